@@ -1,0 +1,7 @@
+"""`python -m probtune`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,428 @@
+"""Rows of training data, read and checked before anything expensive happens.
+
+Three schemas, each row of a source in the same one:
+
+    messages            {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+    prompt/completion   {"prompt": "…", "completion": "…"}          (texts, or lists of messages)
+    named columns       any two text columns, named by the caller
+
+from a JSONL, JSON, Parquet or CSV file, a dataset saved by `datasets`, or a dataset id of the Hugging Face hub. A row
+that cannot be trained on is named by file and line with the rule it breaks.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, UsageError
+from .records import digest
+
+__all__ = ["BadRow", "Example", "Rows", "hold_out", "read_rows", "rows_from"]
+
+Message = Mapping[str, str]
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row, checked. Either two texts, or a conversation whose assistant turns from `first_trained` on count."""
+
+    where: str
+    """File and line, for messages to the user."""
+    prompt: str | None = None
+    completion: str | None = None
+    messages: tuple[Message, ...] = ()
+    first_trained: int = 0
+    """Index of the first message that may be trained on; earlier assistant turns are context."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the row says, without where it stands: the part that counts for the data hash and for duplicates."""
+        if self.messages:
+            return {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
+        return {"prompt": self.prompt, "completion": self.completion}
+
+    @property
+    def question(self) -> str:
+        """What the model is given, as one text: equal questions must not fall on both sides of a split."""
+        if self.messages:
+            last = max(i for i, m in enumerate(self.messages) if m["role"] == "assistant")
+            return json.dumps(
+                [dict(m) for m in self.messages[:last]], ensure_ascii=False, sort_keys=True
+            )
+        return self.prompt or ""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be trained on, with the rule it breaks."""
+
+    where: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one source."""
+
+    source: str
+    schema: str
+    """`messages`, `prompt/completion`, or `prompt_column/response_column` as named."""
+    examples: tuple[Example, ...]
+    bad: tuple[BadRow, ...] = ()
+    sha256: str = field(default="", compare=False)
+    """Over the content of the examples, in order."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def read_rows(
+    source: str,
+    *,
+    prompt_column: str | None = None,
+    response_column: str | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    skip_bad_rows: bool = False,
+) -> Rows:
+    """Read and check all rows of a file, a saved dataset or a hub dataset.
+
+    Args:
+        source: path of a .jsonl, .json, .parquet, .csv or .tsv file, of a folder written by
+            `datasets.save_to_disk`, or a dataset id of the hub.
+        prompt_column, response_column: the columns to use as prompt and response; both or neither.
+        split: split of a saved or hub dataset.
+        subset: configuration name of a hub dataset.
+        skip_bad_rows: list unusable rows in `Rows.bad` instead of raising.
+
+    Raises:
+        UsageError: the source does not exist, or its format is unknown.
+        DataError: the source is unreadable or empty, its rows have no known schema or different ones, or a row is
+            unusable and `skip_bad_rows` is off. The message names file and line.
+    """
+    return rows_from(
+        _read(source, split, subset),
+        source=source,
+        prompt_column=prompt_column,
+        response_column=response_column,
+        skip_bad_rows=skip_bad_rows,
+    )
+
+
+def rows_from(
+    rows: Iterable[tuple[str, Any]],
+    *,
+    source: str,
+    prompt_column: str | None = None,
+    response_column: str | None = None,
+    skip_bad_rows: bool = False,
+) -> Rows:
+    """Check rows that are already in memory, given as (where, row). Arguments and errors as in `read_rows`."""
+    if (prompt_column is None) != (response_column is None):
+        raise UsageError(
+            "name both columns or neither: --prompt-column and --response-column belong together."
+        )
+    examples: list[Example] = []
+    bad: list[BadRow] = []
+    schema = ""
+    first = ""
+    for where, row in rows:
+        try:
+            row_schema = _schema(row, prompt_column, response_column)
+            if schema and row_schema != schema:
+                raise _Broken(
+                    f"has the schema {row_schema}, but {first} has {schema}; one file, one schema"
+                )
+            example = _example(row, row_schema, where, prompt_column, response_column)
+        except _Broken as broken:
+            bad.append(BadRow(where, str(broken)))
+            continue
+        if not schema:
+            schema, first = row_schema, where
+        examples.append(example)
+    if bad and (not skip_bad_rows or not examples):
+        raise DataError(_complaint(bad, len(examples)))
+    if not examples:
+        raise DataError(f"{source} holds no rows; there is nothing to train on.")
+    sha256 = digest(example.content for example in examples)
+    return Rows(source, schema, tuple(examples), tuple(bad), sha256)
+
+
+def hold_out(
+    rows: Rows, size: int, *, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Split off about `size` rows at random; rows with the same question stay on the same side.
+
+    Returns:
+        (training rows, held-out rows), each in the source's order.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    import numpy as np
+
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(rows.examples):
+        groups.setdefault(example.question, []).append(index)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    questions = list(groups)
+    held: set[int] = set()
+    for position in order:
+        members = groups[questions[position]]
+        if len(held) + len(members) <= size:
+            held.update(members)
+        if len(held) >= size:
+            break
+    if len(held) >= len(rows.examples) or not held:
+        raise DataError(
+            f"cannot hold out {size} of {len(rows.examples)} rows with {len(groups)} different prompts in {rows.source}; "
+            f"give a separate file with --heldout-data, or a smaller --heldout."
+        )
+    train = tuple(e for i, e in enumerate(rows.examples) if i not in held)
+    return train, tuple(rows.examples[i] for i in sorted(held))
+
+
+class _Broken(Exception):
+    """A rule that a row breaks; the text completes 'file:line …'."""
+
+
+def _complaint(bad: list[BadRow], good: int) -> str:
+    others = ", ".join(row.where.rsplit(":", 1)[-1] for row in bad[1:6])
+    more = f" {len(bad)} of {len(bad) + good} rows are unusable (also {others}{', …' if len(bad) > 6 else ''})."
+    way_out = " Correct it, or leave such rows out with --skip-bad-rows." if good else ""
+    return f"{bad[0].where} {bad[0].rule}.{more if len(bad) > 1 else ''}{way_out}"
+
+
+def _schema(row: Any, prompt_column: str | None, response_column: str | None) -> str:
+    if not isinstance(row, Mapping):
+        raise _Broken(f"is not an object with named fields but {_kind(row)}")
+    if prompt_column is not None and response_column is not None:
+        for column in (prompt_column, response_column):
+            if column not in row:
+                raise _Broken(
+                    f"has no column {column!r}; its columns are {', '.join(map(repr, row))}"
+                )
+        return f"{prompt_column}/{response_column}"
+    has_messages = row.get("messages") is not None
+    has_pair = row.get("prompt") is not None or row.get("completion") is not None
+    if has_messages and has_pair:
+        raise _Broken(
+            "has both 'messages' and 'prompt'/'completion'; choose with --prompt-column and --response-column"
+        )
+    if has_messages:
+        return "messages"
+    if has_pair:
+        return "prompt/completion"
+    raise _Broken(
+        f"has neither 'messages' nor 'prompt' and 'completion'; its columns are {', '.join(map(repr, row)) or 'none'}: "
+        "name two of them with --prompt-column and --response-column"
+    )
+
+
+def _example(
+    row: Mapping[str, Any],
+    schema: str,
+    where: str,
+    prompt_column: str | None,
+    response_column: str | None,
+) -> Example:
+    if schema == "messages":
+        messages = _messages(row["messages"], "messages")
+        if not any(m["role"] == "assistant" for m in messages):
+            raise _Broken("has no assistant message; there is nothing to train on")
+        return Example(where, messages=messages)
+    prompt_column, response_column = prompt_column or "prompt", response_column or "completion"
+    prompt, completion = row.get(prompt_column), row.get(response_column)
+    if isinstance(prompt, list) or isinstance(completion, list):
+        before, after = _messages(prompt, prompt_column), _messages(completion, response_column)
+        if not any(m["role"] == "assistant" for m in after):
+            raise _Broken(
+                f"has no assistant message in {response_column!r}; there is nothing to train on"
+            )
+        return Example(where, messages=before + after, first_trained=len(before))
+    for column, text in ((prompt_column, prompt), (response_column, completion)):
+        if not isinstance(text, str):
+            raise _Broken(f"{column!r} must be a text, got {_kind(text)}")
+        if not text.strip():
+            raise _Broken(f"{column!r} is empty")
+    return Example(where, prompt=prompt, completion=completion)
+
+
+def _messages(value: Any, name: str) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not value:
+        raise _Broken(f"{name!r} must be a list of messages, got {_kind(value)}")
+    messages = []
+    for index, message in enumerate(value):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise _Broken(
+                f"{name}[{index}] must be an object with 'role' and 'content', got {_kind(message)}"
+            )
+        if message["role"] not in _ROLES:
+            raise _Broken(
+                f"{name}[{index}] has the role {message['role']!r}; known are {', '.join(_ROLES)}"
+            )
+        if not isinstance(message.get("content"), str):
+            raise _Broken(
+                f"{name}[{index}] must have a text as 'content', got {_kind(message.get('content'))}"
+            )
+        if message["role"] == "assistant" and not message["content"].strip():
+            raise _Broken(f"{name}[{index}] is an assistant message without text")
+        messages.append({"role": message["role"], "content": message["content"]})
+    return tuple(messages)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}" if value else "an empty text"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return {
+        "dict": "an object",
+        "int": "a number",
+        "float": "a number",
+        "bool": "true or false",
+    }.get(type(value).__name__, type(value).__name__)
+
+
+def _read(source: str, split: str, subset: str | None) -> Iterator[tuple[str, Any]]:
+    path = Path(source)
+    if path.is_dir():
+        return _read_saved(path, split)
+    form = _SUFFIXES.get(path.suffix.lower())
+    if path.is_file():
+        if form is None:
+            raise UsageError(
+                f"{source}: unknown format {path.suffix!r}; known are {', '.join(_SUFFIXES)}."
+            )
+        return _read_file(path, form)
+    if form is not None or source.startswith((".", "/", "~")):
+        raise UsageError(f"{source}: no such file.")
+    return _read_hub(source, split, subset)
+
+
+def _read_file(path: Path, form: str) -> Iterator[tuple[str, Any]]:
+    try:
+        if form in ("csv", "tsv"):
+            yield from _read_csv(path, "\t" if form == "tsv" else ",")
+        elif form == "parquet":
+            yield from _read_parquet(path)
+        elif form == "json":
+            yield from _read_json(path)
+        else:
+            yield from _read_jsonl(path, path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def _read_jsonl(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    # Not str.splitlines: that also cuts at U+2028 and other characters that JSON allows inside a text.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{path}:{number}", json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number} is not JSON: {error}.") from None
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        if getattr(error, "msg", "") == "Extra data":  # one object per line under the other suffix
+            yield from _read_jsonl(path, text)
+            return
+        raise DataError(f"{path} is not JSON: {error}.") from None
+    if isinstance(content, dict):
+        lists = [key for key, value in content.items() if isinstance(value, list)]
+        if len(lists) != 1:
+            yield f"{path}: row 1", content
+            return
+        content = content[lists[0]]  # {"data": [...]}
+    if not isinstance(content, list):
+        raise DataError(f"{path} must hold a list of rows, got {_kind(content)}.")
+    for number, row in enumerate(content, 1):
+        yield f"{path}: row {number}", row
+
+
+def _read_csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                yield f"{path}:{reader.line_num}", {k: v for k, v in row.items() if k is not None}
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num} is not CSV: {error}.") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        number = 0
+        for batch in table.iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", row
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} is not Parquet: {str(error).splitlines()[0]}.") from None
+
+
+def _read_saved(path: Path, split: str) -> Iterator[tuple[str, Any]]:
+    import datasets
+
+    try:
+        dataset = datasets.load_from_disk(str(path))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is a folder, but not a dataset written by datasets.save_to_disk."
+        ) from None
+    yield from _rows_of(dataset, str(path), split)
+
+
+def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, Any]]:
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(name, subset, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"cannot load the dataset {name!r} (split {split!r}): {reason} If it is a file, check the path."
+        ) from None
+    yield from _rows_of(dataset, name, split)
+
+
+def _rows_of(dataset: Any, name: str, split: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(dataset, Mapping):  # DatasetDict
+        if split not in dataset:
+            raise UsageError(
+                f"{name} has no split {split!r}; it has {', '.join(dataset)}. Choose with --split."
+            )
+        dataset = dataset[split]
+    for number, row in enumerate(dataset, 1):
+        yield f"{name}[{split}]: row {number}", row

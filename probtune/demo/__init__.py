@@ -1,0 +1,1 @@
+"""`probtune demo`: the model-capability continuum on a laptop's CPU, offline, in minutes."""

@@ -1,0 +1,300 @@
+"""The demo's grid: seeds x capability levels x label noise, each cell one run of `probtune tune`.
+
+Every seed is a new pre-training, new data and a new data order. Within a cell all objectives start from the same
+weights and see the same rows in the same order for the same number of steps, at the same learning rate.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ProbtuneError, UsageError
+from ..records import environment, read_record, write_record
+from ..statistics import Estimate, mean
+from ..terminal import Terminal
+
+__all__ = ["FAST", "FULL", "STANDARD", "Cell", "Plan", "run"]
+
+TRAINING_ROWS = 256
+HELD_OUT_ROWS = 500
+RECIPE = {
+    "epochs": 30.0,
+    "learning_rate": 2e-3,
+    "batch_size": 64,
+    "gradient_accumulation": 1,
+    "warmup_ratio": 0.1,
+    "weight_decay": 0.0,
+}
+"""One recipe for every objective and level. Thirty passes over 256 rows: repetition is what lets noise be memorised."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One capability level with one kind and rate of label noise."""
+
+    level: str
+    noise: str
+    rate: float
+    objectives: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """For folders and progress."""
+        return f"{self.level}-{self.noise}-{self.rate:g}" if self.rate else f"{self.level}-clean"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seeds and cells of a demo."""
+
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+
+_PAIR = ("nll()", "p()")
+_THREE = (*_PAIR, "power(0.5)")
+_MANY = (
+    "power(-0.5)",
+    "nll()",
+    "power(0.5)",
+    "p()",
+    "power(2.0)",
+    "power(10.0)",
+    "above(0.2, nll())",
+)
+
+STANDARD = Plan(
+    seeds=(0, 1, 2, 3, 4),
+    cells=(
+        Cell("weak", "slip", 0.5, _THREE),
+        Cell("intermediate", "slip", 0.5, _THREE),
+        Cell("strong", "slip", 0.5, _THREE),
+        Cell("strong", "slip", 0.0, _PAIR),
+    ),
+)
+FAST = Plan(
+    seeds=(0, 1), cells=(Cell("weak", "slip", 0.5, _PAIR), Cell("strong", "slip", 0.5, _PAIR))
+)
+FULL = Plan(
+    seeds=STANDARD.seeds,
+    cells=(
+        *(Cell(level, "slip", 0.5, _MANY) for level in ("weak", "intermediate", "strong")),
+        *(Cell(level, "slip", 0.0, _THREE) for level in ("weak", "intermediate", "strong")),
+        *(Cell(level, "slip", rate, _THREE) for rate in (0.1, 0.3) for level in ("weak", "strong")),
+        *(
+            Cell(level, noise, rate, _THREE)
+            for noise, rate in (("token", 0.2), ("answer", 0.5), ("terse", 0.5))
+            for level in ("weak", "strong")
+        ),
+    ),
+)
+
+
+def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
+    """Pre-train, tune and measure all cells, on all cores; returns the demo's record, also in DIR/record.json.
+
+    Finished parts are kept under `folder` and not done again. A seed whose pre-training fails is left out, and the
+    record says so.
+    """
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_plan(folder, plan)
+    total = len(plan.seeds) * (1 + sum(len(cell.objectives) for cell in plan.cells))
+    workers = max(1, min(_cores(), len(plan.seeds) * len(plan.cells), 8))
+    failed: dict[int, str] = {}
+    with (
+        ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+        ) as pool,
+        terminal.track("demo", total) as advance,
+    ):
+        tasks: dict[Future[Any], tuple[int, Cell | None]] = {
+            pool.submit(_pretrain, folder, seed): (seed, None) for seed in plan.seeds
+        }
+        try:
+            while tasks:
+                for task in wait(tasks, return_when=FIRST_COMPLETED).done:
+                    seed, cell = tasks.pop(task)
+                    if cell is not None:
+                        task.result()
+                        advance(len(cell.objectives), note=f"seed {seed} {cell.name}")
+                    elif isinstance(task.exception(), ProbtuneError):
+                        failed[seed] = str(task.exception())
+                        advance(
+                            1 + sum(len(c.objectives) for c in plan.cells),
+                            note=f"seed {seed} left out",
+                        )
+                    else:
+                        task.result()
+                        advance(1, note=f"seed {seed} pre-trained")
+                        for new in plan.cells:
+                            tasks[pool.submit(_tune, folder, seed, new)] = (seed, new)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    seeds = [seed for seed in plan.seeds if seed not in failed]
+    if not seeds:
+        raise ProbtuneError(f"no seed could be pre-trained: {next(iter(failed.values()))}")
+    return write_record(
+        folder / "record.json",
+        "demo",
+        {
+            "environment": environment(),
+            "seeds": seeds,
+            "failed": failed,
+            "recipe": {**RECIPE, "training_rows": TRAINING_ROWS, "held_out_rows": HELD_OUT_ROWS},
+            "cells": [_summarise(folder, seeds, cell) for cell in plan.cells],
+            "seconds": time.monotonic() - started,
+        },
+    )
+
+
+def _check_plan(folder: Path, plan: Plan) -> None:
+    path = folder / "plan.json"
+    asked = json.loads(
+        json.dumps({"seeds": plan.seeds, "cells": [asdict(cell) for cell in plan.cells]})
+    )
+    if path.is_file():
+        there = read_record(path, "plan")
+        if {key: there[key] for key in asked} != asked:
+            raise UsageError(
+                f"{folder} holds another demo (other seeds or cells); choose another --out."
+            )
+    elif any(folder.iterdir()):
+        raise UsageError(f"{folder} exists and is not a demo of probtune; choose another --out.")
+    else:
+        write_record(path, "plan", asked)
+
+
+def _cores() -> int:
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    )
+
+
+def _start_worker() -> None:
+    """One thread per worker: the models are so small that threads would wait for each other."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
+
+    from ..cli import quiet_libraries
+
+    torch.set_num_threads(1)
+    quiet_libraries()
+
+
+def _pretrain(folder: Path, seed: int) -> None:
+    from .pretraining import pretrain
+
+    pretrain(folder / f"seed-{seed}" / "base", seed)
+
+
+def _tune(folder: Path, seed: int, cell: Cell) -> None:
+    """One cell of one seed, by the same path as `probtune tune MODEL DATA`."""
+    from ..pipeline import tune
+    from ..settings import TuneSettings
+    from .task import ANSWER_RULE
+
+    place = folder / f"seed-{seed}"
+    train, held = _data(place, seed, cell)
+    first, *others = cell.objectives
+    settings = TuneSettings(
+        model=str(place / "base" / cell.level),
+        data=str(train),
+        heldout_data=str(held),
+        objective=first,
+        compare=", ".join(others),
+        seed=seed,
+        answer=ANSWER_RULE,
+        out=str(place / cell.name),
+        **RECIPE,
+    )
+    if not (settings.folder / "record.json").is_file():
+        tune(settings, Terminal(quiet=True))
+
+
+def _data(place: Path, seed: int, cell: Cell) -> tuple[Path, Path]:
+    """Training rows with noise and clean held-out rows, without common problems; the same problems for all cells."""
+    import numpy as np
+
+    from .task import Problems, rows_of
+
+    train = Problems.draw(
+        TRAINING_ROWS,
+        np.random.default_rng([seed, 4]),
+        shuffled=True,
+        noise=cell.noise,
+        rate=cell.rate,
+    )
+    held = Problems.draw(2 * HELD_OUT_ROWS, np.random.default_rng([seed, 5]), shuffled=True)
+    paths = []
+    for name, problems in (("train", train), ("heldout", held.without(train.key, HELD_OUT_ROWS))):
+        path = place / "data" / f"{cell.name}.{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(problems)))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]:
+    """The cell over seeds: exact match per objective, and the paired difference of every pair of objectives."""
+    records = [
+        read_record(folder / f"seed-{seed}" / cell.name / "record.json", "tune") for seed in seeds
+    ]
+    names = ("base", *cell.objectives)
+    exact = {name: [_exact(record, name) for record in records] for name in names}
+    pairs = [(a, b) for i, a in enumerate(cell.objectives) for b in cell.objectives[i + 1 :]]
+    differences = []
+    for a, b in pairs:
+        by_seed = [x - y for x, y in zip(exact[b], exact[a], strict=True)]
+        differences.append(
+            {"first": b, "second": a, "by_seed": by_seed, "difference": mean(by_seed)}
+        )
+    return {
+        **asdict(cell),
+        "name": cell.name,
+        "mean_p": mean([record["probe"]["mean_p"]["value"] for record in records]),
+        "below_0_1": mean([record["probe"]["below_0_1"]["value"] for record in records]),
+        "verdicts": [record["probe"]["suggestion"]["verdict"] for record in records],
+        "exact_match": {
+            name: {"by_seed": values, "estimate": mean(values)} for name, values in exact.items()
+        },
+        "nll": {name: mean([_metric(record, name, "nll") for record in records]) for name in names},
+        "differences": differences,
+        "winner": _winner(cell.objectives, differences),
+        "folders": [str(Path(f"seed-{seed}") / cell.name) for seed in seeds],
+    }
+
+
+def _metric(record: dict[str, Any], name: str, metric: str) -> float:
+    run = next(run for run in record["runs"] if run["name"] == name)
+    return run["heldout"]["metrics"][metric]["value"]
+
+
+def _exact(record: dict[str, Any], name: str) -> float:
+    return _metric(record, name, "exact_match")
+
+
+def _winner(objectives: Sequence[str], differences: Sequence[dict[str, Any]]) -> str | None:
+    """The objective that beats every other with an interval of the paired difference above zero, if there is one."""
+
+    def beats(a: str, b: str) -> bool:
+        for row in differences:
+            found: Estimate = row["difference"]
+            if (row["first"], row["second"]) == (a, b):
+                return not math.isnan(found.low) and found.low > 0
+            if (row["first"], row["second"]) == (b, a):
+                return not math.isnan(found.high) and found.high < 0
+        return False
+
+    return next((a for a in objectives if all(beats(a, b) for b in objectives if b != a)), None)

@@ -1,0 +1,36 @@
+"""Errors a user can meet. Each message names the rule, the value, the place and the way out.
+
+    ProbtuneError            the work could not be done               command line: exit status 1
+    ├── DataError            rows that cannot be trained on           (file and line in the message)
+    ├── TrainingError        training stopped; checkpoints are kept
+    └── UsageError           the request itself is wrong              command line: exit status 2
+        └── ObjectiveError   an objective's text or parameter is wrong
+
+All of them are also `ValueError` or `RuntimeError`, so that callers of the Python API may catch those.
+"""
+
+__all__ = ["DataError", "ObjectiveError", "ProbtuneError", "TrainingError", "UsageError"]
+
+
+class ProbtuneError(Exception):
+    """The work could not be done: unusable data, a full disk, training that diverged."""
+
+    exit_status = 1
+
+
+class DataError(ProbtuneError, ValueError):
+    """Rows that cannot be trained on."""
+
+
+class TrainingError(ProbtuneError, RuntimeError):
+    """Training stopped before its end; the last good checkpoint is kept."""
+
+
+class UsageError(ProbtuneError, ValueError):
+    """The request itself is wrong: an unknown option, a parameter out of range."""
+
+    exit_status = 2
+
+
+class ObjectiveError(UsageError):
+    """An objective's text cannot be read, or a parameter is out of range."""

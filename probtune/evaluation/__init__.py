@@ -1,0 +1,1 @@
+"""Held-out measurement of fine-tuned models, and their paired comparison."""

@@ -1,0 +1,112 @@
+"""Short answers: finding the final answer in a response, and comparing two of them by exact match.
+
+A rule is chosen from the references, so that it is the same for every model, or named by the user:
+
+    hash       the text after the last `####`              (GSM8K's own convention)
+    boxed      the content of the last `\\boxed{…}`         (MATH and its relatives)
+    whole      the whole response, where responses are short
+    regex:…    the first group of a regular expression's last match
+
+An answer that the rule does not find is no answer, and counts as wrong. These rules are for watching a training run;
+the graders for benchmark claims belong to the evaluation of benchmarks, not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from ..errors import UsageError
+
+__all__ = ["AnswerRule", "choose_rule", "exact_match", "read_rule"]
+
+AnswerRule = Callable[[str], str | None]
+
+_WHOLE_WORDS = 8
+
+
+def choose_rule(references: Sequence[str]) -> str:
+    """The name of the first rule that finds an answer in nine of ten references, or `none`.
+
+    >>> choose_rule(["2 + 2 = 4\\n#### 4"]), choose_rule(["Paris"])
+    ('hash', 'whole')
+    """
+    for name in ("hash", "boxed", "whole"):
+        found = sum(read_rule(name)(reference) is not None for reference in references)
+        if references and found >= 0.9 * len(references):
+            return name
+    return "none"
+
+
+def read_rule(name: str) -> AnswerRule:
+    """The rule a name stands for.
+
+    Raises:
+        UsageError: the name is unknown, or the regular expression is wrong or has no group.
+    """
+    if name == "hash":
+        return _after_hash
+    if name == "boxed":
+        return _last_boxed
+    if name == "whole":
+        return _whole
+    if name.startswith("regex:"):
+        try:
+            pattern = re.compile(name.removeprefix("regex:"), re.DOTALL)
+        except re.error as error:
+            raise UsageError(f"--answer {name!r} is not a regular expression: {error}.") from None
+        if pattern.groups < 1:
+            raise UsageError(f"--answer {name!r} needs a group, such as regex:answer is (\\d+).")
+        return lambda text: _last_group(pattern, text)
+    raise UsageError(
+        f"--answer must be auto, none, hash, boxed, whole or regex:PATTERN, got {name!r}."
+    )
+
+
+def exact_match(prediction: str | None, reference: str | None) -> bool:
+    """Whether two answers are the same text, up to white space, a leading $, thousands separators and a final stop.
+
+    >>> exact_match("$1,250.", "1250"), exact_match(None, None)
+    (True, False)
+    """
+    return (
+        prediction is not None
+        and reference is not None
+        and _normal(prediction) == _normal(reference)
+    )
+
+
+def _normal(text: str) -> str:
+    text = " ".join(text.split()).removeprefix("$").strip().removesuffix(".").strip()
+    return re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text)
+
+
+def _after_hash(text: str) -> str | None:
+    _, mark, answer = text.rpartition("####")
+    lines = answer.strip().splitlines()
+    return lines[0].strip() or None if mark and lines else None
+
+
+def _last_boxed(text: str) -> str | None:
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    begin = start + len("\\boxed")
+    for index in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[begin + 1 : index].strip() or None
+    return None
+
+
+def _whole(text: str) -> str | None:
+    text = text.strip()
+    return text if text and "\n" not in text and len(text.split()) <= _WHOLE_WORDS else None
+
+
+def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
+    last = None
+    for last in pattern.finditer(text):
+        pass
+    return (last.group(1) or "").strip() or None if last else None

@@ -1,0 +1,70 @@
+"""The definition: plain PyTorch on full logits, in float32 or wider. Slow and large; every other path is tested
+against it. Called by the package's functions, with supervised rows only."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..objectives import Objective
+
+__all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
+
+
+def target_statistics(
+    hidden: Tensor,  # (N, D)
+    weight: Tensor,  # (V, D)
+    labels: Tensor,  # (N,)
+    bias: Tensor | None,  # (V,)
+    softcap: float | None,
+    logit_scale: float,
+    entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(log p, entropy, is_top1) per row."""
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    logits = (
+        F.linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        * logit_scale
+    )
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return statistics_of_logits(logits, labels, entropy)
+
+
+def statistics_of_logits(
+    logits: Tensor,  # (N, V), float32 or wider
+    labels: Tensor,  # (N,)
+    entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(log p, entropy, is_top1) per row. log p = log sigmoid(u), where u = z_y - log sum of exp(z_v) over v != y.
+
+    That is log softmax with the target left out of its own denominator: u is the logit of p, and log sigmoid keeps
+    all digits at both ends, where z_y - logsumexp(z) loses them near p = 1.
+    """
+    target = labels.long().unsqueeze(1)
+    others = logits.scatter(1, target, float("-inf"))
+    target_logit = logits.gather(1, target).squeeze(1)
+    logp = F.logsigmoid(target_logit - others.logsumexp(1))
+    is_top1 = target_logit >= others.amax(1)
+    if not entropy:
+        return logp, torch.zeros_like(logp), is_top1
+    log_probs = logits.log_softmax(1)
+    return logp, -(log_probs.exp() * log_probs).sum(1), is_top1
+
+
+def objective_loss(
+    hidden: Tensor,  # (N, D)
+    weight: Tensor,  # (V, D)
+    labels: Tensor,  # (N,)
+    objective: Objective,
+    normalizer: float | Tensor,
+    bias: Tensor | None,  # (V,)
+    softcap: float | None,
+    logit_scale: float,
+) -> Tensor:
+    """Sum of f(p) over the rows, divided by `normalizer`, by autograd through the logits."""
+    logp, _, _ = target_statistics(
+        hidden, weight, labels, bias, softcap, logit_scale, entropy=False
+    )
+    return objective.value(logp).sum() / normalizer

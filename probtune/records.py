@@ -1,0 +1,173 @@
+"""What a stage writes and the next one reads: JSON files with a kind, a schema version and the environment.
+
+A record is a plain mapping, so that a report can be made without torch, on another machine, years later. Standard
+library only. The fields of each kind are described in docs/records.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, ProbtuneError
+
+__all__ = ["SCHEMA_VERSION", "digest", "environment", "read_record", "write_record", "write_text"]
+
+SCHEMA_VERSION = 1
+
+_PACKAGES = (
+    "probtune",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "numpy",
+    "scipy",
+)
+
+
+def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write one record and return it. The file appears whole or not at all; NaN is stored as null."""
+    record = {
+        "kind": kind,
+        "schema": SCHEMA_VERSION,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_plain(content),
+    }
+    write_text(
+        path, json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    )
+    return record
+
+
+def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read a record back.
+
+    Raises:
+        DataError: the file cannot be read, is no record, is of another kind, or has a newer schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read the record {path}: {error.strerror}.") from None
+    except ValueError:
+        raise DataError(
+            f"{path} is not a record: it is not JSON. Was it edited or cut off?"
+        ) from None
+    if not isinstance(record, dict) or "kind" not in record or "schema" not in record:
+        raise DataError(f"{path} is not a record of probtune: it has no 'kind' and 'schema'.")
+    if record["schema"] > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema {record['schema']}, newer than {SCHEMA_VERSION}; install a newer probtune to read it."
+        )
+    if kind is not None and record["kind"] != kind:
+        raise DataError(f"{path} is a record of kind {record['kind']!r}, expected {kind!r}.")
+    return record
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file through a temporary neighbour, so that a full disk or an interruption leaves the old one intact.
+
+    Raises:
+        ProbtuneError: the file cannot be written, with the system's reason.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private to the user
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise ProbtuneError(
+            f"cannot write {path}: {error.strerror}. What was finished before is kept."
+        ) from error
+
+
+def digest(parts: Iterable[Any]) -> str:
+    """SHA-256 over the canonical JSON of each part, in order.
+
+    >>> digest([{"b": 1, "a": 2}]) == digest([{"a": 2, "b": 1}])
+    True
+    """
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(
+            json.dumps(part, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        )
+        sha.update(b"\n")
+    return sha.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware. Looks at torch only if it is loaded already, and imports nothing."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "versions": versions,
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()
+        found["accelerators"] = [
+            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+        ]
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON types: tuples become lists, paths text, named tuples mappings, NaN and infinities null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} does not belong in a record")

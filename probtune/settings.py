@@ -1,0 +1,359 @@
+"""Settings of a run: one dataclass is the command line, the YAML file and the record, so no text exists twice.
+
+Standard library only, but for PyYAML when a file is read; the command line's `--help` comes from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+__all__ = ["TuneSettings", "add_options", "settings_from"]
+
+
+def _option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
+    if isinstance(default, dict):
+        return field(
+            default_factory=dict, metadata={"help": help, "group": group, "choices": choices}
+        )
+    return field(default=default, metadata={"help": help, "group": group, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What `probtune tune` does. Defaults of the training recipe are the paper's where it has one."""
+
+    model: str = field(metadata={"help": "folder of a causal language model, or hub id (org/name)"})
+    data: str = field(
+        metadata={
+            "help": "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, or a dataset id"
+        }
+    )
+
+    objective: str = _option(
+        "auto", "objective to train; auto lets the probe choose", group="objective"
+    )
+    compare: str = _option(
+        "",
+        "further objectives to train on the same rows in the same order, as nll,p,power(0.5)",
+        group="objective",
+    )
+    normalizer: str = _option(
+        "supervised",
+        "denominator of the loss: supervised tokens of the optimizer step, or those a threshold kept",
+        group="objective",
+        choices=("supervised", "kept"),
+    )
+    probe_examples: int = _option(256, "training rows the probe reads", group="objective")
+    all: bool = _option(False, "let the probe read all training rows", group="objective")
+
+    prompt_column: str | None = _option(None, "column with the prompt", group="data")
+    response_column: str | None = _option(None, "column with the response", group="data")
+    separator: str | None = _option(
+        None,
+        "text between prompt and response (default: a newline for named columns, else nothing)",
+        group="data",
+    )
+    chat: bool = _option(
+        False, "wrap prompt and response into the tokenizer's chat template", group="data"
+    )
+    split: str = _option("train", "split of a saved or hub dataset", group="data")
+    subset: str | None = _option(None, "configuration name of a hub dataset", group="data")
+    heldout: float | None = _option(
+        None,
+        "rows to hold out: a share below 1, or a number (default: a tenth, at most 500)",
+        group="data",
+    )
+    heldout_data: str | None = _option(
+        None, "take the held-out rows from here instead", group="data"
+    )
+    max_length: int = _option(1024, "tokens per row; longer rows are cut", group="data")
+    skip_bad_rows: bool = _option(
+        False, "leave unusable rows out, and list them in the record", group="data"
+    )
+
+    epochs: float = _option(1.0, "passes over the training rows", group="training")
+    max_steps: int = _option(-1, "optimizer steps instead of epochs", group="training")
+    learning_rate: float = _option(
+        5e-5, "peak learning rate, the same for every objective", group="training"
+    )
+    batch_size: int = _option(8, "rows per forward pass", group="training")
+    gradient_accumulation: int = _option(4, "forward passes per optimizer step", group="training")
+    warmup_ratio: float = _option(
+        0.1, "share of the steps over which the learning rate rises", group="training"
+    )
+    scheduler: str = _option(
+        "cosine", "learning-rate schedule, as transformers names it", group="training"
+    )
+    weight_decay: float = _option(0.01, "AdamW weight decay", group="training")
+    seed: int = _option(0, "of the split, the data order and adapters", group="training")
+    lora_rank: int = _option(
+        0,
+        "train LoRA adapters of this rank on all linear layers; 0 trains all weights",
+        group="training",
+    )
+    packing: bool = _option(False, "pack rows into blocks of --max-length tokens", group="training")
+    bf16: bool | None = _option(
+        None, "bfloat16 mixed precision (default: on an accelerator)", group="training"
+    )
+    checkpoint_minutes: float = _option(
+        10.0, "write a checkpoint after this many minutes", group="training"
+    )
+    training: dict[str, Any] = _option(
+        {},
+        "any other field of ProbTuneConfig, as --training adam_beta2=0.99; repeatable",
+        group="training",
+    )
+
+    answer: str = _option(
+        "auto",
+        "how to find a short answer: auto, none, hash, boxed, whole or regex:PATTERN",
+        group="measurement",
+    )
+    max_new_tokens: int | None = _option(
+        None,
+        "limit of a generated answer (default: the longest held-out response)",
+        group="measurement",
+    )
+
+    out: str | None = _option(None, "folder of the run (default: runs/MODEL-DATA)", group="output")
+
+    def __post_init__(self):
+        for name, least in (
+            ("probe_examples", 1),
+            ("max_length", 2),
+            ("batch_size", 1),
+            ("gradient_accumulation", 1),
+            ("lora_rank", 0),
+            ("checkpoint_minutes", 0),
+            ("weight_decay", 0),
+            ("max_new_tokens", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{_flag(name)} must be at least {least}, got {value}.")
+        for name in ("epochs", "learning_rate", "heldout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{_flag(name)} must be positive, got {value}.")
+        if self.heldout is not None and self.heldout >= 1 and self.heldout != int(self.heldout):
+            raise UsageError(
+                f"--heldout is a share below 1 or a whole number of rows, got {self.heldout}."
+            )
+        if not 0 <= self.warmup_ratio <= 1:
+            raise UsageError(f"--warmup-ratio must lie in [0, 1], got {self.warmup_ratio}.")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise UsageError(
+                f"--max-steps must be positive, or -1 to train by epochs, got {self.max_steps}."
+            )
+        if (self.prompt_column is None) != (self.response_column is None):
+            raise UsageError(
+                "--prompt-column and --response-column belong together: name both columns or neither."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        if self.out is not None:
+            return Path(self.out)
+        return Path("runs") / f"{_stem(self.model)}-{_stem(self.data)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings but the folder: what two runs must share to be the same run."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
+
+
+def add_options(
+    parser: argparse.ArgumentParser, settings: type[TuneSettings], only: tuple[str, ...] = ()
+) -> None:
+    """Add a dataclass's fields to a parser: required ones as positionals, the others as flags without defaults.
+
+    Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help names them.
+    """
+    groups: dict[str, Any] = {}
+    kinds = typing.get_type_hints(settings)
+    for item in dataclasses.fields(settings):
+        if only and item.name not in only:
+            continue
+        if item.default is MISSING and item.default_factory is MISSING:
+            parser.add_argument(
+                item.name, metavar=item.name.upper(), help=item.metadata["help"], nargs="?"
+            )
+            continue
+        group = groups.setdefault(
+            item.metadata["group"], parser.add_argument_group(item.metadata["group"])
+        )
+        kind = _kind(kinds[item.name])
+        flag = _flag(item.name)
+        help = item.metadata["help"].replace("%", "%%")
+        if item.default is not MISSING and item.default not in (None, "", False):
+            help += (
+                f" (default: {item.default:g})"
+                if isinstance(item.default, float)
+                else f" (default: {item.default})"
+            )
+        if kind is bool:
+            action = argparse.BooleanOptionalAction if item.default is None else "store_true"
+            group.add_argument(
+                flag, dest=item.name, action=action, default=argparse.SUPPRESS, help=help
+            )
+        elif kind is dict:
+            group.add_argument(
+                flag,
+                dest=item.name,
+                action="append",
+                metavar="KEY=VALUE",
+                default=argparse.SUPPRESS,
+                help=help,
+            )
+        else:
+            group.add_argument(
+                flag,
+                dest=item.name,
+                type=kind,
+                choices=item.metadata["choices"],
+                metavar=None
+                if item.metadata["choices"]
+                else _METAVARS.get(item.name, kind.__name__.upper()),
+                default=argparse.SUPPRESS,
+                help=help,
+            )
+
+
+def settings_from(given: dict[str, Any], config: str | None) -> TuneSettings:
+    """Settings from the command line over a YAML file over the defaults.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with file and key.
+    """
+    values = _read_yaml(config) if config else {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name == "training":
+            values[name] = {**values.get(name, {}), **dict(_pair(text) for text in value)}
+        else:
+            values[name] = value
+    for name in ("model", "data"):
+        if name not in values:
+            raise UsageError(
+                f"{name.upper()} is missing; give it on the command line or as '{name}:' in --config."
+            )
+    return TuneSettings(**values)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {path}: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise UsageError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path} must hold settings as 'name: value', got {type(content).__name__}."
+        )
+    kinds = typing.get_type_hints(TuneSettings)
+    values = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(kinds)}."
+            raise UsageError(f"{path}: unknown setting {key!r}.{hint}")
+        values[name] = _typed(value, kinds[name], f"{path}: {key}")
+    return values
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    if value is None and type(None) in typing.get_args(kind):
+        return None
+    plain = _kind(kind)
+    if plain is float and isinstance(value, str):  # YAML reads 5e-5 as a text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if plain is str and isinstance(value, list):  # compare: [nll, p]
+        return ", ".join(str(item) for item in value)
+    if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
+        raise UsageError(f"{where} must be of type {plain.__name__}, got {value!r}.")
+    return value
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--training takes KEY=VALUE, got {text!r}.")
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    return key.strip().replace("-", "_"), parsed
+
+
+def _kind(annotation: Any) -> type:
+    """The plain type behind `int | None` and `dict[str, Any]`."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+    return typing.get_origin(annotation) or annotation
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _stem(name: str) -> str:
+    path = Path(name.rstrip("/"))
+    return (
+        path.stem
+        if path.suffix in (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".ndjson")
+        else path.name
+    )
+
+
+_METAVARS = {
+    "objective": "OBJECTIVE",
+    "compare": "LIST",
+    "prompt_column": "NAME",
+    "response_column": "NAME",
+    "separator": "TEXT",
+    "split": "NAME",
+    "subset": "NAME",
+    "heldout": "N",
+    "heldout_data": "DATA",
+    "scheduler": "NAME",
+    "answer": "RULE",
+    "out": "DIR",
+    "probe_examples": "N",
+    "max_length": "N",
+    "epochs": "N",
+    "max_steps": "N",
+    "learning_rate": "RATE",
+    "batch_size": "N",
+    "gradient_accumulation": "N",
+    "warmup_ratio": "SHARE",
+    "weight_decay": "X",
+    "seed": "N",
+    "lora_rank": "N",
+    "checkpoint_minutes": "MIN",
+    "max_new_tokens": "N",
+}

@@ -1,0 +1,92 @@
+"""What a person at the terminal sees: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Terminal"]
+
+
+class Terminal:
+    """Progress bars, notes and tables. With `quiet`, only tables."""
+
+    def __init__(self, *, quiet: bool = False):
+        from rich.console import Console
+
+        self.quiet = quiet
+        self._notes = Console(stderr=True, highlight=False)
+        self._results = Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """A note on the way."""
+        if not self.quiet:
+            self._notes.print(text, markup=False, soft_wrap=True)
+
+    def show(self, text: str) -> None:
+        """A line of the result."""
+        self._results.print(text, markup=False, soft_wrap=True)
+
+    def table(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """A table of the result; numbers (all columns but the first) to the right."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(
+            title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+        )
+        for index, name in enumerate(header):
+            table.add_column(
+                Text(name), justify="left" if index == 0 else "right", no_wrap=index == 0
+            )
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        # A pipe has no width of its own; 80 columns would break the numbers of a wide table over lines.
+        width = None if self._results.is_terminal else 160
+        self._results.print(table, width=width)
+        for note in notes:
+            self.show(note)
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A progress bar; the function advances it by a number of steps and may replace its note."""
+        if self.quiet:
+            yield lambda steps=1, note="", total=None: None
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._notes) as progress:
+            task = progress.add_task(what.replace("[", "\\["), total=total, note="")
+
+            def advance(steps: int = 1, note: str = "", total: int | None = None) -> None:
+                fields: dict[str, Any] = {"note": note} if note else {}
+                if total is not None:
+                    fields["total"] = total
+                progress.update(task, advance=steps, **fields)
+
+            yield advance
