@@ -1,7 +1,7 @@
 """probtune: fine-tuning language models with the objective that fits what they already know.
 
-The public names are loaded when they are first used, so that `import probtune` and the command line's help stay
-light: nothing here imports torch.
+The public names are loaded when they are first used, so that `import probtune` and the command
+line's help stay light: nothing here imports torch.
 """
 
 from __future__ import annotations

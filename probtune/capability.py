@@ -1,12 +1,14 @@
-"""The probe: where a model stands on the model-capability continuum for given data, before any training.
+"""The probe: where a model stands on the model-capability continuum for given data, before any
+training.
 
-One forward pass of the base model over a sample of the training data gives the probability of every target token.
-Its mean is the paper's measure (Eq. 5); the rest shows what the mean hides: a tail of tokens the model excludes, an
-end token it never predicts, targets it confidently contradicts.
+One forward pass of the base model over a sample of the training data gives the probability of every
+target token. Its mean is the paper's measure (Eq. 5); the rest shows what the mean hides: a tail of
+tokens the model excludes, an end token it never predicts, targets it confidently contradicts.
 
 References:
-    Li et al., "Beyond Log Likelihood", 2025, https://arxiv.org/abs/2510.00526, Eq. 5 and Tables 5-6. The paper gives
-    no numeric limits between model-weak, -intermediate and -strong; those of `suggest` are ours.
+    Li et al., "Beyond Log Likelihood", 2025, https://arxiv.org/abs/2510.00526, Eq. 5 and Tables
+    5-6. The paper gives no numeric limits between model-weak, -intermediate and -strong; those of
+    `suggest` are ours.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class Suggestion(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """What the base model knows of the data. Intervals are 95 %, with the sequence as the unit of resampling."""
+    """What the base model knows of the data. Intervals are 95 %, with the sequence as the unit of
+    resampling.
+    """
 
     examples: int
     of_examples: int
@@ -72,7 +76,9 @@ class Probe:
     below_0_1: Estimate
     below_0_001: Estimate
     confident_conflict: Estimate
-    """Share of tokens with p < 0.1 where the entropy is below ln 2: the model is sure of something else."""
+    """Share of tokens with p < 0.1 where the entropy is below ln 2: the model is sure of something
+    else.
+    """
     quantiles: dict[str, float]
     histogram: tuple[int, ...]
     """Number of tokens per bin of p, 50 equal bins from 0 to 1."""
@@ -89,8 +95,11 @@ class Probe:
 
     def __str__(self) -> str:
         lines = [
-            f"mean p {_with_interval(self.mean_p)} over {self.tokens} target tokens of {self.examples} rows; "
-            f"p < 0.1 for {_percent(self.below_0_1)}, top-1 {_percent(self.token_accuracy)}",
+            (
+                f"mean p {_with_interval(self.mean_p)} over {self.tokens} target tokens of"
+                f" {self.examples} rows; p < 0.1 for {_percent(self.below_0_1)}, top-1"
+                f" {_percent(self.token_accuracy)}"
+            ),
             f"{self.suggestion.verdict}: {self.suggestion.objective}. {self.suggestion.reason}",
             *self.suggestion.cautions,
         ]
@@ -108,15 +117,18 @@ def probe(
     response_column: str | None = None,
     seed: int = 0,
 ) -> Probe:
-    """Measure the base model's target probabilities on a sample of the data, and suggest an objective.
+    """Measure the base model's target probabilities on a sample of the data, and suggest an
+    objective.
 
     Args:
         model: a causal language model, or the folder or hub id to load one from.
-        data: rows (`datasets.Dataset` or a list of mappings), or what `read_rows` reads: a path or dataset id.
+        data: rows (`datasets.Dataset` or a list of mappings), or what `read_rows` reads: a path or
+            dataset id.
         tokenizer: needed with a model that is loaded already.
         examples: rows drawn at random; None for all.
         max_length: tokens per row; what is longer is cut.
-        prompt_column, response_column: the columns to use, where they are not `messages` or `prompt`/`completion`.
+        prompt_column, response_column: the columns to use, where they are not `messages` or
+            `prompt`/`completion`.
         seed: of the draw and of the intervals.
 
     Returns:
@@ -131,7 +143,8 @@ def probe(
         tokenizer = tokenizer or load_tokenizer(model)
     elif tokenizer is None:
         raise DataError(
-            "give the tokenizer with a model that is loaded already: probe(model, data, tokenizer=…)."
+            "give the tokenizer with a model that is loaded already: probe(model, data,"
+            " tokenizer=…)."
         )
     chosen = sample(rows.examples, examples, seed=seed)
     separator = "\n" if prompt_column is not None else ""
@@ -217,8 +230,8 @@ def suggest(
 ) -> Suggestion:
     """A first rule from the mean target probability and the share of tokens below 0.1.
 
-    A verdict is given only where the whole 95 % interval lies on one side of the limit; otherwise it is undecided,
-    and the suggestion is NLL, the objective that others can compare with.
+    A verdict is given only where the whole 95 % interval lies on one side of the limit; otherwise
+    it is undecided, and the suggestion is NLL, the objective that others can compare with.
 
     >>> suggest(Estimate(0.8, 0.01, 0.78, 0.82, 99), Estimate(0.08, 0.01, 0.06, 0.10, 99)).verdict
     'model-strong'
@@ -228,29 +241,34 @@ def suggest(
         return Suggestion(
             "nll()",
             "model-weak",
-            f"The model excludes much of what the data teaches: p < 0.1 for {low} of the target tokens (mean p {mean}). "
-            "Objectives that trust its prior would leave those tokens without gradient; NLL learns them.",
+            f"The model excludes much of what the data teaches: p < 0.1 for {low} of the target"
+            f" tokens (mean p {mean}). Objectives that trust its prior would leave those tokens"
+            " without gradient; NLL learns them.",
         )
     if mean_p.low > STRONG_MEAN and below_0_1.high < STRONG_LOW_SHARE:
         cautions = ()
         if end_token is not None and end_token.mean_p.value < END_TOKEN_MEAN:
             cautions = (
-                f"Caution: the end token has mean p {_with_interval(end_token.mean_p)}. With -p the model may never "
-                "learn to stop; compare with NLL or power(0.5).",
+                (
+                    f"Caution: the end token has mean p {_with_interval(end_token.mean_p)}. With -p"
+                    " the model may never learn to stop; compare with NLL or power(0.5)."
+                ),
             )
         return Suggestion(
             "p()",
             "model-strong",
-            f"The model expects most of the data: mean p {mean}, p < 0.1 for only {low} of the target tokens. "
-            "-p trusts that prior and resists wrong labels. With clean labels expect a tie with NLL.",
+            f"The model expects most of the data: mean p {mean}, p < 0.1 for only {low} of the"
+            " target tokens. -p trusts that prior and resists wrong labels. With clean labels"
+            " expect a tie with NLL.",
             cautions,
         )
     return Suggestion(
         "nll()",
         "undecided",
-        f"Mean p {mean} with p < 0.1 for {low} of the target tokens lies between our limits (model-weak: share above "
-        f"{WEAK_LOW_SHARE:.0%} or mean p below {WEAK_MEAN}; model-strong: mean p above {STRONG_MEAN} and share below "
-        f"{STRONG_LOW_SHARE:.0%}). NLL is the default; measure with --compare nll,p,power(0.5).",
+        f"Mean p {mean} with p < 0.1 for {low} of the target tokens lies between our limits"
+        f" (model-weak: share above {WEAK_LOW_SHARE:.0%} or mean p below {WEAK_MEAN}; model-strong:"
+        f" mean p above {STRONG_MEAN} and share below {STRONG_LOW_SHARE:.0%}). NLL is the default;"
+        " measure with --compare nll,p,power(0.5).",
     )
 
 

@@ -1,7 +1,7 @@
-"""The command line: each command parses, calls one function, prints a table and says where the record is.
+"""The command line: a command parses, calls one function, prints a table and names its record.
 
-Exit status: 0 done, 1 the work failed, 2 the request is wrong, 130 interrupted. Errors are one line on standard error;
-`--debug` shows the traceback. Nothing heavy is imported before a command runs.
+Exit status: 0 done, 1 the work failed, 2 the request is wrong, 130 interrupted. Errors are one line
+on standard error; `--debug` shows the traceback. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ start here:
   probtune demo                             see it on this machine's CPU, in minutes
   probtune probe MODEL rows.jsonl           what does the model know of my data?
   probtune tune MODEL rows.jsonl            probe, choose, train, measure, report
-  probtune tune MODEL rows.jsonl --compare nll,p,power(0.5)
+  probtune tune MODEL rows.jsonl --compare 'nll,p,power(0.5)'
 """
 
 _TUNE_EPILOG = """\
@@ -106,8 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     tune = commands.add_parser(
         "tune",
         help="probe, choose the objective, train, measure, compare, report",
-        description="Fine-tune MODEL on DATA: hold out a split, probe the base model, choose the objective, train, "
-        "measure on the held-out rows, and write a record and a report.",
+        description=(
+            "Fine-tune MODEL on DATA: hold out a split, probe the base model, choose the objective,"
+            " train, measure on the held-out rows, and write a record and a report."
+        ),
         epilog=_TUNE_EPILOG,
         formatter_class=plain,
     )
@@ -118,13 +120,24 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser(
         "probe",
         help="measure what a base model knows of the data, and suggest an objective",
-        description="One forward pass of MODEL over a sample of DATA: target probabilities, overall and by kind of "
-        "token, and the objective they suggest.",
+        description=(
+            "One forward pass of MODEL over a sample of DATA: target probabilities, overall and by"
+            " kind of token, and the objective they suggest."
+        ),
     )
     wanted = (
-        "model", "data", "prompt_column", "response_column", "separator", "chat", "split", "subset", "max_length",
-        "skip_bad_rows", "probe_examples", "all", "seed",
-    )  # fmt: skip
+        *(
+            "model",
+            "data",
+            "prompt_column",
+            "response_column",
+            "separator",
+            "chat",
+            "split",
+            "subset",
+        ),
+        *("max_length", "skip_bad_rows", "probe_examples", "all", "seed"),
+    )
     add_options(probe, TuneSettings, only=wanted)
     probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")
     probe.set_defaults(run=_run_probe)
@@ -132,8 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     objectives = commands.add_parser(
         "objectives",
         help="list the objectives, and draw f, w and W_f",
-        description="The objectives with their token weight. With --plot, the curves of f(p), of the token weight "
-        "w(p) = -p f'(p) and of the logit gradient W_f(p) = w(p)(1 - p), as a picture.",
+        description=(
+            "The objectives with their token weight. With --plot, the curves of f(p), of the token"
+            " weight w(p) = -p f'(p) and of the logit gradient W_f(p) = w(p)(1 - p), as a picture."
+        ),
     )
     objectives.add_argument(
         "list", nargs="?", metavar="LIST", help="some of them, as nll,power(0.5) (default: all)"
@@ -153,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="make the HTML report of runs again, from their records",
-        description="One self-contained HTML file from the records of one or more runs. Needs no torch.",
+        description=(
+            "One self-contained HTML file from the records of one or more runs. Needs no torch."
+        ),
     )
     report.add_argument(
         "folders", nargs="+", metavar="DIR", help="folder of a run or a demo, or a record"
@@ -166,8 +183,11 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="see the model-capability continuum on a CPU, offline, in minutes",
-        description="Pre-trains tiny models to three levels of capability, fine-tunes them with NLL, 1 - p and "
-        "power(0.5) on noisy labels by the path of `probtune tune`, and prints who wins where, over seeds.",
+        description=(
+            "Pre-trains tiny models to three levels of capability, fine-tunes them with NLL, 1 - p"
+            " and power(0.5) on noisy labels by the path of `probtune tune`, and prints who wins"
+            " where, over seeds."
+        ),
     )
     size = demo.add_mutually_exclusive_group()
     size.add_argument("--fast", action="store_true", help="2 seeds, the two ends only")
@@ -189,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def quiet_libraries() -> None:
-    """Our progress bars and errors instead of the libraries' own chatter; no telemetry. Set before they load."""
+    """Our progress bars and errors instead of the libraries' own chatter; no telemetry. Set before
+    they load.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -268,8 +290,8 @@ def _run_probe(options: argparse.Namespace) -> None:
     if found["end_token"] is not None:
         groups.append(("  end token", found["end_token"]))
     terminal.table(
-        f"{settings.model} on {settings.data}: {found['tokens']} target tokens of {found['examples']} of "
-        f"{found['of_examples']} rows",
+        f"{settings.model} on {settings.data}: {found['tokens']} target tokens of"
+        f" {found['examples']} of {found['of_examples']} rows",
         ["tokens", "number", "mean p [95 %]", "share p < 0.1 [95 %]"],
         [
             [name, f"{g['tokens']:,}", _interval(g["mean_p"]), _interval(g["below_0_1"])]

@@ -2,12 +2,13 @@
 
 Three schemas, each row of a source in the same one:
 
-    messages            {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
-    prompt/completion   {"prompt": "…", "completion": "…"}          (texts, or lists of messages)
+    messages            {"messages": [{"role": "user", "content": "…"},
+                                      {"role": "assistant", "content": "…"}]}
+    prompt/completion   {"prompt": "…", "completion": "…"}      (texts, or lists of messages)
     named columns       any two text columns, named by the caller
 
-from a JSONL, JSON, Parquet or CSV file, a dataset saved by `datasets`, or a dataset id of the Hugging Face hub. A row
-that cannot be trained on is named by file and line with the rule it breaks.
+from a JSONL, JSON, Parquet or CSV file, a dataset saved by `datasets`, or a dataset id of the
+Hugging Face hub. A row that cannot be trained on is named by file and line with the rule it breaks.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class Example:
-    """One row, checked. Either two texts, or a conversation whose assistant turns from `first_trained` on count."""
+    """One row, checked. Either two texts, or a conversation whose assistant turns from
+    `first_trained` on count.
+    """
 
     where: str
     """File and line, for messages to the user."""
@@ -51,14 +54,18 @@ class Example:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the row says, without where it stands: the part that counts for the data hash and for duplicates."""
+        """What the row says, without where it stands: the part that counts for the data hash and
+        for duplicates.
+        """
         if self.messages:
             return {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
         return {"prompt": self.prompt, "completion": self.completion}
 
     @property
     def question(self) -> str:
-        """What the model is given, as one text: equal questions must not fall on both sides of a split."""
+        """What the model is given, as one text: equal questions must not fall on both sides of a
+        split.
+        """
         if self.messages:
             last = max(i for i, m in enumerate(self.messages) if m["role"] == "assistant")
             return json.dumps(
@@ -112,8 +119,8 @@ def read_rows(
 
     Raises:
         UsageError: the source does not exist, or its format is unknown.
-        DataError: the source is unreadable or empty, its rows have no known schema or different ones, or a row is
-            unusable and `skip_bad_rows` is off. The message names file and line.
+        DataError: the source is unreadable or empty, its rows have no known schema or different
+            ones, or a row is unusable and `skip_bad_rows` is off. The message names file and line.
     """
     return rows_from(
         _read(source, split, subset),
@@ -132,7 +139,9 @@ def rows_from(
     response_column: str | None = None,
     skip_bad_rows: bool = False,
 ) -> Rows:
-    """Check rows that are already in memory, given as (where, row). Arguments and errors as in `read_rows`."""
+    """Check rows that are already in memory, given as (where, row). Arguments and errors as in
+    `read_rows`.
+    """
     if (prompt_column is None) != (response_column is None):
         raise UsageError(
             "name both columns or neither: --prompt-column and --response-column belong together."
@@ -190,8 +199,9 @@ def hold_out(
             break
     if len(held) >= len(rows.examples) or not held:
         raise DataError(
-            f"cannot hold out {size} of {len(rows.examples)} rows with {len(groups)} different prompts in {rows.source}; "
-            f"give a separate file with --heldout-data, or a smaller --heldout."
+            f"cannot hold out {size} of {len(rows.examples)} rows with {len(groups)} different"
+            f" prompts in {rows.source}; give a separate file with --heldout-data, or a smaller"
+            " --heldout."
         )
     train = tuple(e for i, e in enumerate(rows.examples) if i not in held)
     return train, tuple(rows.examples[i] for i in sorted(held))
@@ -203,7 +213,10 @@ class _Broken(Exception):
 
 def _complaint(bad: list[BadRow], good: int) -> str:
     others = ", ".join(row.where.rsplit(":", 1)[-1] for row in bad[1:6])
-    more = f" {len(bad)} of {len(bad) + good} rows are unusable (also {others}{', …' if len(bad) > 6 else ''})."
+    more = (
+        f" {len(bad)} of {len(bad) + good} rows are unusable (also"
+        f" {others}{', …' if len(bad) > 6 else ''})."
+    )
     way_out = " Correct it, or leave such rows out with --skip-bad-rows." if good else ""
     return f"{bad[0].where} {bad[0].rule}.{more if len(bad) > 1 else ''}{way_out}"
 
@@ -222,15 +235,17 @@ def _schema(row: Any, prompt_column: str | None, response_column: str | None) ->
     has_pair = row.get("prompt") is not None or row.get("completion") is not None
     if has_messages and has_pair:
         raise _Broken(
-            "has both 'messages' and 'prompt'/'completion'; choose with --prompt-column and --response-column"
+            "has both 'messages' and 'prompt'/'completion'; choose with --prompt-column and"
+            " --response-column"
         )
     if has_messages:
         return "messages"
     if has_pair:
         return "prompt/completion"
     raise _Broken(
-        f"has neither 'messages' nor 'prompt' and 'completion'; its columns are {', '.join(map(repr, row)) or 'none'}: "
-        "name two of them with --prompt-column and --response-column"
+        "has neither 'messages' nor 'prompt' and 'completion'; its columns are"
+        f" {', '.join(map(repr, row)) or 'none'}: name two of them with --prompt-column and"
+        " --response-column"
     )
 
 
@@ -278,7 +293,8 @@ def _messages(value: Any, name: str) -> tuple[Message, ...]:
             )
         if not isinstance(message.get("content"), str):
             raise _Broken(
-                f"{name}[{index}] must have a text as 'content', got {_kind(message.get('content'))}"
+                f"{name}[{index}] must have a text as 'content', got"
+                f" {_kind(message.get('content'))}"
             )
         if message["role"] == "assistant" and not message["content"].strip():
             raise _Broken(f"{name}[{index}] is an assistant message without text")
@@ -336,7 +352,8 @@ def _read_file(path: Path, form: str) -> Iterator[tuple[str, Any]]:
 
 
 def _read_jsonl(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    # Not str.splitlines: that also cuts at U+2028 and other characters that JSON allows inside a text.
+    # Not str.splitlines: that also cuts at U+2028 and other characters that JSON allows inside a
+    # text.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -412,7 +429,8 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, 
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"cannot load the dataset {name!r} (split {split!r}): {reason} If it is a file, check the path."
+            f"cannot load the dataset {name!r} (split {split!r}): {reason} If it is a file, check"
+            " the path."
         ) from None
     yield from _rows_of(dataset, name, split)
 

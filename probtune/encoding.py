@@ -1,7 +1,7 @@
 """Rows -> token ids and labels: what is trained on, what is ignored, and what was cut off.
 
-Labels hold the token where it counts and -100 elsewhere; only the response counts: the completion and its end-of-text
-token, or the assistant turns of a conversation as the chat template marks them.
+Labels hold the token where it counts and -100 elsewhere; only the response counts: the completion
+and its end-of-text token, or the assistant turns of a conversation as the chat template marks them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Encoded:
     """The (last) response as text."""
     truncated: bool
     merged: bool
-    """Tokens merge across the end of the prompt, so training sees another context than generation."""
+    """Tokens merge across the end of the prompt, so training sees another context than generation.
+    """
     ends: bool
     """The last supervised token is a special token, so the model is taught to stop."""
 
@@ -81,13 +82,14 @@ def encode(
     Args:
         max_length: tokens per row; what is longer is cut at the end.
         separator: put between prompt and completion where neither brings white space of its own.
-        chat: wrap prompt/completion rows into the tokenizer's chat template as user and assistant turns.
+        chat: wrap prompt/completion rows into the tokenizer's chat template as user and assistant
+            turns.
         skip_bad_rows: list rows the chat template refuses instead of raising.
         progress: called with the number of rows finished since the last call.
 
     Raises:
-        DataError: the tokenizer has no chat template for conversations, the template cannot mark assistant turns or
-            refuses a row, or no supervised token is left in any row.
+        DataError: the tokenizer has no chat template for conversations, the template cannot mark
+            assistant turns or refuses a row, or no supervised token is left in any row.
     """
     if chat:
         examples = [_as_conversation(example) for example in examples]
@@ -111,9 +113,10 @@ def encode(
             progress(_BATCH)
     if not rows:
         raise DataError(
-            f"every label is masked: none of the {len(examples)} rows has a supervised token within "
-            f"max_length = {max_length} (first: {dropped[0].where if dropped else bad[0].where}). "
-            "Raise --max-length, or check that the responses are not empty under the chat template."
+            f"every label is masked: none of the {len(examples)} rows has a supervised token within"
+            f" max_length = {max_length} (first: {dropped[0].where if dropped else bad[0].where})."
+            " Raise --max-length, or check that the responses are not empty under the chat"
+            " template."
         )
     return Encoding(tuple(rows), tuple(dropped), tuple(bad))
 
@@ -185,8 +188,9 @@ def _encode_conversations(
 
     if tokenizer.chat_template is None:
         raise DataError(
-            "the rows are conversations ('messages'), but the tokenizer has no chat template: take the instruct "
-            "version of the model, set tokenizer.chat_template, or give prompt and completion as texts."
+            "the rows are conversations ('messages'), but the tokenizer has no chat template: take"
+            " the instruct version of the model, set tokenizer.chat_template, or give prompt and"
+            " completion as texts."
         )
     tokenize = _conversation_tokenizer(tokenizer)
     special = set(tokenizer.all_special_ids)
@@ -229,8 +233,9 @@ def _conversation_tokenizer(
 ) -> Callable[[Example], tuple[list[int], list[int]]]:
     """A function from a conversation to its tokens and the mask of assistant tokens.
 
-    The template's own `{% generation %}` marks are used where it has them, then TRL's marked copy of a known family's
-    template. For any other template the turns are found by rendering ever longer beginnings of the conversation.
+    The template's own `{% generation %}` marks are used where it has them, then TRL's marked copy
+    of a known family's template. For any other template the turns are found by rendering ever
+    longer beginnings of the conversation.
     """
     from trl.chat_template_utils import get_training_chat_template
 
@@ -269,8 +274,9 @@ def _by_prefixes(
         after = _render(tokenizer, example.messages[: index + 1], add_generation_prompt=False)
         if not (after.startswith(before) and text.startswith(after)):
             raise DataError(
-                f"turn {index + 1} is rendered differently once the conversation goes on, so the assistant's text "
-                "cannot be told apart; use a chat template with {% generation %} marks"
+                f"turn {index + 1} is rendered differently once the conversation goes on, so the"
+                " assistant's text cannot be told apart; use a chat template with {% generation"
+                " %} marks"
             )
         spans.append((len(before), len(after.rstrip())))
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -6,7 +6,8 @@
     └── UsageError           the request itself is wrong              command line: exit status 2
         └── ObjectiveError   an objective's text or parameter is wrong
 
-All of them are also `ValueError` or `RuntimeError`, so that callers of the Python API may catch those.
+All of them are also `ValueError` or `RuntimeError`, so that callers of the Python API may catch
+those.
 """
 
 __all__ = ["DataError", "ObjectiveError", "ProbtuneError", "TrainingError", "UsageError"]

@@ -1,7 +1,7 @@
 """Causal language models: loading, and the target statistics of every supervised token under one.
 
-`token_table` is the one measurement behind the probe (base model, training data) and the held-out comparison (every
-fine-tuned model, held-out data), so their numbers mean the same.
+`token_table` is the one measurement behind the probe (base model, training data) and the held-out
+comparison (every fine-tuned model, held-out data), so their numbers mean the same.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def context_length(name: str) -> tuple[int | None, int | None]:
-    """(longest sequence, vocabulary size) as the model's configuration states them, without loading the model."""
+    """(longest sequence, vocabulary size) as the model's configuration states them, without loading
+    the model.
+    """
     from transformers import AutoConfig
 
     with _readable(name, "configuration"):
@@ -86,10 +88,12 @@ def context_length(name: str) -> tuple[int | None, int | None]:
 def load_model(
     name: str, *, dtype: torch.dtype | str = torch.float32, device: str | None = None
 ) -> PreTrainedModel:
-    """A causal language model of a local folder or a hub id, through `AutoModelForCausalLM.from_pretrained`.
+    """A causal language model of a local folder or a hub id, through
+    `AutoModelForCausalLM.from_pretrained`.
 
     Args:
-        dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the stored one.
+        dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the
+            stored one.
         device: default: the accelerator if there is one, else the CPU.
     """
     from transformers import AutoModelForCausalLM
@@ -108,7 +112,8 @@ class _readable:
     def __enter__(self) -> None:
         if self.name.startswith((".", "/", "~")) and not Path(self.name).expanduser().is_dir():
             raise UsageError(
-                f"{self.name}: no such folder; give a folder with a model, or a hub id such as org/name."
+                f"{self.name}: no such folder; give a folder with a model, or a hub id such as"
+                " org/name."
             )
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -155,7 +160,9 @@ def _lm_head(model: PreTrainedModel) -> _LMHead | None:
 def _from_head(
     model: PreTrainedModel, batch: dict[str, Tensor], targets: Tensor
 ) -> TargetStatistics:
-    """Statistics of the shifted labels, flat over (batch, length - 1), from the last hidden states and the head."""
+    """Statistics of the shifted labels, flat over (batch, length - 1), from the last hidden states
+    and the head.
+    """
     head = _lm_head(model)
     assert head is not None
     hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
@@ -183,7 +190,8 @@ _Measure = Callable[[Any, dict[str, Tensor], Tensor], TargetStatistics]
 
 
 def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
-    """`_from_head` where it reproduces the model's own log-probabilities on one row, else `_from_logits`.
+    """`_from_head` where it reproduces the model's own log-probabilities on one row, else
+    `_from_logits`.
 
     Configurations name the known changes of logits (scale, softcap); this finds the unknown ones.
     """
@@ -204,10 +212,12 @@ def token_table(
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TokenTable:
-    """Log-probability, entropy and top-1 hit of every supervised token of `rows`, in evaluation mode.
+    """Log-probability, entropy and top-1 hit of every supervised token of `rows`, in evaluation
+    mode.
 
     Args:
-        batch_tokens: tokens per forward pass, padding included; default 4096 on a CPU, 16384 elsewhere.
+        batch_tokens: tokens per forward pass, padding included; default 4096 on a CPU, 16384
+            elsewhere.
         progress: called with the number of rows finished since the last call.
 
     Raises:
@@ -245,8 +255,8 @@ def _measure_batch(
     if not np.isfinite(logp).all():
         bad = example[~np.isfinite(logp)][0]
         raise TrainingError(
-            f"the model's log-probabilities are not finite on {rows[indices.index(int(bad))].where}: "
-            "its weights hold NaN or infinity."
+            "the model's log-probabilities are not finite on"
+            f" {rows[indices.index(int(bad))].where}: its weights hold NaN or infinity."
         )
     return (
         example,
@@ -276,7 +286,9 @@ def _collate(
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices grouped by length, so that rows x longest row stays within `batch_tokens`; longest first."""
+    """Indices grouped by length, so that rows x longest row stays within `batch_tokens`; longest
+    first.
+    """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_tokens:
@@ -298,8 +310,8 @@ def generate(
 ) -> list[str]:
     """Greedy continuations of tokenized prompts, as text without special tokens.
 
-    The model's stored generation settings (temperature, top-k, repetition penalty) are set aside; only its
-    end-of-text tokens are kept.
+    The model's stored generation settings (temperature, top-k, repetition penalty) are set aside;
+    only its end-of-text tokens are kept.
     """
     from transformers import GenerationConfig
 

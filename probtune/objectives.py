@@ -1,14 +1,16 @@
 """Training objectives as functions of the target log-probability.
 
-An objective is a function f(p) of the target token's probability p. It sees nothing else. By the chain rule its
-gradient with respect to the logits z is that of NLL, scaled per token:
+An objective is a function f(p) of the target token's probability p. It sees nothing else. By the
+chain rule its gradient with respect to the logits z is that of NLL, scaled per token:
 
     df/dz = w(p) (softmax(z) - onehot),     w(p) = -p f'(p)      (token weight; 1 for NLL)
 
-and the size of the gradient of the target's own logit is W_f(p) = w(p) (1 - p) (logit gradient). An objective is
-*prior-leaning* when most of the mass of W_f lies above a threshold tau, *prior-averse* when it lies below.
+and the size of the gradient of the target's own logit is W_f(p) = w(p) (1 - p) (logit gradient). An
+objective is *prior-leaning* when most of the mass of W_f lies above a threshold tau, *prior-averse*
+when it lies below.
 
-Objectives are values: small, frozen, comparable, and printed as the text that `objective` reads back.
+Objectives are values: small, frozen, comparable, and printed as the text that `objective` reads
+    back.
 
     >>> import torch
     >>> logp = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64).log()
@@ -17,13 +19,14 @@ Objectives are values: small, frozen, comparable, and printed as the text that `
     >>> objective("above(0.2, nll())")
     above(0.2, nll())
 
-Everything is computed from `logp`, in float32 or wider, through `expm1` and `log1p`: `p` itself rounds to 1 long
-before `logp` rounds to 0.
+Everything is computed from `logp`, in float32 or wider, through `expm1` and `log1p`: `p` itself
+rounds to 1 long before `logp` rounds to 0.
 
 References:
-    Li, Qiu, Chen, Ji, Tong, "Beyond Log Likelihood: Probability-Based Objectives for Supervised Fine-Tuning across
-    the Model Capability Continuum", 2025, https://arxiv.org/abs/2510.00526 (Lemma 3.1, Prop. 3.2, Def. 3.3, Eq. 3-4).
-    The sign of Lemma 3.1 as printed is lost; the identity above is checked by central differences in the tests.
+    Li, Qiu, Chen, Ji, Tong, "Beyond Log Likelihood: Probability-Based Objectives for Supervised
+    Fine-Tuning across the Model Capability Continuum", 2025, https://arxiv.org/abs/2510.00526
+    (Lemma 3.1, Prop. 3.2, Def. 3.3, Eq. 3-4). The sign of Lemma 3.1 as printed is lost; the
+    identity above is checked by central differences in the tests.
 """
 
 from __future__ import annotations
@@ -56,16 +59,20 @@ __all__ = [
 
 
 def _wide(logp: Tensor) -> Tensor:
-    """Half-precision log-probabilities are widened: bf16 rounds p = 0.998 and p = 1 to the same number."""
+    """Half-precision log-probabilities are widened: bf16 rounds p = 0.998 and p = 1 to the same
+    number.
+    """
     return logp if logp.dtype in (torch.float32, torch.float64) else logp.float()
 
 
 class Objective(ABC):
     """A function f(p) of the target probability, evaluated from log p.
 
-    Members are final frozen dataclasses; their lower-case names are the text a user writes. A member states its
-    formulas for the table (`probtune objectives`), and implements `value` and `token_weight`. `value` is
-    differentiable: its derivative with respect to `logp` is `-token_weight(logp)`, also where a weight is detached
+    Members are final frozen dataclasses; their lower-case names are the text a user writes. A
+    member states its formulas for the table (`probtune objectives`), and implements `value` and
+    `token_weight`. `value` is differentiable: its derivative with respect to `logp` is
+    `-token_weight(logp)`, also where a
+        weight is detached
     (`dft`, thresholds).
     """
 
@@ -108,7 +115,9 @@ class Objective(ABC):
         self,
         logp: Tensor,  # any shape, <= 0
     ) -> Tensor:
-        """True where a threshold keeps the token; all true without one. A kept token may still have weight 0."""
+        """True where a threshold keeps the token; all true without one. A kept token may still have
+        weight 0.
+        """
         return torch.ones_like(logp, dtype=torch.bool)
 
     @property
@@ -129,8 +138,8 @@ class Objective(ABC):
         edges = sorted({1e-30, tau, 1.0, *(q for q in self.thresholds if 0.0 < q < 1.0)})
         above_tau = total = 0.0
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            # Simpson over log p, dp = p dlogp: W_f is smooth there down to p = 0. The open ends of the interval
-            # keep a threshold's jump out of both neighbours.
+            # Simpson over log p, dp = p dlogp: W_f is smooth there down to p = 0. The open ends of
+            # the interval keep a threshold's jump out of both neighbours.
             logp = torch.linspace(math.log(low), math.log(high), 4001, dtype=torch.float64)
             step = float(logp[1] - logp[0])
             logp[0] += 1e-12 * step
@@ -147,9 +156,11 @@ class Objective(ABC):
         return above_tau / total
 
     def leaning(self, tau: float = 0.5) -> str:
-        """`"prior-leaning"` if most of the mass of W_f lies above `tau`, `"prior-averse"` if below (Def. 3.3).
+        """`"prior-leaning"` if most of the mass of W_f lies above `tau`, `"prior-averse"` if below
+        (Def. 3.3).
 
-        `"neutral"` is the exact tie, which -p has at tau = 0.5. The paper gives no value for tau; 0.5 is ours.
+        `"neutral"` is the exact tie, which -p has at tau = 0.5. The paper gives no value for tau;
+        0.5 is ours.
 
             >>> nll().leaning(), p().leaning(), power(10).leaning()
             ('prior-averse', 'neutral', 'prior-leaning')
@@ -166,7 +177,9 @@ class Objective(ABC):
 
 @dataclass(frozen=True, repr=False)
 class nll(Objective):
-    """Negative log-likelihood, -log p: the objective of ordinary supervised fine-tuning. Every token has weight 1."""
+    """Negative log-likelihood, -log p: the objective of ordinary supervised fine-tuning. Every
+    token has weight 1.
+    """
 
     formula = "-log p"
     weight_formula = "1"
@@ -193,7 +206,8 @@ class nll(Objective):
 
 @dataclass(frozen=True, repr=False)
 class p(Objective):
-    """1 - p: maximises the expected accuracy of a sampled token. Same gradient as `dft`, `power(1)`.
+    """1 - p: maximises the expected accuracy of a sampled token. Same gradient as `dft`,
+    `power(1)`.
 
     The paper calls it -p; the constant changes no gradient and keeps the value in [0, 1].
     """
@@ -214,16 +228,18 @@ class p(Objective):
 
 @dataclass(frozen=True, repr=False)
 class power(Objective):
-    """(1 - p^alpha) / alpha for any real alpha; NLL is its limit at alpha = 0, and alpha = 1 is `p`.
+    """(1 - p^alpha) / alpha for any real alpha; NLL is its limit at alpha = 0, and alpha = 1 is
+    `p`.
 
-    Equals the generalised cross-entropy with q = alpha and the Tsallis logarithm with q = 1 - alpha. Concave and
-    prior-leaning for alpha >= 1, convex for alpha <= 1; more prior-averse than NLL for alpha < 0, where the value is
-    unbounded (p^alpha overflows float32 below p = 10^(38/alpha)).
+    Equals the generalised cross-entropy with q = alpha and the Tsallis logarithm with q = 1 -
+    alpha. Concave and prior-leaning for alpha >= 1, convex for alpha <= 1; more prior-averse than
+    NLL for alpha < 0, where the value is unbounded (p^alpha overflows float32 below p =
+    10^(38/alpha)).
 
     References:
-        Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 3.
-        Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
-        2018, https://arxiv.org/abs/1805.07836.
+        Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 3. Zhang and Sabuncu, "Generalized
+        Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", 2018,
+        https://arxiv.org/abs/1805.07836.
     """
 
     alpha: float
@@ -231,7 +247,10 @@ class power(Objective):
     formula = "(1 - p^alpha) / alpha"
     weight_formula = "p^alpha"
     summary = "one dial from NLL (alpha = 0) to p (alpha = 1) and beyond"
-    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526; Zhang and Sabuncu 2018, https://arxiv.org/abs/1805.07836"
+    source = (
+        "Li et al. 2025, https://arxiv.org/abs/2510.00526; Zhang and Sabuncu 2018,"
+        " https://arxiv.org/abs/1805.07836"
+    )
     also_known_as = ("gce", "tsallis", "generalfamily", "family", "alpha", "p_alpha")
     example = "power(0.5)"
 
@@ -240,7 +259,8 @@ class power(Objective):
 
     def value(self, logp: Tensor) -> Tensor:
         logp = _wide(logp)
-        # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is exact anyway.
+        # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is
+        # exact anyway.
         if abs(self.alpha) < 1e-20:
             return -logp
         return -torch.expm1(self.alpha * logp) / self.alpha
@@ -253,11 +273,11 @@ class power(Objective):
 class log1m(Objective):
     """log(1 - p): the most prior-leaning objective of the paper; its logit gradient is W_f(p) = p.
 
-    The value has no lower bound (it falls to -infinity as p -> 1) and must not be read as a quality: a run of
-    confident tokens dominates the mean. The gradient that trains is bounded all the same, since the logit gradient
-    w(p) (1 - p) = p never exceeds 1. Where 1 - p is below the dtype's smallest normal number (1e-38 in float32,
-    2e-308 in float64) it is held there, so that value and weight stay finite: at p = 1 the value is -87 (float32) or
-    -708 (float64).
+    The value has no lower bound (it falls to -infinity as p -> 1) and must not be read as a
+    quality: a run of confident tokens dominates the mean. The gradient that trains is bounded all
+    the same, since the logit gradient w(p) (1 - p) = p never exceeds 1. Where 1 - p is below the
+    dtype's smallest normal number (1e-38 in float32, 2e-308 in float64) it is held there, so that
+    value and weight stay finite: at p = 1 the value is -87 (float32) or -708 (float64).
 
     The paper writes -log(1 - p) once, which increases with p; its figures use log(1 - p), as here.
     """
@@ -270,8 +290,9 @@ class log1m(Objective):
     example = "log1m()"
 
     def value(self, logp: Tensor) -> Tensor:
-        # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1. Each branch is fed
-        # a harmless value where it is not used, since `where` passes the other branch's NaN gradient on.
+        # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1.
+        # Each branch is fed a harmless value where it is not used, since `where` passes the other
+        # branch's NaN gradient on.
         logp = _wide(logp)
         high = logp > -math.log(2.0)
         held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
@@ -279,7 +300,8 @@ class log1m(Objective):
 
     def token_weight(self, logp: Tensor) -> Tensor:
         logp = _wide(logp)
-        # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0 anyway.
+        # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0
+        # anyway.
         return 1.0 / torch.expm1(-logp).clamp(min=torch.finfo(logp.dtype).tiny)
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
@@ -288,13 +310,15 @@ class log1m(Objective):
 
 @dataclass(frozen=True, repr=False)
 class dft(Objective):
-    """-sg(p) log p (Dynamic Fine-Tuning), sg = stop-gradient: NLL weighted by the detached probability.
+    """-sg(p) log p (Dynamic Fine-Tuning), sg = stop-gradient: NLL weighted by the detached
+    probability.
 
-    The gradient is that of `p`, at every p and under every optimizer; only the value differs, and it is not monotone
-    in p (its maximum 1/e is at p = 1/e), so it is not a progress bar. Without sg the weight would be p (1 + log p),
-    which is negative below p = 1/e.
+    The gradient is that of `p`, at every p and under every optimizer; only the value differs, and
+    it is not monotone in p (its maximum 1/e is at p = 1/e), so it is not a progress bar. Without sg
+    the weight would be p (1 + log p), which is negative below p = 1/e.
 
-    Reference: Wu et al., "On the Generalization of SFT: A Reinforcement Learning Perspective with Reward
+    Reference: Wu et al., "On the Generalization of SFT: A Reinforcement Learning Perspective with
+        Reward
     Rectification", 2025, https://arxiv.org/abs/2508.05629.
     """
 
@@ -315,7 +339,9 @@ class dft(Objective):
 
 @dataclass(frozen=True, repr=False)
 class _Threshold(Objective):
-    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a probability `q`."""
+    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
+    probability `q`.
+    """
 
     q: float
     f: Objective
@@ -355,11 +381,13 @@ class _Threshold(Objective):
 
 @dataclass(frozen=True, repr=False)
 class above(_Threshold):
-    """f(p) where the current p >= q, otherwise 0: the hard threshold of the paper's Eq. 4, keeping confident tokens.
+    """f(p) where the current p >= q, otherwise 0: the hard threshold of the paper's Eq. 4, keeping
+    confident tokens.
 
-    The weight of the others is set to 0. The mask of supervised tokens and the denominator of the mean are not
-    touched (the paper's code divides by the kept tokens instead; that is the trainer's `normalizer="kept"`). A token
-    below q has no gradient of its own and returns only if other tokens lift it.
+    The weight of the others is set to 0. The mask of supervised tokens and the denominator of the
+    mean are not touched (the paper's code divides by the kept tokens instead; that is the trainer's
+    `normalizer="kept"`). A token below q has no gradient of its own and returns only if other
+    tokens lift it.
     """
 
     formula = "f(p) if p >= q else 0"
@@ -375,7 +403,9 @@ class above(_Threshold):
 
 @dataclass(frozen=True, repr=False)
 class below(_Threshold):
-    """f(p) where the current p <= q, otherwise 0: trains only what the model does not expect yet. See `above`."""
+    """f(p) where the current p <= q, otherwise 0: trains only what the model does not expect yet.
+    See `above`.
+    """
 
     formula = "f(p) if p <= q else 0"
     weight_formula = "w_f(p) if p <= q else 0"
@@ -391,13 +421,16 @@ class below(_Threshold):
 MEMBERS: dict[str, type[Objective]] = {
     member.__name__: member for member in (nll, p, power, log1m, dft, above, below)
 }
-"""Name -> member: the one table behind the parser, `probtune objectives`, the documentation and the tests."""
+"""Name -> member: the one table behind the parser, `probtune objectives`, the documentation and the
+tests.
+"""
 
 
 def objective(text: str | Objective) -> Objective:
     """Read an objective from the text that its `repr` prints. An `Objective` is returned as it is.
 
-    The text is parsed, never evaluated: calls of the members' names with numbers and objectives inside. Empty
+    The text is parsed, never evaluated: calls of the members' names with numbers and objectives
+        inside. Empty
     parentheses may be left out.
 
         >>> objective("power(0.5)")
@@ -405,13 +438,13 @@ def objective(text: str | Objective) -> Objective:
         >>> objective("power(alpha=-0.5)"), objective("above(0.2, nll)")
         (power(-0.5), above(0.2, nll()))
         >>> objective("nil")
-        Traceback (most recent call last):
-        ...
-        probtune.errors.ObjectiveError: unknown objective 'nil'; did you mean 'nll'? Known: nll(), p(), \
+        Traceback (most recent call last): ... probtune.errors.ObjectiveError: unknown objective
+        'nil'; did you mean 'nll'? Known: nll(), p(), \
 power(alpha), log1m(), dft(), above(q, f), below(q, f).
 
     Raises:
-        ObjectiveError: the text is not of this form, names no member, or a parameter is out of range.
+        ObjectiveError: the text is not of this form, names no member, or a parameter is out of
+            range.
     """
     if isinstance(text, Objective):
         return text
@@ -431,7 +464,8 @@ def objective_list(text: str) -> tuple[Objective, ...]:
     twice = {str(member) for member in members if members.count(member) > 1}
     if twice:
         raise ObjectiveError(
-            f"{', '.join(sorted(twice))} stands more than once in {text!r}; name each objective once."
+            f"{', '.join(sorted(twice))} stands more than once in {text!r}; name each objective"
+            " once."
         )
     return members
 

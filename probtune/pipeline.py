@@ -1,11 +1,11 @@
 """`probtune tune`: hold out, probe, choose, train, measure, compare, report.
 
-    read rows ── hold out ──┬─ probe the base model ── choose ──┬─ train f1 ── measure ─┐
-                            │                                   ├─ train f2 ── measure ─┼─ compare ── record, report
-                            └───────────────── measure the base model ──────────────────┘
+    read rows ── hold out ─┬─ probe the base model ── choose ─┬─ train f1 ── measure ─┐
+                           │                                  ├─ train f2 ── measure ─┼─ compare
+                           └──────────── measure the base model ──────────────────────┘
 
-Every stage leaves a record in the run's folder, and a stage whose record is there is not done again: an interrupted
-run goes on where it was when the same command is given once more.
+Every stage leaves a record in the run's folder, and a stage whose record is there is not done
+again: an interrupted run goes on where it was when the same command is given once more.
 
     DIR/run.json                what the run is: settings and data hashes
     DIR/probe.json              the probe and its suggestion
@@ -102,7 +102,8 @@ class Prepared:
 
 
 def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
-    """Run all stages and return the run's record. See the module; `settings.folder` holds everything afterwards.
+    """Run all stages and return the run's record. See the module; `settings.folder` holds
+    everything afterwards.
 
     Raises:
         UsageError: a setting is wrong, or the folder holds another run.
@@ -113,7 +114,8 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     terminal = terminal or Terminal()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "probtune tune runs in one process; to train on several, launch a script with ProbTuneTrainer."
+            "probtune tune runs in one process; to train on several, launch a script with"
+            " ProbTuneTrainer."
         )
     asked = None if settings.objective == "auto" else read_objective(settings.objective)
     others = objective_list(settings.compare) if settings.compare.strip() else ()
@@ -166,7 +168,9 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
 
 
 def probe_only(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
-    """The probe alone, on all rows of the data; returns its record, and writes it where `settings.out` names a file."""
+    """The probe alone, on all rows of the data; returns its record, and writes it where
+    `settings.out` names a file.
+    """
     terminal = terminal or Terminal()
     rows = _read(settings, settings.data)
     tokenizer = load_tokenizer(settings.model)
@@ -279,8 +283,9 @@ def _check_vocabulary(model: str, encoding: Encoding) -> None:
     for row in encoding.rows:
         if vocabulary is not None and max(row.input_ids) >= vocabulary:
             raise DataError(
-                f"{row.where} has token {max(row.input_ids)}, outside the model's vocabulary of {vocabulary}: the "
-                "tokenizer does not belong to the model, or tokens were added without resizing its embeddings."
+                f"{row.where} has token {max(row.input_ids)}, outside the model's vocabulary of"
+                f" {vocabulary}: the tokenizer does not belong to the model, or tokens were added"
+                " without resizing its embeddings."
             )
 
 
@@ -294,8 +299,9 @@ def _warn_of_overlap(train: Sequence[Example], held: Sequence[Example], terminal
 def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
     counts, held = prepared.train.counts, prepared.heldout.counts
     terminal.say(
-        f"{counts['rows']} training rows ({counts['supervised_tokens']} supervised of {counts['tokens']} tokens), "
-        f"{held['rows']} held out; short answers: {prepared.answer_rule}."
+        f"{counts['rows']} training rows ({counts['supervised_tokens']} supervised of"
+        f" {counts['tokens']} tokens), {held['rows']} held out; short answers:"
+        f" {prepared.answer_rule}."
     )
     for what, number in (
         (f"cut at {prepared.max_length} tokens", counts["truncated"]),
@@ -326,7 +332,8 @@ def _check_folder(folder: Path, settings: TuneSettings) -> None:
     ]
     if different:
         raise UsageError(
-            f"{folder} holds another run: it differs in {', '.join(different)}. Choose another --out."
+            f"{folder} holds another run: it differs in {', '.join(different)}. Choose another"
+            " --out."
         )
 
 
@@ -448,8 +455,8 @@ def _train_stage(
         result = trainer.train(resume_from_checkpoint=_last_checkpoint(place / "checkpoints"))
     if clock.stopping:
         raise TrainingError(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a checkpoint; "
-            "give the same command again to go on."
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
+            " checkpoint; give the same command again to go on."
         )
     trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone
     record = write_record(
@@ -532,14 +539,14 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def _check_space(place: Path, model: PreTrainedModel) -> None:
-    """Room for the final model and one checkpoint with AdamW's two moments, before training starts."""
+    """Room for the model and one checkpoint with AdamW's two moments, before training."""
     place.mkdir(parents=True, exist_ok=True)
     needed = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
     free = shutil.disk_usage(place).free
     if free < needed:
         raise ProbtuneError(
-            f"{place} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for the model and a "
-            "checkpoint; free some space, or choose another --out."
+            f"{place} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for"
+            " the model and a checkpoint; free some space, or choose another --out."
         )
 
 
@@ -568,7 +575,9 @@ def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(clock: Any) -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends training at the next step with a checkpoint; a second one ends at once."""
+    """Ctrl-C or SIGTERM ends training at the next step with a checkpoint; a second one ends at
+    once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

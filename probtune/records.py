@@ -1,7 +1,8 @@
-"""What a stage writes and the next one reads: JSON files with a kind, a schema version and the environment.
+"""What a stage writes and the next one reads: JSON files with a kind, a schema version and the
+environment.
 
-A record is a plain mapping, so that a report can be made without torch, on another machine, years later. Standard
-library only. The fields of each kind are described in docs/records.md.
+A record is a plain mapping, so that a report can be made without torch, on another machine, years
+later. Standard library only. The fields of each kind are described in docs/records.md.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _PACKAGES = (
 
 
 def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write one record and return it. The file appears whole or not at all; NaN is stored as null."""
+    """Write one record and return it. The file appears whole or not at all; NaN becomes null."""
     record = {
         "kind": kind,
         "schema": SCHEMA_VERSION,
@@ -71,7 +72,8 @@ def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise DataError(f"{path} is not a record of probtune: it has no 'kind' and 'schema'.")
     if record["schema"] > SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema {record['schema']}, newer than {SCHEMA_VERSION}; install a newer probtune to read it."
+            f"{path} has schema {record['schema']}, newer than {SCHEMA_VERSION}; install a newer"
+            " probtune to read it."
         )
     if kind is not None and record["kind"] != kind:
         raise DataError(f"{path} is a record of kind {record['kind']!r}, expected {kind!r}.")
@@ -79,7 +81,8 @@ def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file through a temporary neighbour, so that a full disk or an interruption leaves the old one intact.
+    """Write a file through a temporary neighbour, so that a full disk or an interruption leaves the
+    old one intact.
 
     Raises:
         ProbtuneError: the file cannot be written, with the system's reason.
@@ -129,9 +132,9 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
         "versions": versions,
     }
     torch = sys.modules.get("torch")
@@ -155,7 +158,9 @@ def _processor() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON types: tuples become lists, paths text, named tuples mappings, NaN and infinities null."""
+    """The value as JSON types: tuples become lists, paths text, named tuples mappings, NaN and
+    infinities null.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int | bool):

@@ -1,6 +1,8 @@
-"""Settings of a run: one dataclass is the command line, the YAML file and the record, so no text exists twice.
+"""Settings of a run: one dataclass is the command line, the YAML file and the record, so no text
+exists twice.
 
-Standard library only, but for PyYAML when a file is read; the command line's `--help` comes from here.
+Standard library only, but for PyYAML when a file is read; the command line's `--help` comes from
+here.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ def _option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | N
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """What `probtune tune` does. Defaults of the training recipe are the paper's where it has one."""
+    """What `probtune tune` does. The training recipe's defaults are the paper's where stated."""
 
     model: str = field(metadata={"help": "folder of a causal language model, or hub id (org/name)"})
     data: str = field(
         metadata={
-            "help": "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, or a dataset id"
+            "help": (
+                "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, or a"
+                " dataset id"
+            )
         }
     )
 
@@ -48,7 +53,8 @@ class TuneSettings:
     )
     normalizer: str = _option(
         "supervised",
-        "denominator of the loss: supervised tokens of the optimizer step, or those a threshold kept",
+        "denominator of the loss: supervised tokens of the optimizer step, or those a threshold"
+        " kept",
         group="objective",
         choices=("supervised", "kept"),
     )
@@ -156,7 +162,8 @@ class TuneSettings:
             )
         if (self.prompt_column is None) != (self.response_column is None):
             raise UsageError(
-                "--prompt-column and --response-column belong together: name both columns or neither."
+                "--prompt-column and --response-column belong together: name both columns or"
+                " neither."
             )
 
     @property
@@ -174,9 +181,11 @@ class TuneSettings:
 def add_options(
     parser: argparse.ArgumentParser, settings: type[TuneSettings], only: tuple[str, ...] = ()
 ) -> None:
-    """Add a dataclass's fields to a parser: required ones as positionals, the others as flags without defaults.
+    """Add a dataclass's fields to a parser: required ones as positionals, the others as flags
+    without defaults.
 
-    Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help names them.
+    Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help
+    names them.
     """
     groups: dict[str, Any] = {}
     kinds = typing.get_type_hints(settings)
@@ -194,7 +203,12 @@ def add_options(
         kind = _kind(kinds[item.name])
         flag = _flag(item.name)
         help = item.metadata["help"].replace("%", "%%")
-        if item.default is not MISSING and item.default not in (None, "", False):
+        if (
+            item.default is not MISSING
+            and item.default is not None
+            and item.default is not False
+            and item.default != ""
+        ):
             help += (
                 f" (default: {item.default:g})"
                 if isinstance(item.default, float)
@@ -220,9 +234,11 @@ def add_options(
                 dest=item.name,
                 type=kind,
                 choices=item.metadata["choices"],
-                metavar=None
-                if item.metadata["choices"]
-                else _METAVARS.get(item.name, kind.__name__.upper()),
+                metavar=(
+                    None
+                    if item.metadata["choices"]
+                    else _METAVARS.get(item.name, kind.__name__.upper())
+                ),
                 default=argparse.SUPPRESS,
                 help=help,
             )
@@ -232,7 +248,8 @@ def settings_from(given: dict[str, Any], config: str | None) -> TuneSettings:
     """Settings from the command line over a YAML file over the defaults.
 
     Raises:
-        UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with file and key.
+        UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
+            file and key.
     """
     values = _read_yaml(config) if config else {}
     for name, value in given.items():
@@ -245,7 +262,8 @@ def settings_from(given: dict[str, Any], config: str | None) -> TuneSettings:
     for name in ("model", "data"):
         if name not in values:
             raise UsageError(
-                f"{name.upper()} is missing; give it on the command line or as '{name}:' in --config."
+                f"{name.upper()} is missing; give it on the command line or as '{name}:' in"
+                " --config."
             )
     return TuneSettings(**values)
 

@@ -1,12 +1,12 @@
-"""Estimates with their uncertainty. The unit of resampling is the item (a sequence, a problem, a seed), never the
-token: tokens of one sequence are not independent.
+"""Estimates with their uncertainty. The unit of resampling is the item (a sequence, a problem, a
+seed), never the token: tokens of one sequence are not independent.
 
 SciPy does the statistics; here is which one, for what. No torch.
 
 References:
-    Miller, "Adding Error Bars to Evals: A Statistical Approach to Language Model Evaluations", 2024,
-    https://arxiv.org/abs/2411.00640 (clustered and paired standard errors).
-    Cochran, "Sampling Techniques", 1977, ch. 6 (variance of a ratio by linearisation).
+    Miller, "Adding Error Bars to Evals: A Statistical Approach to Language Model Evaluations",
+    2024, https://arxiv.org/abs/2411.00640 (clustered and paired standard errors). Cochran,
+    "Sampling Techniques", 1977, ch. 6 (variance of a ratio by linearisation).
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
 
 
 def ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95) -> Estimate:
-    """Sum of `sums` / sum of `counts` over items, with the standard error by linearisation and a t interval.
+    """Sum of `sums` / sum of `counts` over items, with the standard error by linearisation and a t
+    interval.
 
-    With `sums` the summed NLL per sequence and `counts` its tokens, this is the NLL per token, and its error is that
-    of whole sequences drawn anew.
+    With `sums` the summed NLL per sequence and `counts` its tokens, this is the NLL per token, and
+    its error is that of whole sequences drawn anew.
     """
     x = np.asarray(sums, dtype=np.float64)
     n = np.asarray(counts, dtype=np.float64)
@@ -81,7 +82,8 @@ def ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95) -> Es
 def paired_ratio_difference(
     sums: ArrayLike, other_sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95
 ) -> Estimate:
-    """`ratio(sums, counts) - ratio(other_sums, counts)`, paired by item: the spread the items share cancels.
+    """`ratio(sums, counts) - ratio(other_sums, counts)`, paired by item: the spread the items share
+    cancels.
 
     With counts of 1 it is the paired difference of two means.
     """
@@ -98,7 +100,8 @@ def bootstrap_ratio(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """As `ratio`, with the interval from resampling items: BCa bootstrap, percentile beyond 1000 items.
+    """As `ratio`, with the interval from resampling items: BCa bootstrap, percentile beyond 1000
+    items.
 
     BCa's correction costs a jackknife, quadratic in the items, and is gone at that size.
 
@@ -134,10 +137,11 @@ def bootstrap_ratio(
 def mcnemar(right: ArrayLike, other_right: ArrayLike) -> float:
     """Exact two-sided McNemar test of two systems on the same items: the p-value.
 
-    Under the null hypothesis, of the items that exactly one system gets right each system has half. 1.0 when the
-    systems agree everywhere.
+    Under the null hypothesis, of the items that exactly one system gets right each system has half.
+    1.0 when the systems agree everywhere.
 
-    Reference: McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions or Percentages",
+    Reference: McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions
+        or Percentages",
     1947, https://doi.org/10.1007/BF02295996.
     """
     from scipy.stats import binomtest

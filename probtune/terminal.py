@@ -50,7 +50,8 @@ class Terminal:
             )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        # A pipe has no width of its own; 80 columns would break the numbers of a wide table over lines.
+        # A pipe has no width of its own; 80 columns would break the numbers of a wide table over
+        # lines.
         width = None if self._results.is_terminal else 160
         self._results.print(table, width=width)
         for note in notes:
@@ -58,7 +59,7 @@ class Terminal:
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar; the function advances it by a number of steps and may replace its note."""
+        """A progress bar; the function advances it and may replace its note."""
         if self.quiet:
             yield lambda steps=1, note="", total=None: None
             return

@@ -1,12 +1,12 @@
 """`ProbTuneTrainer`: TRL's `SFTTrainer` with any probability objective.
 
-Everything around the loss is TRL's: data preparation, packing, LoRA, mixed precision, sharding, checkpoints. The loss
-is
+Everything around the loss is TRL's: data preparation, packing, LoRA, mixed precision, sharding,
+checkpoints. The loss is
 
     sum of f(p) over the supervised tokens of the optimizer step / normalizer
 
-over all its micro-batches and all ranks, so that it does not depend on how the step is split. This is the only module
-that knows TRL's trainer.
+over all its micro-batches and all ranks, so that it does not depend on how the step is split. This
+is the only module that knows TRL's trainer.
 """
 
 from __future__ import annotations
@@ -34,25 +34,32 @@ _LOW_WEIGHT = 0.01
 
 @dataclass
 class ProbTuneConfig(SFTConfig):
-    """`SFTConfig` with the objective and its normalizer. All other fields are TRL's and transformers'.
+    """`SFTConfig` with the objective and its normalizer. All other fields are TRL's and
+    transformers'.
 
     Example:
-        >>> ProbTuneConfig(output_dir="out", objective="power(0.5)", bf16=False, use_cpu=True).objective
+        >>> ProbTuneConfig("out", objective="power(0.5)", bf16=False, use_cpu=True).objective
         'power(0.5)'
     """
 
     objective: str = field(
         default="nll()",
         metadata={
-            "help": "Function of the target probability to minimise, as `probtune objectives` lists them."
+            "help": (
+                "Function of the target probability to minimise, as `probtune objectives` lists"
+                " them."
+            )
         },
     )
     normalizer: str = field(
         default="supervised",
         metadata={
-            "help": "Denominator of the loss. 'supervised': the supervised tokens of the whole optimizer step, all "
-            "micro-batches and ranks. 'kept': those a threshold keeps, as the paper's code divides (it counts per "
-            "micro-batch; here, per optimizer step). The two differ for above(q, f) and below(q, f) only.",
+            "help": (
+                "Denominator of the loss. 'supervised': the supervised tokens of the whole"
+                " optimizer step, all micro-batches and ranks. 'kept': those a threshold keeps, as"
+                " the paper's code divides (it counts per micro-batch; here, per optimizer step)."
+                " The two differ for above(q, f) and below(q, f) only."
+            ),
             "choices": list(NORMALIZERS),
         },
     )
@@ -66,44 +73,50 @@ class ProbTuneConfig(SFTConfig):
             )
         if self.loss_type != "nll":
             raise UsageError(
-                f"loss_type={self.loss_type!r} would replace the objective {self.objective}; leave loss_type out "
-                f"and write objective='{'dft()' if self.loss_type == 'dft' else self.objective}'."
+                f"loss_type={self.loss_type!r} would replace the objective {self.objective}; leave"
+                " loss_type out and write"
+                f" objective='{'dft()' if self.loss_type == 'dft' else self.objective}'."
             )
         if self.label_smoothing_factor != 0:
             raise UsageError(
-                f"label_smoothing_factor={self.label_smoothing_factor} would replace the objective {self.objective}; "
-                "set it to 0."
+                f"label_smoothing_factor={self.label_smoothing_factor} would replace the objective"
+                f" {self.objective}; set it to 0."
             )
 
 
 class ProbTuneTrainer(SFTTrainer):
     """Fine-tunes a causal language model with the objective of its `ProbTuneConfig`.
 
-    Arguments are those of `trl.SFTTrainer`, and so is everything it does, but for the loss. Per-token
-    log-probabilities come from TRL's fused head, without materialising the logits.
+    Arguments are those of `trl.SFTTrainer`, and so is everything it does, but for the loss.
+    Per-token log-probabilities come from TRL's fused head, without materialising the logits.
 
-    Logged at every logging step, weighted by token over micro-batches and ranks, for training and (with the prefix
-    `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and `low_weight_share`, the share of
-    tokens whose weight is below 1 % of NLL's. They mean the same for every objective; `loss` is the objective itself,
-    whose values must not be compared between objectives. `eval_loss` is per token too, not the mean of batch means.
+    Logged at every logging step, weighted by token over micro-batches and ranks, for training and
+    (with the prefix `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and
+    `low_weight_share`, the share of tokens whose weight is below 1 % of NLL's. They mean the same
+    for every objective; `loss` is the objective itself, whose values must not be compared between
+    objectives. `eval_loss` is per token too, not the mean of batch means.
 
     Raises:
-        UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the objective would
-            not be the one that is trained.
-        TrainingError: the loss or the gradient is not finite; the message names step, micro-batch and rows, and
-            earlier checkpoints are kept.
+        UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the
+            objective would not be the one that is trained.
+        TrainingError: the loss or the gradient is not finite; the message names step, micro-batch
+            and rows, and earlier checkpoints are kept.
     """
 
     _tag_names = ["trl", "sft", "probtune"]
     _name = "probtune"
     _paper = {
-        "title": "Beyond Log Likelihood: Probability-Based Objectives for Supervised Fine-Tuning across the Model "
-        "Capability Continuum",
+        "title": (
+            "Beyond Log Likelihood: Probability-Based Objectives for Supervised Fine-Tuning across"
+            " the Model Capability Continuum"
+        ),
         "id": "2510.00526",
     }
 
     loss_is_scaled_for_ga = True
-    """The loss is divided by the tokens of the whole optimizer step, never by the number of micro-batches."""
+    """The loss is divided by the tokens of the whole optimizer step, never by the number of micro-
+    batches.
+    """
 
     args: ProbTuneConfig
 
@@ -114,7 +127,8 @@ class ProbTuneTrainer(SFTTrainer):
             args = ProbTuneConfig("trainer_output")
         if not isinstance(args, ProbTuneConfig):
             raise UsageError(
-                f"args must be a ProbTuneConfig, which names the objective; got {type(args).__name__}."
+                "args must be a ProbTuneConfig, which names the objective; got"
+                f" {type(args).__name__}."
             )
         if options.get("compute_loss_func") is not None:
             raise UsageError(
@@ -127,15 +141,16 @@ class ProbTuneTrainer(SFTTrainer):
         parallelism = self.accelerator.parallelism_config
         if parallelism is not None and parallelism.sp_enabled:
             raise UsageError(
-                "sequence parallelism takes the model's own loss, which is NLL, and would drop the objective; "
-                "use FSDP, context parallelism or packing instead."
+                "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
+                " objective; use FSDP, context parallelism or packing instead."
             )
         if args.normalizer == "kept" and self.is_deepspeed_enabled:
             raise UsageError(
-                "normalizer='kept' rescales gradients after the last micro-batch, which DeepSpeed does not let us do; "
-                "use normalizer='supervised'."
+                "normalizer='kept' rescales gradients after the last micro-batch, which DeepSpeed"
+                " does not let us do; use normalizer='supervised'."
             )
-        # The trainer counts the step's tokens only for models whose forward takes the count. Our loss takes it here.
+        # The trainer counts the step's tokens only for models whose forward takes the count. Our
+        # loss takes it here.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
 
@@ -145,7 +160,8 @@ class ProbTuneTrainer(SFTTrainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         out = model(**inputs, fused_lm_head=True)
-        # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the objective.
+        # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the
+        # objective.
         mask = out.label_mask
         logp = out.log_probs[mask]
         total = self.objective.value(logp).sum()
@@ -156,7 +172,8 @@ class ProbTuneTrainer(SFTTrainer):
         if num_items_in_batch is None:
             if training:
                 raise TrainingError(
-                    "the number of supervised tokens of the step is unknown, so the loss has no scale."
+                    "the number of supervised tokens of the step is unknown, so the loss has no"
+                    " scale."
                 )
             num_items_in_batch = mask.sum()
             scale = 1.0
@@ -175,10 +192,12 @@ class ProbTuneTrainer(SFTTrainer):
                     self._step.kept += float(self.objective.keeps(logp).sum())
                     self._step.num_items = float(num_items)
             else:
-                # Gathered row by row, so that the rows that fill up the last batch of the ranks count once
+                # Gathered row by row, so that the rows that fill up the last batch of the ranks
+                # count once
                 self._sums["eval"].add(self.accelerator.gather_for_metrics(sums))
         if self.aux_loss_enabled:
-            # A mean per micro-batch, which the trainer no longer averages over the accumulation steps for us.
+            # A mean per micro-batch, which the trainer no longer averages over the accumulation
+            # steps for us.
             weighted = self.router_aux_loss_coef * out.aux_loss
             loss = loss + (
                 weighted / self.current_gradient_accumulation_steps if training else weighted
@@ -222,17 +241,20 @@ class ProbTuneTrainer(SFTTrainer):
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any):
         norm = super()._get_grad_norm(*args, **kwargs)
-        # Before the optimizer step, so that the weights are still good. With fp16 an overflow is part of the
-        # schedule: the scaler skips that step.
+        # Before the optimizer step, so that the weights are still good. With fp16 an overflow is
+        # part of the schedule: the scaler skips that step.
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise TrainingError(
-                f"the gradient is not finite at step {self.state.global_step + 1}, although the loss is. "
-                f"{self._last_checkpoint()} Lower the learning rate, or clip with max_grad_norm."
+                f"the gradient is not finite at step {self.state.global_step + 1}, although the"
+                f" loss is. {self._last_checkpoint()} Lower the learning rate, or clip with"
+                " max_grad_norm."
             )
         return norm
 
     def _divide_by_kept(self, loss: Tensor, last: bool) -> Tensor:
-        """Rescale the finished step from its supervised tokens to those the threshold kept, and the loss with it."""
+        """Rescale the finished step from its supervised tokens to those the threshold kept, and the
+        loss with it.
+        """
         if not last:
             self._step.loss += loss.item()
             return loss
@@ -243,7 +265,8 @@ class ProbTuneTrainer(SFTTrainer):
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
-        # The logged loss is the sum over micro-batches; the earlier ones are in it already, undivided.
+        # The logged loss is the sum over micro-batches; the earlier ones are in it already,
+        # undivided.
         return (loss + self._step.loss) * factor - self._step.loss
 
     def _check_finite(self, loss: Tensor, log_probs: Tensor, inputs: dict[str, Any]) -> None:
@@ -259,10 +282,11 @@ class ProbTuneTrainer(SFTTrainer):
         )
         shown = self._tokenizer.decode(inputs["input_ids"][rows[0] if rows else 0][:24])
         raise TrainingError(
-            f"the loss is {float(loss)} at step {self.state.global_step + 1}, micro-batch {self._step.micro_batch + 1} of "
-            f"{self.current_gradient_accumulation_steps}, row{'s' if len(rows) > 1 else ''} "
-            f"{', '.join(str(row + 1) for row in rows) or '?'} (starting {shown!r}). {self._last_checkpoint()} "
-            "Lower the learning rate, or look at that row."
+            f"the loss is {float(loss)} at step {self.state.global_step + 1}, micro-batch"
+            f" {self._step.micro_batch + 1} of {self.current_gradient_accumulation_steps},"
+            f" row{'s' if len(rows) > 1 else ''} {', '.join(str(row + 1) for row in rows) or '?'}"
+            f" (starting {shown!r}). {self._last_checkpoint()} Lower the learning rate, or look at"
+            " that row."
         )
 
     def _last_checkpoint(self) -> str:
@@ -313,7 +337,9 @@ class _TokenSums:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def means(self, accelerator: Any = None) -> dict[str, float]:
-        """The means per token, over all ranks if given an accelerator; empty when no token was seen."""
+        """The means per token, over all ranks if given an accelerator; empty when no token was
+        seen.
+        """
         if self._sums is None:
             return {}
         sums = self._sums if accelerator is None else accelerator.reduce(self._sums, "sum")
@@ -326,7 +352,9 @@ class _TokenSums:
 
 
 def _row_sums(objective: Any, out: Any) -> Tensor:
-    """(rows, 7): the sums of `_TokenSums.NAMES` over the supervised tokens of each row of a batch, and their number."""
+    """(rows, 7): the sums of `_TokenSums.NAMES` over the supervised tokens of each row of a batch,
+    and their number.
+    """
     logp, mask = out.log_probs.detach().float(), out.label_mask
     low_weight = objective.token_weight(logp) < _LOW_WEIGHT
     terms = (
@@ -345,7 +373,8 @@ def _row_sums(objective: Any, out: Any) -> Tensor:
 
 
 class CheckpointClock(TrainerCallback):
-    """Writes a checkpoint whenever `minutes` have passed since the last one: little lost, little written.
+    """Writes a checkpoint whenever `minutes` have passed since the last one: little lost, little
+    written.
 
     With `stop_after_save()` training ends at the next step with a checkpoint, for interruptions.
     """

@@ -1,7 +1,8 @@
 """The demo's grid: seeds x capability levels x label noise, each cell one run of `probtune tune`.
 
-Every seed is a new pre-training, new data and a new data order. Within a cell all objectives start from the same
-weights and see the same rows in the same order for the same number of steps, at the same learning rate.
+Every seed is a new pre-training, new data and a new data order. Within a cell all objectives start
+from the same weights and see the same rows in the same order for the same number of steps, at the
+same learning rate.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ RECIPE = {
     "warmup_ratio": 0.1,
     "weight_decay": 0.0,
 }
-"""One recipe for every objective and level. Thirty passes over 256 rows: repetition is what lets noise be memorised."""
+"""One recipe for every objective and level. Thirty passes over 256 rows: repetition is what lets
+noise be memorised.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ FULL = Plan(
 
 
 def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
-    """Pre-train, tune and measure all cells, on all cores; returns the demo's record, also in DIR/record.json.
+    """Pre-train, tune and measure all cells, on all cores; returns the demo's record, also in
+    DIR/record.json.
 
-    Finished parts are kept under `folder` and not done again. A seed whose pre-training fails is left out, and the
-    record says so.
+    Finished parts are kept under `folder` and not done again. A seed whose pre-training fails is
+    left out, and the record says so.
     """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +228,9 @@ def _tune(folder: Path, seed: int, cell: Cell) -> None:
 
 
 def _data(place: Path, seed: int, cell: Cell) -> tuple[Path, Path]:
-    """Training rows with noise and clean held-out rows, without common problems; the same problems for all cells."""
+    """Training rows with noise and clean held-out rows, without common problems; the same problems
+    for all cells.
+    """
     import numpy as np
 
     from .task import Problems, rows_of
@@ -247,7 +253,9 @@ def _data(place: Path, seed: int, cell: Cell) -> tuple[Path, Path]:
 
 
 def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]:
-    """The cell over seeds: exact match per objective, and the paired difference of every pair of objectives."""
+    """The cell over seeds: exact match per objective, and the paired difference of every pair of
+    objectives.
+    """
     records = [
         read_record(folder / f"seed-{seed}" / cell.name / "record.json", "tune") for seed in seeds
     ]
@@ -286,7 +294,9 @@ def _exact(record: dict[str, Any], name: str) -> float:
 
 
 def _winner(objectives: Sequence[str], differences: Sequence[dict[str, Any]]) -> str | None:
-    """The objective that beats every other with an interval of the paired difference above zero, if there is one."""
+    """The objective that beats every other with an interval of the paired difference above zero, if
+    there is one.
+    """
 
     def beats(a: str, b: str) -> bool:
         for row in differences:

@@ -1,10 +1,11 @@
-"""Tiny Hugging Face models, pre-trained from scratch so that they end at a weak, an intermediate and a strong level of
-capability on the demo's task.
+"""Tiny Hugging Face models, pre-trained from scratch so that they end at a weak, an intermediate
+and a strong level of capability on the demo's task.
 
-One run gives all three. It first learns the familiar notation (that model is weak on the other one), then half of each
-batch is the unfamiliar notation, and the model is saved when its mean target probability there passes 0.80 and 0.93.
-Levels are set by the probe and not by the step, because learning is a sudden transition whose time differs by seed;
-for the same reason the first phase ends only when held-out problems in the familiar notation are solved.
+One run gives all three. It first learns the familiar notation (that model is weak on the other
+one), then half of each batch is the unfamiliar notation, and the model is saved when its mean
+target probability there passes 0.80 and 0.93. Levels are set by the probe and not by the step,
+because learning is a sudden transition whose time differs by seed; for the same reason the first
+phase ends only when held-out problems in the familiar notation are solved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from .task import CONTEXT, PAD, PROMPT_TOKENS, VOCABULARY, Problems
 __all__ = ["LEVELS", "pretrain"]
 
 LEVELS = {"weak": 0.0, "intermediate": 0.80, "strong": 0.93}
-"""Level -> mean target probability on clean rows of the unfamiliar notation at which the model is saved."""
+"""Level -> mean target probability on clean rows of the unfamiliar notation at which the model is
+saved.
+"""
 
 _BATCH = 64
 _LEARNED = 0.99
@@ -33,10 +36,12 @@ _PROBE_EVERY, _PHASE_2_AT_MOST = 4, 1200
 
 
 def pretrain(folder: Path, seed: int) -> dict[str, Any]:
-    """Save one model per level under `folder`, with the tokenizer; returns the record of how it went.
+    """Save one model per level under `folder`, with the tokenizer; returns the record of how it
+    went.
 
     Raises:
-        ProbtuneError: the model did not learn the task within the step limit (rare; another seed will do).
+        ProbtuneError: the model did not learn the task within the step limit (rare; another seed
+            will do).
     """
     done = folder / "pretraining.json"
     if done.is_file():
@@ -89,7 +94,8 @@ def pretrain(folder: Path, seed: int) -> dict[str, Any]:
                 break
     else:
         raise ProbtuneError(
-            f"seed {seed}: the strong level was not reached in {_PHASE_2_AT_MOST} steps; take another."
+            f"seed {seed}: the strong level was not reached in {_PHASE_2_AT_MOST} steps; take"
+            " another."
         )
     return write_record(
         done,

@@ -16,13 +16,16 @@ def introduction(plan: Plan) -> str:
     """What will run."""
     trainings = len(plan.seeds) * sum(len(cell.objectives) for cell in plan.cells)
     return (
-        f"{len(plan.seeds)} tiny models are pre-trained from scratch to several levels of capability on adding numbers "
-        f"in an unfamiliar notation, then fine-tuned {trainings} times."
+        f"{len(plan.seeds)} tiny models are pre-trained from scratch to several levels of"
+        f" capability on adding numbers in an unfamiliar notation, then fine-tuned {trainings}"
+        " times."
     )
 
 
 def show(record: Mapping[str, Any], terminal: Terminal) -> None:
-    """One row per cell: means over seeds with 95 % intervals, the paired difference p() - nll(), and the winner."""
+    """One row per cell: means over seeds with 95 % intervals, the paired difference p() - nll(),
+    and the winner.
+    """
     seeds = len(record["seeds"])
     objectives = list(
         dict.fromkeys(n for cell in record["cells"] for n in cell["exact_match"] if n != "base")
@@ -51,8 +54,8 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
         ]
         rows.append(row)
     terminal.table(
-        f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds} seeds ± half of the 95 % "
-        "interval",
+        f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds}"
+        " seeds ± half of the 95 % interval",
         [
             "level",
             "mean p",
@@ -71,7 +74,7 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _reading(record: Mapping[str, Any]) -> list[str]:
-    """What was measured, and what it does not show; nothing here that the numbers above do not say."""
+    """What was measured, and what it does not show."""
     recipe = record["recipe"]
     lines = []
     for cell in record["cells"]:
@@ -93,11 +96,18 @@ def _reading(record: Mapping[str, Any]) -> list[str]:
     return [
         "Measured:",
         *lines,
-        "seeds: how many lie on the side of the mean. A winner beats each other objective of its row, interval above 0.",
-        f"Not shown: without label noise or repetition (here {recipe['epochs']:g} passes over {recipe['training_rows']} "
-        "rows) the strong end is a tie; one recipe serves",
-        "every objective, and a lower learning rate would shrink NLL's loss at the strong end; 0.1M parameters show the "
-        "mechanism, not its size.",
+        (
+            "seeds: how many lie on the side of the mean. A winner beats each other objective of"
+            " its row, interval above 0."
+        ),
+        (
+            f"Not shown: without label noise or repetition (here {recipe['epochs']:g} passes over"
+            f" {recipe['training_rows']} rows) the strong end is a tie; one recipe serves"
+        ),
+        (
+            "every objective, and a lower learning rate would shrink NLL's loss at the strong end;"
+            " 0.1M parameters show the mechanism, not its size."
+        ),
         *(f"Left out: {reason}" for reason in record["failed"].values()),
     ]
 

@@ -1,16 +1,18 @@
-"""The demo's task: adding two three-digit numbers with worked steps, in a familiar and in an unfamiliar notation.
+"""The demo's task: adding two three-digit numbers with worked steps, in a familiar and in an
+unfamiliar notation.
 
     decimal    dec 3 4 7 + 2 8 5 =  2 1 3 1 6 0 | 0 6 3 2
     shuffled   new 3 4 7 + 2 8 5 =  0 7 8 7 9 3 | 3 9 8 0
 
-The response works through the digits from the right as sum digit and carry (7 + 5: 2, carry 1), then gives the final
-answer after the bar. In the shuffled notation each digit d of the response is written as the digit `SHUFFLE[d]`. A
-model that was pre-trained on decimal only is therefore not ignorant of it but confidently wrong, as a real model is
-about an unfamiliar format; and the notation takes little to learn, so that pre-training can stop at any capability.
+The response works through the digits from the right as sum digit and carry (7 + 5: 2, carry 1),
+then gives the final answer after the bar. In the shuffled notation each digit d of the response is
+written as the digit `SHUFFLE[d]`. A model that was pre-trained on decimal only is therefore not
+ignorant of it but confidently wrong, as a real model is about an unfamiliar format; and the
+notation takes little to learn, so that pre-training can stop at any capability.
 
 Label noise corrupts a share of the demonstrations:
 
-    slip      one sum digit is wrong, and the error is carried into the final answer: a wrong but consistent solution
+    slip      one sum digit is wrong, and so is the final answer: a wrong but consistent solution
     token     single digits of the response are replaced at random (the rate is per digit)
     answer    the steps are right, one digit of the final answer is wrong
     terse     the steps are left out; nothing is wrong, but the model must answer without working
@@ -54,7 +56,9 @@ _MISSING = -1
 
 @dataclass(frozen=True)
 class Problems:
-    """Token ids of problems, one per row: prompt (9), response (11) and end; -1 where a terse response has no step."""
+    """Token ids of problems, one per row: prompt (9), response (11) and end; -1 where a terse
+    response has no step.
+    """
 
     ids: np.ndarray
     key: np.ndarray

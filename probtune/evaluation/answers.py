@@ -7,8 +7,9 @@ A rule is chosen from the references, so that it is the same for every model, or
     whole      the whole response, where responses are short
     regex:…    the first group of a regular expression's last match
 
-An answer that the rule does not find is no answer, and counts as wrong. These rules are for watching a training run;
-the graders for benchmark claims belong to the evaluation of benchmarks, not here.
+An answer that the rule does not find is no answer, and counts as wrong. These rules are for
+watching a training run; the graders for benchmark claims belong to the evaluation of benchmarks,
+not here.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def read_rule(name: str) -> AnswerRule:
 
 
 def exact_match(prediction: str | None, reference: str | None) -> bool:
-    """Whether two answers are the same text, up to white space, a leading $, thousands separators and a final stop.
+    """Whether two answers are the same text, up to white space, a leading $, thousands separators
+    and a final stop.
 
     >>> exact_match("$1,250.", "1250"), exact_match(None, None)
     (True, False)
@@ -106,7 +108,5 @@ def _whole(text: str) -> str | None:
 
 
 def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
-    last = None
-    for last in pattern.finditer(text):
-        pass
-    return (last.group(1) or "").strip() or None if last else None
+    found = list(pattern.finditer(text))
+    return (found[-1].group(1) or "").strip() or None if found else None

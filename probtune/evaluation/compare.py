@@ -13,10 +13,12 @@ __all__ = ["compare"]
 
 
 def compare(results: Mapping[str, HeldOut]) -> list[dict[str, Any]]:
-    """Every pair of models and every metric: the difference first - second with its 95 % interval, paired by item.
+    """Every pair of models and every metric: the difference first - second with its 95 % interval,
+    paired by item.
 
-    For exact match also the exact McNemar p-value. The intervals are not corrected for the number of pairs. They
-    say how far the difference would move on other items of this kind, not with another seed or learning rate.
+    For exact match also the exact McNemar p-value. The intervals are not corrected for the number
+    of pairs. They say how far the difference would move on other items of this kind, not with
+    another seed or learning rate.
     """
     found = []
     for (first, a), (second, b) in combinations(results.items(), 2):

@@ -1,4 +1,6 @@
-"""What a model does on held-out rows: NLL, mean p, token accuracy, and exact match of generated short answers."""
+"""What a model does on held-out rows: NLL, mean p, token accuracy, and exact match of generated
+short answers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One model on the held-out rows: sums per item, so that models can be compared item by item."""
+    """One model on the held-out rows, item by item, so that models can be paired."""
 
     tokens: list[int]
     nll: list[float]
@@ -44,7 +46,9 @@ class HeldOut:
     seconds: float
 
     def estimate(self, metric: str) -> Estimate:
-        """A metric with its standard error; items are the unit, so tokens of one item do not count as independent."""
+        """A metric with its standard error; items are the unit, so tokens of one item do not count
+        as independent.
+        """
         if metric == "exact_match":
             return mean(np.asarray(self.exact if self.exact is not None else [], dtype=np.float64))
         return ratio(self.sums(metric), self.tokens)
@@ -110,8 +114,8 @@ def measure(
     Args:
         answer_rule: how to find the short answer, or `none` to generate nothing.
         max_new_tokens: length limit of a generated response.
-        progress: called with the number of rows finished since the last call; every row is finished once by the
-            forward pass and, with answers, once more by generation.
+        progress: called with the number of rows finished since the last call; every row is finished
+            once by the forward pass and, with answers, once more by generation.
     """
     started = time.monotonic()
     table = token_table(model, rows, progress=progress)

@@ -1,13 +1,15 @@
 """The language-model head fused with a probability objective.
 
-`linear_target_logprobs` is `log_softmax(hidden @ weight.T)[range(N), labels]` without the logits, and
-`linear_objective_loss` is the objective's mean over it. The kernels never see an objective's formula: they meet it in
-one number per token, the logit gradient W_f(p), because the gradient of every objective with respect to the logits is
+`linear_target_logprobs` is `log_softmax(hidden @ weight.T)[range(N), labels]` without the logits,
+and `linear_objective_loss` is the objective's mean over it. The kernels never see an objective's
+formula: they meet it in one number per token, the logit gradient W_f(p), because the gradient of
+every objective with respect to the logits is
 
-    dz_y = -W_f(p)          dz_v = W_f(p) * exp(z_v) / sum of exp(z_u) over u != y          (v != y).
+    dz_y = -W_f(p)        dz_v = W_f(p) * exp(z_v) / sum of exp(z_u) over u != y        (v != y).
 
 Implementations (`impl=`):
-    "reference"  plain PyTorch with full logits, float32 or wider: the definition, for tests and small vocabularies
+    "reference"  plain PyTorch with full logits, float32 or wider: the definition, for tests and
+    small vocabularies
     "chunked"    a block of tokens at a time, gradients formed in the forward pass; any device
     "auto"       the fastest that serves the inputs: "chunked"
 """
@@ -40,7 +42,9 @@ _IMPLEMENTATIONS = {"reference": reference, "chunked": chunked, "auto": chunked}
 
 
 class TargetStatistics(NamedTuple):
-    """Per-token statistics of the target under the softmax of the logits; every field is (N,), 0 at ignored rows."""
+    """Per-token statistics of the target under the softmax of the logits; every field is (N,), 0 at
+    ignored rows.
+    """
 
     logp: Tensor
     """log p of the target, differentiable. Natural logarithm."""
@@ -62,10 +66,10 @@ def linear_target_logprobs(
 ) -> Tensor:
     """The log-probability of each target token, differentiable with any upstream gradient.
 
-    Equals `-F.cross_entropy((hidden @ weight.T).float(), labels, reduction="none")` without storing the logits, but
-    accurate also near p = 1, where the difference of logit and log-sum-exp cancels (at 1 - p = 1e-6 it has lost all
-    digits in float32; this one keeps seven). The backward pass recomputes a block of logits at a time, and only for
-    rows whose upstream gradient is not 0.
+    Equals `-F.cross_entropy((hidden @ weight.T).float(), labels, reduction="none")` without storing
+    the logits, but accurate also near p = 1, where the difference of logit and log-sum-exp cancels
+    (at 1 - p = 1e-6 it has lost all digits in float32; this one keeps seven). The backward pass
+    recomputes a block of logits at a time, and only for rows whose upstream gradient is not 0.
 
     Args:
         hidden: last hidden states, (N, D).
@@ -77,8 +81,10 @@ def linear_target_logprobs(
         impl: see the module.
 
     Returns:
-        (N,) in float32, or float64 for float64 inputs. Ignored rows hold 0, as in `F.cross_entropy`, and receive no
-        gradient: take `logp[labels != -100]` before applying a function of p, since 0 would read as p = 1.
+        (N,) in float32, or float64 for float64 inputs. Ignored rows hold 0, as in
+        `F.cross_entropy`, and receive no gradient: take `logp[labels != -100]` before applying a
+        function of p, since 0 would read as
+            p = 1.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or a label is outside the vocabulary.
@@ -101,9 +107,11 @@ def linear_target_statistics(
     logit_scale: float = 1.0,
     impl: Impl = "auto",
 ) -> TargetStatistics:
-    """Log-probability of the target, entropy of the distribution and top-1 hit, from one pass over the logits.
+    """Log-probability of the target, entropy of the distribution and top-1 hit, from one pass over
+    the logits.
 
-    Arguments, dtypes and errors as in `linear_target_logprobs`. `logp` and `entropy` are differentiable.
+    Arguments, dtypes and errors as in `linear_target_logprobs`. `logp` and `entropy` are
+    differentiable.
     """
     return _statistics(hidden, weight, labels, bias, softcap, logit_scale, impl, entropy=True)
 
@@ -122,22 +130,26 @@ def linear_objective_loss(
 ) -> Tensor:
     """Sum of f(p) over the supervised tokens, divided by `normalizer`.
 
-    Equals `objective.value(linear_target_logprobs(...)[labels != -100]).sum() / normalizer`. With `impl="chunked"`
-    the gradients are formed in the forward pass, so the logits are computed once and never recomputed, and rows whose
-    logit gradient is 0 (a threshold, p = 1) cost no backward work.
+    Equals `objective.value(linear_target_logprobs(...)[labels != -100]).sum() / normalizer`. With
+    `impl="chunked"` the gradients are formed in the forward pass, so the logits are computed once
+    and never recomputed, and rows whose logit gradient is 0 (a threshold, p = 1) cost no backward
+    work.
 
     Args:
         objective: the function of p to minimise.
-        normalizer: the denominator; default: the number of supervised tokens here. Under gradient accumulation or
-            data parallelism give the number of the whole optimizer step (`num_items_in_batch` in transformers).
+        normalizer: the denominator; default: the number of supervised tokens here. Under gradient
+            accumulation or data parallelism give the number of the whole optimizer step
+            (`num_items_in_batch` in transformers).
         others: as in `linear_target_logprobs`.
 
     Returns:
-        A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0, connected to `hidden`
-        and `weight`, so that a distributed backward pass does not wait for it.
+        A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0,
+        connected to `hidden` and `weight`, so that a distributed backward pass does not wait for
+        it.
 
     Raises:
-        ValueError: as `linear_target_logprobs`; also when `normalizer` is a number that is not positive.
+        ValueError: as `linear_target_logprobs`; also when `normalizer` is a number that is not
+            positive.
 
     Example:
         >>> from probtune.objectives import p
@@ -148,7 +160,8 @@ def linear_objective_loss(
     module = _choose(impl)
     if not isinstance(objective, Objective):
         raise ValueError(
-            f"objective must be an Objective, got {objective!r}; read a text with probtune.objective(...)."
+            f"objective must be an Objective, got {objective!r}; read a text with"
+            " probtune.objective(...)."
         )
     _check(hidden, weight, labels, bias, softcap)
     hidden, labels, _ = _supervised(hidden, labels)
@@ -156,7 +169,8 @@ def linear_objective_loss(
         normalizer = float(max(labels.numel(), 1))
     elif not isinstance(normalizer, Tensor) and not normalizer > 0:
         raise ValueError(
-            f"normalizer must be positive, got {normalizer}; leave it out for the supervised tokens."
+            f"normalizer must be positive, got {normalizer}; leave it out for the supervised"
+            " tokens."
         )
     with torch.autocast(hidden.device.type, enabled=False):
         return module.objective_loss(
@@ -206,7 +220,8 @@ def _check(
 ) -> None:
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
-            f"hidden must be (N, D) and weight (V, D), got {tuple(hidden.shape)} and {tuple(weight.shape)}."
+            f"hidden must be (N, D) and weight (V, D), got {tuple(hidden.shape)} and"
+            f" {tuple(weight.shape)}."
         )
     if labels.shape != hidden.shape[:1]:
         raise ValueError(
@@ -216,7 +231,8 @@ def _check(
         raise ValueError(f"labels must be int64 or int32, got {labels.dtype}.")
     if not hidden.is_floating_point() or weight.dtype != hidden.dtype:
         raise ValueError(
-            f"hidden and weight must share one floating dtype, got {hidden.dtype} and {weight.dtype}."
+            f"hidden and weight must share one floating dtype, got {hidden.dtype} and"
+            f" {weight.dtype}."
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must be (V,) with V = {weight.shape[0]}, got {tuple(bias.shape)}.")
@@ -226,6 +242,7 @@ def _check(
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
         raise ValueError(
-            f"label {int(labels[row])} in row {row} is outside the vocabulary of {weight.shape[0]} tokens; "
-            f"use {IGNORE_INDEX} to ignore a token, or the tokenizer that belongs to the model."
+            f"label {int(labels[row])} in row {row} is outside the vocabulary of {weight.shape[0]}"
+            f" tokens; use {IGNORE_INDEX} to ignore a token, or the tokenizer that belongs to the"
+            " model."
         )

@@ -2,20 +2,21 @@
 
 Row algebra. For one row let z be the logits, y the target, and leave the target out of every sum:
 
-    m = max of z_v over v != y        S = sum of exp(z_v - m) over v != y        u = z_y - (m + log S)
+    m = max of z_v over v != y      S = sum of exp(z_v - m) over v != y      u = z_y - (m + log S)
 
-u is the logit of p, so log p = -softplus(-u), 1 - p = sigmoid(-u) and log-sum-exp = m + log S + softplus(u) are all
-well conditioned from p -> 0 to p -> 1, in float32. (The textbook z_y - logsumexp(z) is off by 0.8 % at 1 - p = 1e-4
-and by 100 % at 1e-6.) The gradient of an objective with logit gradient W = w(p)(1 - p) follows without p:
+u is the logit of p, so log p = -softplus(-u), 1 - p = sigmoid(-u) and log-sum-exp = m + log S +
+softplus(u) are all well conditioned from p -> 0 to p -> 1, in float32. (The textbook z_y -
+logsumexp(z) is off by 0.8 % at 1 - p = 1e-4 and by 100 % at 1e-6.) The gradient of an objective
+with logit gradient W = w(p)(1 - p) follows without p:
 
     dz_v = W exp(z_v - m) / S    for v != y,        dz_y = -W.
 
-The entropy is H = log-sum-exp - p z_y - (1 - p) Q / S with Q = sum of z_v exp(z_v - m) over v != y, and
-dH/dz_v = -p_v (log p_v + H).
+The entropy is H = log-sum-exp - p z_y - (1 - p) Q / S with Q = sum of z_v exp(z_v - m) over v != y,
+and dH/dz_v = -p_v (log p_v + H).
 
-Statistics and the sums behind the gradients are float32, or float64 for float64 inputs, whatever the inputs' dtype:
-logits rounded to bfloat16 make the weights of p^10 wrong by up to 31 %, and a running sum of dW in bfloat16 loses
-digits with every block.
+Statistics and the sums behind the gradients are float32, or float64 for float64 inputs, whatever
+the inputs' dtype: logits rounded to bfloat16 make the weights of p^10 wrong by up to 31 %, and a
+running sum of dW in bfloat16 loses digits with every block.
 
 Called by the package's functions, with supervised rows only.
 """
@@ -35,7 +36,9 @@ __all__ = ["objective_loss", "target_statistics"]
 
 _CPU_BLOCK_BYTES = 32 * 2**20
 _BLOCK_BYTES = 512 * 2**20
-"""Size of one block of logits: near a CPU's caches there, large enough to keep an accelerator's matmul busy here."""
+"""Size of one block of logits: near a CPU's caches there, large enough to keep an accelerator's
+matmul busy here.
+"""
 
 
 def target_statistics(
@@ -47,7 +50,9 @@ def target_statistics(
     logit_scale: float,
     entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(log p, entropy, is_top1) per row; equals `reference.target_statistics` without storing the logits."""
+    """(log p, entropy, is_top1) per row; equals `reference.target_statistics` without storing the
+    logits.
+    """
     return _TargetStatistics.apply(hidden, weight, bias, labels, softcap, logit_scale, entropy)  # type: ignore[return-value]
 
 
@@ -61,7 +66,9 @@ def objective_loss(
     softcap: float | None,
     logit_scale: float,
 ) -> Tensor:
-    """Sum of f(p) over the rows, divided by `normalizer`; equals `reference.objective_loss` without the logits."""
+    """Sum of f(p) over the rows, divided by `normalizer`; equals `reference.objective_loss` without
+    the logits.
+    """
     return _ObjectiveLoss.apply(
         hidden, weight, bias, labels, objective, normalizer, softcap, logit_scale
     )  # type: ignore[return-value]
@@ -114,7 +121,9 @@ class _Rows(NamedTuple):
 
 
 def _row_algebra(logits: Tensor, labels: Tensor, keep_logits: bool) -> _Rows:
-    """The row algebra of a block. Overwrites `logits` unless they are kept; their target entry is lost either way."""
+    """The row algebra of a block. Overwrites `logits` unless they are kept; their target entry is
+    lost either way.
+    """
     target = labels.long().unsqueeze(1)
     target_logit = logits.gather(1, target).squeeze(1)
     logits.scatter_(1, target, float("-inf"))
@@ -139,7 +148,9 @@ def _entropy(rows: _Rows) -> Tensor:
 def _head_gradient(
     head: _Head, rows: _Rows, size: Tensor, of_entropy: Tensor | None = None
 ) -> Tensor:
-    """d loss / d (hidden @ weight.T + bias), (n, V), from the logit gradients `size` and the entropies' gradients."""
+    """d loss / d (hidden @ weight.T + bias), (n, V), from the logit gradients `size` and the
+    entropies' gradients.
+    """
     dz = rows.others * (size / rows.sum_other).unsqueeze(1)
     at_target = -size
     if of_entropy is not None:
@@ -168,7 +179,9 @@ def _head_gradient(
 
 
 class _Gradients:
-    """The gradients of hidden, weight and bias; those of the parameters are summed over blocks in float32 or wider."""
+    """The gradients of hidden, weight and bias; those of the parameters are summed over blocks in
+    float32 or wider.
+    """
 
     def __init__(
         self,
@@ -201,7 +214,9 @@ class _Gradients:
 
 
 class _ObjectiveLoss(torch.autograd.Function):
-    """Sum of f(p) / normalizer. The gradients are formed in the forward pass, while a block's logits are at hand."""
+    """Sum of f(p) / normalizer. The gradients are formed in the forward pass, while a block's
+    logits are at hand.
+    """
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, labels, objective, normalizer, softcap, logit_scale):
@@ -239,7 +254,9 @@ class _ObjectiveLoss(torch.autograd.Function):
 
 
 class _TargetStatistics(torch.autograd.Function):
-    """(log p, entropy, is_top1) per row. The backward pass recomputes the logits, of rows with a gradient only."""
+    """(log p, entropy, is_top1) per row. The backward pass recomputes the logits, of rows with a
+    gradient only.
+    """
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, labels, softcap, logit_scale, entropy):
@@ -295,7 +312,9 @@ def _blocks(num_rows: int, vocabulary: int, device: torch.device) -> list[slice]
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b with a float32 result (float64 for float64): the tensor cores' accumulator, not rounded to bfloat16."""
+    """a @ b with a float32 result (float64 for float64): the tensor cores' accumulator, not rounded
+    to bfloat16.
+    """
     if b.device.type == "cpu" or b.dtype in (torch.float32, torch.float64):
         return torch.mm(a.to(b.dtype), b)
     return torch.mm(a.to(b.dtype), b, out_dtype=torch.float32)

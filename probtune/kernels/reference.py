@@ -1,5 +1,5 @@
-"""The definition: plain PyTorch on full logits, in float32 or wider. Slow and large; every other path is tested
-against it. Called by the package's functions, with supervised rows only."""
+"""The definition: plain PyTorch on full logits, in float32 or wider. Slow and large; every other
+path is tested against it. Called by the package's functions, with supervised rows only."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ def statistics_of_logits(
     labels: Tensor,  # (N,)
     entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(log p, entropy, is_top1) per row. log p = log sigmoid(u), where u = z_y - log sum of exp(z_v) over v != y.
+    """(log p, entropy, is_top1) per row. log p = log sigmoid(u), where u = z_y - log sum of
+    exp(z_v) over v != y.
 
-    That is log softmax with the target left out of its own denominator: u is the logit of p, and log sigmoid keeps
+    That is log softmax with the target left out of its own denominator: u is the logit of p, and
+        log sigmoid keeps
     all digits at both ends, where z_y - logsumexp(z) loses them near p = 1.
     """
     target = labels.long().unsqueeze(1)

@@ -1,1 +1,3 @@
-"""Records -> one self-contained HTML file. Knows records and nothing else of ours, so it needs no torch."""
+"""Records -> one self-contained HTML file. Knows records and nothing else of ours, so it needs no
+torch.
+"""

@@ -70,7 +70,7 @@ def histogram(counts: Sequence[int], *, label: str = "target probability p") -> 
 
 
 def shares(groups: Sequence[Mapping[str, Any]], *, label: str) -> str:
-    """Mean p of groups of tokens with 95 % intervals, one row each; the number of tokens beside it."""
+    """Mean p of groups of tokens with 95 % intervals, and the number of tokens beside it."""
     with _figure(5.2, 0.6 + 0.28 * len(groups)) as (figure, axes):
         for row, group in enumerate(reversed(groups)):
             found = group["mean_p"]
@@ -123,7 +123,9 @@ def differences(rows: Sequence[tuple[str, Mapping[str, Any]]], *, label: str) ->
 
 
 def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
-    """The demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell and objective."""
+    """The demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell and
+    objective.
+    """
     with _figure(7.4, 3.2) as (figure, axes):
         objectives = list(
             dict.fromkeys(name for cell in cells for name in cell["exact_match"] if name != "base")
@@ -171,7 +173,7 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
 
 
 def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
-    """f, w and W_f against p for several objectives, side by side; returns the matplotlib figure."""
+    """f, w and W_f against p for several objectives, side by side, as a matplotlib figure."""
     import matplotlib
 
     matplotlib.use("Agg")

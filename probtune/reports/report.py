@@ -1,4 +1,4 @@
-"""Records of tune runs and demos -> the text of one HTML file: no scripts, no links to other files."""
+"""Records of tune runs and demos -> one HTML text: no scripts, no links to other files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
             parts.append({"kind": "demo", "record": record, **_demo(record)})
         else:
             raise DataError(
-                f"a record of kind {record['kind']!r} has no report; give the folder of a run or a demo."
+                f"a record of kind {record['kind']!r} has no report; give the folder of a run or a"
+                " demo."
             )
     css = environment.get_template("report.css").render()
     return environment.get_template("report.html").render(
@@ -59,7 +60,9 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """What a tune run found, in one sentence: the trained objective against the others on the first metric."""
+    """What a tune run found, in one sentence: the trained objective against the others on the first
+    metric.
+    """
     chosen = record["choice"]["objective"]
     metric = _first_metric(record)
     found = []
@@ -73,8 +76,10 @@ def headline(record: Mapping[str, Any]) -> str:
         if low <= 0 <= high:
             verdict = "not told apart from"
         found.append(
-            f"{verdict} {name} by {abs(scale * difference['value']):.{1 if scale == 100 else 3}f}{unit} "
-            f"[{scale * low:+.{1 if scale == 100 else 3}f}, {scale * high:+.{1 if scale == 100 else 3}f}]"
+            f"{verdict} {name} by"
+            f" {abs(scale * difference['value']):.{1 if scale == 100 else 3}f}{unit}"
+            f" [{scale * low:+.{1 if scale == 100 else 3}f},"
+            f" {scale * high:+.{1 if scale == 100 else 3}f}]"
         )
     rows = record["data"]["heldout"]["rows"]
     return (
@@ -209,7 +214,10 @@ def _interval(found: Mapping[str, Any], digits: int = 3) -> str:
     """value [low, high]"""
     if found["low"] is None:
         return _number(found["value"], digits)
-    return f"{_number(found['value'], digits)} [{_number(found['low'], digits)}, {_number(found['high'], digits)}]"
+    return (
+        f"{_number(found['value'], digits)} [{_number(found['low'], digits)},"
+        f" {_number(found['high'], digits)}]"
+    )
 
 
 def _signed(found: Mapping[str, Any], digits: int = 3) -> str:
