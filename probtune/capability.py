@@ -327,7 +327,9 @@ def _stretches(table: TokenTable) -> list[tuple[str, np.ndarray]]:
 
 
 def _with_interval(x: Estimate) -> str:
-    return f"{x.value:.3f}" if math.isnan(x.low) else f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]"
+    if math.isnan(x.low):
+        return f"{x.value:.3g}"
+    return f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]"
 
 
 def _percent(x: Estimate, *, interval: bool = False) -> str:

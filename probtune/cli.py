@@ -263,9 +263,9 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
         rows,
         notes=[f"* {record['choice']['reason']}", headline(record)],
     )
-    terminal.show(f"model   {folder / _slug(chosen) / 'model'}")
-    terminal.show(f"record  {folder / 'record.json'}")
-    terminal.show(f"report  {folder / 'report.html'}")
+    terminal.show(f"model   {folder / _slug(chosen) / 'model'}", wrap=False)
+    terminal.show(f"record  {folder / 'record.json'}", wrap=False)
+    terminal.show(f"report  {folder / 'report.html'}", wrap=False)
 
 
 def _slug(text: str) -> str:
@@ -314,7 +314,7 @@ def _run_probe(options: argparse.Namespace) -> None:
     for caution in suggestion["cautions"]:
         terminal.show(caution)
     if settings.out is not None:
-        terminal.show(f"record  {settings.out}")
+        terminal.show(f"record  {settings.out}", wrap=False)
 
 
 def _run_objectives(options: argparse.Namespace) -> None:
@@ -360,7 +360,7 @@ def _run_objectives(options: argparse.Namespace) -> None:
         )
     if options.plot:
         _plot(chosen, Path(options.plot))
-        terminal.show(f"curves  {options.plot}")
+        terminal.show(f"curves  {options.plot}", wrap=False)
 
 
 def _plot(chosen: Sequence[Any], path: Path) -> None:
@@ -405,7 +405,7 @@ def _run_report(options: argparse.Namespace) -> None:
     ):
         raise UsageError(f"{out} exists and is not a report of probtune; choose another --out.")
     write_text(out, render(records))
-    Terminal().show(f"report  {out}")
+    Terminal().show(f"report  {out}", wrap=False)
 
 
 def _run_demo(options: argparse.Namespace) -> None:
@@ -427,8 +427,8 @@ def _run_demo(options: argparse.Namespace) -> None:
     record = grid.run(folder, plan, terminal)
     write_text(folder / "report.html", render([record]))
     summary.show(record, terminal)
-    terminal.show(f"record  {folder / 'record.json'}")
-    terminal.show(f"report  {folder / 'report.html'}")
+    terminal.show(f"record  {folder / 'record.json'}", wrap=False)
+    terminal.show(f"report  {folder / 'report.html'}", wrap=False)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

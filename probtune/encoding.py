@@ -6,7 +6,7 @@ and its end-of-text token, or the assistant turns of a conversation as the chat 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from .errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    Messages = Sequence[Mapping[str, str]]
 
 __all__ = ["Encoded", "Encoding", "encode"]
 
@@ -38,8 +40,8 @@ class Encoded:
     merged: bool
     """Tokens merge across the end of the prompt, so training sees another context than generation.
     """
-    ends: bool
-    """The last supervised token is a special token, so the model is taught to stop."""
+    end: int | None
+    """The special token that ends what is supervised: what the model is taught to stop with."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Encoding:
             "dropped": len(self.dropped),
             "refused": len(self.bad),
             "merged_boundary": sum(row.merged for row in self.rows),
-            "without_end": sum(not row.ends and not row.truncated for row in self.rows),
+            "without_end": sum(row.end is None and not row.truncated for row in self.rows),
         }
 
 
@@ -100,6 +102,7 @@ def encode(
     else:
         encoded = _encode_pairs(examples, tokenizer, separator)
     dropped: list[BadRow] = []
+    finished = 0
     for number, row in enumerate(encoded, 1):
         if len(row.input_ids) > max_length:
             row = _cut(row, max_length)
@@ -109,8 +112,11 @@ def encode(
             dropped.append(
                 BadRow(row.where, f"has no supervised token within max_length = {max_length}")
             )
-        if progress is not None and number % _BATCH == 0:
+        if progress is not None and number - finished == _BATCH:
             progress(_BATCH)
+            finished = number
+    if progress is not None:
+        progress(len(examples) - finished)
     if not rows:
         raise DataError(
             f"every label is masked: none of the {len(examples)} rows has a supervised token within"
@@ -134,7 +140,7 @@ def _cut(row: Encoded, max_length: int) -> Encoded:
         row.response,
         truncated=True,
         merged=row.merged,
-        ends=False,
+        end=None,
     )
 
 
@@ -152,7 +158,7 @@ def _encode_pairs(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, separator: str
 ) -> Iterator[Encoded]:
     """Prompt and completion as one text, so that training sees the tokens that generation sees."""
-    end = tokenizer.eos_token_id
+    end: Any = tokenizer.eos_token_id
     for start in range(0, len(examples), _BATCH):
         batch = examples[start : start + _BATCH]
         prompts, texts = [], []
@@ -176,7 +182,7 @@ def _encode_pairs(
                 response=example.completion or "",
                 truncated=False,
                 merged=common < len(before),
-                ends=end is not None,
+                end=end,
             )
 
 
@@ -222,9 +228,8 @@ def _encode_conversations(
             response=example.messages[last]["content"],
             truncated=False,
             merged=_common_prefix(prompt_ids, ids) < len(prompt_ids),
-            ends=any(
-                label in special for label in supervised[-2:]
-            ),  # some templates close with a newline
+            # The last but one where a template closes a turn with a newline
+            end=next((label for label in supervised[:-3:-1] if label in special), None),
         )
 
 
@@ -240,12 +245,12 @@ def _conversation_tokenizer(
     from trl.chat_template_utils import get_training_chat_template
 
     try:
-        marked = get_training_chat_template(tokenizer) or tokenizer.chat_template
+        marked: Any = get_training_chat_template(tokenizer) or tokenizer.chat_template
     except ValueError:
         return lambda example: _by_prefixes(tokenizer, example)
 
     def by_marks(example: Example) -> tuple[list[int], list[int]]:
-        out = tokenizer.apply_chat_template(
+        out: Any = tokenizer.apply_chat_template(
             [dict(m) for m in example.messages],
             chat_template=marked,
             tokenize=True,
@@ -279,7 +284,7 @@ def _by_prefixes(
                 " %} marks"
             )
         spans.append((len(before), len(after.rstrip())))
-    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    out: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     mask = [
         int(any(start >= a and end <= b and end > start for a, b in spans))
         for start, end in out["offset_mapping"]
@@ -288,7 +293,7 @@ def _by_prefixes(
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, add_generation_prompt: bool
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, add_generation_prompt: bool
 ) -> str:
     text = tokenizer.apply_chat_template(
         [dict(m) for m in messages], tokenize=False, add_generation_prompt=add_generation_prompt
@@ -298,9 +303,9 @@ def _render(
 
 
 def _render_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, add_generation_prompt: bool
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, add_generation_prompt: bool
 ) -> list[int]:
-    out = tokenizer.apply_chat_template(
+    out: Any = tokenizer.apply_chat_template(
         [dict(m) for m in messages],
         tokenize=True,
         return_dict=True,

@@ -6,7 +6,7 @@ comparison (every fine-tuned model, held-out data), so their numbers mean the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,7 +99,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     with _readable(name, "model"):
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     return model.to(device or default_device())
 
 
@@ -305,22 +305,21 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
+    stop: Collection[int] = (),
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Greedy continuations of tokenized prompts, as text without special tokens.
 
     The model's stored generation settings (temperature, top-k, repetition penalty) are set aside;
-    only its end-of-text tokens are kept.
+    only its end-of-text tokens are kept. They end a text, and so does any token of `stop`.
     """
     from transformers import GenerationConfig
 
     batch_tokens = batch_tokens or (8192 if model.device.type == "cpu" else 65536)
     stored, was_training = model.generation_config, model.training
-    ends = {
-        tokenizer.eos_token_id,
-        *_as_list(stored.eos_token_id if stored is not None else None),
-    } - {None}
+    ends = {*stop, *_as_list(tokenizer.eos_token_id)}
+    ends.update(_as_list(stored.eos_token_id if stored is not None else None))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
     settings = GenerationConfig(
         do_sample=False,
@@ -360,7 +359,7 @@ def generate(
     return texts
 
 
-def _as_list(value: int | list[int] | None) -> list[int]:
+def _as_list(value: Any) -> list[int]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

@@ -458,6 +458,7 @@ def _train_stage(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
             " checkpoint; give the same command again to go on."
         )
+    _teach_to_stop(model, prepared.train.rows)
     trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone
     record = write_record(
         path,
@@ -517,6 +518,17 @@ def _training_config(place: Path, objective: Objective, settings: TuneSettings) 
         return ProbTuneConfig(**{**fields, **settings.training})
     except (TypeError, ValueError) as error:
         raise UsageError(f"--training: {error}") from None
+
+
+def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:
+    """Let generation end at the token that training taught as the end (of a turn, say)."""
+    settings = model.generation_config
+    if settings is None:
+        return
+    known = settings.eos_token_id
+    known = known if isinstance(known, list) else [] if known is None else [known]
+    taught = {row.end for row in rows if row.end is not None}
+    settings.eos_token_id = [*known, *sorted(taught - set(known))] or None
 
 
 def _adapter(settings: TuneSettings) -> Any:

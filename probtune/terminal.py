@@ -18,15 +18,18 @@ class Terminal:
         self.quiet = quiet
         self._notes = Console(stderr=True, highlight=False)
         self._results = Console(highlight=False)
+        if not self._results.is_terminal:
+            # A pipe has no width of its own; 80 columns would break a table's numbers over lines.
+            self._results = Console(highlight=False, width=160)
 
     def say(self, text: str) -> None:
         """A note on the way."""
         if not self.quiet:
-            self._notes.print(text, markup=False, soft_wrap=True)
+            self._notes.print(text, markup=False)
 
-    def show(self, text: str) -> None:
-        """A line of the result."""
-        self._results.print(text, markup=False, soft_wrap=True)
+    def show(self, text: str, *, wrap: bool = True) -> None:
+        """A line of the result; a path or a table's line is not wrapped."""
+        self._results.print(text, markup=False, soft_wrap=not wrap)
 
     def table(
         self,
@@ -50,10 +53,7 @@ class Terminal:
             )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        # A pipe has no width of its own; 80 columns would break the numbers of a wide table over
-        # lines.
-        width = None if self._results.is_terminal else 160
-        self._results.print(table, width=width)
+        self._results.print(table)
         for note in notes:
             self.show(note)
 

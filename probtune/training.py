@@ -12,6 +12,7 @@ is the only module that knows TRL's trainer.
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,6 +120,9 @@ class ProbTuneTrainer(SFTTrainer):
     """
 
     args: ProbTuneConfig
+    model: Any
+    accelerator: Any
+    _tp_size: Any
 
     def __init__(
         self, model: Any, args: ProbTuneConfig | None = None, *others: Any, **options: Any
@@ -144,73 +148,77 @@ class ProbTuneTrainer(SFTTrainer):
                 "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
                 " objective; use FSDP, context parallelism or packing instead."
             )
-        if args.normalizer == "kept" and self.is_deepspeed_enabled:
-            raise UsageError(
-                "normalizer='kept' rescales gradients after the last micro-batch, which DeepSpeed"
-                " does not let us do; use normalizer='supervised'."
-            )
+        if args.normalizer == "kept":
+            self._check_kept()
         # The trainer counts the step's tokens only for models whose forward takes the count. Our
-        # loss takes it here.
+        # loss takes it here, and always shifts the labels.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         training = self.model.training
+        mode = "train" if training else "eval"
         inputs["use_cache"] = False
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         out = model(**inputs, fused_lm_head=True)
         # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the
         # objective.
-        mask = out.label_mask
-        logp = out.log_probs[mask]
+        logp = out.log_probs[out.label_mask]
         total = self.objective.value(logp).sum()
         if logp.numel() == 0:
-            total = (
-                out.log_probs.sum()
-            )  # 0, and connected to the model: other ranks wait for its gradient
-        if num_items_in_batch is None:
-            if training:
-                raise TrainingError(
-                    "the number of supervised tokens of the step is unknown, so the loss has no"
-                    " scale."
-                )
-            num_items_in_batch = mask.sum()
-            scale = 1.0
-        else:
-            # The count is over all ranks, and data parallelism averages the ranks' gradients.
-            scale = self.accelerator.num_processes // self.get_tp_size()
-            scale = scale if self.args.average_tokens_across_devices else 1.0
-        num_items = torch.as_tensor(num_items_in_batch, device=total.device).clamp(min=1)
-        loss = total * (scale / num_items)
+            # Still 0, but connected to the model: other ranks wait for its gradient.
+            total = out.log_probs.sum()
+        loss = self._divide(total, out.label_mask, num_items_in_batch)
         with torch.no_grad():
             sums = _row_sums(self.objective, out)
             if training:
                 self._check_finite(loss, out.log_probs, inputs)
                 self._sums["train"].add(sums)
+                self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
                     self._step.kept += float(self.objective.keeps(logp).sum())
-                    self._step.num_items = float(num_items)
+                    self._step.num_items = float(num_items_in_batch)
             else:
-                # Gathered row by row, so that the rows that fill up the last batch of the ranks
-                # count once
+                # Gathered row by row, so that rows repeated to fill the last batch count once.
                 self._sums["eval"].add(self.accelerator.gather_for_metrics(sums))
         if self.aux_loss_enabled:
-            # A mean per micro-batch, which the trainer no longer averages over the accumulation
-            # steps for us.
-            weighted = self.router_aux_loss_coef * out.aux_loss
-            loss = loss + (
-                weighted / self.current_gradient_accumulation_steps if training else weighted
-            )
-            self._metrics["train" if training else "eval"]["aux_loss"].append(
-                self.accelerator.gather_for_metrics(out.aux_loss.detach()).mean().item()
-            )
-        if training:
-            self._count_tokens(inputs)
+            # A mean per micro-batch; the trainer leaves its mean over accumulation steps to us.
+            steps = self.current_gradient_accumulation_steps if training else 1
+            loss = loss + self.router_aux_loss_coef * out.aux_loss / steps
+            aux_loss = self.accelerator.gather_for_metrics(out.aux_loss.detach())
+            self._metrics[mode]["aux_loss"].append(aux_loss.mean().item())
         if not return_outputs:
             return loss
         with torch.no_grad():
             return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def _divide(self, total: Tensor, mask: Tensor, num_items_in_batch: Any) -> Tensor:
+        """The sum over this micro-batch as its part of the loss of the whole optimizer step."""
+        if num_items_in_batch is None:
+            if self.model.training:
+                raise TrainingError(
+                    "the number of supervised tokens of the step is unknown: the batches have no"
+                    " labels, so the loss has no scale."
+                )
+            return total / mask.sum().clamp(min=1)
+        num_items = torch.as_tensor(num_items_in_batch, device=total.device).clamp(min=1)
+        if not self.args.average_tokens_across_devices:
+            return total / num_items
+        # The count is over all ranks, and data parallelism averages the ranks' gradients.
+        return total * (self.accelerator.num_processes // self.get_tp_size()) / num_items
+
+    def _check_kept(self) -> None:
+        """Refuse what `_divide_by_kept` would get wrong."""
+        reason = None
+        if self.is_deepspeed_enabled:
+            reason = "DeepSpeed does not let us rescale gradients after the last micro-batch"
+        elif self.aux_loss_enabled:
+            reason = "the experts' balancing loss would be rescaled with the objective"
+        elif not self.args.average_tokens_across_devices:
+            reason = "it counts over all ranks, and average_tokens_across_devices is off"
+        if reason is not None:
+            raise UsageError(f"normalizer='kept' cannot be used: {reason}; use 'supervised'.")
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -252,15 +260,11 @@ class ProbTuneTrainer(SFTTrainer):
         return norm
 
     def _divide_by_kept(self, loss: Tensor, last: bool) -> Tensor:
-        """Rescale the finished step from its supervised tokens to those the threshold kept, and the
-        loss with it.
-        """
+        """Rescale the finished step from its supervised tokens to those the threshold kept."""
         if not last:
             self._step.loss += loss.item()
             return loss
-        kept = self.accelerator.reduce(
-            torch.tensor(float(self._step.kept), device=loss.device), "sum"
-        )
+        kept = self.accelerator.reduce(torch.tensor(self._step.kept, device=loss.device), "sum")
         factor = self._step.num_items / max(float(kept) / self._tp_size, 1.0)
         for parameter in self.model.parameters():
             if parameter.grad is not None:
@@ -272,14 +276,8 @@ class ProbTuneTrainer(SFTTrainer):
     def _check_finite(self, loss: Tensor, log_probs: Tensor, inputs: dict[str, Any]) -> None:
         if bool(torch.isfinite(loss)):
             return
-        rows = (
-            (~torch.isfinite(log_probs))
-            .reshape(log_probs.shape[0], -1)
-            .any(1)
-            .nonzero()
-            .flatten()
-            .tolist()
-        )
+        bad = ~torch.isfinite(log_probs).reshape(log_probs.shape[0], -1)
+        rows = bad.any(1).nonzero().flatten().tolist()
         shown = self._tokenizer.decode(inputs["input_ids"][rows[0] if rows else 0][:24])
         raise TrainingError(
             f"the loss is {float(loss)} at step {self.state.global_step + 1}, micro-batch"
@@ -292,21 +290,17 @@ class ProbTuneTrainer(SFTTrainer):
     def _last_checkpoint(self) -> str:
         from transformers.trainer_utils import get_last_checkpoint
 
-        last = get_last_checkpoint(self.args.output_dir) if self.args.output_dir else None
-        return (
-            f"The last good checkpoint is {last}."
-            if last
-            else "No checkpoint had been written yet."
-        )
+        folder = self.args.output_dir
+        last = get_last_checkpoint(folder) if folder and os.path.isdir(folder) else None
+        return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
 
     def _count_tokens(self, inputs: dict[str, Any]) -> None:
         """TRL's `num_tokens`: what the model has read so far, all ranks."""
         if "attention_mask" in inputs:
             here = inputs["attention_mask"].sum()
         else:
-            here = torch.tensor(
-                inputs["position_ids"].size(1), device=inputs["position_ids"].device
-            )
+            ids = inputs["position_ids"]
+            here = torch.tensor(ids.size(1), device=ids.device)
         self._total_train_tokens += int(self.accelerator.gather(here).sum()) // self._tp_size
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
@@ -395,7 +389,6 @@ class CheckpointClock(TrainerCallback):
         if self.stopping or (due and state.global_step < state.max_steps):
             control.should_save = True
             control.should_training_stop = control.should_training_stop or self.stopping
-        return control
 
     def on_save(self, args, state, control, **kwargs):
         self._last = time.monotonic()

@@ -78,24 +78,24 @@ _MANY = (
 STANDARD = Plan(
     seeds=(0, 1, 2, 3, 4),
     cells=(
-        Cell("weak", "slip", 0.5, _THREE),
-        Cell("intermediate", "slip", 0.5, _THREE),
-        Cell("strong", "slip", 0.5, _THREE),
+        Cell("weak", "slip", 0.4, _THREE),
+        Cell("intermediate", "slip", 0.4, _THREE),
+        Cell("strong", "slip", 0.4, _THREE),
         Cell("strong", "slip", 0.0, _PAIR),
     ),
 )
 FAST = Plan(
-    seeds=(0, 1), cells=(Cell("weak", "slip", 0.5, _PAIR), Cell("strong", "slip", 0.5, _PAIR))
+    seeds=(0, 1), cells=(Cell("weak", "slip", 0.4, _PAIR), Cell("strong", "slip", 0.4, _PAIR))
 )
 FULL = Plan(
     seeds=STANDARD.seeds,
     cells=(
-        *(Cell(level, "slip", 0.5, _MANY) for level in ("weak", "intermediate", "strong")),
+        *(Cell(level, "slip", 0.4, _MANY) for level in ("weak", "intermediate", "strong")),
         *(Cell(level, "slip", 0.0, _THREE) for level in ("weak", "intermediate", "strong")),
-        *(Cell(level, "slip", rate, _THREE) for rate in (0.1, 0.3) for level in ("weak", "strong")),
+        *(Cell(level, "slip", rate, _THREE) for rate in (0.1, 0.2) for level in ("weak", "strong")),
         *(
             Cell(level, noise, rate, _THREE)
-            for noise, rate in (("token", 0.2), ("answer", 0.5), ("terse", 0.5))
+            for noise, rate in (("token", 0.2), ("answer", 0.4), ("terse", 0.4))
             for level in ("weak", "strong")
         ),
     ),

@@ -34,80 +34,69 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
     for cell in record["cells"]:
         found = cell["exact_match"]
         row = [
-            cell["level"],
-            f"{cell['mean_p']['value']:.2f}",
-            f"{cell['noise']} {cell['rate']:g}" if cell["rate"] else "none",
+            f"{cell['level']} {cell['mean_p']['value']:.2f}",
+            _noise(cell),
             f"{found['base']['estimate']['value']:.2f}",
         ]
         row += [
             _with_half_width(found[name]["estimate"]) if name in found else ""
             for name in objectives
         ]
-        pair = next(
-            (d for d in cell["differences"] if (d["first"], d["second"]) == ("p()", "nll()")), None
-        )
-        row += [_signed(pair["difference"]) if pair else "", _side(pair["by_seed"]) if pair else ""]
-        verdicts = Counter(cell["verdicts"]).most_common()
-        row += [
-            cell["winner"] or "none",
-            ", ".join(f"{v} {n}/{seeds}" if len(verdicts) > 1 else v for v, n in verdicts),
-        ]
-        rows.append(row)
+        pair = _pair(cell)
+        row += [_signed(pair["difference"]), _side(pair["by_seed"])] if pair else ["", ""]
+        rows.append([*row, cell["winner"] or "none"])
     terminal.table(
         f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds}"
         " seeds ± half of the 95 % interval",
-        [
-            "level",
-            "mean p",
-            "noise",
-            "before",
-            *objectives,
-            "p() - nll() [95 %]",
-            "seeds",
-            "winner",
-            "the probe says",
-        ],
+        ["level, mean p", "noise", "before", *objectives, "p() - nll() [95 %]", "seeds", "winner"],
         rows,
     )
     for line in _reading(record):
-        terminal.show(line)
+        terminal.show(line, wrap=False)
+
+
+def _noise(cell: Mapping[str, Any]) -> str:
+    return f"{cell['noise']} {cell['rate']:g}" if cell["rate"] else "none"
+
+
+def _pair(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The paired difference p() - nll() of a cell, if both were trained."""
+    pairs = (
+        row for row in cell["differences"] if (row["first"], row["second"]) == ("p()", "nll()")
+    )
+    return next(pairs, None)
 
 
 def _reading(record: Mapping[str, Any]) -> list[str]:
     """What was measured, and what it does not show."""
     recipe = record["recipe"]
+    seeds = len(record["seeds"])
     lines = []
     for cell in record["cells"]:
-        pair = next(
-            (d for d in cell["differences"] if (d["first"], d["second"]) == ("p()", "nll()")), None
-        )
+        pair = _pair(cell)
         if pair is None or pair["difference"]["low"] is None:
             continue
         low, high = pair["difference"]["low"], pair["difference"]["high"]
-        noise = f"{cell['noise']} noise {cell['rate']:g}" if cell["rate"] else "clean labels"
-        verdict = (
-            "-p beats NLL"
-            if low > 0
-            else "NLL beats -p"
-            if high < 0
-            else "NLL and -p are not told apart"
+        verdict = "NLL and -p are not told apart"
+        if low > 0 or high < 0:
+            verdict = "-p beats NLL" if low > 0 else "NLL beats -p"
+        said = ", ".join(
+            f"{name} {n}/{seeds}" for name, n in Counter(cell["verdicts"]).most_common()
         )
-        lines.append(f"  {cell['level']}, {noise}: {verdict}.")
+        lines.append(
+            f"  {cell['level']:13s} noise {_noise(cell):10s} {verdict}; the probe said {said}"
+        )
     return [
         "Measured:",
         *lines,
-        (
-            "seeds: how many lie on the side of the mean. A winner beats each other objective of"
-            " its row, interval above 0."
-        ),
-        (
-            f"Not shown: without label noise or repetition (here {recipe['epochs']:g} passes over"
-            f" {recipe['training_rows']} rows) the strong end is a tie; one recipe serves"
-        ),
-        (
-            "every objective, and a lower learning rate would shrink NLL's loss at the strong end;"
-            " 0.1M parameters show the mechanism, not its size."
-        ),
+        "Mean p is the base model's, over the training rows. seeds: how many lie on the mean's",
+        "side of 0. A winner beats every other objective of its row, the interval above 0.",
+        "Not shown here:",
+        "  -p's lead at the strong end comes from not memorising wrong labels. It needs label",
+        f"  noise and repetition ({recipe['epochs']:g} passes over {recipe['training_rows']} rows);"
+        " without them expect a tie, or a small lead of NLL.",
+        "  One recipe serves every objective: a lower learning rate would shrink NLL's loss at",
+        "  the strong end. A model of 0.1 million parameters shows the mechanism, not its size.",
         *(f"Left out: {reason}" for reason in record["failed"].values()),
     ]
 

@@ -124,7 +124,12 @@ def measure(
         find = read_rule(answer_rule)
         prompts = [row.prompt_ids for row in rows]
         predictions = generate(
-            model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            stop={row.end for row in rows if row.end is not None},
+            progress=progress,
         )
         exact = [
             exact_match(find(text), find(row.response))

@@ -26,7 +26,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 
 _FIXED = {"nll()": 0, "p()": 1, "power(0.5)": 2, "base": 7}
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small files, selectable
     "svg.hashsalt": "probtune",  # the same numbers give the same bytes
     "font.family": "sans-serif",
@@ -196,6 +196,8 @@ def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequen
                     color=colour,
                     label=name,
                     linestyle=("-", "--", ":")[index // len(_COLOURS) % 3],
+                    linewidth=1.4
+                    + 3.0 * (1 - index / len(found)),  # coinciding curves stay visible
                 )
             panel.set(title=title, xlabel="p", xlim=(0, 1), ylim=limits[quantity])
         figure.legend(

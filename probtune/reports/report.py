@@ -60,42 +60,34 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """What a tune run found, in one sentence: the trained objective against the others on the first
-    metric.
-    """
+    """What a tune run found, in one sentence: the trained objective against the other models."""
     chosen = record["choice"]["objective"]
-    metric = _first_metric(record)
+    metric = _main_metric(record)
+    scale, unit = (1.0, "nats") if metric == "nll" else (100.0, "points")
     found = []
     for name, difference in _against(record, chosen, metric):
-        low, high = difference["low"], difference["high"]
-        if low is None:
+        value, low, high = difference["value"], difference["low"], difference["high"]
+        if low is None or (low == high == 0.0):
+            found.append(f"level with {name}" if low == 0.0 else f"not compared with {name}")
             continue
-        scale = 100 if metric != "nll" else 1
-        unit = " points" if metric != "nll" else " nats"
-        verdict = "ahead of" if _better(difference["value"], metric) else "behind"
+        verdict = "ahead of" if (value < 0) == (metric == "nll") else "behind"
         if low <= 0 <= high:
             verdict = "not told apart from"
-        found.append(
-            f"{verdict} {name} by"
-            f" {abs(scale * difference['value']):.{1 if scale == 100 else 3}f}{unit}"
-            f" [{scale * low:+.{1 if scale == 100 else 3}f},"
-            f" {scale * high:+.{1 if scale == 100 else 3}f}]"
-        )
+        interval = f"[{scale * low:+.1f}, {scale * high:+.1f}]"
+        found.append(f"{verdict} {name}: {scale * value:+.1f} {unit} {interval}")
     rows = record["data"]["heldout"]["rows"]
-    return (
-        f"{METRIC_NAMES[metric].capitalize()} on {rows} held-out rows: {chosen} is "
-        + "; ".join(found)
-        + "."
-    )
+    name = METRIC_NAMES[metric]
+    return f"{name[0].upper()}{name[1:]} on {rows} held-out rows: {chosen} is {'; '.join(found)}."
 
 
-def _first_metric(record: Mapping[str, Any]) -> str:
-    measured = record["runs"][0]["heldout"]["metrics"]
-    return "exact_match" if "exact_match" in measured else "mean_p"
-
-
-def _better(difference: float, metric: str) -> bool:
-    return difference < 0 if metric == "nll" else difference > 0
+def _main_metric(record: Mapping[str, Any]) -> str:
+    """Exact match where any model gets an answer right; else token accuracy, which no objective
+    trains directly.
+    """
+    exact = [run["heldout"]["metrics"].get("exact_match") for run in record["runs"]]
+    if all(exact) and any(found["value"] for found in exact):
+        return "exact_match"
+    return "token_accuracy"
 
 
 def _against(
@@ -200,7 +192,9 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
 def _number(value: float | None, digits: int = 3) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
 
 
 def _estimate(found: Mapping[str, Any], digits: int = 3) -> str:
