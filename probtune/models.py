@@ -189,6 +189,7 @@ def _from_logits(
 _Measure = Callable[[Any, dict[str, Tensor], Tensor], TargetStatistics]
 
 
+@torch.no_grad()
 def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
     """`_from_head` where it reproduces the model's own log-probabilities on one row, else
     `_from_logits`.

@@ -38,6 +38,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,9 +60,7 @@ __all__ = [
 
 
 def _wide(logp: Tensor) -> Tensor:
-    """Half-precision log-probabilities are widened: bf16 rounds p = 0.998 and p = 1 to the same
-    number.
-    """
+    """In float32 or wider: bfloat16 rounds p = 0.998 and p = 1 to the same number."""
     return logp if logp.dtype in (torch.float32, torch.float64) else logp.float()
 
 
@@ -69,11 +68,8 @@ class Objective(ABC):
     """A function f(p) of the target probability, evaluated from log p.
 
     Members are final frozen dataclasses; their lower-case names are the text a user writes. A
-    member states its formulas for the table (`probtune objectives`), and implements `value` and
-    `token_weight`. `value` is differentiable: its derivative with respect to `logp` is
-    `-token_weight(logp)`, also where a
-        weight is detached
-    (`dft`, thresholds).
+    member states its formulas for the table (`probtune objectives`) and implements them as `_f` and
+    `_w`. A weight that is detached in a paper's text (`dft`, thresholds) is simply a weight here.
     """
 
     formula: ClassVar[str]
@@ -90,18 +86,30 @@ class Objective(ABC):
     """A text that `objective` reads."""
 
     @abstractmethod
+    def _f(self, logp: Tensor) -> Tensor:
+        """f(p), from log p in float32 or wider."""
+
+    @abstractmethod
+    def _w(self, logp: Tensor) -> Tensor:
+        """w(p) = -p f'(p), from log p in float32 or wider."""
+
     def value(
         self,
         logp: Tensor,  # any shape, <= 0
     ) -> Tensor:
-        """f(p) per token, same shape as `logp`, in float32 or wider."""
+        """f(p) per token, same shape as `logp`, in float32 or wider; d value / d logp = -weight.
 
-    @abstractmethod
+        The derivative is `token_weight`, not what autograd makes of f: through `expm1` it would
+        lose every digit of a weight below 1e-7 in float32.
+        """
+        return _Value.apply(_wide(logp), self)  # type: ignore[return-value]
+
     def token_weight(
         self,
         logp: Tensor,  # any shape, <= 0
     ) -> Tensor:
         """w(p) = -p f'(p) per token: the factor on NLL's gradient. Same shape as `logp`."""
+        return self._w(_wide(logp))
 
     def logit_gradient(
         self,
@@ -115,9 +123,7 @@ class Objective(ABC):
         self,
         logp: Tensor,  # any shape, <= 0
     ) -> Tensor:
-        """True where a threshold keeps the token; all true without one. A kept token may still have
-        weight 0.
-        """
+        """True where no threshold drops the token. A kept token may still have weight 0."""
         return torch.ones_like(logp, dtype=torch.bool)
 
     @property
@@ -126,7 +132,7 @@ class Objective(ABC):
         return ()
 
     def mass_above(self, tau: float) -> float:
-        """The share of the mass of W_f on p in [tau, 1], by quadrature to about 1e-6.
+        """The share of the mass of W_f on p in [tau, 1], by quadrature.
 
         Where the mass diverges at p = 0 (`power(alpha)`, alpha <= -1), it is cut off at p = 1e-30.
 
@@ -135,20 +141,16 @@ class Objective(ABC):
         """
         if not 0.0 < tau < 1.0:
             raise ObjectiveError(f"tau must lie strictly between 0 and 1, got {tau}.")
+        # Gauss-Legendre over panels of log p, dp = p dlogp: W_f is smooth there down to p = 0. A
+        # threshold is an edge, since the weight jumps at it.
+        nodes, weights = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(20))
         edges = sorted({1e-30, tau, 1.0, *(q for q in self.thresholds if 0.0 < q < 1.0)})
         above_tau = total = 0.0
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            # Simpson over log p, dp = p dlogp: W_f is smooth there down to p = 0. The open ends of
-            # the interval keep a threshold's jump out of both neighbours.
-            logp = torch.linspace(math.log(low), math.log(high), 4001, dtype=torch.float64)
-            step = float(logp[1] - logp[0])
-            logp[0] += 1e-12 * step
-            logp[-1] -= 1e-12 * step
-            density = self.logit_gradient(logp) * logp.exp()
-            weights = torch.full_like(density, 2.0)
-            weights[1::2] = 4.0
-            weights[0] = weights[-1] = 1.0
-            mass = float((density * weights).sum()) * step / 3.0
+            panels = torch.linspace(math.log(low), math.log(high), 201, dtype=torch.float64)
+            half = (panels[1] - panels[0]) / 2
+            logp = (panels[:-1] + half)[:, None] + half * nodes
+            mass = float((self.logit_gradient(logp) * logp.exp() * weights).sum() * half)
             total += mass
             above_tau += mass if low >= tau else 0.0
         if total == 0.0:
@@ -156,11 +158,10 @@ class Objective(ABC):
         return above_tau / total
 
     def leaning(self, tau: float = 0.5) -> str:
-        """`"prior-leaning"` if most of the mass of W_f lies above `tau`, `"prior-averse"` if below
-        (Def. 3.3).
+        """`"prior-leaning"` if most of W_f's mass lies above `tau`, `"prior-averse"` if below.
 
-        `"neutral"` is the exact tie, which -p has at tau = 0.5. The paper gives no value for tau;
-        0.5 is ours.
+        `"neutral"` is the exact tie, which -p has at tau = 0.5. The definition is the paper's
+        (Def. 3.3); it gives no value for tau, and 0.5 is ours.
 
             >>> nll().leaning(), p().leaning(), power(10).leaning()
             ('prior-averse', 'neutral', 'prior-leaning')
@@ -173,6 +174,26 @@ class Objective(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(repr(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
         return f"{type(self).__name__}({arguments})"
+
+
+class _Value(torch.autograd.Function):
+    """f with its weight as the derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logp: Tensor, f: Objective) -> Tensor:
+        return f._f(logp)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        logp, ctx.f = inputs
+        ctx.save_for_backward(logp)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (logp,) = ctx.saved_tensors
+        return -upstream * ctx.f._w(logp), None
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,11 +218,11 @@ class nll(Objective):
     )
     example = "nll()"
 
-    def value(self, logp: Tensor) -> Tensor:
-        return -_wide(logp)
+    def _f(self, logp: Tensor) -> Tensor:
+        return -logp
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        return torch.ones_like(_wide(logp))
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.ones_like(logp)
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,11 +240,11 @@ class p(Objective):
     also_known_as = ("-p", "1-p", "mae", "prob", "unhinged")
     example = "p()"
 
-    def value(self, logp: Tensor) -> Tensor:
-        return -torch.expm1(_wide(logp))
+    def _f(self, logp: Tensor) -> Tensor:
+        return -torch.expm1(logp)
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        return _wide(logp).exp()
+    def _w(self, logp: Tensor) -> Tensor:
+        return logp.exp()
 
 
 @dataclass(frozen=True, repr=False)
@@ -257,16 +278,15 @@ class power(Objective):
     def __post_init__(self):
         object.__setattr__(self, "alpha", _number(self, "alpha", self.alpha))
 
-    def value(self, logp: Tensor) -> Tensor:
-        logp = _wide(logp)
+    def _f(self, logp: Tensor) -> Tensor:
         # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is
         # exact anyway.
         if abs(self.alpha) < 1e-20:
             return -logp
         return -torch.expm1(self.alpha * logp) / self.alpha
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        return torch.exp(self.alpha * _wide(logp))
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.exp(self.alpha * logp)
 
 
 @dataclass(frozen=True, repr=False)
@@ -289,7 +309,7 @@ class log1m(Objective):
     also_known_as = ("log(1-p)", "log1mp", "log1p")
     example = "log1m()"
 
-    def value(self, logp: Tensor) -> Tensor:
+    def _f(self, logp: Tensor) -> Tensor:
         # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1.
         # Each branch is fed a harmless value where it is not used, since `where` passes the other
         # branch's NaN gradient on.
@@ -298,8 +318,7 @@ class log1m(Objective):
         held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
         return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        logp = _wide(logp)
+    def _w(self, logp: Tensor) -> Tensor:
         # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0
         # anyway.
         return 1.0 / torch.expm1(-logp).clamp(min=torch.finfo(logp.dtype).tiny)
@@ -329,12 +348,11 @@ class dft(Objective):
     also_known_as = ("dynamic_fine_tuning",)
     example = "dft()"
 
-    def value(self, logp: Tensor) -> Tensor:
-        logp = _wide(logp)
-        return -logp.detach().exp() * logp
+    def _f(self, logp: Tensor) -> Tensor:
+        return -logp.exp() * logp
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        return _wide(logp).exp()
+    def _w(self, logp: Tensor) -> Tensor:
+        return logp.exp()
 
 
 @dataclass(frozen=True, repr=False)
@@ -359,11 +377,11 @@ class _Threshold(Objective):
             )
         object.__setattr__(self, "q", q)
 
-    def value(self, logp: Tensor) -> Tensor:
-        return self._where_kept(logp, self.f.value(logp))
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._f(logp))
 
-    def token_weight(self, logp: Tensor) -> Tensor:
-        return self._where_kept(logp, self.f.token_weight(logp))
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._w(logp))
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
         return self._where_kept(logp, self.f.logit_gradient(logp))
@@ -438,9 +456,9 @@ def objective(text: str | Objective) -> Objective:
         >>> objective("power(alpha=-0.5)"), objective("above(0.2, nll)")
         (power(-0.5), above(0.2, nll()))
         >>> objective("nil")
-        Traceback (most recent call last): ... probtune.errors.ObjectiveError: unknown objective
-        'nil'; did you mean 'nll'? Known: nll(), p(), \
-power(alpha), log1m(), dft(), above(q, f), below(q, f).
+        Traceback (most recent call last):
+        ...
+        probtune.errors.ObjectiveError: unknown objective 'nil'; did you mean 'nll'? Known: ...
 
     Raises:
         ObjectiveError: the text is not of this form, names no member, or a parameter is out of

@@ -476,7 +476,7 @@ def _train_stage(
 
 
 def _training_config(place: Path, objective: Objective, settings: TuneSettings) -> Any:
-    from .training import ProbTuneConfig
+    from .training import CHECKPOINTING, ProbTuneConfig
 
     on_cpu = default_device() == "cpu"
     fields = {
@@ -494,7 +494,7 @@ def _training_config(place: Path, objective: Objective, settings: TuneSettings) 
         "seed": settings.seed,
         "bf16": settings.bf16 if settings.bf16 is not None else not on_cpu,
         "use_cpu": on_cpu,
-        "activation_checkpointing": not on_cpu,
+        CHECKPOINTING: not on_cpu,
         "packing": settings.packing,
         "max_length": settings.max_length if settings.packing else None,
         "dataset_kwargs": None if settings.packing else {"skip_prepare_dataset": True},
@@ -507,7 +507,7 @@ def _training_config(place: Path, objective: Objective, settings: TuneSettings) 
     }
     for name in settings.training:
         if name in fields and name not in (
-            "activation_checkpointing",
+            CHECKPOINTING,
             "logging_steps",
             "report_to",
         ):

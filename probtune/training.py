@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -29,6 +29,12 @@ from .objectives import objective as read_objective
 __all__ = ["CheckpointClock", "ProbTuneConfig", "ProbTuneTrainer"]
 
 NORMALIZERS = ("supervised", "kept")
+
+_NAMES = {item.name for item in fields(SFTConfig)}
+CHECKPOINTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in _NAMES
+)
+"""What transformers calls the recomputation of activations; the old name warns where both exist."""
 
 _LOW_WEIGHT = 0.01
 
@@ -65,7 +71,20 @@ class ProbTuneConfig(SFTConfig):
         },
     )
 
+    gradient_checkpointing: bool | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Recompute activations in the backward pass to save memory (default: on, as in"
+                " TRL). Newer transformers call it activation_checkpointing."
+            )
+        },
+    )
+
     def __post_init__(self):
+        # TRL's default stands under the old name, for which transformers 5.23 warns every user.
+        if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
+            setattr(self, CHECKPOINTING, True)
         super().__post_init__()
         self.objective = repr(read_objective(self.objective))
         if self.normalizer not in NORMALIZERS:

@@ -1,0 +1,297 @@
+import math
+
+import helpers
+import mpmath
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+
+from probtune.errors import ObjectiveError
+from probtune.objectives import (
+    MEMBERS,
+    above,
+    below,
+    dft,
+    log1m,
+    nll,
+    objective,
+    objective_list,
+    p,
+    power,
+    signature,
+)
+
+ids = dict(argvalues=helpers.OBJECTIVES, ids=str)
+
+# value, weight at arbitrary precision; the thresholds are the plain functions where they keep
+EXACT = {
+    "nll": (lambda p, a: -mpmath.log(p), lambda p, a: mpmath.mpf(1)),
+    "p": (lambda p, a: 1 - p, lambda p, a: p),
+    "power": (lambda p, a: (1 - p**a) / a, lambda p, a: p**a),
+    "log1m": (lambda p, a: mpmath.log(1 - p), lambda p, a: p / (1 - p)),
+    "dft": (lambda p, a: -p * mpmath.log(p), lambda p, a: p),
+}
+
+
+@pytest.mark.parametrize("f", **ids)
+def test_logit_gradient_identity_by_central_differences(f):
+    """df/dz = w(p) (softmax - onehot), with the weight and the threshold held where they are
+    detached: the identity everything else stands on."""
+    torch.manual_seed(0)
+    step = 1e-6
+    for _ in range(20):
+        z = 3 * torch.randn(7, dtype=torch.float64)
+        y = int(torch.randint(7, (1,)))
+        logp = z.log_softmax(0)
+        here = float(logp[y].exp())
+        if any(abs(here - q) < 1e-4 for q in f.thresholds):
+            continue
+        detached = isinstance(f, dft) or "dft" in str(f)
+        expected = f.token_weight(logp[y]) * (logp.exp() - torch.eye(7, dtype=torch.float64)[y])
+        found = torch.zeros(7, dtype=torch.float64)
+        for k in range(7):
+            shift = torch.zeros(7, dtype=torch.float64)
+            shift[k] = step
+            if detached:  # differences of log p, times the weight held at z
+                high, low = (-((z + s).log_softmax(0)[y]) for s in (shift, -shift))
+                found[k] = f.token_weight(logp[y]) * (high - low) / (2 * step)
+            else:
+                high, low = (f.value((z + s).log_softmax(0)[y]) for s in (shift, -shift))
+                found[k] = (high - low) / (2 * step)
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * scale + 1e-9)
+
+
+@pytest.mark.parametrize("f", **ids)
+def test_weight_is_minus_the_derivative_of_value(f):
+    logp = -torch.logspace(-6, 1.7, 200, dtype=torch.float64)
+    logp.requires_grad_()
+    (slope,) = torch.autograd.grad(f.value(logp).sum(), logp)
+    torch.testing.assert_close(-slope, f.token_weight(logp.detach()), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("f", **ids)
+def test_logit_gradient_is_weight_times_one_minus_p(f):
+    logp = -torch.logspace(-12, 1.8, 300, dtype=torch.float64)
+    expected = f.token_weight(logp) * -torch.expm1(logp)
+    torch.testing.assert_close(f.logit_gradient(logp), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize(
+    "f", [nll(), p(), log1m(), dft(), *(power(a) for a in (-0.5, 1e-3, 0.5, 10.0))], ids=str
+)
+def test_exact_from_1e_30_to_1_minus_1e_12(f, dtype, tolerance):
+    with mpmath.workdps(60):
+        probabilities = [mpmath.mpf(10) ** -k for k in (30, 12, 5, 2)] + [mpmath.mpf(1) / 2]
+        probabilities += [1 - mpmath.mpf(10) ** -k for k in (1, 3, 6, 9, 12)]
+        value, weight = EXACT[type(f).__name__]
+        alpha = mpmath.mpf(getattr(f, "alpha", 0))
+        logp = torch.tensor([float(mpmath.log(q)) for q in probabilities], dtype=dtype)
+        # what the rounded input stands for
+        given = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
+        expected_value = torch.tensor([float(value(q, alpha)) for q in given], dtype=torch.float64)
+        expected_weight = torch.tensor(
+            [float(weight(q, alpha)) for q in given], dtype=torch.float64
+        )
+    close = dict(rtol=tolerance, atol=torch.finfo(dtype).tiny)  # p^10 underflows
+    torch.testing.assert_close(f.value(logp).double(), expected_value, **close)
+    torch.testing.assert_close(f.token_weight(logp).double(), expected_weight, **close)
+    logp.requires_grad_()
+    (slope,) = torch.autograd.grad(f.value(logp).sum(), logp)
+    torch.testing.assert_close(-slope.double(), expected_weight, **close)
+
+
+@pytest.mark.parametrize("f", **ids)
+def test_both_ends_are_finite_or_infinite_but_never_nan(f):
+    logp = torch.tensor([0.0, -1e-45, -200.0], requires_grad=True)
+    value = f.value(logp)
+    assert not value.isnan().any()
+    value.sum().backward()
+    assert logp.grad is not None and not logp.grad.isnan().any()
+    with torch.no_grad():
+        assert not f.token_weight(logp).isnan().any()
+        assert f.logit_gradient(logp)[0] <= 1.0  # p = 1
+
+
+def test_second_derivative_and_vmap():
+    logp = torch.tensor([-0.3, -2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(power(0.5).value, logp)
+    torch.testing.assert_close(
+        torch.func.vmap(torch.func.grad(power(0.5).value))(logp.detach()),
+        -power(0.5).token_weight(logp.detach()),
+    )
+
+
+def test_log1m_is_held_at_the_smallest_normal_number():
+    for dtype in (torch.float32, torch.float64):
+        zero = torch.zeros((), dtype=dtype)
+        assert log1m().value(zero) == pytest.approx(math.log(torch.finfo(dtype).tiny))
+        assert torch.isfinite(log1m().token_weight(zero))
+        assert log1m().logit_gradient(zero) == 1.0
+
+
+def test_closed_forms_with_two_equal_logits():
+    half = torch.tensor(0.5, dtype=torch.float64).log()
+    assert dft().value(half) == pytest.approx(float(nll().value(half)) / 2)
+    assert p().value(half) == pytest.approx(0.5)
+    assert power(2).value(half) == pytest.approx(0.375)
+    assert log1m().value(half) == pytest.approx(math.log(0.5))
+
+
+def test_power_has_nll_and_p_as_members():
+    logp = -torch.logspace(-9, 1.5, 100, dtype=torch.float64)
+    for alpha in (0.0, 1e-30, 1e-13, -1e-13):
+        torch.testing.assert_close(power(alpha).value(logp), nll().value(logp), rtol=1e-10, atol=0)
+    torch.testing.assert_close(power(1).value(logp), p().value(logp), rtol=0, atol=0)
+    torch.testing.assert_close(power(1).token_weight(logp), dft().token_weight(logp))
+    small, nearly = power(1e-4).value(logp), nll().value(logp)
+    assert (small <= nearly).all()  # convergence from below, first order in alpha
+    torch.testing.assert_close(small, nearly * (1 + 1e-4 * logp / 2), rtol=3e-6, atol=0)
+
+
+def test_thresholds_set_the_weight_and_keep_the_boundary():
+    logp = torch.tensor([0.1, 0.2, 0.2000001, 0.9], dtype=torch.float64).log()
+    assert above(0.2, nll()).keeps(logp).tolist() == [False, True, True, True]
+    assert below(0.2, nll()).keeps(logp).tolist() == [True, True, False, False]
+    torch.testing.assert_close(
+        above(0.2, nll()).value(logp) + below(0.2, nll()).value(logp),
+        nll().value(logp) * torch.tensor([1, 2, 1, 1]),
+    )
+    assert above(0.0, p()).token_weight(torch.tensor(-1e4)) == 0.0  # p underflows, q = 0 keeps
+    assert above(0.0, nll()).keeps(torch.tensor(-math.inf))
+
+
+def test_half_precision_is_widened():
+    logp = torch.tensor([-0.001], dtype=torch.bfloat16)
+    assert p().value(logp).dtype == torch.float32
+    assert power(0.5).token_weight(logp).dtype == torch.float32
+
+
+# --- leaning ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.3, 1.0, 2.0, 10.0])
+@pytest.mark.parametrize("tau", [0.2, 0.5, 0.9])
+def test_mass_above_equals_the_beta_distribution(alpha, tau):
+    """W_f of the power family is p^alpha (1 - p), the density of Beta(alpha + 1, 2) up to scale."""
+    expected = scipy.stats.beta.sf(tau, alpha + 1, 2)
+    assert power(alpha).mass_above(tau) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("f", [above(0.2, nll()), below(0.9, p()), log1m()], ids=str)
+def test_mass_above_equals_adaptive_quadrature(f):
+    def density(x):
+        return float(f.logit_gradient(torch.tensor(x, dtype=torch.float64).log()))
+
+    points = [*f.thresholds, 0.4]
+    upper = scipy.integrate.quad(density, 0.4, 1, points=[q for q in points if q > 0.4] or None)[0]
+    whole = scipy.integrate.quad(density, 1e-12, 1, points=points, limit=200)[0]
+    assert f.mass_above(0.4) == pytest.approx(upper / whole, abs=1e-5)
+
+
+def test_claims_of_leaning():
+    """Prop. 3.2: concave f peaks above 1/2, convex f below; and what the docstrings say."""
+    assert nll().leaning() == "prior-averse"
+    assert power(-0.5).leaning() == "prior-averse"
+    assert power(10).leaning() == log1m().leaning() == "prior-leaning"
+    assert p().leaning() == dft().leaning() == "neutral"
+    assert p().leaning(0.3) == "prior-leaning" and p().leaning(0.7) == "prior-averse"
+    assert power(-0.5).mass_above(0.5) < nll().mass_above(0.5)
+    x = torch.linspace(0.001, 0.999, 999, dtype=torch.float64).log()
+    for alpha in (0.0, 0.3, 0.9):
+        assert x[power(alpha).logit_gradient(x).argmax()].exp() <= 0.5
+    for alpha in (1.1, 2.0, 10.0):
+        assert x[power(alpha).logit_gradient(x).argmax()].exp() >= 0.5
+        assert x[power(alpha).logit_gradient(x).argmax()].exp() == pytest.approx(
+            alpha / (1 + alpha), abs=2e-3
+        )
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, -1.0, math.nan])
+def test_tau_out_of_range(tau):
+    with pytest.raises(ObjectiveError, match="strictly between 0 and 1"):
+        nll().leaning(tau)
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f", **ids)
+def test_text_round_trip(f):
+    assert objective(repr(f)) == f
+    assert repr(objective(repr(f))) == repr(f)
+    assert objective(f) is f
+
+
+def test_texts_that_mean_the_same():
+    assert objective("nll") == objective(" nll() ") == nll()
+    assert objective("power(alpha=-0.5)") == power(-0.5) == objective("power(-.5)")
+    assert objective("above(q=0.2, f=nll)") == above(0.2, nll())
+    assert repr(above(0.2, nll())) == "above(0.2, nll())"
+    assert repr(power(1)) == "power(1.0)"
+    assert objective_list("nll, p,power(0.5)") == (nll(), p(), power(0.5))
+    assert objective_list("above(0.2, nll)") == (above(0.2, nll()),)
+    assert hash(power(0.5)) == hash(objective("power(0.5)"))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("nil", "did you mean 'nll'"),
+        ("-p", "did you mean 'p'"),
+        ("-log p", "did you mean 'nll'"),
+        ("cross_entropy", "did you mean 'nll'"),
+        ("gce(0.7)", "did you mean 'power'"),
+        ("powr(0.5)", "did you mean 'power'"),
+        ("quux", "Known: nll\\(\\), p\\(\\), power\\(alpha\\)"),
+        ("", "unknown objective"),
+        ("p(", "unknown objective"),
+        ("nll() + p()", "unknown objective"),
+        ("nll().value", "unknown objective"),
+        ("__import__('os').system('true')", "unknown objective"),
+        ("power", "takes 1 parameter; for example power\\(0.5\\)"),
+        ("power(1, 2)", "takes 1 parameter"),
+        ("power(beta=1)", "takes 1 parameter"),
+        ("power(1, alpha=2)", "takes 1 parameter"),
+        ("power(**{})", "one by one"),
+        ("nll(1)", "takes 0 parameters"),
+        ("power('a')", "a number or an objective"),
+        ("power(True)", "a number or an objective"),
+        ("power(1e999)", "alpha must be a finite number"),
+        ("power(p)", "alpha must be a finite number"),
+        ("above(1.5, nll())", "q is a probability"),
+        ("below(-0.1, nll())", "q is a probability"),
+        ("above(0.2, 0.3)", "must be an objective"),
+        ("above(nll(), 0.2)", "q must be a finite number"),
+        ("(" * 500 + ")" * 500, "unknown objective"),
+    ],
+)
+def test_wrong_texts_say_what_is_known(text, said):
+    with pytest.raises(ObjectiveError, match=said):
+        objective(text)
+
+
+def test_wrong_values_and_lists():
+    with pytest.raises(ObjectiveError, match="finite"):
+        power(math.nan)
+    with pytest.raises(ObjectiveError, match="finite"):
+        power("0.5")
+    with pytest.raises(ObjectiveError, match="an objective is a text"):
+        objective(0.5)
+    with pytest.raises(ObjectiveError, match="more than once"):
+        objective_list("nll, p, nll()")
+    with pytest.raises(ValueError):  # callers of the API may catch the standard error
+        objective("nope")
+
+
+def test_one_table_of_members():
+    assert [member.__name__ for member in MEMBERS.values()] == list(MEMBERS)
+    for member in MEMBERS.values():
+        f = objective(member.example)
+        assert type(f) is member
+        assert signature(member).startswith(member.__name__ + "(")
+        for text in (member.formula, member.weight_formula, member.summary, member.source):
+            assert text
+        assert member.__doc__

@@ -1,0 +1,405 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import TrainerCallback
+
+from probtune.errors import TrainingError, UsageError
+from probtune.objectives import objective
+from probtune.training import CheckpointClock, ProbTuneConfig, ProbTuneTrainer
+
+MASKED = (1, 4, 5, 9)
+
+
+def config(out, **changes):
+    return ProbTuneConfig(
+        **{
+            "output_dir": str(out),
+            "per_device_train_batch_size": 8,
+            "max_steps": 2,
+            "learning_rate": 0.5,
+            "lr_scheduler_type": "constant",
+            "optim": "sgd",
+            "max_grad_norm": 1e9,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "bf16": False,
+            "activation_checkpointing": False,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+            **changes,
+        }
+    )
+
+
+def trainer(out, *, rows=None, model=None, **changes):
+    options = {k: changes.pop(k) for k in ("peft_config", "callbacks") if k in changes}
+    rows = rows if rows is not None else helpers.encoded_rows(16, masked=MASKED)
+    return ProbTuneTrainer(
+        model if model is not None else helpers.word_causal_model(),
+        config(out, **changes),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows),
+        processing_class=helpers.word_tokenizer(),
+        **options,
+    )
+
+
+def logs(found):
+    return [entry for entry in found.state.log_history if "grad_norm" in entry]
+
+
+def weights(model):
+    return torch.cat([p.detach().double().flatten() for p in model.parameters()])
+
+
+def by_hand(rows, f, *, kept=False):
+    """Loss, gradient and token statistics of one step, from the full logits in float64."""
+    model = helpers.word_causal_model().double()
+    total, count, stats = 0.0, 0, []
+    for row in rows:
+        labels = torch.tensor(row["labels"][1:])
+        where = (labels != -100).nonzero().squeeze(1)
+        if not len(where):
+            continue
+        logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
+        logp = logits.log_softmax(-1)[where, labels[where]]
+        total = total + f.value(logp).sum()
+        count += int(f.keeps(logp).sum()) if kept else len(where)
+        stats.append(logp.detach())
+    loss = total / count
+    loss.backward()
+    norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+    return loss.item(), norm, torch.cat(stats)
+
+
+# --- the loss is the objective, whatever the split -----------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["nll", "p", "power(0.5)", "log1m", "dft", "above(0.06, nll)"])
+def test_first_step_equals_the_objective_by_hand(text, tmp_path):
+    rows = helpers.encoded_rows(8, masked=MASKED)
+    found = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
+    found.train()
+    loss, norm, logp = by_hand(rows, objective(text))
+    step = logs(found)[0]
+    assert step["loss"] == pytest.approx(loss, rel=1e-4)
+    assert step["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert step["nll"] == pytest.approx(-float(logp.mean()), rel=1e-5)
+    assert step["mean_p"] == pytest.approx(float(logp.exp().mean()), rel=1e-5)
+    low = objective(text).token_weight(logp) < 0.01
+    assert step["low_weight_share"] == pytest.approx(float(low.double().mean()))
+    assert 0 <= step["mean_token_accuracy"] <= 1 and 0 < step["entropy"] <= math.log(
+        len(helpers.WORDS)
+    )
+
+
+@pytest.mark.parametrize("text, normalizer", [("p", "supervised"), ("above(0.06, nll)", "kept")])
+def test_loss_and_gradient_do_not_depend_on_the_accumulation(text, normalizer, tmp_path):
+    """8x1 = 4x2 = 1x8, with rows that are fully masked: whole micro-batches of 1x8 are."""
+    results = []
+    for batch, accumulation in ((8, 1), (4, 2), (1, 8)):
+        found = trainer(
+            tmp_path,
+            objective=text,
+            normalizer=normalizer,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+        )
+        found.train()
+        results.append((logs(found), weights(found.model)))
+    for steps, end in results[1:]:
+        torch.testing.assert_close(end, results[0][1], rtol=1e-5, atol=1e-7)
+        for step, first in zip(steps, results[0][0], strict=True):
+            for name in ("loss", "grad_norm", "nll", "mean_p", "entropy", "low_weight_share"):
+                assert step[name] == pytest.approx(first[name], rel=1e-4), name
+    assert len(results[0][0]) == 2
+
+
+def test_kept_divides_by_the_kept_tokens_of_the_step(tmp_path):
+    rows = helpers.encoded_rows(8, masked=MASKED)
+    f = objective("above(0.06, nll)")
+    found = trainer(
+        tmp_path,
+        rows=rows,
+        objective=str(f),
+        normalizer="kept",
+        max_steps=1,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+    )
+    found.train()
+    loss, norm, _ = by_hand(rows, f, kept=True)
+    assert logs(found)[0]["loss"] == pytest.approx(loss, rel=1e-4)
+    assert logs(found)[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert loss != pytest.approx(by_hand(rows, f)[0], rel=0.1)  # the two do differ
+
+
+def run_script(out, *arguments, ranks=1):
+    here = Path(__file__).parent
+    command = [sys.executable]
+    if ranks > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    command += [str(here / "train_script.py"), str(out), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_two_ranks_equal_one(tmp_path):
+    """Losses, gradient norms, logged statistics, evaluation and weights after three steps, with
+    ranks and micro-batches that hold no supervised token; for both normalizers."""
+    cases = ("p", "supervised", "above(0.06, nll)", "kept")
+    ones = run_script(tmp_path / "1", 8, *cases)
+    twos = run_script(tmp_path / "2", 8, *cases, ranks=2)
+    assert len(ones) == len(twos) == 2 and len(ones[0]["steps"]) == 3
+    for one, two in zip(ones, twos, strict=True):
+        for a, b in zip(one["steps"], two["steps"], strict=True):
+            assert a == pytest.approx(b, rel=1e-4)
+        assert one["eval"] == pytest.approx(two["eval"], rel=1e-5)
+        assert one["weights"] == pytest.approx(two["weights"], rel=1e-6)
+
+
+def test_evaluation_is_per_token_whatever_the_batch(tmp_path):
+    """transformers takes the mean of batch means, and a masked row for a loss of 0."""
+    found = []
+    for batch in (1, 3, 16):
+        one = trainer(tmp_path, objective="p", per_device_eval_batch_size=batch)
+        found.append(one.evaluate())
+    loss, _, logp = by_hand(helpers.encoded_rows(16, masked=MASKED), objective("p"))
+    for metrics in found:
+        assert metrics["eval_loss"] == pytest.approx(loss, rel=1e-5)
+        assert metrics["eval_nll"] == pytest.approx(-float(logp.mean()), rel=1e-5)
+        assert {"eval_mean_p", "eval_entropy", "eval_mean_token_accuracy"} <= set(metrics)
+
+
+def test_same_gradient_same_training(tmp_path):
+    """dft and p have the same gradient, so they must give the same model."""
+    ends = []
+    for text in ("p", "dft", "power(1)"):
+        one = trainer(tmp_path, objective=text)
+        one.train()
+        ends.append(weights(one.model))
+    torch.testing.assert_close(ends[1], ends[0])
+    torch.testing.assert_close(ends[2], ends[0])
+
+
+# --- what TRL does still works -------------------------------------------------------------------
+
+
+def test_packing_equals_padding(tmp_path):
+    """Packed documents neither see each other nor lose a target; the first token of a document is
+    no target in either."""
+    rows = [row for row in helpers.encoded_rows(8) if len(row["input_ids"]) > 2]
+    common = dict(objective="p", max_steps=1)
+    padded = trainer(tmp_path, rows=rows, **common)
+    packed = trainer(
+        tmp_path, rows=rows, packing=True, max_length=32, dataset_kwargs=None, **common
+    )
+    assert len(packed.train_dataset) < len(rows)
+    for one in (padded, packed):
+        one.train()
+    a, b = logs(padded)[0], logs(packed)[0]
+    for name in ("loss", "grad_norm", "nll", "mean_p"):
+        assert a[name] == pytest.approx(b[name], rel=1e-4), name
+
+
+def test_lora_trains_the_adapter_alone(tmp_path):
+    model = helpers.word_causal_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    found = trainer(
+        tmp_path,
+        model=model,
+        objective="p",
+        peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    found.train()
+    after = dict(found.model.get_base_model().named_parameters())
+    moved = [n for n, p in found.model.named_parameters() if "lora_B" in n and p.abs().sum() > 0]
+    assert moved
+    for name, p in before.items():
+        candidates = [q for n, q in after.items() if n.replace(".base_layer", "") == name]
+        assert torch.equal(candidates[0], p), name
+    assert logs(found)[0]["grad_norm"] > 0
+
+
+def test_bfloat16_is_close(tmp_path):
+    exact, half = (trainer(tmp_path, objective="p", bf16=b, max_steps=1) for b in (False, True))
+    for one in (exact, half):
+        one.train()
+    assert logs(half)[0]["loss"] == pytest.approx(logs(exact)[0]["loss"], rel=1e-2)
+    assert logs(half)[0]["grad_norm"] == pytest.approx(logs(exact)[0]["grad_norm"], rel=5e-2)
+
+
+def test_raw_conversations_through_trl(tmp_path):
+    """The data preparation is TRL's: chat template, assistant tokens only."""
+    template = (
+        "{% for m in messages %}{{ m.role }} {% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }} <eos>{% endgeneration %}{% else %}{{ m.content }} {% endif %}{% endfor %}"
+    )
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"ask {a} + 1"},
+                {"role": "assistant", "content": f"{a + 1}"},
+            ]
+        }
+        for a in range(8)
+    ]
+    found = ProbTuneTrainer(
+        helpers.word_causal_model(),
+        config(tmp_path, objective="p", dataset_kwargs=None, assistant_only_loss=True),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=helpers.word_tokenizer(template),
+    )
+    labels = found.train_dataset[3]["labels"]
+    assert [helpers.WORDS[x] for x in labels if x != -100] == ["4", "<eos>"]
+    found.train()
+
+
+def test_resumed_training_equals_uninterrupted(tmp_path):
+    common = dict(
+        objective="p",
+        max_steps=6,
+        optim="adamw_torch",
+        learning_rate=1e-2,
+        lr_scheduler_type="cosine",
+        per_device_train_batch_size=4,
+    )
+    whole = trainer(tmp_path / "whole", **common)
+    whole.train()
+    clock = CheckpointClock(minutes=1e9)
+
+    first = trainer(tmp_path / "part", callbacks=[clock, StopAt(clock, 3)], **common)
+    first.train()
+    assert first.state.global_step == 3 and clock.stopping
+    second = trainer(tmp_path / "part", **common)
+    second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == 6
+    torch.testing.assert_close(weights(second.model), weights(whole.model))
+    assert logs(second)[-1]["loss"] == pytest.approx(logs(whole)[-1]["loss"], rel=1e-6)
+
+
+class StopAt(TrainerCallback):
+    """Interrupts like a signal does, during a step."""
+
+    def __init__(self, clock, step):
+        self.clock, self.step = clock, step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step - 1:
+            self.clock.stop_after_save()
+
+
+def test_checkpoint_clock_writes_when_the_time_has_passed(tmp_path):
+    found = trainer(tmp_path / "a", callbacks=[CheckpointClock(minutes=0)], max_steps=3)
+    found.train()
+    names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.name.startswith("checkpoint"))
+    assert names == ["checkpoint-1", "checkpoint-2"]  # none at the end: the model is saved itself
+    found = trainer(tmp_path / "b", callbacks=[CheckpointClock(minutes=60)], max_steps=3)
+    found.train()
+    assert not list(tmp_path.glob("b/checkpoint*"))
+
+
+# --- what cannot honour the objective raises -----------------------------------------------------
+
+
+def test_text_is_normalised_and_written_to_checkpoints(tmp_path):
+    assert config(tmp_path, objective="power(alpha=.5)").objective == "power(0.5)"
+    assert json.loads(config(tmp_path, objective="p").to_json_string())["objective"] == "p()"
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (dict(objective="nil"), "did you mean 'nll'"),
+        (dict(normalizer="mean"), "one of supervised, kept"),
+        (dict(loss_type="dft"), "write objective='dft\\(\\)'"),
+        (dict(label_smoothing_factor=0.1), "would replace the objective"),
+    ],
+)
+def test_refused_settings(changes, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        config(tmp_path, **changes)
+
+
+def test_refused_arguments(tmp_path):
+    from trl import SFTConfig
+
+    rows = Dataset.from_list(helpers.encoded_rows(2))
+    model, tokenizer = helpers.word_causal_model(), helpers.word_tokenizer()
+    plain = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, activation_checkpointing=False,
+                      gradient_checkpointing=None)  # fmt: skip
+    with pytest.raises(UsageError, match="must be a ProbTuneConfig"):
+        ProbTuneTrainer(model, plain, train_dataset=rows, processing_class=tokenizer)
+    with pytest.raises(UsageError, match="would replace the objective"):
+        ProbTuneTrainer(
+            model,
+            config(tmp_path),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            compute_loss_func=lambda *a, **k: None,
+        )
+    with pytest.raises(ValueError, match="lm_head"):  # TRL's own refusal
+        trainer(tmp_path, peft_config=LoraConfig(target_modules=["lm_head"]))
+    with pytest.raises(UsageError, match="'kept' cannot be used.*average_tokens_across_devices"):
+        trainer(tmp_path, normalizer="kept", average_tokens_across_devices=False)
+
+
+def test_a_step_without_any_supervised_token_changes_nothing(tmp_path):
+    found = trainer(
+        tmp_path, rows=helpers.encoded_rows(8, masked=range(8)), objective="p", max_steps=1
+    )
+    before = weights(found.model)
+    found.train()
+    assert torch.equal(weights(found.model), before)
+    assert logs(found)[0]["loss"] == 0.0 and "nll" not in logs(found)[0]
+
+
+# --- divergence ----------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
+    model = helpers.word_causal_model()
+    poisoned = helpers.WORDS.index("say")
+    rows = helpers.encoded_rows(32)
+    for row in rows:
+        row["input_ids"] = [1 if x == poisoned else x for x in row["input_ids"]]
+        row["labels"] = [1 if x == poisoned else x for x in row["labels"]]
+    rows[21]["input_ids"][1] = poisoned  # third step, second micro-batch, second of its rows
+    model.model.embed_tokens.weight.data[poisoned] = torch.nan
+    found = trainer(
+        tmp_path,
+        model=model,
+        rows=rows,
+        objective="p",
+        max_steps=4,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        learning_rate=0.0,
+        callbacks=[CheckpointClock(minutes=0)],
+        train_sampling_strategy="sequential",
+    )
+    with pytest.raises(TrainingError) as error:
+        found.train()
+    said = str(error.value)
+    assert "the loss is nan at step 3, micro-batch 2 of 2, row 2 (starting" in said
+    assert str(tmp_path / "checkpoint-2") in said
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
+    found = trainer(tmp_path, objective="p")
+    found.model.lm_head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(found.model)
+    with pytest.raises(TrainingError, match="gradient is not finite at step 1"):
+        found.train()
+    assert torch.equal(weights(found.model), before)

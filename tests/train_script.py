@@ -1,0 +1,70 @@
+"""Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
+
+python train_script.py OUT OBJECTIVE NORMALIZER ROWS_PER_STEP
+"""
+
+import json
+import os
+import sys
+
+import conftest  # noqa: F401  (environment before torch)
+import helpers
+import torch
+from datasets import Dataset
+
+from probtune.training import ProbTuneConfig, ProbTuneTrainer
+
+
+def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict | None:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    config = ProbTuneConfig(
+        out,
+        objective=objective,
+        normalizer=normalizer,
+        per_device_train_batch_size=rows_per_step // ranks // 2,
+        gradient_accumulation_steps=2,
+        per_device_eval_batch_size=2,
+        max_steps=3,
+        learning_rate=0.5,
+        lr_scheduler_type="constant",
+        optim="sgd",
+        max_grad_norm=1e9,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    rows = Dataset.from_list(helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11)))
+    trainer = ProbTuneTrainer(
+        helpers.word_causal_model(),
+        config,
+        train_dataset=rows,
+        eval_dataset=rows.select(range(11)),  # does not divide into the ranks' batches
+        processing_class=helpers.word_tokenizer(),
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    if not trainer.is_world_process_zero():
+        return None
+    steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+    names = ("loss", "grad_norm", "nll", "mean_p", "entropy", "low_weight_share", "num_tokens")
+    weights = torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
+    return {
+        "steps": [{name: step[name] for name in names} for step in steps],
+        "eval": {k: v for k, v in metrics.items() if k in ("eval_loss", "eval_nll")},
+        "weights": [float(weights.sum()), float(weights.abs().sum())],
+    }
+
+
+if __name__ == "__main__":
+    out, rows_per_step, *pairs = sys.argv[1:]
+    found = [
+        train(out, int(rows_per_step), objective, normalizer)
+        for objective, normalizer in zip(pairs[::2], pairs[1::2], strict=True)
+    ]
+    if found[0] is not None:
+        print(json.dumps(found))
