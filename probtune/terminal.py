@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "quiet_libraries"]
 
 
 class Terminal:
@@ -91,3 +93,18 @@ class Terminal:
                 progress.update(task, advance=steps, **fields)
 
             yield advance
+
+
+def quiet_libraries() -> None:
+    """Our progress bars and errors instead of the libraries' own chatter; no telemetry. Set before
+    they load.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*"
+    )

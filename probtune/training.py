@@ -71,7 +71,7 @@ class ProbTuneConfig(SFTConfig):
         },
     )
 
-    gradient_checkpointing: bool | None = field(
+    gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
             "help": (
@@ -197,7 +197,7 @@ class ProbTuneTrainer(SFTTrainer):
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
                     self._step.kept += float(self.objective.keeps(logp).sum())
-                    self._step.num_items = float(num_items_in_batch)
+                    self._step.num_items = float(num_items_in_batch or 0)
             else:
                 # Gathered row by row, so that rows repeated to fill the last batch count once.
                 self._sums["eval"].add(self.accelerator.gather_for_metrics(sums))

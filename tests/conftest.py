@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet():
-    from probtune.cli import quiet_libraries
+    from probtune.terminal import quiet_libraries
 
     quiet_libraries()
 

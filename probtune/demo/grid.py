@@ -191,7 +191,7 @@ def _start_worker() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
-    from ..cli import quiet_libraries
+    from ..terminal import quiet_libraries
 
     torch.set_num_threads(1)
     quiet_libraries()

@@ -1,0 +1,153 @@
+"""What every objective is: a value and a weight per token, and which way it leans."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError
+
+__all__ = ["Objective", "widen"]
+
+
+def widen(logp: Tensor) -> Tensor:
+    """In float32 or wider: bfloat16 rounds p = 0.998 and p = 1 to the same number."""
+    return logp if logp.dtype in (torch.float32, torch.float64) else logp.float()
+
+
+class Objective(ABC):
+    """A function f(p) of the target probability, evaluated from log p.
+
+    Members are final frozen dataclasses; their lower-case names are the text a user writes. A
+    member states its formulas for the table (`probtune objectives`) and implements them as `_f` and
+    `_w`. A weight that is detached in a paper's text (`dft`, thresholds) is simply a weight here.
+    """
+
+    formula: ClassVar[str]
+    """f(p), as printed in tables."""
+    weight_formula: ClassVar[str]
+    """w(p) = -p f'(p), as printed in tables."""
+    summary: ClassVar[str]
+    """What it is for, in one line."""
+    source: ClassVar[str]
+    """Author, year and link."""
+    also_known_as: ClassVar[tuple[str, ...]] = ()
+    """Other names in the field, used to answer a text that is not one of ours."""
+    example: ClassVar[str]
+    """A text that `objective` reads."""
+
+    @abstractmethod
+    def _f(self, logp: Tensor) -> Tensor:
+        """f(p), from log p in float32 or wider."""
+
+    @abstractmethod
+    def _w(self, logp: Tensor) -> Tensor:
+        """w(p) = -p f'(p), from log p in float32 or wider."""
+
+    def value(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> Tensor:
+        """f(p) per token, same shape as `logp`, in float32 or wider; d value / d logp = -weight.
+
+        The derivative is `token_weight`, not what autograd makes of f: through `expm1` it would
+        lose every digit of a weight below 1e-7 in float32.
+        """
+        return _Value.apply(widen(logp), self)  # type: ignore[return-value]
+
+    def token_weight(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> Tensor:
+        """w(p) = -p f'(p) per token: the factor on NLL's gradient. Same shape as `logp`."""
+        return self._w(widen(logp))
+
+    def logit_gradient(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> Tensor:
+        """W_f(p) = w(p) (1 - p): the size of the gradient of the target's own logit."""
+        logp = widen(logp)
+        return self.token_weight(logp) * -torch.expm1(logp)
+
+    def keeps(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> Tensor:
+        """True where no threshold drops the token. A kept token may still have weight 0."""
+        return torch.ones_like(logp, dtype=torch.bool)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probabilities at which the weight jumps, in (0, 1)."""
+        return ()
+
+    def mass_above(self, tau: float) -> float:
+        """The share of the mass of W_f on p in [tau, 1], by quadrature.
+
+        Where the mass diverges at p = 0 (`power(alpha)`, alpha <= -1), it is cut off at p = 1e-30.
+
+            >>> round(nll().mass_above(0.5), 6)
+            0.25
+        """
+        if not 0.0 < tau < 1.0:
+            raise ObjectiveError(f"tau must lie strictly between 0 and 1, got {tau}.")
+        # Gauss-Legendre over panels of log p, dp = p dlogp: W_f is smooth there down to p = 0. A
+        # threshold is an edge, since the weight jumps at it.
+        nodes, weights = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(20))
+        edges = sorted({1e-30, tau, 1.0, *(q for q in self.thresholds if 0.0 < q < 1.0)})
+        above_tau = total = 0.0
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            panels = torch.linspace(math.log(low), math.log(high), 201, dtype=torch.float64)
+            half = (panels[1] - panels[0]) / 2
+            logp = (panels[:-1] + half)[:, None] + half * nodes
+            mass = float((self.logit_gradient(logp) * logp.exp() * weights).sum() * half)
+            total += mass
+            above_tau += mass if low >= tau else 0.0
+        if total == 0.0:
+            raise ObjectiveError(f"{self} has weight 0 everywhere: it trains nothing.")
+        return above_tau / total
+
+    def leaning(self, tau: float = 0.5) -> str:
+        """`"prior-leaning"` if most of W_f's mass lies above `tau`, `"prior-averse"` if below.
+
+        `"neutral"` is the exact tie, which -p has at tau = 0.5. The definition is the paper's
+        (Def. 3.3); it gives no value for tau, and 0.5 is ours.
+
+            >>> nll().leaning(), p().leaning(), power(10).leaning()
+            ('prior-averse', 'neutral', 'prior-leaning')
+        """
+        share = self.mass_above(tau)
+        if abs(share - 0.5) < 1e-5:
+            return "neutral"
+        return "prior-leaning" if share > 0.5 else "prior-averse"
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(repr(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({arguments})"
+
+
+class _Value(torch.autograd.Function):
+    """f with its weight as the derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logp: Tensor, f: Objective) -> Tensor:
+        return f._f(logp)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        logp, ctx.f = inputs
+        ctx.save_for_backward(logp)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (logp,) = ctx.saved_tensors
+        return -upstream * ctx.f._w(logp), None

@@ -1,0 +1,274 @@
+"""The members: a formula, its token weight and its source, each in a few lines.
+
+Their names are lower-case because they are the text that a user writes and `repr` prints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError
+from .base import Objective, widen
+
+__all__ = ["MEMBERS", "above", "below", "dft", "log1m", "nll", "p", "power"]
+
+
+@dataclass(frozen=True, repr=False)
+class nll(Objective):
+    """Negative log-likelihood, -log p: the objective of ordinary supervised fine-tuning. Every
+    token has weight 1.
+    """
+
+    formula = "-log p"
+    weight_formula = "1"
+    summary = "the default of every engine; best where the model knows little"
+    source = "maximum likelihood"
+    also_known_as = (
+        "ce",
+        "cross_entropy",
+        "cross-entropy",
+        "sft",
+        "logp",
+        "-log p",
+        "original",
+        "mle",
+    )
+    example = "nll()"
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.ones_like(logp)
+
+
+@dataclass(frozen=True, repr=False)
+class p(Objective):
+    """1 - p: maximises the expected accuracy of a sampled token. Same gradient as `dft`,
+    `power(1)`.
+
+    The paper calls it -p; the constant changes no gradient and keeps the value in [0, 1].
+    """
+
+    formula = "1 - p"
+    weight_formula = "p"
+    summary = "trusts the model's prior; best where it is strong and labels are noisy"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526"
+    also_known_as = ("-p", "1-p", "mae", "prob", "unhinged")
+    example = "p()"
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -torch.expm1(logp)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return logp.exp()
+
+
+@dataclass(frozen=True, repr=False)
+class power(Objective):
+    """(1 - p^alpha) / alpha for any real alpha; NLL is its limit at alpha = 0, and alpha = 1 is
+    `p`.
+
+    Equals the generalised cross-entropy with q = alpha and the Tsallis logarithm with q = 1 -
+    alpha. Concave and prior-leaning for alpha >= 1, convex for alpha <= 1; more prior-averse than
+    NLL for alpha < 0, where the value is unbounded (p^alpha overflows float32 below p =
+    10^(38/alpha)).
+
+    References:
+        Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 3. Zhang and Sabuncu, "Generalized
+        Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", 2018,
+        https://arxiv.org/abs/1805.07836.
+    """
+
+    alpha: float
+
+    formula = "(1 - p^alpha) / alpha"
+    weight_formula = "p^alpha"
+    summary = "one dial from NLL (alpha = 0) to p (alpha = 1) and beyond"
+    source = (
+        "Li et al. 2025, https://arxiv.org/abs/2510.00526; Zhang and Sabuncu 2018,"
+        " https://arxiv.org/abs/1805.07836"
+    )
+    also_known_as = ("gce", "tsallis", "generalfamily", "family", "alpha", "p_alpha")
+    example = "power(0.5)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "alpha", _number(self, "alpha", self.alpha))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is
+        # exact anyway.
+        if abs(self.alpha) < 1e-20:
+            return -logp
+        return -torch.expm1(self.alpha * logp) / self.alpha
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.exp(self.alpha * logp)
+
+
+@dataclass(frozen=True, repr=False)
+class log1m(Objective):
+    """log(1 - p): the most prior-leaning objective of the paper; its logit gradient is W_f(p) = p.
+
+    The value has no lower bound (it falls to -infinity as p -> 1) and must not be read as a
+    quality: a run of confident tokens dominates the mean. The gradient that trains is bounded all
+    the same, since the logit gradient w(p) (1 - p) = p never exceeds 1. Where 1 - p is below the
+    dtype's smallest normal number (1e-38 in float32, 2e-308 in float64) it is held there, so that
+    value and weight stay finite: at p = 1 the value is -87 (float32) or -708 (float64).
+
+    The paper writes -log(1 - p) once, which increases with p; its figures use log(1 - p), as here.
+    """
+
+    formula = "log(1 - p)"
+    weight_formula = "p / (1 - p)"
+    summary = "prior-leaning extreme; value unbounded below, gradient bounded"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Sec. 5.1"
+    also_known_as = ("log(1-p)", "log1mp", "log1p")
+    example = "log1m()"
+
+    def _f(self, logp: Tensor) -> Tensor:
+        # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1.
+        # Each branch is fed a harmless value where it is not used, since `where` passes the other
+        # branch's NaN gradient on.
+        logp = widen(logp)
+        high = logp > -math.log(2.0)
+        held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
+        return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0
+        # anyway.
+        return 1.0 / torch.expm1(-logp).clamp(min=torch.finfo(logp.dtype).tiny)
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return widen(logp).exp()  # p / (1 - p) * (1 - p) = p, exact also where 1 - p is held
+
+
+@dataclass(frozen=True, repr=False)
+class dft(Objective):
+    """-sg(p) log p (Dynamic Fine-Tuning), sg = stop-gradient: NLL weighted by the detached
+    probability.
+
+    The gradient is that of `p`, at every p and under every optimizer; only the value differs, and
+    it is not monotone in p (its maximum 1/e is at p = 1/e), so it is not a progress bar. Without sg
+    the weight would be p (1 + log p), which is negative below p = 1/e.
+
+    Reference: Wu et al., "On the Generalization of SFT: A Reinforcement Learning Perspective with
+        Reward
+    Rectification", 2025, https://arxiv.org/abs/2508.05629.
+    """
+
+    formula = "-sg(p) log p"
+    weight_formula = "p"
+    summary = "same gradient as p, under the name other engines use"
+    source = "Wu et al. 2025, https://arxiv.org/abs/2508.05629"
+    also_known_as = ("dynamic_fine_tuning",)
+    example = "dft()"
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -logp.exp() * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return logp.exp()
+
+
+@dataclass(frozen=True, repr=False)
+class _Threshold(Objective):
+    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
+    probability `q`.
+    """
+
+    q: float
+    f: Objective
+
+    def __post_init__(self):
+        q = _number(self, "q", self.q)
+        if not 0.0 <= q <= 1.0:
+            raise ObjectiveError(
+                f"{type(self).__name__}: q is a probability and must lie in [0, 1], got {q}."
+            )
+        if not isinstance(self.f, Objective):
+            raise ObjectiveError(
+                f"{type(self).__name__}: the second argument must be an objective, got {self.f!r}; "
+                f"write {type(self).example}."
+            )
+        object.__setattr__(self, "q", q)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._f(logp))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._w(logp))
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f.logit_gradient(logp))
+
+    def _where_kept(self, logp: Tensor, of_f: Tensor) -> Tensor:
+        return torch.where(self.keeps(logp), of_f, torch.zeros_like(of_f))
+
+    def _log_q(self) -> float:
+        return math.log(self.q) if self.q > 0.0 else -math.inf
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return (self.q, *self.f.thresholds)
+
+
+@dataclass(frozen=True, repr=False)
+class above(_Threshold):
+    """f(p) where the current p >= q, otherwise 0: the hard threshold of the paper's Eq. 4, keeping
+    confident tokens.
+
+    The weight of the others is set to 0. The mask of supervised tokens and the denominator of the
+    mean are not touched (the paper's code divides by the kept tokens instead; that is the trainer's
+    `normalizer="kept"`). A token below q has no gradient of its own and returns only if other
+    tokens lift it.
+    """
+
+    formula = "f(p) if p >= q else 0"
+    weight_formula = "w_f(p) if p >= q else 0"
+    summary = "drops tokens the model finds unlikely"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
+    also_known_as = ("onlytopp", "onlytoplogp", "top", "threshold", "profit")
+    example = "above(0.2, nll())"
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return (widen(logp) >= self._log_q()) & self.f.keeps(logp)
+
+
+@dataclass(frozen=True, repr=False)
+class below(_Threshold):
+    """f(p) where the current p <= q, otherwise 0: trains only what the model does not expect yet.
+    See `above`.
+    """
+
+    formula = "f(p) if p <= q else 0"
+    weight_formula = "w_f(p) if p <= q else 0"
+    summary = "drops tokens the model already expects"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
+    also_known_as = ("onlybottomp", "onlybottomlogp", "bottom")
+    example = "below(0.9, nll())"
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return (widen(logp) <= self._log_q()) & self.f.keeps(logp)
+
+
+MEMBERS: dict[str, type[Objective]] = {
+    member.__name__: member for member in (nll, p, power, log1m, dft, above, below)
+}
+"""Name -> member: the one table behind the parser, `probtune objectives`, the documentation and the
+tests.
+"""
+
+
+def _number(member: Objective, name: str, value: object) -> float:
+    """A parameter as a finite float, or the error that says what it must be."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ObjectiveError(
+            f"{type(member).__name__}: {name} must be a finite number, got {value!r}."
+        )
+    return float(value)

@@ -1,0 +1,22 @@
+"""`probtune tune`: hold out, probe, choose, train, measure, compare, report.
+
+    read rows ── hold out ─┬─ probe the base model ── choose ─┬─ train f1 ── measure ─┐
+                           │                                  ├─ train f2 ── measure ─┼─ compare
+                           └──────────── measure the base model ──────────────────────┘
+
+Every stage leaves a record in the run's folder, and a stage whose record is there is not done
+again: an interrupted run goes on where it was when the same command is given once more.
+
+    DIR/run.json                what the run is: settings and data hashes
+    DIR/probe.json              the probe and its suggestion
+    DIR/base/heldout.json       the base model on the held-out rows
+    DIR/<objective>/model/      the fine-tuned model
+    DIR/<objective>/train.json  how it was trained
+    DIR/<objective>/heldout.json
+    DIR/record.json             all of it, with the paired comparison
+    DIR/report.html             the same to look at, in one file
+"""
+
+from .run import probe_only, slug, tune
+
+__all__ = ["probe_only", "slug", "tune"]

@@ -1,0 +1,237 @@
+"""One objective's training: a checkpoint now and then, an interruption that loses nothing, and the
+fine-tuned model at the end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..encoding import Encoded
+from ..errors import ProbtuneError, TrainingError, UsageError
+from ..models import default_device, load_model
+from ..objectives import Objective
+from ..records import read_record, write_record
+from ..settings import TuneSettings
+from ..terminal import Terminal
+from .preparation import Prepared
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["train_stage", "training_config"]
+
+
+def train_stage(
+    place: Path,
+    objective: Objective,
+    settings: TuneSettings,
+    prepared: Prepared,
+    terminal: Terminal,
+) -> dict[str, Any]:
+    path = place / "train.json"
+    if path.is_file():
+        return read_record(path, "train")
+    from datasets import Dataset, disable_progress_bars
+
+    from ..training import CheckpointClock, ProbTuneTrainer
+
+    disable_progress_bars()
+    started = time.monotonic()
+    model = load_model(settings.model)
+    _check_space(place, model)
+    clock = CheckpointClock(settings.checkpoint_minutes)
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [r.input_ids for r in prepared.train.rows],
+            "labels": [r.labels for r in prepared.train.rows],
+        }
+    )
+    trainer = ProbTuneTrainer(
+        model,
+        training_config(place, objective, settings),
+        train_dataset=rows,
+        processing_class=prepared.tokenizer,
+        callbacks=[clock],
+        peft_config=_adapter(settings),
+    )
+    shown = _shown(trainer, terminal, f"training {objective}")
+    with shown, _interruptible(clock), _writing(place):
+        result = trainer.train(resume_from_checkpoint=_last_checkpoint(place / "checkpoints"))
+    if clock.stopping:
+        raise TrainingError(
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
+            " checkpoint; give the same command again to go on."
+        )
+    _teach_to_stop(model, prepared.train.rows)
+    with _writing(place):
+        trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone
+    record = write_record(
+        path,
+        "train",
+        {
+            "objective": str(objective),
+            "steps": trainer.state.global_step,
+            "loss": result.training_loss,
+            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+            "seconds": time.monotonic() - started,
+        },
+    )
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return record
+
+
+def training_config(place: Path, objective: Objective, settings: TuneSettings) -> Any:
+    from ..training import CHECKPOINTING, ProbTuneConfig
+
+    on_cpu = default_device() == "cpu"
+    fields = {
+        "output_dir": str(place / "checkpoints"),
+        "objective": str(objective),
+        "normalizer": settings.normalizer,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "warmup_steps": settings.warmup_ratio,  # below 1 it is a share of the steps
+        "lr_scheduler_type": settings.scheduler,
+        "weight_decay": settings.weight_decay,
+        "seed": settings.seed,
+        "bf16": settings.bf16 if settings.bf16 is not None else not on_cpu,
+        "use_cpu": on_cpu,
+        CHECKPOINTING: not on_cpu,
+        "packing": settings.packing,
+        "max_length": settings.max_length if settings.packing else None,
+        "dataset_kwargs": None if settings.packing else {"skip_prepare_dataset": True},
+        "logging_steps": 10,
+        "logging_first_step": True,
+        "save_strategy": "no",  # a CheckpointClock saves instead
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    for name in settings.training:
+        if name in fields and name not in (
+            CHECKPOINTING,
+            "logging_steps",
+            "report_to",
+        ):
+            raise UsageError(
+                f"--training {name} is set by the run itself; use the option of probtune tune."
+            )
+    try:
+        return ProbTuneConfig(**{**fields, **settings.training})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--training: {error}") from None
+
+
+def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:
+    """Let generation end at the token that training taught as the end (of a turn, say)."""
+    settings = model.generation_config
+    if settings is None:
+        return
+    known = settings.eos_token_id
+    known = known if isinstance(known, list) else [] if known is None else [known]
+    taught = {row.end for row in rows if row.end is not None}
+    settings.eos_token_id = [*known, *sorted(taught - set(known))] or None
+
+
+def _adapter(settings: TuneSettings) -> Any:
+    if not settings.lora_rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _check_space(place: Path, model: PreTrainedModel) -> None:
+    """Room for the model and one checkpoint with AdamW's two moments, before training."""
+    place.mkdir(parents=True, exist_ok=True)
+    needed = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ProbtuneError(
+            f"{place} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for"
+            " the model and a checkpoint; free some space, or choose another --out."
+        )
+
+
+@contextmanager
+def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
+    """Our progress bar, with the last logged numbers, instead of printed dictionaries."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    with terminal.track(what, 0) as advance:
+
+        class Shown(TrainerCallback):
+            def on_train_begin(self, args, state, control, **kwargs):
+                advance(state.global_step, total=state.max_steps)
+
+            def on_step_end(self, args, state, control, **kwargs):
+                advance(1)
+
+            def on_log(self, args, state, control, logs=None, **kwargs):
+                if logs and "nll" in logs:
+                    advance(0, note=f"nll {logs['nll']:.3f}  mean p {logs['mean_p']:.3f}")
+
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Shown())
+        yield
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Turns the libraries' ways to say that a file could not be written into ours."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise ProbtuneError(
+            f"cannot write under {place}: {error}. Finished stages are kept; free some space and"
+            " give the same command again."
+        ) from error
+
+
+@contextmanager
+def _interruptible(clock: Any) -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends training at the next step with a checkpoint; a second one ends at
+    once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(s) for s in signals]
+
+    def stop(number: int, frame: Any) -> None:
+        clock.stop_after_save()
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)
+
+    for s in signals:
+        signal.signal(s, stop)
+    try:
+        yield
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)

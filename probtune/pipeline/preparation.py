@@ -1,0 +1,187 @@
+"""The data of a run, before any model is loaded: read, checked, split, tokenized and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..capability import sample
+from ..data import Example, Rows, hold_out, read_rows
+from ..encoding import Encoding, encode
+from ..errors import DataError
+from ..evaluation.answers import choose_rule, read_rule
+from ..models import context_length, load_tokenizer
+from ..records import digest
+from ..settings import TuneSettings
+from ..terminal import Terminal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Prepared", "check_vocabulary", "encode_rows", "max_length_of", "prepare", "read"]
+
+_MAX_HELDOUT = 500
+_SHOWN_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run, read, checked, split and tokenized; no model has been loaded yet."""
+
+    rows: Rows
+    heldout_rows: Rows
+    tokenizer: PreTrainedTokenizerBase
+    train: Encoding
+    heldout: Encoding
+    answer_rule: str
+    max_length: int
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What makes two runs' data the same."""
+        return {
+            "train": self.rows.sha256,
+            "heldout": digest(row.input_ids for row in self.heldout.rows),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and sources, for the record."""
+        return {
+            "source": self.rows.source,
+            "schema": self.rows.schema,
+            "sha256": self.rows.sha256,
+            "skipped": [
+                {"where": row.where, "rule": row.rule} for row in (*self.rows.bad, *self.train.bad)
+            ],
+            "dropped": [{"where": row.where, "rule": row.rule} for row in self.train.dropped],
+            "train": self.train.counts,
+            "heldout": self.heldout.counts,
+            "heldout_source": self.heldout_rows.source,
+            "max_length": self.max_length,
+            "answer_rule": self.answer_rule,
+            "items": [
+                {
+                    "where": row.where,
+                    "prompt": self.tokenizer.decode(row.prompt_ids)[-_SHOWN_CHARACTERS:],
+                    "reference": row.response[:_SHOWN_CHARACTERS],
+                }
+                for row in self.heldout.rows
+            ],
+        }
+
+
+def prepare(settings: TuneSettings, terminal: Terminal) -> Prepared:
+    """Read, check, split and tokenize the data."""
+    rows = read(settings, settings.data)
+    if settings.heldout_data is None:
+        size = (
+            settings.heldout
+            if settings.heldout is not None
+            else min(max(1, len(rows) // 10), _MAX_HELDOUT)
+        )
+        size = round(size * len(rows)) if size < 1 else int(size)
+        train, held = hold_out(rows, max(size, 1), seed=settings.seed)
+        heldout_rows = rows
+    else:
+        heldout_rows = read(settings, settings.heldout_data)
+        train, held = rows.examples, heldout_rows.examples
+        _warn_of_overlap(train, held, terminal)
+        if settings.heldout is not None and settings.heldout >= 1:
+            held = sample(held, int(settings.heldout), seed=settings.seed)
+    tokenizer = load_tokenizer(settings.model)
+    max_length = max_length_of(settings, terminal)
+    encoding = encode_rows(train, tokenizer, settings, rows.schema, max_length, terminal)
+    heldout = encode_rows(held, tokenizer, settings, heldout_rows.schema, max_length, terminal)
+    for part in (encoding, heldout):
+        check_vocabulary(settings.model, part)
+    answer_rule = settings.answer
+    if answer_rule == "auto":
+        answer_rule = choose_rule([row.response for row in heldout.rows])
+    elif answer_rule != "none":
+        read_rule(answer_rule)
+    prepared = Prepared(rows, heldout_rows, tokenizer, encoding, heldout, answer_rule, max_length)
+    _say_counts(prepared, terminal)
+    return prepared
+
+
+def read(settings: TuneSettings, source: str) -> Rows:
+    return read_rows(
+        source,
+        prompt_column=settings.prompt_column,
+        response_column=settings.response_column,
+        split=settings.split,
+        subset=settings.subset,
+        skip_bad_rows=settings.skip_bad_rows,
+    )
+
+
+def max_length_of(settings: TuneSettings, terminal: Terminal) -> int:
+    context, _ = context_length(settings.model)
+    if context is not None and context < settings.max_length:
+        terminal.say(f"max_length is {context}, the longest sequence of {settings.model}.")
+        return context
+    return settings.max_length
+
+
+def encode_rows(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TuneSettings,
+    schema: str,
+    max_length: int,
+    terminal: Terminal,
+) -> Encoding:
+    separator = settings.separator
+    if separator is None:
+        separator = "" if schema in ("prompt/completion", "messages") else "\n"
+    with terminal.track("tokenizing", len(examples)) as advance:
+        return encode(
+            examples,
+            tokenizer,
+            max_length=max_length,
+            separator=separator,
+            chat=settings.chat,
+            skip_bad_rows=settings.skip_bad_rows,
+            progress=advance,
+        )
+
+
+def check_vocabulary(model: str, encoding: Encoding) -> None:
+    _, vocabulary = context_length(model)
+    for row in encoding.rows:
+        if vocabulary is not None and max(row.input_ids) >= vocabulary:
+            raise DataError(
+                f"{row.where} has token {max(row.input_ids)}, outside the model's vocabulary of"
+                f" {vocabulary}: the tokenizer does not belong to the model, or tokens were added"
+                " without resizing its embeddings."
+            )
+
+
+def _warn_of_overlap(train: Sequence[Example], held: Sequence[Example], terminal: Terminal) -> None:
+    questions = {example.question for example in train}
+    shared = sum(example.question in questions for example in held)
+    if shared:
+        terminal.say(f"{shared} of {len(held)} held-out prompts also stand in the training rows.")
+
+
+def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
+    counts, held = prepared.train.counts, prepared.heldout.counts
+    terminal.say(
+        f"{counts['rows']} training rows ({counts['supervised_tokens']} supervised of"
+        f" {counts['tokens']} tokens), {held['rows']} held out; short answers:"
+        f" {prepared.answer_rule}."
+    )
+    for what, number in (
+        (f"cut at {prepared.max_length} tokens", counts["truncated"]),
+        ("dropped, nothing supervised was left", counts["dropped"]),
+        ("refused by the chat template and left out", counts["refused"]),
+        ("unusable and left out", len(prepared.rows.bad)),
+        (
+            "with tokens merged across the end of the prompt (generation sees another context)",
+            counts["merged_boundary"],
+        ),
+        ("without a supervised end token (the model is not taught to stop)", counts["without_end"]),
+    ):
+        if number:
+            terminal.say(f"  {number} rows {what}.")

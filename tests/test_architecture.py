@@ -1,0 +1,105 @@
+"""The direction of imports, read from the source: each module imports from its left only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
+
+LEAVES = ["errors", "records", "statistics", "settings", "terminal"]
+LINE = [
+    "objectives",
+    "kernels",
+    "readers",
+    "data",
+    "encoding",
+    "models",
+    "capability",
+    "training",
+    "evaluation",
+    "reports",
+    "pipeline",
+    "demo",
+    "commands",
+    "cli",
+]
+ONLY = {
+    "reports": {"errors", "records", "statistics"},
+    "errors": set(),
+    "records": {"errors"},
+    "statistics": set(),
+    "settings": {"errors"},
+    "terminal": set(),
+}
+"""Stricter than the line: a report must be made without torch."""
+
+
+def modules():
+    return sorted(
+        p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py")
+    ) + [PACKAGE / part / "__init__.py" for part in LINE if (PACKAGE / part).is_dir()]
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """The parts of the package that a module imports, wherever in the file."""
+    found = set()
+    package = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {(*base, *name.split("."))[0] for name in names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("probtune"):
+            raise AssertionError(f"{path}: import our own modules relatively")
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("probtune") for alias in node.names), path
+    return {name for name in found if name in LINE + LEAVES}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_to_the_left(path):
+    here = part_of(path)
+    assert here in LINE + LEAVES, f"{path} has no place in the line of imports"
+    for there in imports_of(path) - {here}:
+        if here in ONLY:
+            assert there in ONLY[here], f"{here} must not import {there}"
+        else:
+            assert there in LEAVES or LINE.index(there) < LINE.index(here), f"{here} -> {there}"
+
+
+def test_evaluation_never_imports_training():
+    for path in (PACKAGE / "evaluation").glob("*.py"):
+        assert "training" not in imports_of(path)
+
+
+def test_only_training_knows_the_trainer_and_only_encoding_the_templates_of_trl():
+    for path in modules():
+        text = path.read_text()
+        uses = {
+            node.module.split(".")[1] if "." in (node.module or "") else node.module
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "trl"
+        }
+        expected = {"training": {"trainer"}, "encoding": {"chat_template_utils"}}
+        assert uses == expected.get(part_of(path), set()), path
+
+
+def test_the_check_can_fail(tmp_path, monkeypatch):
+    bad = PACKAGE / "kernels" / "chunked.py"
+    text = bad.read_text()
+    copy = tmp_path / "probtune" / "kernels" / "chunked.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text + "\nfrom ..training import ProbTuneTrainer\n")
+    monkeypatch.setattr("test_architecture.PACKAGE", tmp_path / "probtune")
+    assert "training" in imports_of(copy)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_stay_small_and_say_what_they_are(path):
+    assert len(path.read_text().splitlines()) <= 600, "look for the second subject"
+    assert ast.get_docstring(ast.parse(path.read_text())), "a module says what it is"

@@ -1,0 +1,179 @@
+import copy
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import helpers
+import pytest
+
+from probtune import pipeline
+from probtune.errors import DataError
+from probtune.reports import figures
+from probtune.reports.report import headline, render
+from probtune.settings import TuneSettings
+from probtune.terminal import Terminal
+
+EVIL = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def record(word_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    data = helpers.write_jsonl(folder / "rows.jsonl", helpers.sums(40))
+    settings = TuneSettings(
+        str(word_model), str(data), objective="nll", compare="p", max_steps=2, out=str(folder / "o")
+    )
+    return pipeline.tune(settings, Terminal(quiet=True))
+
+
+def estimate(value, half=0.05):
+    low, high = value - half, value + half
+    return {"value": value, "standard_error": half / 2, "low": low, "high": high, "n": 5}
+
+
+@pytest.fixture()
+def demo():
+    def cell(level, rate, nll, p):
+        difference = {"first": "p()", "second": "nll()", "by_seed": [p - nll] * 5}
+        return {
+            "level": level,
+            "noise": "slip",
+            "rate": rate,
+            "name": level,
+            "mean_p": estimate(0.5),
+            "verdicts": ["model-weak"] * 4 + ["undecided"],
+            "exact_match": {
+                "base": {"by_seed": [0.1] * 5, "estimate": estimate(0.1)},
+                "nll()": {"by_seed": [nll] * 5, "estimate": estimate(nll)},
+                "p()": {"by_seed": [p] * 5, "estimate": estimate(p)},
+            },
+            "differences": [{**difference, "difference": estimate(p - nll)}],
+            "winner": "nll()" if nll > p else "p()",
+            "folders": ["a"],
+        }
+
+    return {
+        "kind": "demo",
+        "schema": 1,
+        "written": "today",
+        "seconds": 10.0,
+        "environment": {"processor": "x", "cores": 2},
+        "seeds": [0, 1, 2, 3, 4],
+        "failed": {"7": "seed 7 did not learn"},
+        "recipe": {"epochs": 30.0, "training_rows": 256, "held_out_rows": 500},
+        "cells": [cell("weak", 0.4, 0.8, 0.1), cell("strong", 0.0, 0.5, 0.9)],
+    }
+
+
+def no_outside(html):
+    """Nothing is loaded from elsewhere, nothing runs."""
+    assert "<script" not in html.lower() and "@import" not in html
+    for attribute in re.findall(r'(?:src|href)="([^"]*)"', html):
+        assert attribute.startswith("#"), attribute
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_tune_report_is_whole_and_self_contained(record):
+    html = render([record])
+    no_outside(html)
+    assert html.count("<svg") == 4 + 3 + 3  # differences, probe, curves
+    ids = re.findall(r"<h2>(.*?)</h2>", html)
+    assert ids[:3] == ["Result", "Probe: what the base model already knew", "Training"]
+    assert "What this does not show" in html
+    for run in record["runs"]:
+        assert f"<td>{run['name']}</td>" in html
+    assert headline(record) in html.replace("&#39;", "'")
+
+
+def test_text_from_data_is_escaped(record):
+    evil = copy.deepcopy(record)
+    evil["data"]["items"][0]["prompt"] = EVIL
+    evil["data"]["source"] = EVIL
+    evil["settings"]["model"] = EVIL
+    evil["data"]["skipped"] = [{"where": EVIL, "rule": EVIL}]
+    for run in evil["runs"]:
+        run["heldout"]["items"]["prediction"][0] = EVIL
+    html = render([evil, evil])
+    assert "<script" not in html and html.count("&lt;script&gt;") >= 5
+
+
+def test_demo_report(demo):
+    html = render([demo])
+    no_outside(html)
+    assert html.count("<svg") == 2
+    assert "seed 7 did not learn" in html
+    assert "model-weak 4/5, undecided 1/5" in re.sub(r"\s+", " ", html)
+    assert "-0.700 [-0.750, -0.650]" in html
+
+
+def test_several_records_are_listed_and_not_compared(record, demo):
+    html = render([record, demo, record])
+    assert "<h1>3 runs</h1>" in html and "set side by side here, not compared" in html
+    assert {"#run-1", "#run-2", "#run-3"} <= set(re.findall(r'href="(#[^"]*)"', html))
+
+
+def test_same_record_same_bytes(record):
+    assert render([record]) == render([record])
+
+
+def test_a_record_without_report():
+    with pytest.raises(DataError, match="kind 'probe' has no report"):
+        render([{"kind": "probe"}])
+
+
+def test_headline_says_what_was_found(record):
+    def with_difference(metric, value, low, high):
+        changed = copy.deepcopy(record)
+        for row in changed["comparisons"]:
+            row["difference"] = {**row["difference"], "value": value, "low": low, "high": high}
+        for run in changed["runs"]:
+            run["heldout"]["metrics"]["exact_match"]["value"] = float(metric == "exact_match")
+        return headline(changed)
+
+    assert "nll() is" in (ahead := with_difference("exact_match", 0.2, 0.1, 0.3))
+    # base and p() stand on different sides of the pair: the sign must follow
+    assert "behind base: -20.0 points [-30.0, -10.0]" in ahead
+    assert "ahead of p(): +20.0 points [+10.0, +30.0]" in ahead
+    assert "not told apart from p(): +1.0 points [-1.0, +3.0]" in with_difference(
+        "exact_match", 0.01, -0.01, 0.03
+    )
+    assert "level with p()" in with_difference("exact_match", 0.0, 0.0, 0.0)
+    assert with_difference("none", 0.2, 0.1, 0.3).startswith("Token accuracy on")
+
+
+def test_report_needs_no_torch(tmp_path):
+    script = (
+        "import sys\n"
+        "import probtune.reports.report, probtune.reports.figures as f\n"
+        "f.histogram([1, 2, 3])\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        lambda: figures.histogram([0, 5, 10]),
+        lambda: figures.histogram([0, 0]),
+        lambda: figures.shares(
+            [{"name": "<a>", "tokens": 3, "mean_p": estimate(0.5)}], label="kind"
+        ),
+        lambda: figures.curves({"nll()": [(1, 0.5), (2, 0.4)], "p()": []}, label="NLL"),
+        lambda: figures.differences(
+            [("a - b", estimate(0.1)), ("c", {"value": 0.1, "low": None, "high": None})], label="d"
+        ),
+    ],
+)
+def test_figures_are_well_formed(svg):
+    root = ElementTree.fromstring(svg())
+    assert root.tag.endswith("svg") and root.attrib["role"] == "img" and root.attrib["aria-label"]
+
+
+def test_objectives_keep_their_colour():
+    names = ["nll()", "p()", "power(2.0)", "power(10.0)"]
+    colours = [figures.colour_of(name, names) for name in names]
+    assert len(set(colours)) == 4
+    assert figures.colour_of("nll()") == colours[0]
