@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .data import BadRow, Example
 from .errors import DataError, UsageError
 
@@ -24,15 +26,15 @@ _IGNORED = -100
 _BATCH = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
-    """One row as tokens."""
+    """One row as tokens: int32 arrays, since lists of numbers would take ten times the memory."""
 
     where: str
-    input_ids: list[int]
-    labels: list[int]
+    input_ids: np.ndarray
+    labels: np.ndarray
     """Same length; -100 where the token does not count. Not shifted: label i is token i."""
-    prompt_ids: list[int]
+    prompt_ids: np.ndarray
     """What the model is given to write the (last) response itself."""
     response: str
     """The (last) response as text."""
@@ -127,8 +129,12 @@ def encode(
     return Encoding(tuple(rows), tuple(dropped), tuple(bad))
 
 
-def _num_supervised(labels: Sequence[int]) -> int:
-    return sum(label != _IGNORED for label in labels[1:])  # position 0 is never a target
+def _num_supervised(labels: np.ndarray) -> int:
+    return int((labels[1:] != _IGNORED).sum())  # position 0 is never a target
+
+
+def _ints(values: Sequence[int]) -> np.ndarray:
+    return np.asarray(values, dtype=np.int32)
 
 
 def _cut(row: Encoded, max_length: int) -> Encoded:
@@ -176,9 +182,9 @@ def _encode_pairs(
                 ids = [*ids, end]
             yield Encoded(
                 where=example.where,
-                input_ids=ids,
-                labels=[_IGNORED] * common + ids[common:],
-                prompt_ids=before,
+                input_ids=_ints(ids),
+                labels=_ints([_IGNORED] * common + ids[common:]),
+                prompt_ids=_ints(before),
                 response=example.completion or "",
                 truncated=False,
                 merged=common < len(before),
@@ -222,9 +228,9 @@ def _encode_conversations(
         supervised = [label for label in labels if label != _IGNORED]
         yield Encoded(
             where=example.where,
-            input_ids=ids,
-            labels=labels,
-            prompt_ids=prompt_ids,
+            input_ids=_ints(ids),
+            labels=_ints(labels),
+            prompt_ids=_ints(prompt_ids),
             response=example.messages[last]["content"],
             truncated=False,
             merged=_common_prefix(prompt_ids, ids) < len(prompt_ids),

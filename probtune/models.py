@@ -252,7 +252,7 @@ def _measure_batch(
     example = np.asarray(indices)[row_of.cpu().numpy()]
     counts = where.view(len(rows), lengths).sum(1).tolist()
     position = np.concatenate([np.arange(count) for count in counts])
-    logp, entropy = (x[where].double().cpu().numpy() for x in (found.logp, found.entropy))
+    logp, entropy = (x[where].cpu().double().numpy() for x in (found.logp, found.entropy))
     if not np.isfinite(logp).all():
         bad = example[~np.isfinite(logp)][0]
         raise TrainingError(
@@ -273,17 +273,15 @@ def _collate(
     rows: Sequence[Encoded], pad: int, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
     """(inputs padded on the right, flat shifted labels)."""
-    length = max(len(row.input_ids) for row in rows)
-    ids = torch.tensor([row.input_ids + [pad] * (length - len(row.input_ids)) for row in rows])
-    labels = torch.tensor(
-        [row.labels + [IGNORE_INDEX] * (length - len(row.labels)) for row in rows]
-    )
-    mask = torch.tensor(
-        [[1] * len(row.input_ids) + [0] * (length - len(row.input_ids)) for row in rows]
-    )
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}, labels[
-        :, 1:
-    ].flatten().to(device)
+    shape = (len(rows), max(len(row.input_ids) for row in rows))
+    ids, labels, mask = np.full(shape, pad), np.full(shape, IGNORE_INDEX), np.zeros(shape, np.int64)
+    for index, row in enumerate(rows):
+        length = len(row.input_ids)
+        ids[index, :length], labels[index, :length] = row.input_ids, row.labels
+        mask[index, :length] = 1
+    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    targets = torch.from_numpy(labels)[:, 1:].flatten().to(device)
+    return {name: x.to(device) for name, x in batch.items()}, targets
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -303,7 +301,7 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int] | np.ndarray],
     *,
     max_new_tokens: int,
     stop: Collection[int] = (),
@@ -335,15 +333,13 @@ def generate(
     try:
         for batch in _batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             length = max(len(prompts[i]) for i in batch)
-            ids = torch.tensor(
-                [[pad] * (length - len(prompts[i])) + list(prompts[i]) for i in batch]
-            )
-            mask = torch.tensor(
-                [[0] * (length - len(prompts[i])) + [1] * len(prompts[i]) for i in batch]
-            )
+            ids, mask = np.full((len(batch), length), pad), np.zeros((len(batch), length), np.int64)
+            for k, i in enumerate(batch):
+                ids[k, length - len(prompts[i]) :] = prompts[i]
+                mask[k, length - len(prompts[i]) :] = 1
             out = model.generate(  # type: ignore[operator]
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
+                input_ids=torch.from_numpy(ids).to(model.device),
+                attention_mask=torch.from_numpy(mask).to(model.device),
                 generation_config=settings,
             )
             for i, text in zip(

@@ -378,9 +378,13 @@ def _row_sums(objective: Any, out: Any) -> Tensor:
         out.entropy.detach(),
         low_weight,
     )
-    # float64: over an epoch of evaluation a float32 sum over tokens would lose digits
+    # float64, where the device has it: over an epoch a float32 sum over tokens would lose digits
+    dtype = torch.float32 if logp.device.type == "mps" else torch.float64
     return torch.stack(
-        [torch.where(mask, term, 0).double().sum(-1) for term in (*terms, torch.ones_like(logp))],
+        [
+            torch.where(mask, term, 0).sum(-1, dtype=dtype)
+            for term in (*terms, torch.ones_like(logp))
+        ],
         -1,
     )
 

@@ -25,15 +25,15 @@ def words(ids):
 def test_only_the_completion_and_its_end_count():
     (row,) = encode(pairs(("ask 1 + 2 = ", "3")), helpers.word_tokenizer(), max_length=64).rows
     assert words(row.input_ids) == ["ask", "1", "+", "2", "=", "3", "<eos>"]
-    assert [label for label in row.labels if label != -100] == row.input_ids[5:]
-    assert row.prompt_ids == row.input_ids[:5] and row.end == EOS
+    assert row.labels.tolist() == [-100] * 5 + row.input_ids[5:].tolist()
+    assert row.prompt_ids.tolist() == row.input_ids[:5].tolist() and row.end == EOS
     assert not row.truncated and not row.merged
 
 
 def test_separator_only_where_there_is_no_white_space():
     rows = pairs(("ask 1 + 2 =", "3"), ("ask 1 + 2 =", " 3"), ("ask 1 + 2 = ", "3"))
     encoded = encode(rows, helpers.word_tokenizer(), max_length=64, separator=" ").rows
-    assert len({tuple(row.input_ids) for row in encoded}) == 1
+    assert len({tuple(row.input_ids.tolist()) for row in encoded}) == 1
     stuck = encode(rows[:1], helpers.word_tokenizer(), max_length=64).rows
     assert len(stuck[0].input_ids) == 6  # "=3" is one unknown word
 

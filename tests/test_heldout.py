@@ -107,7 +107,8 @@ def test_generated_answers_are_graded():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
         for row in rows:
-            ids, labels = torch.tensor([row.input_ids]), torch.tensor([row.labels])
+            ids = torch.tensor(row.input_ids)[None].long()
+            labels = torch.tensor(row.labels)[None].long()
             model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()

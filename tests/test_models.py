@@ -24,7 +24,16 @@ V = len(helpers.WORDS)
 
 def rows(n=7, seed=0):
     return [
-        Encoded(f"row {i}", r["input_ids"], r["labels"], r["input_ids"][:2], "", False, False, None)
+        Encoded(
+            f"row {i}",
+            np.array(r["input_ids"]),
+            np.array(r["labels"]),
+            np.array(r["input_ids"][:2]),
+            "",
+            False,
+            False,
+            None,
+        )
         for i, r in enumerate(helpers.encoded_rows(n, seed=seed))
     ]
 
@@ -75,7 +84,7 @@ def test_table_equals_the_models_own_logits_row_by_row(name):
     table = token_table(model, rows(), batch_tokens=40)
     start = 0
     for index, row in enumerate(rows()):
-        ids = torch.tensor([row.input_ids])
+        ids = torch.tensor(row.input_ids)[None]
         with torch.no_grad():
             log_probs = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
         targets = torch.tensor(row.labels[1:])

@@ -42,7 +42,7 @@ class Prepared:
         """What makes two runs' data the same."""
         return {
             "train": self.rows.sha256,
-            "heldout": digest(row.input_ids for row in self.heldout.rows),
+            "heldout": digest(row.input_ids.tolist() for row in self.heldout.rows),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def encode_rows(
 def check_vocabulary(model: str, encoding: Encoding) -> None:
     _, vocabulary = context_length(model)
     for row in encoding.rows:
-        if vocabulary is not None and max(row.input_ids) >= vocabulary:
+        if vocabulary is not None and row.input_ids.max() >= vocabulary:
             raise DataError(
-                f"{row.where} has token {max(row.input_ids)}, outside the model's vocabulary of"
+                f"{row.where} has token {row.input_ids.max()}, outside the model's vocabulary of"
                 f" {vocabulary}: the tokenizer does not belong to the model, or tokens were added"
                 " without resizing its embeddings."
             )

@@ -1,0 +1,35 @@
+# Each target works alone on a fresh machine with Python 3.11 and make: it sets up .venv when needed.
+PYTHON ?= python3
+BIN := .venv/bin
+# Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
+export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
+
+.PHONY: setup demo test check slow gpu
+
+setup: .venv/.complete
+
+# Runs again only when the dependencies change.
+.venv/.complete: pyproject.toml constraints/cpu.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing probtune and its dependencies into .venv (a minute or two)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' 2> .venv/pip.log \
+		|| { cat .venv/pip.log >&2; exit 1; }
+	@touch $@
+
+demo: setup
+	$(BIN)/probtune demo $(ARGS)
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules probtune
+
+slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+gpu: setup
+	$(BIN)/python -m pytest -m gpu $(ARGS)
