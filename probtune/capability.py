@@ -259,7 +259,7 @@ def suggest(
             "model-strong",
             f"The model expects most of the data: mean p {mean}, p < 0.1 for only {low} of the"
             " target tokens. -p trusts that prior and resists wrong labels. With clean labels"
-            " expect a tie with NLL.",
+            " expect no gain over NLL.",
             cautions,
         )
     return Suggestion(
