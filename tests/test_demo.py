@@ -73,7 +73,7 @@ def test_a_slip_is_a_consistent_wrong_solution():
 
 
 def test_text_and_ids_are_the_same_problem():
-    tokenizer = pretraining._tokenizer()
+    tokenizer = pretraining.make_tokenizer()
     problems = draw(50, shuffled=True, noise="terse", rate=0.5)
     rule = read_rule(grid_answer_rule())
     for ids, row in zip(problems.ids, rows_of(problems), strict=True):
@@ -95,7 +95,7 @@ def test_unknown_noise():
 
 def test_held_out_problems_are_not_trained_on(tmp_path):
     for cell in grid.FULL.cells:
-        train, held = grid._data(tmp_path, 3, cell)
+        train, held = grid._data(tmp_path, 3, cell, 256)
         prompts = [
             {json.loads(line)["prompt"] for line in path.read_text().splitlines()}
             for path in (train, held)
@@ -107,7 +107,7 @@ def test_held_out_problems_are_not_trained_on(tmp_path):
 def test_cells_of_a_seed_share_their_problems(tmp_path):
     texts = set()
     for cell in grid.STANDARD.cells:
-        _, held = grid._data(tmp_path, 0, cell)
+        _, held = grid._data(tmp_path, 0, cell, 256)
         texts.add(held.read_text())
     assert len(texts) == 1
 
@@ -170,6 +170,16 @@ def test_levels_are_set_by_the_probe(one_seed):
     folder, _, _ = one_seed
     reached = json.loads((folder / "seed-40" / "base" / "pretraining.json").read_text())["mean_p"]
     assert reached["weak"] < 0.6 and reached["intermediate"] >= 0.80 and reached["strong"] >= 0.93
+
+
+def test_the_saved_tokenizer_is_the_one_that_is_loaded(one_seed):
+    """transformers replaces custom tokenizers of some model types by the family's own."""
+    from probtune.models import load_tokenizer
+
+    folder, _, _ = one_seed
+    loaded = load_tokenizer(str(folder / "seed-40" / "base" / "weak"))
+    for row, ids in zip(rows_of(draw(20)), draw(20).ids, strict=True):
+        assert loaded(row["prompt"] + row["completion"])["input_ids"] == ids[:-1].tolist()
 
 
 def test_a_finished_demo_is_not_run_again(one_seed):

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from ..records import environment, read_record, write_record
 from ..statistics import Estimate, mean
 from ..terminal import Terminal
 
-__all__ = ["FAST", "FULL", "STANDARD", "Cell", "Plan", "run"]
+__all__ = ["FAST", "FULL", "RECIPE", "STANDARD", "Cell", "Plan", "cores", "run"]
 
-TRAINING_ROWS = 256
 HELD_OUT_ROWS = 500
 RECIPE = {
+    "training_rows": 256,
     "epochs": 30.0,
     "learning_rate": 2e-3,
     "batch_size": 64,
@@ -57,10 +57,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Seeds and cells of a demo."""
+    """Seeds, cells and recipe of a demo."""
 
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    recipe: dict[str, Any] = field(default_factory=lambda: dict(RECIPE))
 
 
 _PAIR = ("nll()", "p()")
@@ -102,21 +103,23 @@ FULL = Plan(
 )
 
 
-def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
+def run(folder: Path, plan: Plan, terminal: Terminal, bases: Path | None = None) -> dict[str, Any]:
     """Pre-train, tune and measure all cells, on all cores; returns the demo's record, also in
     DIR/record.json.
 
-    Finished parts are kept under `folder` and not done again. A seed whose pre-training fails is
-    left out, and the record says so.
+    Finished parts are kept under `folder` and not done again; the pre-trained bases may lie in
+    another folder, `bases`, for several plans to share. A seed whose pre-training fails is left
+    out, and the record says so.
     """
+    bases = bases or folder
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     _check_plan(folder, plan)
     total = len(plan.seeds) * (1 + sum(len(cell.objectives) for cell in plan.cells))
-    workers = max(1, min(_cores(), len(plan.seeds) * len(plan.cells), 8))
+    workers = max(1, min(cores(), len(plan.seeds) * len(plan.cells), 8))
     failed: dict[int, str] = {}
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        # Workers keep freed memory: returning it after every small tensor costs a tenth of the time.
+        # Workers keep freed memory: giving it back after every tensor costs a tenth of the time.
         os.environ.setdefault(name, str(256 * 2**20))
     with (
         ProcessPoolExecutor(
@@ -125,7 +128,7 @@ def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
         terminal.track("demo", total) as advance,
     ):
         tasks: dict[Future[Any], tuple[int, Cell | None]] = {
-            pool.submit(_pretrain, folder, seed): (seed, None) for seed in plan.seeds
+            pool.submit(_pretrain, bases, seed): (seed, None) for seed in plan.seeds
         }
         try:
             while tasks:
@@ -144,7 +147,10 @@ def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
                         task.result()
                         advance(1, note=f"seed {seed} pre-trained")
                         for new in plan.cells:
-                            tasks[pool.submit(_tune, folder, seed, new)] = (seed, new)
+                            tasks[pool.submit(_tune, folder, bases, seed, new, plan.recipe)] = (
+                                seed,
+                                new,
+                            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -158,7 +164,7 @@ def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
             "environment": environment(),
             "seeds": seeds,
             "failed": failed,
-            "recipe": {**RECIPE, "training_rows": TRAINING_ROWS, "held_out_rows": HELD_OUT_ROWS},
+            "recipe": {**plan.recipe, "held_out_rows": HELD_OUT_ROWS},
             "cells": [_summarise(folder, seeds, cell) for cell in plan.cells],
             "seconds": time.monotonic() - started,
         },
@@ -167,14 +173,12 @@ def run(folder: Path, plan: Plan, terminal: Terminal) -> dict[str, Any]:
 
 def _check_plan(folder: Path, plan: Plan) -> None:
     path = folder / "plan.json"
-    asked = json.loads(
-        json.dumps({"seeds": plan.seeds, "cells": [asdict(cell) for cell in plan.cells]})
-    )
+    asked = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
         there = read_record(path, "plan")
-        if {key: there[key] for key in asked} != asked:
+        if {key: there.get(key) for key in asked} != asked:
             raise UsageError(
-                f"{folder} holds another demo (other seeds or cells); choose another --out."
+                f"{folder} holds another demo (other seeds, cells or recipe); choose another --out."
             )
     elif any(folder.iterdir()):
         raise UsageError(f"{folder} exists and is not a demo of probtune; choose another --out.")
@@ -182,7 +186,8 @@ def _check_plan(folder: Path, plan: Plan) -> None:
         write_record(path, "plan", asked)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The cores that this process may use."""
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     )
@@ -200,23 +205,24 @@ def _start_worker() -> None:
     quiet_libraries()
 
 
-def _pretrain(folder: Path, seed: int) -> None:
+def _pretrain(bases: Path, seed: int) -> None:
     from .pretraining import pretrain
 
-    pretrain(folder / f"seed-{seed}" / "base", seed)
+    pretrain(bases / f"seed-{seed}" / "base", seed)
 
 
-def _tune(folder: Path, seed: int, cell: Cell) -> None:
+def _tune(folder: Path, bases: Path, seed: int, cell: Cell, recipe: dict[str, Any]) -> None:
     """One cell of one seed, by the same path as `probtune tune MODEL DATA`."""
     from ..pipeline import tune
     from ..settings import TuneSettings
     from .task import ANSWER_RULE
 
     place = folder / f"seed-{seed}"
-    train, held = _data(place, seed, cell)
+    of_trainer = {name: value for name, value in recipe.items() if name != "training_rows"}
+    train, held = _data(place, seed, cell, recipe["training_rows"])
     first, *others = cell.objectives
     settings = TuneSettings(
-        model=str(place / "base" / cell.level),
+        model=str(bases / f"seed-{seed}" / "base" / cell.level),
         data=str(train),
         heldout_data=str(held),
         objective=first,
@@ -224,13 +230,13 @@ def _tune(folder: Path, seed: int, cell: Cell) -> None:
         seed=seed,
         answer=ANSWER_RULE,
         out=str(place / cell.name),
-        **RECIPE,
+        **of_trainer,
     )
     if not (settings.folder / "record.json").is_file():
         tune(settings, Terminal(quiet=True))
 
 
-def _data(place: Path, seed: int, cell: Cell) -> tuple[Path, Path]:
+def _data(place: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path, Path]:
     """Training rows with noise and clean held-out rows, without common problems; the same problems
     for all cells.
     """
@@ -239,7 +245,7 @@ def _data(place: Path, seed: int, cell: Cell) -> tuple[Path, Path]:
     from .task import Problems, rows_of
 
     train = Problems.draw(
-        TRAINING_ROWS,
+        training_rows,
         np.random.default_rng([seed, 4]),
         shuffled=True,
         noise=cell.noise,

@@ -22,7 +22,7 @@ from ..objectives import nll
 from ..records import read_record, write_record
 from .task import CONTEXT, PAD, PROMPT_TOKENS, VOCABULARY, Problems
 
-__all__ = ["LEVELS", "pretrain"]
+__all__ = ["LEVELS", "learn_familiar", "make_model", "make_optimizer", "make_tokenizer", "pretrain"]
 
 LEVELS = {"weak": 0.0, "intermediate": 0.80, "strong": 0.93}
 """Level -> mean target probability on clean rows of the unfamiliar notation at which the model is
@@ -30,6 +30,7 @@ saved.
 """
 
 _BATCH = 64
+_RATE = 3e-3
 _LEARNED = 0.99
 _CHECK_EVERY, _AT_LEAST, _AT_MOST = 50, 400, 2000
 _PROBE_EVERY, _PHASE_2_AT_MOST = 4, 1200
@@ -48,37 +49,19 @@ def pretrain(folder: Path, seed: int) -> dict[str, Any]:
         return read_record(done, "pretraining")
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
-    model, tokenizer = _model(), _tokenizer()
-    familiar = Problems.draw(200, np.random.default_rng([seed, 2]), shuffled=False)
+    model, tokenizer = make_model(), make_tokenizer()
     unfamiliar = Problems.draw(200, np.random.default_rng([seed, 3]), shuffled=True)
 
-    optimizer = _optimizer(model, 3e-3)
-    steps, rate = 0, 3e-3
-    while steps < _AT_LEAST or _mean_p(model, familiar) < _LEARNED:
-        if steps >= _AT_MOST:
-            raise ProbtuneError(
-                f"seed {seed}: addition was not learnt in {_AT_MOST} steps; take another seed."
-            )
-        for _ in range(_CHECK_EVERY):
-            steps += 1
-            _step(
-                model,
-                optimizer,
-                Problems.draw(_BATCH, rng, shuffled=False),
-                rate * min(1.0, steps / 50),
-            )
+    optimizer = make_optimizer(model, _RATE)
+    steps = learn_familiar(model, optimizer, rng, seed)
     decay = max(100, steps // 3)
     for step in range(decay):
-        _step(
-            model,
-            optimizer,
-            Problems.draw(_BATCH, rng, shuffled=False),
-            rate * (1.0 - 0.9 * (step + 1) / decay),
-        )
+        rate = _RATE * (1.0 - 0.9 * (step + 1) / decay)
+        _step(model, optimizer, Problems.draw(_BATCH, rng, shuffled=False), rate)
 
     reached = {"weak": _mean_p(model, unfamiliar)}
     _save(model, tokenizer, folder / "weak")
-    optimizer = _optimizer(model, 1e-3)
+    optimizer = make_optimizer(model, 1e-3)
     for step in range(1, _PHASE_2_AT_MOST + 1):
         mixed = rng.random(_BATCH) < 0.5
         _step(
@@ -104,7 +87,28 @@ def pretrain(folder: Path, seed: int) -> dict[str, Any]:
     )
 
 
-def _model() -> Any:
+def learn_familiar(
+    model: Any, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int
+) -> int:
+    """Train on the familiar notation until held-out problems are solved; returns the steps."""
+    familiar = Problems.draw(200, np.random.default_rng([seed, 2]), shuffled=False)
+    steps = 0
+    while steps < _AT_LEAST or _mean_p(model, familiar) < _LEARNED:
+        if steps >= _AT_MOST:
+            raise ProbtuneError(
+                f"seed {seed}: addition was not learnt in {_AT_MOST} steps; take another seed."
+            )
+        for _ in range(_CHECK_EVERY):
+            steps += 1
+            rate = _RATE * min(1.0, steps / 50)
+            _step(model, optimizer, Problems.draw(_BATCH, rng, shuffled=False), rate)
+    return steps
+
+
+def make_model(initializer_range: float = 0.05) -> Any:
+    """A decoder of 0.1 million parameters; 0.02, the usual range, makes learning late and erratic
+    (docs/log.md).
+    """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     end = VOCABULARY.index("<eos>")
@@ -119,7 +123,7 @@ def _model() -> Any:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            initializer_range=0.05,  # 0.02 makes the sudden transition late, and its time erratic
+            initializer_range=initializer_range,
             tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=end,
@@ -128,7 +132,8 @@ def _model() -> Any:
     )
 
 
-def _tokenizer() -> Any:
+def make_tokenizer() -> Any:
+    """One token per word of the task's vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -141,9 +146,10 @@ def _tokenizer() -> Any:
     )
 
 
-def _optimizer(model: Any, rate: float) -> torch.optim.Optimizer:
+def make_optimizer(model: Any, rate: float, beta2: float = 0.95) -> torch.optim.Optimizer:
+    """AdamW without weight decay."""
     return torch.optim.AdamW(
-        model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        model.parameters(), lr=rate, betas=(0.9, beta2), weight_decay=0.0, fused=True
     )
 
 
