@@ -3,7 +3,6 @@
     python benchmarks/demo_design.py pretraining    # steps until addition is learnt: 8 minutes
     python benchmarks/demo_design.py recipe         # rows, passes, noise, rate: 25 minutes
 
-
 Seeds 100 to 107, which neither the demo nor its check (demo_seeds.py) uses.
 """
 

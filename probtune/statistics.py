@@ -141,8 +141,7 @@ def mcnemar(right: ArrayLike, other_right: ArrayLike) -> float:
     1.0 when the systems agree everywhere.
 
     Reference: McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions
-        or Percentages",
-    1947, https://doi.org/10.1007/BF02295996.
+    or Percentages", 1947, https://doi.org/10.1007/BF02295996.
     """
     from scipy.stats import binomtest
 

@@ -83,8 +83,7 @@ def linear_target_logprobs(
     Returns:
         (N,) in float32, or float64 for float64 inputs. Ignored rows hold 0, as in
         `F.cross_entropy`, and receive no gradient: take `logp[labels != -100]` before applying a
-        function of p, since 0 would read as
-            p = 1.
+        function of p, since 0 would read as p = 1.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or a label is outside the vocabulary.
@@ -140,7 +139,7 @@ def linear_objective_loss(
         normalizer: the denominator; default: the number of supervised tokens here. Under gradient
             accumulation or data parallelism give the number of the whole optimizer step
             (`num_items_in_batch` in transformers).
-        others: as in `linear_target_logprobs`.
+        bias, softcap, logit_scale, impl: as in `linear_target_logprobs`.
 
     Returns:
         A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0,

@@ -41,8 +41,7 @@ def statistics_of_logits(
     exp(z_v) over v != y.
 
     That is log softmax with the target left out of its own denominator: u is the logit of p, and
-        log sigmoid keeps
-    all digits at both ends, where z_y - logsumexp(z) loses them near p = 1.
+    log sigmoid keeps all digits at both ends, where z_y - logsumexp(z) loses them near p = 1.
     """
     target = labels.long().unsqueeze(1)
     others = logits.scatter(1, target, float("-inf"))

@@ -10,7 +10,7 @@ objective is *prior-leaning* when most of the mass of W_f lies above a threshold
 when it lies below.
 
 Objectives are values: small, frozen, comparable, and printed as the text that `objective` reads
-    back.
+back.
 
     >>> import torch
     >>> logp = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64).log()

@@ -158,8 +158,7 @@ class dft(Objective):
     the weight would be p (1 + log p), which is negative below p = 1/e.
 
     Reference: Wu et al., "On the Generalization of SFT: A Reinforcement Learning Perspective with
-        Reward
-    Rectification", 2025, https://arxiv.org/abs/2508.05629.
+    Reward Rectification", 2025, https://arxiv.org/abs/2508.05629.
     """
 
     formula = "-sg(p) log p"

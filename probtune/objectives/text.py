@@ -17,8 +17,7 @@ def objective(text: str | Objective) -> Objective:
     """Read an objective from the text that its `repr` prints. An `Objective` is returned as it is.
 
     The text is parsed, never evaluated: calls of the members' names with numbers and objectives
-        inside. Empty
-    parentheses may be left out.
+    inside. Empty parentheses may be left out.
 
         >>> objective("power(0.5)")
         power(0.5)
