@@ -93,6 +93,7 @@ class Objective(ABC):
 
         Where the mass diverges at p = 0 (`power(alpha)`, alpha <= -1), it is cut off at p = 1e-30.
 
+            >>> from probtune.objectives import nll
             >>> round(nll().mass_above(0.5), 6)
             0.25
         """
@@ -120,6 +121,7 @@ class Objective(ABC):
         `"neutral"` is the exact tie, which -p has at tau = 0.5. The definition is the paper's
         (Def. 3.3); it gives no value for tau, and 0.5 is ours.
 
+            >>> from probtune.objectives import nll, p, power
             >>> nll().leaning(), p().leaning(), power(10).leaning()
             ('prior-averse', 'neutral', 'prior-leaning')
         """
