@@ -7,6 +7,7 @@ on standard error; `--debug` shows the traceback. Nothing heavy is imported befo
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -54,12 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed the help or the error
         return int(stop.code or 0)
     if "run" not in options:
-        parser.print_help()
+        options.asked.print_help()
         return 0
     try:
-        from . import commands
-
-        getattr(commands, options.run)(options)
+        module, function = options.run.split(".")
+        getattr(importlib.import_module(f".{module}", __package__), function)(options)
         return 0
     except ProbtuneError as error:
         if options.debug:
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"probtune {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(asked=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     tune = commands.add_parser(
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(tune, TuneSettings)
     tune.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    tune.set_defaults(run="tune")
+    tune.set_defaults(run="commands.tune")
 
     probe = commands.add_parser(
         "probe",
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(probe, TuneSettings, only=wanted)
     probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")
-    probe.set_defaults(run="probe")
+    probe.set_defaults(run="commands.probe")
 
     objectives = commands.add_parser(
         "objectives",
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     objectives.add_argument(
         "--tau", type=float, default=0.5, help="threshold of leaning (default: 0.5)"
     )
-    objectives.set_defaults(run="objectives")
+    objectives.set_defaults(run="commands.objectives")
 
     report = commands.add_parser(
         "report",
@@ -175,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", metavar="FILE", help="default: DIR/report.html, or report.html for several"
     )
-    report.set_defaults(run="report")
+    report.set_defaults(run="commands.report")
 
     demo = commands.add_parser(
         "demo",
@@ -197,9 +198,92 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)"
     )
-    demo.set_defaults(run="demo")
-    for command in (tune, probe, objectives, report, demo):
+    demo.set_defaults(run="commands.demo")
+    theory = _theory(commands)
+    for command in (tune, probe, objectives, report, demo, *theory):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
+    """`probtune theory` and its questions."""
+    theory = commands.add_parser(
+        "theory",
+        help="gradient flow under label noise: where objectives trade places, and why",
+        description=(
+            "What gradient flow on softmax logits says about objectives under label noise, from"
+            " closed forms and exact integration. Derivations: docs/theory.md."
+        ),
+    )
+    questions = theory.add_subparsers(title="questions", metavar="QUESTION")
+    theory.set_defaults(asked=theory)
+
+    def question(name: str, help: str) -> argparse.ArgumentParser:
+        parser = questions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        function = name.replace("-", "_")
+        parser.set_defaults(run=f"theory_commands.{function}")
+        if name != "advice":
+            parser.add_argument(
+                "--plot",
+                nargs="?",
+                const=f"theory-{name}.png",
+                metavar="FILE",
+                help="draw it (.png, .svg or .pdf)",
+            )
+        return parser
+
+    crossover = question("crossover", "the p at which NLL and -p trade places")
+    crossover.add_argument(
+        "--noise", metavar="LIST", default="0.05,0.1,0.2,0.3,0.4", help="noise rates (%(default)s)"
+    )
+    crossover.add_argument(
+        "--classes", metavar="LIST", default="10", help="effective classes (%(default)s)"
+    )
+    crossover.add_argument("--budget", metavar="LIST", help="also after these times, as 10,100")
+
+    phase = question("phase-diagram", "the best objective for each capability and noise rate")
+    phase.add_argument("--objectives", metavar="LIST", help="default: seven powers")
+    phase.add_argument(
+        "--budget", type=float, default=30.0, metavar="T", help="time; 0: the start (%(default)g)"
+    )
+    phase.add_argument("--classes", type=int, default=10, metavar="K", help="(%(default)s)")
+    phase.add_argument(
+        "--max-noise", type=float, default=0.6, metavar="X", help="highest noise rate (%(default)g)"
+    )
+    phase.add_argument(
+        "--size", type=int, default=200, metavar="N", help="grid N x N (%(default)s)"
+    )
+
+    escape = question("escape", "how long an unlikely right target takes to become likely")
+    escape.add_argument("--objectives", metavar="LIST", help="as nll,power(0.5),p")
+    escape.add_argument(
+        "--p", metavar="LIST", default="0.01,0.0001", help="starting probabilities (%(default)s)"
+    )
+    escape.add_argument("--noise", type=float, default=0.0, metavar="X", help="(%(default)g)")
+    escape.add_argument(
+        "--classes",
+        type=int,
+        default=2,
+        metavar="K",
+        help="2: all other mass on one class, a confident conflict (%(default)s)",
+    )
+    escape.add_argument("--to", type=float, default=0.5, metavar="P", help="(%(default)g)")
+
+    theorem = question("theorem", "the paper's theorem: its conditions, and what holds exactly")
+    theorem.add_argument("--first", default="p()", metavar="OBJECTIVE", help="(%(default)s)")
+    theorem.add_argument("--second", default="nll()", metavar="OBJECTIVE", help="(%(default)s)")
+    theorem.add_argument(
+        "--noise", metavar="LIST", default="0,0.05,0.1,0.3", help="noise rates (%(default)s)"
+    )
+    theorem.add_argument("--classes", type=int, default=1000, metavar="K", help="(%(default)s)")
+
+    advice = question("advice", "the power to take for a capability, a noise rate and a budget")
+    advice.add_argument("--p", type=float, required=True, help="probability of right targets")
+    advice.add_argument("--noise", type=float, required=True, metavar="X", help="label noise rate")
+    advice.add_argument(
+        "--budget", metavar="LIST", default="3,30,300", help="times to compare (%(default)s)"
+    )
+    advice.add_argument("--classes", type=int, default=10, metavar="K", help="(%(default)s)")
+    return [theory, *questions.choices.values()]

@@ -11,6 +11,7 @@ LEAVES = ["errors", "records", "statistics", "settings", "terminal"]
 LINE = [
     "objectives",
     "kernels",
+    "theory",
     "readers",
     "data",
     "encoding",
@@ -22,6 +23,7 @@ LINE = [
     "pipeline",
     "demo",
     "commands",
+    "theory_commands",
     "cli",
 ]
 ONLY = {

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
+    "PALETTE",
     "colour_of",
     "continuum",
     "curves",
@@ -19,9 +20,10 @@ __all__ = [
     "histogram",
     "objective_curves",
     "shares",
+    "styled",
 ]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#7f7f7f")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#7f7f7f")
 """Okabe and Ito's palette, told apart also with colour-blind eyes."""
 
 _FIXED = {"nll()": 0, "p()": 1, "power(0.5)": 2, "base": 7}
@@ -48,10 +50,10 @@ _STYLE: Any = {
 def colour_of(name: str, others: Sequence[str] = ()) -> str:
     """The same colour for the same objective in every figure of a report."""
     if name in _FIXED:
-        return _COLOURS[_FIXED[name]]
+        return PALETTE[_FIXED[name]]
     free = [i for i in range(3, 7)]
     rest = [other for other in others if other not in _FIXED]
-    return _COLOURS[free[(rest.index(name) if name in rest else 0) % len(free)]]
+    return PALETTE[free[(rest.index(name) if name in rest else 0) % len(free)]]
 
 
 def histogram(counts: Sequence[int], *, label: str = "target probability p") -> str:
@@ -174,12 +176,7 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
 
 def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
     """f, w and W_f against p for several objectives, side by side, as a matplotlib figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context(_STYLE):
+    with styled() as pyplot:
         figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
         titles = {
             "value": "f(p)",
@@ -189,13 +186,13 @@ def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequen
         limits = {"value": (-3.0, 5.0), "token_weight": (0.0, 3.0), "logit_gradient": (0.0, 1.5)}
         for panel, (quantity, title) in zip(panels, titles.items(), strict=True):
             for index, (name, values) in enumerate(found.items()):
-                colour = _COLOURS[index % len(_COLOURS)]
+                colour = PALETTE[index % len(PALETTE)]
                 panel.plot(
                     p,
                     values[quantity],
                     color=colour,
                     label=name,
-                    linestyle=("-", "--", ":")[index // len(_COLOURS) % 3],
+                    linestyle=("-", "--", ":")[index // len(PALETTE) % 3],
                     linewidth=1.4
                     + 3.0 * (1 - index / len(found)),  # coinciding curves stay visible
                 )
@@ -227,13 +224,20 @@ def _bar(axes: Any, row: int, found: Mapping[str, Any], colour: str) -> None:
 
 
 @contextmanager
-def _figure(width: float, height: float):
+def styled():
+    """Matplotlib's pyplot in our style, drawing to files only."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     with matplotlib.rc_context(_STYLE):
+        yield pyplot
+
+
+@contextmanager
+def _figure(width: float, height: float):
+    with styled() as pyplot:
         figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
         try:
             yield figure, axes

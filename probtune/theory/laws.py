@@ -1,0 +1,192 @@
+"""Label laws: which label a context is given, and how noise, imbalance and gaps change that.
+
+A law is an array (..., K) of label probabilities; a transition matrix (K, K) holds one law per true
+class. A row may sum to less than 1: the rest is missing, and trains nothing.
+
+References:
+    Ghosh, Kumar and Sastry, "Robust Loss Functions under Label Noise for Deep Neural Networks",
+    2017, https://arxiv.org/abs/1712.09482 (uniform and class-conditional noise). Patrini et al.,
+    "Making Deep Neural Networks Robust to Label Noise", 2017, https://arxiv.org/abs/1609.03683
+    (pair flips).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import UsageError
+
+__all__ = [
+    "check_law",
+    "check_noise",
+    "confident_conflict",
+    "drawn",
+    "long_tail",
+    "missing",
+    "pair_flips",
+    "structured",
+    "uniform",
+]
+
+_SUM_TOLERANCE = 1e-9
+
+
+def uniform(*, noise: float, classes: int) -> np.ndarray:
+    """A share `noise` of the labels is wrong, spread evenly over the other classes. (K, K).
+
+    >>> uniform(noise=0.3, classes=4)[0].round(3).tolist()
+    [0.7, 0.1, 0.1, 0.1]
+    """
+    return structured(noise=noise, classes=classes, alternatives=classes - 1)
+
+
+def structured(*, noise: float, classes: int, alternatives: int) -> np.ndarray:
+    """Wrong labels fall on the next `alternatives` classes only. (K, K).
+
+    A language model's vocabulary is large and its plausible mistakes are few: `alternatives + 1` is
+    the effective number of classes.
+    """
+    classes = _whole("classes", classes, 2)
+    alternatives = _whole("alternatives", alternatives, 1)
+    if alternatives >= classes:
+        raise UsageError(
+            f"alternatives must be below the number of classes {classes}, got {alternatives}."
+        )
+    check_noise(noise, alternatives + 1)
+    law = (1.0 - noise) * np.eye(classes)
+    for step in range(1, alternatives + 1):
+        law += noise / alternatives * np.roll(np.eye(classes), step, axis=1)
+    return law
+
+
+def pair_flips(*, noise: float, classes: int) -> np.ndarray:
+    """Every wrong label of class c is class c + 1. (K, K). Noise must stay below 1/2."""
+    return structured(noise=noise, classes=classes, alternatives=1)
+
+
+def confident_conflict(
+    p: ArrayLike,  # (N, K)
+    truth: ArrayLike,  # (N,)
+    *,
+    noise: float,
+    strength: float = 4.0,
+) -> np.ndarray:
+    """Instance-dependent noise: labels contradict the contexts that the model is sure of. (N, K).
+
+    Context i is mislabelled with probability sigmoid(b + strength * p_i), where p_i is the model's
+    probability of the truth and b makes the mean equal `noise`; the wrong label is the model's most
+    probable other class. `strength = 0` has the same noise rate everywhere.
+    """
+    from scipy.optimize import brentq
+
+    p, truth = np.asarray(p, dtype=np.float64), np.asarray(truth)
+    check_law(p)
+    if not 0.0 <= noise < 1.0:
+        raise UsageError(f"noise must lie in [0, 1), got {noise}.")
+    rows = np.arange(len(truth))
+    of_truth = p[rows, truth]
+    rates = np.zeros_like(of_truth)
+    if noise > 0:
+        rate = lambda b: 1.0 / (1.0 + np.exp(-(b + strength * of_truth)))  # noqa: E731
+        limit = abs(strength) + 50.0
+        rates = rate(brentq(lambda b: rate(b).mean() - noise, -limit, limit))
+    others = p.copy()
+    others[rows, truth] = -1.0
+    law = np.zeros_like(p)
+    law[rows, truth] = 1.0 - rates
+    law[rows, others.argmax(1)] += rates
+    return law
+
+
+def long_tail(*, classes: int, ratio: float) -> np.ndarray:
+    """Frequencies of classes that fall geometrically from the first to the last, `ratio` times
+    rarer. (K,), sums to 1.
+
+    Reference: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019,
+    https://arxiv.org/abs/1901.05555.
+    """
+    classes = _whole("classes", classes, 2)
+    if not ratio >= 1.0:
+        raise UsageError(f"ratio must be at least 1 (most to least frequent), got {ratio}.")
+    frequency = ratio ** (-np.arange(classes) / (classes - 1))
+    return frequency / frequency.sum()
+
+
+def missing(law: ArrayLike, share: ArrayLike) -> np.ndarray:
+    """A law from which targets are missing: each label y survives with probability 1 - share_y.
+
+    A number drops labels at random, which slows training and moves no fixed point; an array (K,) or
+    (..., K) drops some labels more than others, which moves the fixed points towards those that
+    are kept.
+    """
+    law, share = np.asarray(law, dtype=np.float64), np.asarray(share, dtype=np.float64)
+    check_law(law)
+    if not ((share >= 0) & (share < 1)).all():
+        raise UsageError(
+            f"the share that is missing must lie in [0, 1), got {share.min()} to {share.max()}."
+        )
+    return law * (1.0 - share)
+
+
+def drawn(
+    law: ArrayLike,  # (N, K)
+    *,
+    copies: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What `copies` labels drawn per context look like: their frequencies. (N, K).
+
+    `copies = 1` is a dataset as it is, each context with its one label, however often training
+    passes over it; `copies -> infinity` is the law itself.
+    """
+    law = np.asarray(law, dtype=np.float64)
+    check_law(law)
+    copies = _whole("copies", copies, 1)
+    gone = np.clip(1.0 - law.sum(-1, keepdims=True), 0.0, None)
+    full = np.concatenate([law, gone], axis=-1)
+    counts = rng.multinomial(copies, full / full.sum(-1, keepdims=True))
+    return counts[..., :-1] / copies
+
+
+def check_law(law: ArrayLike) -> None:
+    """Raise unless every law has probabilities that sum to 1, or less where labels are missing.
+
+    Raises:
+        UsageError: with the first row at fault.
+    """
+    law = np.asarray(law, dtype=np.float64)
+    sums = law.sum(-1)
+    wrong = (law < 0).any(-1) | ~(sums <= 1.0 + _SUM_TOLERANCE) | ~(sums > 0)
+    if wrong.any():
+        row = np.argwhere(np.atleast_1d(wrong))[0].tolist()
+        raise UsageError(
+            "probabilities of labels must not be negative and must sum to 1 (less where labels are"
+            f" missing, more than 0); row {row[0] if len(row) == 1 else row} sums to"
+            f" {np.atleast_1d(sums)[tuple(row)]:.9g}."
+        )
+
+
+def check_noise(noise: ArrayLike, classes: ArrayLike) -> None:
+    """Raise unless 0 <= noise < (K - 1) / K: beyond it a wrong label is as likely as the right one.
+
+    Raises:
+        UsageError: with the limit.
+    """
+    noise, classes = np.asarray(noise, dtype=np.float64), np.asarray(classes, dtype=np.float64)
+    if not (classes >= 2).all():
+        raise UsageError(f"classes must be at least 2, got {classes.min():g}.")
+    limit = (classes - 1.0) / classes
+    noise, limit = np.broadcast_arrays(noise, limit)
+    wrong = ~((noise >= 0) & (noise < limit))
+    if wrong.any():
+        raise UsageError(
+            f"noise must lie in [0, (K - 1) / K) = [0, {limit[wrong].flat[0]:.6g}), got"
+            f" {noise[wrong].flat[0]:g}: from there on no class is more often right than wrong."
+        )
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if int(value) != value or value < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {value}.")
+    return int(value)
