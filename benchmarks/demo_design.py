@@ -1,7 +1,7 @@
 """Why the demo is as it is: the variations that were tried, as Markdown tables for docs/log.md.
 
     python benchmarks/demo_design.py pretraining    # steps until addition is learnt: 4 minutes
-    python benchmarks/demo_design.py recipe         # rows, passes, noise, rate: 25 minutes
+    python benchmarks/demo_design.py recipe         # rows, passes, noise, rate: 15 minutes
 
 Seeds 100 to 107, which neither the demo nor its check (demo_seeds.py) uses.
 """

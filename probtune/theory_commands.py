@@ -140,8 +140,8 @@ def escape(options: argparse.Namespace) -> None:
             raise UsageError(f"--p must lie below --to {options.to:g}, got {p:g}.")
     terminal = Terminal()
     terminal.table(
-        f"Time until an unlikely right target reaches p = {options.to:g}; {options.classes} classes,"
-        f" noise {options.noise:g}",
+        f"Time until an unlikely right target reaches p = {options.to:g}:"
+        f" {options.classes} classes, label noise {options.noise:g}",
         ["objective", *(f"from p = {p:g}" for p in starts)],
         [[str(f), *(_time(time(f, p)) for p in starts)] for f in chosen],
         notes=[
