@@ -21,7 +21,7 @@ def _settings(options: argparse.Namespace) -> TuneSettings:
     given = {
         name: value
         for name, value in vars(options).items()
-        if name not in ("run", "debug", "config")
+        if name in TuneSettings.__dataclass_fields__
     }
     return settings_from(given, getattr(options, "config", None))
 

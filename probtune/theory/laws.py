@@ -55,8 +55,8 @@ def structured(*, noise: float, classes: int, alternatives: int) -> np.ndarray:
         )
     check_noise(noise, alternatives + 1)
     law = (1.0 - noise) * np.eye(classes)
-    for step in range(1, alternatives + 1):
-        law += noise / alternatives * np.roll(np.eye(classes), step, axis=1)
+    right = np.arange(classes)[:, None]
+    law[right, (right + np.arange(1, alternatives + 1)) % classes] = noise / alternatives
     return law
 
 
