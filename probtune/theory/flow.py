@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _TOLERANCE = 1e-11
-_CALLS = 100_000
+_CALLS = 30_000
 _RESTS = 1e-9
 """Speed of every logit below which a flow has come to rest."""
 
@@ -408,7 +408,8 @@ def _solve(
 
     if not np.isfinite(start).all():
         raise UsageError("the start is not finite: a probability of 0 or 1 has no logit.")
-    first = velocity(times[0], start)
+    with np.errstate(all="ignore"):  # what is not finite is found and named
+        first = velocity(times[0], start)
     if not np.isfinite(first).all():
         raise UsageError(
             f"the flow of {objective} is not finite at the start: its weight overflows there; start"
@@ -426,7 +427,8 @@ def _solve(
                 " a weight that jumps can hold a flow at its edge (see resting_points); shorten the"
                 " time or take an objective without a threshold."
             )
-        return velocity(t, state)
+        with np.errstate(all="ignore"):
+            return velocity(t, state)
 
     found = solve_ivp(
         counted,
