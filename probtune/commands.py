@@ -158,7 +158,7 @@ def objectives(options: argparse.Namespace) -> None:
 def _plot(chosen: Sequence[Any], path: Path) -> None:
     import torch
 
-    from .reports.figures import objective_curves
+    from .reports.figures import objective_curves, save
 
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
@@ -167,7 +167,7 @@ def _plot(chosen: Sequence[Any], path: Path) -> None:
     found = {
         str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities} for o in chosen
     }
-    objective_curves(p.tolist(), found).savefig(path, dpi=150)
+    save(objective_curves(p.tolist(), found), str(path))
 
 
 def report(options: argparse.Namespace) -> None:

@@ -292,7 +292,9 @@ def _floor(value: float) -> str:
 
 
 def _save(figure: Any, path: str, terminal: Terminal) -> None:
+    from .reports.figures import save
+
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
     terminal.show(f"picture  {path}", wrap=False)

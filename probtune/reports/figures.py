@@ -19,6 +19,7 @@ __all__ = [
     "differences",
     "histogram",
     "objective_curves",
+    "save",
     "shares",
     "styled",
 ]
@@ -204,6 +205,14 @@ def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequen
             fontsize=8,
         )
         return figure
+
+
+def save(figure: Any, path: str) -> None:
+    """Write a figure to a .png, .svg or .pdf file; the same numbers give the same SVG."""
+    with styled() as pyplot:
+        metadata = {"Date": None} if path.endswith(".svg") else None
+        figure.savefig(path, dpi=150, metadata=metadata)
+        pyplot.close(figure)
 
 
 def _cell_label(cell: Mapping[str, Any]) -> str:

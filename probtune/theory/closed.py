@@ -41,7 +41,7 @@ __all__ = [
     "risk_reduction_rate",
 ]
 
-_BISECTIONS = 120
+_BISECTIONS = 64
 
 
 class FixedPoint(NamedTuple):
