@@ -122,6 +122,7 @@ def differences(rows: Sequence[tuple[str, Mapping[str, Any]]], *, label: str) ->
             _bar(axes, row, found, "#333333" if _excludes_zero(found) else "#aaaaaa")
         axes.set(xlabel=label, yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
         axes.set_yticklabels([name for name, _ in reversed(rows)])
+        axes.locator_params(axis="x", nbins=6)
         return _svg(figure, label)
 
 

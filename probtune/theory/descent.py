@@ -201,12 +201,14 @@ def population_crossover(
     tie: float = 1e-3,
 ) -> str:
     """Where a difference (-p minus NLL, say) over rising mean probabilities turns positive, as
-    text: a number by linear interpolation, `"none"`, `"always"`, or `"tie above x"` where the
-    difference only fades.
+    text: a number by linear interpolation, `"none"` (never ahead), `"always"` (never behind),
+    `"tie"` (no difference beyond `tie`), or `"tie above x"` where the difference only fades.
     """
     d = np.asarray(differences, dtype=np.float64)
     m = np.asarray(means, dtype=np.float64)
-    if (d > tie).all():
+    if (np.abs(d) <= tie).all():
+        return "tie"
+    if (d > -tie).all():
         return "always"
     for i in range(len(d) - 1):
         if d[i] < 0 < d[i + 1] and (d[i + 1 :] > tie).any():
