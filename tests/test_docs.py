@@ -75,3 +75,30 @@ def test_version_is_the_changelogs():
 
     assert f"## [{probtune.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {probtune.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.fixture(scope="module")
+def theory_script():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("theory_tables", ROOT / "benchmarks/theory.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "name", ["crossover", "rests", "best_alpha", "escape", "memorisation", "theorem", "pairs"]
+)
+def test_the_tables_of_the_theory_are_what_the_script_makes(name, theory_script):
+    text = theory_script.DOCUMENT.read_text()
+    start, end = theory_script.block_of(text, name)
+    assert text[start:end].strip() == theory_script.markdown(theory_script.QUICK[name]())
+
+
+def test_every_block_of_the_theory_is_filled(theory_script):
+    text = theory_script.DOCUMENT.read_text()
+    for name in (*theory_script.QUICK, *theory_script.SIMULATED, "runs"):
+        start, end = theory_script.block_of(text, name)
+        assert text[start:end].count("\n") > 3, name

@@ -110,6 +110,7 @@ def test_crossover_of_a_population_as_text():
     assert population_crossover(means, [-0.2, -0.1, -0.05]) == "none"
     assert population_crossover(means, [0.2, 0.1, 0.05]) == "always"
     assert population_crossover(means, [0.0, 0.1, 0.05]) == "always"
+    assert population_crossover(means, [0.2, -0.2, -0.3]) == "below 0.20"
     assert population_crossover(means, [0.0, -1e-4, 1e-4]) == "tie"
     assert population_crossover(means, [-0.2, -0.0001, 0.0]) == "tie above 0.30"
 

@@ -202,22 +202,27 @@ def population_crossover(
 ) -> str:
     """Where a difference (-p minus NLL, say) over rising mean probabilities turns positive, as
     text: a number by linear interpolation, `"none"` (never ahead), `"always"` (never behind),
-    `"tie"` (no difference beyond `tie`), or `"tie above x"` where the difference only fades.
+    `"tie"` (no difference beyond `tie`), `"tie above x"` where a lag only fades, or `"below x"`
+    where the sides are the other way round.
     """
     d = np.asarray(differences, dtype=np.float64)
     m = np.asarray(means, dtype=np.float64)
-    if (np.abs(d) <= tie).all():
+    clear = np.flatnonzero(np.abs(d) > tie)
+    if not clear.size:
         return "tie"
-    if (d > -tie).all():
+    if (d[clear] > 0).all():
         return "always"
-    for i in range(len(d) - 1):
-        if d[i] < 0 < d[i + 1] and (d[i + 1 :] > tie).any():
-            return f"{m[i] + (m[i + 1] - m[i]) * d[i] / (d[i] - d[i + 1]):.2f}"
-    close = np.abs(d) <= tie
-    if close[-1] and not close.all():
-        first = len(d) - int(np.argmin(close[::-1]))
-        return f"tie above {m[first]:.2f}"
-    return "none"
+    if (d[clear] < 0).all():
+        last = clear[-1]
+        return "none" if last == len(d) - 1 else f"tie above {m[last + 1]:.2f}"
+    # The last change of sign, and which way it goes.
+    i, j = next(
+        (i, j)
+        for i, j in zip(clear[-2::-1], clear[:0:-1], strict=True)
+        if np.sign(d[i]) != np.sign(d[j])
+    )
+    x = m[i] + (m[j] - m[i]) * d[i] / (d[i] - d[j])
+    return f"{x:.2f}" if d[j] > 0 else f"below {x:.2f}"
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:
