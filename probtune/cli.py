@@ -161,6 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     objectives.add_argument(
         "--tau", type=float, default=0.5, help="threshold of leaning (default: 0.5)"
     )
+    objectives.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare each gradient with float64 autograd; status 1 if one is off by over 1e-6",
+    )
     objectives.set_defaults(run="commands.objectives")
 
     report = commands.add_parser(

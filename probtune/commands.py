@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, UsageError
+from .errors import DataError, ProbtuneError, UsageError
 from .settings import TuneSettings, settings_from
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def objectives(options: argparse.Namespace) -> None:
             ],
         )
         for member in MEMBERS.values():
-            terminal.show(f"{member.__name__:7s} {member.source}")
+            terminal.show(f"{member.__name__:8s} {member.source}")
     else:
         terminal.table(
             f"Leaning at tau = {options.tau:g}",
@@ -153,6 +153,28 @@ def objectives(options: argparse.Namespace) -> None:
     if options.plot:
         _plot(chosen, Path(options.plot))
         terminal.show(f"curves  {options.plot}", wrap=False)
+    if options.verify:
+        _verify(chosen, terminal)
+
+
+_LARGEST_ERROR = 1e-6
+
+
+def _verify(chosen: Sequence[Any], terminal: Any) -> None:
+    from .kernels.verification import gradient_error
+
+    errors = {str(o): gradient_error(o) for o in chosen}
+    terminal.table(
+        "Largest relative error of a logit gradient against float64 autograd through full logits",
+        ["objective", "error", f"below {_LARGEST_ERROR:g}"],
+        [[name, f"{e:.1e}", "yes" if e <= _LARGEST_ERROR else "NO"] for name, e in errors.items()],
+    )
+    wrong = [name for name, e in errors.items() if not e <= _LARGEST_ERROR]
+    if wrong:
+        raise ProbtuneError(
+            f"the gradient of {', '.join(wrong)} is off by more than {_LARGEST_ERROR:g}: its token"
+            " weight is not the derivative of its formula."
+        )
 
 
 def _plot(chosen: Sequence[Any], path: Path) -> None:

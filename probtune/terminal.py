@@ -22,7 +22,7 @@ class Terminal:
         self._results = Console(highlight=False)
         if not self._results.is_terminal:
             # A pipe has no width of its own; 80 columns would break a table's numbers over lines.
-            self._results = Console(highlight=False, width=160)
+            self._results = Console(highlight=False, width=200)
 
     def say(self, text: str) -> None:
         """A note on the way."""

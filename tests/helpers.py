@@ -24,6 +24,21 @@ OBJECTIVES: list[Objective] = [
         "above(0.05, p())",
         "below(0.3, power(0.5))",
         "above(0.01, below(0.9, dft()))",
+        "floor(0.2, tailr(0.1))",
+        "floor(0, above(0.3, p()))",
+        "cap(0.5, floor(0.1, power(2)))",
+        "mix(1, nll(), power(-1))",
+        "mix(0.5, above(0.2, nll()), below(0.7, p()))",
+        "affine(0, 2)",
+        "focal(0)",
+        "focal(0.5)",
+        "tailr(0)",
+        "tailr(1)",
+        "taylor(1)",
+        "taylor(6)",
+        "luffy(0.5)",
+        "infosft(0.5)",
+        "gft(1)",
     )
 ]
 """Every member, and parameters at both ends."""

@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 
 from probtune.errors import ObjectiveError
+from probtune.kernels.verification import gradient_error
 from probtune.objectives import (
     MEMBERS,
     above,
@@ -34,6 +35,205 @@ EXACT = {
 }
 
 
+def n(x):
+    return x * mpmath.log(x) + (1 - x) * mpmath.log(1 - x)
+
+
+def logit(x):
+    return mpmath.log(x) - mpmath.log(1 - x)
+
+
+# the catalogue's formulas as they stand in the papers, f(1) = 0
+CATALOGUE = {
+    "gce(0.7)": (lambda p: (1 - p**0.7) / 0.7, lambda p: p**0.7),
+    "tsallis(0.75)": (lambda p: (1 - p**0.25) / 0.25, lambda p: p**0.25),
+    "tvd()": (lambda p: 1 - p, lambda p: p),
+    "affine(0.5, 0.25)": (
+        lambda p: -0.5 * mpmath.log(p) + 0.25 * (1 - p),
+        lambda p: 0.5 + 0.25 * p,
+    ),
+    "mixce(0.25)": (lambda p: -0.25 * mpmath.log(p) + 0.75 * (1 - p), lambda p: 0.25 + 0.75 * p),
+    "poly1(2)": (lambda p: -mpmath.log(p) + 2 * (1 - p), lambda p: 1 + 2 * p),
+    "sce(0.5, 0.25)": (lambda p: -0.5 * mpmath.log(p) + (1 - p), lambda p: 0.5 + p),
+    "focal(2)": (
+        lambda p: -((1 - p) ** 2) * mpmath.log(p),
+        lambda p: (1 - p) ** 2 - 2 * p * (1 - p) * mpmath.log(p),
+    ),
+    "tailr(0.125)": (
+        lambda p: -mpmath.log(mpmath.mpf("0.125") + mpmath.mpf("0.875") * p) / mpmath.mpf("0.875"),
+        lambda p: p / (mpmath.mpf("0.125") + mpmath.mpf("0.875") * p),
+    ),
+    "taylor(3)": (
+        lambda p: (1 - p) + (1 - p) ** 2 / 2 + (1 - p) ** 3 / 3,
+        lambda p: 1 - (1 - p) ** 3,
+    ),
+    "luffy(0.125)": (
+        lambda p: 1 / mpmath.mpf("1.125") - p / (p + mpmath.mpf("0.125")),
+        lambda p: mpmath.mpf("0.125") * p / (p + mpmath.mpf("0.125")) ** 2,
+    ),
+    "chord()": (lambda p: (1 - p) ** 2 / 2, lambda p: p * (1 - p)),
+    "infosft(0.9375)": (
+        lambda p: (
+            logit(mpmath.mpf("0.9375")) * (mpmath.mpf("0.9375") - p)
+            - n(mpmath.mpf("0.9375"))
+            + n(p)
+            if p < mpmath.mpf("0.9375")
+            else mpmath.mpf(0)
+        ),
+        lambda p: (
+            p * (logit(mpmath.mpf("0.9375")) - logit(p))
+            if p < mpmath.mpf("0.9375")
+            else mpmath.mpf(0)
+        ),
+    ),
+    "gft(0.25)": (
+        lambda p: -mpmath.log(p) if p >= 0.25 else -mpmath.log(0.25) + mpmath.mpf("0.25") - p,
+        lambda p: mpmath.mpf(1) if p >= 0.25 else p,
+    ),
+    "talr(0.5, 0.125)": (
+        lambda p: -max(p**2, mpmath.mpf("0.125")) * mpmath.log(p),
+        lambda p: max(p**2, mpmath.mpf("0.125")),
+    ),
+    "floor(0.125, p())": (
+        lambda p: -max(p, mpmath.mpf("0.125")) * mpmath.log(p),
+        lambda p: max(p, mpmath.mpf("0.125")),
+    ),
+    "cap(0.75, p())": (
+        lambda p: -min(p, mpmath.mpf("0.75")) * mpmath.log(p),
+        lambda p: min(p, mpmath.mpf("0.75")),
+    ),
+    "mix(0.25, nll(), p())": (
+        lambda p: -0.25 * mpmath.log(p) + 0.75 * (1 - p),
+        lambda p: 0.25 + 0.75 * p,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("text", CATALOGUE)
+def test_the_catalogue_is_its_papers_formulas(text, dtype, tolerance):
+    f, (value, weight) = objective(text), CATALOGUE[text]
+    with mpmath.workdps(60):
+        probabilities = [mpmath.mpf(10) ** -k for k in (30, 12, 5, 2)] + [mpmath.mpf(2) / 5]
+        probabilities += [1 - mpmath.mpf(10) ** -k for k in (1, 3, 6, 9, 12)]
+        logp = torch.tensor([float(mpmath.log(q)) for q in probabilities], dtype=dtype)
+        given = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
+        expected = [
+            torch.tensor([float(of(q)) for q in given], dtype=torch.float64)
+            for of in (value, weight)
+        ]
+    close = dict(rtol=tolerance, atol=torch.finfo(dtype).tiny)
+    if text.startswith("infosft"):  # the integral is a difference of numbers of order 1
+        close["atol"] = torch.finfo(dtype).eps * 4
+    torch.testing.assert_close(f.value(logp).double(), expected[0], **close)
+    close["atol"] = torch.finfo(dtype).tiny
+    torch.testing.assert_close(f.token_weight(logp).double(), expected[1], **close)
+
+
+@pytest.mark.parametrize("text", [m.example for m in MEMBERS.values()])
+def test_values_fall_to_zero_at_p_1_unless_the_member_says_otherwise(text):
+    f = objective(text)
+    if isinstance(f, log1m):
+        return
+    assert f.value(torch.zeros((), dtype=torch.float64)) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("dft()", "p()"),
+        ("power(1)", "p()"),
+        ("gce(1)", "p()"),
+        ("tailr(1)", "p()"),
+        ("taylor(1)", "p()"),
+        ("mixce(0)", "p()"),
+        ("affine(0, 1)", "p()"),
+        ("tvd()", "p()"),
+        ("tsallis(0)", "p()"),
+        ("tsallis(1)", "nll()"),
+        ("tsallis(0.3)", "power(0.7)"),
+        ("gce(0.7)", "power(0.7)"),
+        ("mixce(1)", "nll()"),
+        ("mixce(0.3)", "mix(0.3, nll(), p())"),
+        ("poly1(0)", "nll()"),
+        ("poly1(1.5)", "affine(1, 1.5)"),
+        ("sce(1, 0.5)", "poly1(2)"),
+        ("focal(0)", "nll()"),
+        ("tailr(0)", "nll()"),
+        ("gft(1)", "p()"),
+        ("profit(0.2)", "above(0.2, nll())"),
+        ("talr(1, 0)", "p()"),
+        ("talr(2, 0.1)", "floor(0.1, power(0.5))"),
+        ("floor(0, p())", "p()"),
+        ("floor(1, p())", "nll()"),
+        ("cap(1, p())", "p()"),
+        ("cap(1, power(-0.5))", "nll()"),
+        ("mix(0, nll(), p())", "p()"),
+        ("chord()", "cap(9, chord())"),
+    ],
+)
+def test_identities_of_the_literature(one, other):
+    logp = -torch.logspace(-9, 2, 300, dtype=torch.float64)
+    weights = [objective(text).token_weight(logp) for text in (one, other)]
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-300)
+
+
+def test_limits_of_the_literature():
+    logp = -torch.logspace(-6, 1, 50, dtype=torch.float64)
+    close = dict(rtol=2e-3, atol=1e-6)
+    one = nll().token_weight(logp)
+    torch.testing.assert_close(
+        objective("taylor(1000)").token_weight(logp)[:-15], one[:-15], **close
+    )
+    torch.testing.assert_close(objective("tailr(1e-9)").token_weight(logp), one, **close)
+    half = torch.tensor(0.5, dtype=torch.float64).log()
+    assert objective("luffy(0.5)").token_weight(half) == pytest.approx(0.25)  # the peak
+    assert objective("chord()").token_weight(half) == pytest.approx(0.25)
+    assert objective("infosft(0.5)").token_weight(half) == 0.0
+
+
+def test_claims_of_leaning_in_the_catalogue():
+    assert objective("focal(2)").mass_above(0.5) < nll().mass_above(0.5)
+    for text in ("gce(0.7)", "tailr(0.1)", "taylor(3)", "mixce(0.5)", "floor(0.1, p())"):
+        share = objective(text).mass_above(0.5)
+        assert nll().mass_above(0.5) < share < p().mass_above(0.5), text
+
+
+def test_a_floor_lifts_what_a_threshold_drops_and_a_cap_does_not():
+    low = torch.tensor([0.1], dtype=torch.float64).log()
+    gate = above(0.2, nll())
+    assert objective("floor(0.1, above(0.2, nll()))").token_weight(low) == pytest.approx(0.1)
+    assert objective("floor(0.1, above(0.2, nll()))").keeps(low).all()
+    assert not objective("floor(0, above(0.2, nll()))").keeps(low).any()
+    assert not objective("cap(0.5, above(0.2, nll()))").keeps(low).any()
+    assert objective("mix(0.5, above(0.2, nll()), p())").keeps(low).all()
+    assert not objective("mix(1, above(0.2, nll()), p())").keeps(low).any() and not gate.keeps(low)
+
+
+def test_parameters_have_the_papers_defaults():
+    assert objective("focal") == objective("focal(2)") == objective("focal(gamma=2)")
+    assert repr(objective("focal()")) == "focal(2.0)" and repr(objective("taylor")) == "taylor(2)"
+    assert objective("talr(m=0.1)") == objective("talr(1, 0.1)")
+    assert objective("sce") == objective("sce(0.1, 1)")
+    assert signature(MEMBERS["focal"]) == "focal(gamma=2.0)"
+
+
+@pytest.mark.parametrize("text", [m.example for m in MEMBERS.values()])
+def test_gradients_agree_with_float64_autograd(text):
+    assert gradient_error(objective(text)) < 1e-6
+
+
+def test_the_verification_can_fail():
+    class wrong(type(p())):
+        def _w(self, logp):
+            return logp.exp() * 1.001
+
+        def logit_gradient(self, logp):
+            return self._w(logp) * -torch.expm1(logp)
+
+    assert gradient_error(wrong()) > 1e-4
+
+
 @pytest.mark.parametrize("f", **ids)
 def test_logit_gradient_identity_by_central_differences(f):
     """df/dz = w(p) (softmax - onehot), with the weight and the threshold held where they are
@@ -47,7 +247,7 @@ def test_logit_gradient_identity_by_central_differences(f):
         here = float(logp[y].exp())
         if any(abs(here - q) < 1e-4 for q in f.thresholds):
             continue
-        detached = isinstance(f, dft) or "dft" in str(f)
+        detached = any(name in str(f) for name in ("dft", "floor", "cap", "talr"))
         expected = f.token_weight(logp[y]) * (logp.exp() - torch.eye(7, dtype=torch.float64)[y])
         found = torch.zeros(7, dtype=torch.float64)
         for k in range(7):
@@ -243,7 +443,7 @@ def test_texts_that_mean_the_same():
         ("-p", "did you mean 'p'"),
         ("-log p", "did you mean 'nll'"),
         ("cross_entropy", "did you mean 'nll'"),
-        ("gce(0.7)", "did you mean 'power'"),
+        ("lq(0.7)", "did you mean 'gce'"),
         ("powr(0.5)", "did you mean 'power'"),
         ("quux", "Known: nll\\(\\), p\\(\\), power\\(alpha\\)"),
         ("", "unknown objective"),
@@ -261,8 +461,29 @@ def test_texts_that_mean_the_same():
         ("power(True)", "a number or an objective"),
         ("power(1e999)", "alpha must be a finite number"),
         ("power(p)", "alpha must be a finite number"),
-        ("above(1.5, nll())", "q is a probability"),
-        ("below(-0.1, nll())", "q is a probability"),
+        ("above(1.5, nll())", r"q must be in \[0, 1\], got 1.5"),
+        ("below(-0.1, nll())", r"q must be in \[0, 1\], got -0.1"),
+        ("floor(0.5, cap(0.3, p()))", "above the cap 0.3"),
+        ("cap(0.3, floor(0.5, p()))", "below the floor 0.5"),
+        ("floor(-1, p())", "at least 0, got -1"),
+        ("floor(p(), 0.1)", "m must be a finite number"),
+        ("cap(0, p())", "must be positive"),
+        ("mix(2, nll(), p())", r"share must be in \[0, 1\]"),
+        ("mix(0.5, nll())", "takes 3 parameters"),
+        ("mix(0.5, nll(), 3)", "g must be an objective"),
+        ("gce(0)", "use nll"),
+        ("gce(2)", r"in \[0, 1\]"),
+        ("affine(0, 0)", "must not both be 0"),
+        ("affine(-1, 0)", "at least 0"),
+        ("taylor(1.5)", "whole number"),
+        ("taylor(0)", "at least 1"),
+        ("luffy(0)", "must be positive"),
+        ("infosft(1)", "strictly between 0 and 1"),
+        ("gft(0)", "must be positive"),
+        ("talr(0)", "tau must be positive"),
+        ("focal(-1)", "at least 0"),
+        ("focal(1, 2)", "takes 1 parameter"),
+        ("focal(1, gamma=2)", "takes 1 parameter"),
         ("above(0.2, 0.3)", "must be an objective"),
         ("above(nll(), 0.2)", "q must be a finite number"),
         ("(" * 500 + ")" * 500, "unknown objective"),

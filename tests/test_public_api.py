@@ -37,13 +37,14 @@ def test_names_the_documentation_promises():
         log1m,
         nll,
         objective,
+        objectives,
         p,
         power,
         probe,
     )
-    from probtune.objectives import MEMBERS
 
-    assert set(MEMBERS) <= set(probtune.__all__)
+    assert set(objectives.CORE) <= set(probtune.__all__)
+    assert set(objectives.MEMBERS) <= set(objectives.__all__)
 
 
 def test_importing_loads_no_torch():

@@ -30,20 +30,60 @@ References:
 """
 
 from .base import Objective
-from .members import MEMBERS, above, below, dft, log1m, nll, p, power
+from .catalogue import (
+    affine,
+    chord,
+    focal,
+    gce,
+    gft,
+    infosft,
+    luffy,
+    mixce,
+    poly1,
+    profit,
+    sce,
+    tailr,
+    talr,
+    taylor,
+    tsallis,
+    tvd,
+)
+from .composition import above, below, cap, floor, mix
+from .members import dft, log1m, nll, p, power
+from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
 
 __all__ = [
+    "CORE",
     "MEMBERS",
     "Objective",
     "above",
+    "affine",
     "below",
+    "cap",
+    "chord",
     "dft",
+    "floor",
+    "focal",
+    "gce",
+    "gft",
+    "infosft",
     "log1m",
+    "luffy",
+    "mix",
+    "mixce",
     "nll",
     "objective",
     "objective_list",
     "p",
+    "poly1",
     "power",
+    "profit",
+    "sce",
     "signature",
+    "tailr",
+    "talr",
+    "taylor",
+    "tsallis",
+    "tvd",
 ]

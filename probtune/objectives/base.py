@@ -13,12 +13,37 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 
-__all__ = ["Objective", "widen"]
+__all__ = ["Objective", "log_one_minus", "number", "widen"]
 
 
 def widen(logp: Tensor) -> Tensor:
     """In float32 or wider: bfloat16 rounds p = 0.998 and p = 1 to the same number."""
     return logp if logp.dtype in (torch.float32, torch.float64) else logp.float()
+
+
+def log_one_minus(logp: Tensor) -> Tensor:
+    """log(1 - p) with all digits at both ends, and finite at p = 1, where 1 - p is held at the
+    dtype's smallest normal number.
+    """
+    # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1. Each
+    # branch is fed a harmless value where it is not used, since `where` passes the other branch's
+    # NaN gradient on.
+    high = logp > -math.log(2.0)
+    held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
+    return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
+
+
+def number(
+    member: Objective, name: str, value: object, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """A parameter as a finite float in [low, high], or the error that says what it must be."""
+    what = f"{type(member).__name__}: {name}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ObjectiveError(f"{what} must be a finite number, got {value!r}.")
+    if not low <= value <= high:
+        inside = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise ObjectiveError(f"{what} must be {inside}, got {value}.")
+    return float(value)
 
 
 class Objective(ABC):
@@ -41,10 +66,14 @@ class Objective(ABC):
     """Other names in the field, used to answer a text that is not one of ours."""
     example: ClassVar[str]
     """A text that `objective` reads."""
+    caution: ClassVar[str] = ""
+    """What is known to go wrong, and where that is reported."""
 
     @abstractmethod
     def _f(self, logp: Tensor) -> Tensor:
-        """f(p), from log p in float32 or wider."""
+        """f(p), from log p in float32 or wider; a weight that a paper holds fixed is detached, so
+        that autograd through this is the gradient that is meant.
+        """
 
     @abstractmethod
     def _w(self, logp: Tensor) -> Tensor:

@@ -5,16 +5,14 @@ Their names are lower-case because they are the text that a user writes and `rep
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import ObjectiveError
-from .base import Objective, widen
+from .base import Objective, log_one_minus, number, widen
 
-__all__ = ["MEMBERS", "above", "below", "dft", "log1m", "nll", "p", "power"]
+__all__ = ["dft", "log1m", "nll", "p", "power"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,7 +95,7 @@ class power(Objective):
     example = "power(0.5)"
 
     def __post_init__(self):
-        object.__setattr__(self, "alpha", _number(self, "alpha", self.alpha))
+        object.__setattr__(self, "alpha", number(self, "alpha", self.alpha))
 
     def _f(self, logp: Tensor) -> Tensor:
         # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is
@@ -131,13 +129,7 @@ class log1m(Objective):
     example = "log1m()"
 
     def _f(self, logp: Tensor) -> Tensor:
-        # log(1 - exp(logp)) loses its digits in one form near p = 0 and in the other near p = 1.
-        # Each branch is fed a harmless value where it is not used, since `where` passes the other
-        # branch's NaN gradient on.
-        logp = widen(logp)
-        high = logp > -math.log(2.0)
-        held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
-        return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
+        return log_one_minus(logp)
 
     def _w(self, logp: Tensor) -> Tensor:
         # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0
@@ -169,105 +161,7 @@ class dft(Objective):
     example = "dft()"
 
     def _f(self, logp: Tensor) -> Tensor:
-        return -logp.exp() * logp
+        return -logp.exp().detach() * logp
 
     def _w(self, logp: Tensor) -> Tensor:
         return logp.exp()
-
-
-@dataclass(frozen=True, repr=False)
-class _Threshold(Objective):
-    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
-    probability `q`.
-    """
-
-    q: float
-    f: Objective
-
-    def __post_init__(self):
-        q = _number(self, "q", self.q)
-        if not 0.0 <= q <= 1.0:
-            raise ObjectiveError(
-                f"{type(self).__name__}: q is a probability and must lie in [0, 1], got {q}."
-            )
-        if not isinstance(self.f, Objective):
-            raise ObjectiveError(
-                f"{type(self).__name__}: the second argument must be an objective, got {self.f!r}; "
-                f"write {type(self).example}."
-            )
-        object.__setattr__(self, "q", q)
-
-    def _f(self, logp: Tensor) -> Tensor:
-        return self._where_kept(logp, self.f._f(logp))
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return self._where_kept(logp, self.f._w(logp))
-
-    def logit_gradient(self, logp: Tensor) -> Tensor:
-        return self._where_kept(logp, self.f.logit_gradient(logp))
-
-    def _where_kept(self, logp: Tensor, of_f: Tensor) -> Tensor:
-        return torch.where(self.keeps(logp), of_f, torch.zeros_like(of_f))
-
-    def _log_q(self) -> float:
-        return math.log(self.q) if self.q > 0.0 else -math.inf
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return (self.q, *self.f.thresholds)
-
-
-@dataclass(frozen=True, repr=False)
-class above(_Threshold):
-    """f(p) where the current p >= q, otherwise 0: the hard threshold of the paper's Eq. 4, keeping
-    confident tokens.
-
-    The weight of the others is set to 0. The mask of supervised tokens and the denominator of the
-    mean are not touched (the paper's code divides by the kept tokens instead; that is the trainer's
-    `normalizer="kept"`). A token below q has no gradient of its own and returns only if other
-    tokens lift it.
-    """
-
-    formula = "f(p) if p >= q else 0"
-    weight_formula = "w_f(p) if p >= q else 0"
-    summary = "drops tokens the model finds unlikely"
-    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
-    also_known_as = ("onlytopp", "onlytoplogp", "top", "threshold", "profit")
-    example = "above(0.2, nll())"
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return (widen(logp) >= self._log_q()) & self.f.keeps(logp)
-
-
-@dataclass(frozen=True, repr=False)
-class below(_Threshold):
-    """f(p) where the current p <= q, otherwise 0: trains only what the model does not expect yet.
-    See `above`.
-    """
-
-    formula = "f(p) if p <= q else 0"
-    weight_formula = "w_f(p) if p <= q else 0"
-    summary = "drops tokens the model already expects"
-    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
-    also_known_as = ("onlybottomp", "onlybottomlogp", "bottom")
-    example = "below(0.9, nll())"
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return (widen(logp) <= self._log_q()) & self.f.keeps(logp)
-
-
-MEMBERS: dict[str, type[Objective]] = {
-    member.__name__: member for member in (nll, p, power, log1m, dft, above, below)
-}
-"""Name -> member: the one table behind the parser, `probtune objectives`, the documentation and the
-tests.
-"""
-
-
-def _number(member: Objective, name: str, value: object) -> float:
-    """A parameter as a finite float, or the error that says what it must be."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ObjectiveError(
-            f"{type(member).__name__}: {name} must be a finite number, got {value!r}."
-        )
-    return float(value)

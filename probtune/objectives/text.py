@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import difflib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from ..errors import ObjectiveError
 from .base import Objective
-from .members import MEMBERS
+from .table import MEMBERS
 
 __all__ = ["objective", "objective_list", "signature"]
 
@@ -57,8 +57,12 @@ def objective_list(text: str) -> tuple[Objective, ...]:
 
 
 def signature(member: type[Objective]) -> str:
-    """The member as it is written, with its parameters: `"above(q, f)"`."""
-    return f"{member.__name__}({', '.join(field.name for field in fields(member))})"  # type: ignore[arg-type]
+    """The member as it is written, with its parameters: `"above(q, f)"`, `"focal(gamma=2.0)"`."""
+    names = (
+        item.name if item.default is MISSING else f"{item.name}={item.default}"
+        for item in fields(member)  # type: ignore[arg-type]
+    )
+    return f"{member.__name__}({', '.join(names)})"
 
 
 def _parse(text: str) -> ast.expr:
@@ -87,8 +91,10 @@ def _build(node: ast.expr, text: str) -> Objective:
     arguments = [_argument(argument, text) for argument in node.args]
     named = {str(keyword.arg): _argument(keyword.value, text) for keyword in node.keywords}
     wanted = [field.name for field in fields(member)]  # type: ignore[arg-type]
+    needed = {field.name for field in fields(member) if field.default is MISSING}  # type: ignore[arg-type]
     given = [*wanted[: len(arguments)], *named]
-    if len(arguments) > len(wanted) or sorted(given) != sorted(wanted):
+    fits = len(set(given)) == len(given) and needed <= set(given) <= set(wanted)
+    if len(arguments) > len(wanted) or not fits:
         raise ObjectiveError(
             f"{ast.unparse(node)!r} does not fit {signature(member)}: it takes {len(wanted)} "
             f"parameter{'s' if len(wanted) != 1 else ''}; for example {member.example}."

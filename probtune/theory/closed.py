@@ -11,9 +11,10 @@ Time is the integral of the learning rate. Derivations: docs/theory.md. All func
 that broadcast, and return arrays of that shape (a number for numbers); every one is compared with
 the simulation of `probtune.theory.flow` to 1e-8 in the tests.
 
-The forms are ours but for these: the escort distribution is Theorem 3.1 of "Beyond SFT and RL: the
-Tsallis continuum", 2026, https://arxiv.org/abs/2604.25907, and noise tolerance of -p is Ghosh,
-Kumar and Sastry, 2017, https://arxiv.org/abs/1712.09482.
+The forms are ours but for these: the escort distribution is Theorem 3.1 of "How Fast Should a
+Model Commit to Supervision? Training Reasoning Models on the Tsallis Loss Continuum", 2026,
+https://arxiv.org/abs/2604.25907, and noise tolerance of -p is Ghosh, Kumar and Sastry, 2017,
+https://arxiv.org/abs/1712.09482.
 """
 
 from __future__ import annotations

@@ -1,0 +1,545 @@
+"""Objectives of the literature that see p alone. In gradient each is a token weight; where a paper
+holds its weight fixed (stop-gradient), the value here is the function f with that gradient, f(1) =
+0, so that it falls as p rises and can be read.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError
+from .base import Objective, log_one_minus, number
+from .composition import above, floor
+from .members import nll as _nll
+from .members import p as _p
+from .members import power
+
+__all__ = [
+    "affine",
+    "chord",
+    "focal",
+    "gce",
+    "gft",
+    "infosft",
+    "luffy",
+    "mixce",
+    "poly1",
+    "profit",
+    "sce",
+    "tailr",
+    "talr",
+    "taylor",
+    "tsallis",
+    "tvd",
+]
+
+
+class _View(Objective):
+    """Another name and parameter for an objective that exists already."""
+
+    @property
+    @abstractmethod
+    def same(self) -> Objective:
+        """The objective that this is."""
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self.same._f(logp)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self.same._w(logp)
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self.same.logit_gradient(logp)
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self.same.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.same.thresholds
+
+
+@dataclass(frozen=True, repr=False)
+class gce(_View):
+    """Generalised cross-entropy, (1 - p^q) / q with q in (0, 1]: `power(q)`.
+
+    Reference: Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks
+    with Noisy Labels", 2018, https://arxiv.org/abs/1805.07836 (q = 0.7).
+    """
+
+    q: float = 0.7
+
+    formula = "(1 - p^q) / q"
+    weight_formula = "p^q"
+    summary = "power(q), by its older name"
+    source = "Zhang and Sabuncu 2018, https://arxiv.org/abs/1805.07836"
+    also_known_as = ("generalized_cross_entropy", "lq")
+    example = "gce(0.7)"
+
+    def __post_init__(self):
+        q = number(self, "q", self.q, 0.0, 1.0)
+        if q == 0.0:
+            raise ObjectiveError("gce: q must be positive, got 0; use nll(), its limit.")
+        object.__setattr__(self, "q", q)
+
+    @property
+    def same(self) -> Objective:
+        return power(self.q)
+
+
+@dataclass(frozen=True, repr=False)
+class tsallis(_View):
+    """Minus the Tsallis logarithm of p, (1 - p^(1-q)) / (1 - q): `power(1 - q)`. q = 1 is NLL, and
+    q = 0 is `p`.
+
+    Reference: "How Fast Should a Model Commit to Supervision? Training Reasoning Models on the
+    Tsallis Loss Continuum", 2026, https://arxiv.org/abs/2604.25907.
+    """
+
+    q: float
+
+    formula = "(1 - p^(1-q)) / (1 - q)"
+    weight_formula = "p^(1-q)"
+    summary = "power(1 - q), as the Tsallis continuum writes it"
+    source = "Tsallis loss continuum, 2026, https://arxiv.org/abs/2604.25907"
+    also_known_as = ("tsallis_log",)
+    example = "tsallis(0.5)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "q", number(self, "q", self.q))
+
+    @property
+    def same(self) -> Objective:
+        return power(1.0 - self.q)
+
+
+@dataclass(frozen=True, repr=False)
+class tvd(_View):
+    """Total variation distance between softmax and the one-hot target, 1 - p: `p()`.
+
+    Reference: Ji et al., "Tailoring Language Generation Models under Total Variation Distance",
+    2023, https://arxiv.org/abs/2302.13344.
+    """
+
+    formula = "1 - p"
+    weight_formula = "p"
+    summary = "p(), as a distance between distributions"
+    source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
+    also_known_as = ("total_variation",)
+    example = "tvd()"
+
+    @property
+    def same(self) -> Objective:
+        return _p()
+
+
+@dataclass(frozen=True, repr=False)
+class profit(_View):
+    """NLL on tokens with p >= tau: `above(tau, nll())`, divided by all supervised tokens.
+
+    Reference: ProFit, 2026, https://arxiv.org/abs/2601.09195 (tau = 0.1).
+    """
+
+    tau: float = 0.1
+
+    formula = "-log p if p >= tau else 0"
+    weight_formula = "1 if p >= tau else 0"
+    summary = "above(tau, nll()), with a low threshold"
+    source = "ProFit 2026, https://arxiv.org/abs/2601.09195"
+    example = "profit(0.1)"
+    caution = "tokens below tau never escape by their own gradient; GPQA falls with tau (ProFit)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "tau", number(self, "tau", self.tau, 0.0, 1.0))
+
+    @property
+    def same(self) -> Objective:
+        return above(self.tau, _nll())
+
+
+@dataclass(frozen=True, repr=False)
+class affine(Objective):
+    """-a log p + b (1 - p): NLL and `p` added, with weight a + b p.
+
+    The two-parameter gate behind SCE, PolyLoss-1 and MixCE. With a > 0 every target escapes in a
+    time of order log(1/p) / a.
+    """
+
+    a: float
+    b: float
+
+    formula = "-a log p + b (1 - p)"
+    weight_formula = "a + b p"
+    summary = "NLL plus p: trusts the prior and keeps a floor"
+    source = "Wang et al. 2019, https://arxiv.org/abs/1908.06112"
+    also_known_as = ("nll_plus_p",)
+    example = "affine(0.1, 0.9)"
+
+    def __post_init__(self):
+        for name in ("a", "b"):
+            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        if self.a == self.b == 0.0:
+            raise ObjectiveError("affine: a and b must not both be 0: nothing would be trained.")
+
+    def _f(self, logp: Tensor) -> Tensor:
+        of_p = -self.b * torch.expm1(logp)
+        return of_p - self.a * logp if self.a else of_p
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self.a + self.b * logp.exp()
+
+
+@dataclass(frozen=True, repr=False)
+class mixce(_View):
+    """-sg(eta + (1 - eta) p) log p: forward and reverse cross-entropy mixed. `affine(eta, 1 - eta)`
+    in gradient; eta = 0 is `p`, eta = 1 is NLL.
+
+    Reference: Zhang et al., "MixCE: Training Autoregressive Language Models by Mixing Forward and
+    Reverse Cross-Entropies", 2023, https://arxiv.org/abs/2305.16958.
+    """
+
+    eta: float
+
+    formula = "-eta log p + (1 - eta)(1 - p)"
+    weight_formula = "eta + (1 - eta) p"
+    summary = "affine(eta, 1 - eta)"
+    source = "Zhang et al. 2023, https://arxiv.org/abs/2305.16958"
+    example = "mixce(0.5)"
+    caution = "its reverse part is estimated on the data's tokens, which is biased (MixCE, sec. 3)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", number(self, "eta", self.eta, 0.0, 1.0))
+
+    @property
+    def same(self) -> Objective:
+        return affine(self.eta, 1.0 - self.eta)
+
+
+@dataclass(frozen=True, repr=False)
+class poly1(_View):
+    """-log p + epsilon (1 - p), PolyLoss with its first coefficient changed: `affine(1, epsilon)`.
+
+    Reference: Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss
+    Functions", 2022, https://arxiv.org/abs/2204.12511.
+    """
+
+    epsilon: float = 1.0
+
+    formula = "-log p + epsilon (1 - p)"
+    weight_formula = "1 + epsilon p"
+    summary = "affine(1, epsilon)"
+    source = "Leng et al. 2022, https://arxiv.org/abs/2204.12511"
+    also_known_as = ("polyloss",)
+    example = "poly1(1.0)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "epsilon", number(self, "epsilon", self.epsilon, 0.0))
+
+    @property
+    def same(self) -> Objective:
+        return affine(1.0, self.epsilon)
+
+
+@dataclass(frozen=True, repr=False)
+class sce(_View):
+    """Symmetric cross-entropy, -alpha log p + beta |A| (1 - p) with log 0 set to A = -4:
+    `affine(alpha, 4 beta)`.
+
+    Reference: Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019,
+    https://arxiv.org/abs/1908.06112 (alpha = 0.1, beta = 1 on CIFAR-10; the authors' code has A =
+    log 1e-4 = -9.2).
+    """
+
+    alpha: float = 0.1
+    beta: float = 1.0
+
+    formula = "-alpha log p + 4 beta (1 - p)"
+    weight_formula = "alpha + 4 beta p"
+    summary = "affine(alpha, 4 beta)"
+    source = "Wang et al. 2019, https://arxiv.org/abs/1908.06112"
+    also_known_as = ("symmetric_cross_entropy", "sl")
+    example = "sce(0.1, 1.0)"
+
+    def __post_init__(self):
+        for name in ("alpha", "beta"):
+            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        affine(self.alpha, 4.0 * self.beta)
+
+    @property
+    def same(self) -> Objective:
+        return affine(self.alpha, 4.0 * self.beta)
+
+
+@dataclass(frozen=True, repr=False)
+class talr(_View):
+    """-sg(max(p^(1/tau), m)) log p: token-adaptive loss reweighting with a fixed temperature.
+
+    The paper sets tau to the median over the batch of the sequences' mean NLL; that moves with
+    training, and this one does not.
+
+    Reference: TALR, 2025, https://arxiv.org/abs/2509.20758 (floor 0.01).
+    """
+
+    tau: float = 1.0
+    m: float = 0.01
+
+    formula = "-sg(w(p)) log p"
+    weight_formula = "max(p^(1/tau), m)"
+    summary = "floor(m, power(1 / tau))"
+    source = "TALR 2025, https://arxiv.org/abs/2509.20758"
+    example = "talr(1.0, 0.01)"
+    caution = "about equal to NLL at the small learning rate it recommends (its reviewers)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "tau", number(self, "tau", self.tau))
+        if not self.tau > 0.0:
+            raise ObjectiveError(f"talr: tau must be positive, got {self.tau:g}.")
+        object.__setattr__(self, "m", number(self, "m", self.m, 0.0, 1.0))
+
+    @property
+    def same(self) -> Objective:
+        return floor(self.m, power(1.0 / self.tau))
+
+
+@dataclass(frozen=True, repr=False)
+class focal(Objective):
+    """-(1 - p)^gamma log p: NLL turned down where the model is right already; prior-averse.
+
+    Reference: Lin et al., "Focal Loss for Dense Object Detection", 2017,
+    https://arxiv.org/abs/1708.02002 (gamma = 2).
+    """
+
+    gamma: float = 2.0
+
+    formula = "-(1 - p)^gamma log p"
+    weight_formula = "(1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p"
+    summary = "attends to what the model does not know; needs clean labels"
+    source = "Lin et al. 2017, https://arxiv.org/abs/1708.02002"
+    also_known_as = ("focal_loss",)
+    example = "focal(2.0)"
+    caution = "amplifies wrong labels where the model is strong"
+
+    def __post_init__(self):
+        object.__setattr__(self, "gamma", number(self, "gamma", self.gamma, 0.0))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -torch.exp(self.gamma * log_one_minus(logp)) * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        log1m = log_one_minus(logp)
+        steep = self.gamma * logp.exp() * logp * torch.exp((self.gamma - 1.0) * log1m)
+        return torch.exp(self.gamma * log1m) - steep
+
+
+@dataclass(frozen=True, repr=False)
+class tailr(Objective):
+    """-log(gamma + (1 - gamma) p) / (1 - gamma): between NLL (gamma = 0) and `p` (gamma = 1).
+
+    The paper's loss is -sg(p / (gamma + (1 - gamma) p)) log p, with the same gradient; its lower
+    bound on the weight is `floor(m, tailr(gamma))`, m = 0.2 to 0.3.
+
+    Reference: Ji et al., "Tailoring Language Generation Models under Total Variation Distance",
+    2023, https://arxiv.org/abs/2302.13344.
+    """
+
+    gamma: float
+
+    formula = "-log(gamma + (1 - gamma) p) / (1 - gamma)"
+    weight_formula = "p / (gamma + (1 - gamma) p)"
+    summary = "NLL above p = gamma, p below: forgives what the model finds very unlikely"
+    source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
+    example = "tailr(0.1)"
+    caution = "without a floor an unlikely target escapes no sooner than gamma / p"
+
+    def __post_init__(self):
+        object.__setattr__(self, "gamma", number(self, "gamma", self.gamma, 0.0, 1.0))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        rest = 1.0 - self.gamma
+        if rest == 0.0:
+            return -torch.expm1(logp)
+        if self.gamma == 0.0:
+            return -logp
+        # Each form keeps its digits at one end only.
+        high = logp > -math.log(2.0)
+        near_one = torch.log1p(rest * torch.expm1(torch.where(high, logp, 0.0)))
+        inner = torch.where(high, 0.0, logp) + math.log(rest)
+        near_zero = torch.logaddexp(torch.full_like(logp, math.log(self.gamma)), inner)
+        return -torch.where(high, near_one, near_zero) / rest
+
+    def _w(self, logp: Tensor) -> Tensor:
+        if self.gamma == 0.0:
+            return torch.ones_like(logp)
+        return 1.0 / (self.gamma * torch.exp(-logp) + (1.0 - self.gamma))
+
+
+@dataclass(frozen=True, repr=False)
+class taylor(Objective):
+    """The sum over i = 1 .. t of (1 - p)^i / i: NLL's series at p = 1, cut off. t = 1 is `p`.
+
+    Reference: Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?", 2020,
+    https://doi.org/10.24963/ijcai.2020/305 (t = 2 to 6).
+    """
+
+    t: int = 2
+
+    formula = "sum of (1 - p)^i / i, i = 1 .. t"
+    weight_formula = "1 - (1 - p)^t"
+    summary = "from p (t = 1) towards NLL; unlikely targets keep a weight of t p"
+    source = "Feng et al. 2020, https://doi.org/10.24963/ijcai.2020/305"
+    also_known_as = ("taylor_ce",)
+    example = "taylor(2)"
+
+    def __post_init__(self):
+        t = number(self, "t", self.t, 1.0)
+        if t != int(t) or t > 1000:
+            raise ObjectiveError(f"taylor: t must be a whole number up to 1000, got {self.t}.")
+        object.__setattr__(self, "t", int(t))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        x = -torch.expm1(logp)
+        total = torch.zeros_like(x)
+        for i in range(self.t, 0, -1):  # Horner: x (1 + x (1/2 + x (1/3 + ...)))
+            total = x * (1.0 / i + total)
+        return total
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return -torch.expm1(self.t * log_one_minus(logp))
+
+
+@dataclass(frozen=True, repr=False)
+class luffy(Objective):
+    """-p / (p + gamma), LUFFY's policy shaping with an old probability of 1: weight gamma p / (p +
+    gamma)^2, at most 1/4, at p = gamma.
+
+    Reference: Yan et al., "Learning to Reason under Off-Policy Guidance", 2025,
+    https://arxiv.org/abs/2504.14945 (gamma = 0.1).
+    """
+
+    gamma: float = 0.1
+
+    formula = "1 / (1 + gamma) - p / (p + gamma)"
+    weight_formula = "gamma p / (p + gamma)^2"
+    summary = "attends to tokens with p around gamma"
+    source = "Yan et al. 2025, https://arxiv.org/abs/2504.14945"
+    example = "luffy(0.1)"
+    caution = "meant to be mixed with reinforcement learning; its weights are at most 1/4"
+
+    def __post_init__(self):
+        gamma = number(self, "gamma", self.gamma, 0.0)
+        if gamma == 0.0:
+            raise ObjectiveError("luffy: gamma must be positive, got 0: its weight would be 0.")
+        object.__setattr__(self, "gamma", gamma)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        # 1/(1+g) - p/(p+g) = g (1-p) / ((1+g)(p+g)), without cancellation.
+        return -self.gamma * torch.expm1(logp) / ((1.0 + self.gamma) * (logp.exp() + self.gamma))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        p = logp.exp()
+        return self.gamma * p / (p + self.gamma).square()
+
+
+@dataclass(frozen=True, repr=False)
+class chord(Objective):
+    """(1 - p)^2 / 2: CHORD's token weight p (1 - p), which leaves out what the model is sure of and
+    what it excludes. The paper's loss is -sg(p (1 - p)) log p.
+
+    Reference: Zhang et al., "On-Policy RL Meets Off-Policy Experts", 2025,
+    https://arxiv.org/abs/2508.11408 (CHORD-phi).
+    """
+
+    formula = "(1 - p)^2 / 2"
+    weight_formula = "p (1 - p)"
+    summary = "attends to tokens the model wavers on"
+    source = "Zhang et al. 2025, https://arxiv.org/abs/2508.11408"
+    example = "chord()"
+    caution = "published inside a mixture with GRPO only"
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return torch.expm1(logp).square() / 2.0
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return -logp.exp() * torch.expm1(logp)
+
+
+@dataclass(frozen=True, repr=False)
+class infosft(Objective):
+    """Weight p (logit(q) - logit(p)) for p < q, 0 above: InfoSFT's band, with q = 0.93.
+
+    The value is the integral of logit(q) - logit(x) from p to q, that is logit(q) (q - p) - n(q) +
+    n(p) with n(x) = x log x + (1 - x) log(1 - x).
+
+    Reference: InfoSFT, 2026, https://arxiv.org/abs/2605.14967; weight from its README and a port,
+    which also rescales the weights to mean 1 (not done here).
+    """
+
+    q: float = 0.93
+
+    formula = "logit(q) (q - p) - n(q) + n(p) if p < q else 0, n(x) = x log x + (1-x) log(1-x)"
+    weight_formula = "p (logit(q) - logit(p)) if p < q else 0"
+    summary = "a band of middling p, ending where the model knows"
+    source = "InfoSFT 2026, https://arxiv.org/abs/2605.14967"
+    example = "infosft(0.93)"
+    caution = "whether p is the model's or the frozen base model's is not settled by its sources"
+
+    def __post_init__(self):
+        q = number(self, "q", self.q, 0.0, 1.0)
+        if q in (0.0, 1.0):
+            raise ObjectiveError(f"infosft: q must lie strictly between 0 and 1, got {q:g}.")
+        object.__setattr__(self, "q", q)
+
+    def _gap(self, logp: Tensor) -> Tensor:
+        return (math.log(self.q) - math.log1p(-self.q)) - (logp - log_one_minus(logp))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        p, log1m = logp.exp(), log_one_minus(logp)
+        of_p = torch.where(p > 0, p * logp, torch.zeros_like(p)) - torch.expm1(logp) * log1m
+        of_q = self.q * math.log(self.q) + (1.0 - self.q) * math.log1p(-self.q)
+        logit_q = math.log(self.q) - math.log1p(-self.q)
+        return torch.where(self._gap(logp) > 0, logit_q * (self.q - p) - of_q + of_p, 0.0)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        p = logp.exp()
+        return torch.where(p > 0, p * self._gap(logp).clamp(min=0.0), torch.zeros_like(p))
+
+
+@dataclass(frozen=True, repr=False)
+class gft(Objective):
+    """Weight p below tau and 1 from tau on (GFT's dynamic coefficient rectification): NLL for what
+    the model half knows, `p` for the rest. The weight jumps at tau.
+
+    Reference: Gan et al., "GFT: From Imitation to Reward Fine-Tuning with Unbiased Group Advantages
+    and Dynamic Coefficient Rectification", 2026, https://arxiv.org/abs/2604.14258 (the coefficient
+    alone; the method's groups of rollouts are not used here).
+    """
+
+    tau: float
+
+    formula = "-log p if p >= tau else -log tau + tau - p"
+    weight_formula = "1 if p >= tau else p"
+    summary = "NLL above tau, p below"
+    source = "Gan et al. 2026, https://arxiv.org/abs/2604.14258"
+    example = "gft(0.3)"
+
+    def __post_init__(self):
+        tau = number(self, "tau", self.tau, 0.0, 1.0)
+        if tau == 0.0:
+            raise ObjectiveError("gft: tau must be positive, got 0; use nll().")
+        object.__setattr__(self, "tau", tau)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        low = -math.log(self.tau) + self.tau - logp.exp()
+        return torch.where(logp >= math.log(self.tau), -logp, low)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.where(logp >= math.log(self.tau), torch.ones_like(logp), logp.exp())
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return (self.tau,) if self.tau < 1.0 else ()

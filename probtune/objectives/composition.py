@@ -1,0 +1,231 @@
+"""Objectives made of others: thresholds, a floor and a cap on the weight, mixtures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError
+from .base import Objective, number, widen
+
+__all__ = ["above", "below", "cap", "floor", "mix"]
+
+
+class _Composed(Objective):
+    """What takes objectives as parameters."""
+
+    def _check(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, Objective):
+                raise ObjectiveError(
+                    f"{type(self).__name__}: {name} must be an objective, got {value!r}; write"
+                    f" {type(self).example}."
+                )
+
+
+@dataclass(frozen=True, repr=False)
+class _Threshold(_Composed):
+    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
+    probability `q`.
+    """
+
+    q: float
+    f: Objective
+
+    def __post_init__(self):
+        object.__setattr__(self, "q", number(self, "q", self.q, 0.0, 1.0))
+        self._check("f")
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._f(logp))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f._w(logp))
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._where_kept(logp, self.f.logit_gradient(logp))
+
+    def _where_kept(self, logp: Tensor, of_f: Tensor) -> Tensor:
+        return torch.where(self.keeps(logp), of_f, torch.zeros_like(of_f))
+
+    def _log_q(self) -> float:
+        return math.log(self.q) if self.q > 0.0 else -math.inf
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return (self.q, *self.f.thresholds)
+
+
+@dataclass(frozen=True, repr=False)
+class above(_Threshold):
+    """f(p) where the current p >= q, otherwise 0: the hard threshold of the paper's Eq. 4, keeping
+    confident tokens.
+
+    The weight of the others is set to 0. The mask of supervised tokens and the denominator of the
+    mean are not touched (the paper's code divides by the kept tokens instead; that is the trainer's
+    `normalizer="kept"`). A token below q has no gradient of its own and returns only if other
+    tokens lift it.
+    """
+
+    formula = "f(p) if p >= q else 0"
+    weight_formula = "w_f(p) if p >= q else 0"
+    summary = "drops tokens the model finds unlikely"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
+    also_known_as = ("onlytopp", "onlytoplogp", "top", "threshold", "profit")
+    example = "above(0.2, nll())"
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return (widen(logp) >= self._log_q()) & self.f.keeps(logp)
+
+
+@dataclass(frozen=True, repr=False)
+class below(_Threshold):
+    """f(p) where the current p <= q, otherwise 0: trains only what the model does not expect yet.
+    See `above`.
+    """
+
+    formula = "f(p) if p <= q else 0"
+    weight_formula = "w_f(p) if p <= q else 0"
+    summary = "drops tokens the model already expects"
+    source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
+    also_known_as = ("onlybottomp", "onlybottomlogp", "bottom")
+    example = "below(0.9, nll())"
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return (widen(logp) <= self._log_q()) & self.f.keeps(logp)
+
+
+@dataclass(frozen=True, repr=False)
+class floor(_Composed):
+    """`f` with a weight of at least `m`: -sg(max(w_f(p), m)) log p, sg = stop-gradient.
+
+    Every token keeps a gradient, so an unlikely target becomes likely in a time of order
+    log(1/p) / m instead of 1/p. It lifts what a threshold inside drops.
+
+    References:
+        Ji et al., "Tailoring Language Generation Models under Total Variation Distance", 2023,
+        https://arxiv.org/abs/2302.13344 (a floor under p / (gamma + (1 - gamma) p)). Authors of DFT
+        suggest 0.1 for models that do not learn their end token, DFT issue 1.
+    """
+
+    m: float
+    f: Objective
+
+    formula = "-sg(w(p)) log p"
+    weight_formula = "max(w_f(p), m)"
+    summary = "keeps unlikely targets learnable under a prior-leaning objective"
+    source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
+    also_known_as = ("min_weight",)
+    example = "floor(0.1, dft())"
+    caution = "wrong labels that the model finds unlikely keep the floor's weight as well"
+
+    def __post_init__(self):
+        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
+        self._check("f")
+        if isinstance(self.f, cap) and self.m > self.f.m:
+            raise ObjectiveError(
+                f"floor: m = {self.m:g} lies above the cap {self.f.m:g} inside; swap the numbers."
+            )
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._w(logp).detach() * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self.f._w(logp).clamp(min=self.m)
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return super().keeps(logp) if self.m > 0 else self.f.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+@dataclass(frozen=True, repr=False)
+class cap(_Composed):
+    """`f` with a weight of at most `m`: -sg(min(w_f(p), m)) log p, sg = stop-gradient.
+
+    For weights that grow without bound: negative powers, importance ratios.
+    """
+
+    m: float
+    f: Objective
+
+    formula = "-sg(w(p)) log p"
+    weight_formula = "min(w_f(p), m)"
+    summary = "bounds the weight of single tokens"
+    source = "Qin and Springenberg 2025 (clipped weights), https://arxiv.org/abs/2507.12856"
+    also_known_as = ("max_weight", "clip")
+    example = "cap(10, power(-0.5))"
+
+    def __post_init__(self):
+        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
+        if self.m == 0.0:
+            raise ObjectiveError(
+                "cap: m must be positive, got 0: the weight would be 0 everywhere."
+            )
+        self._check("f")
+        if isinstance(self.f, floor) and self.m < self.f.m:
+            raise ObjectiveError(
+                f"cap: m = {self.m:g} lies below the floor {self.f.m:g} inside; swap the numbers."
+            )
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._w(logp).detach() * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self.f._w(logp).clamp(max=self.m)
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self.f.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+@dataclass(frozen=True, repr=False)
+class mix(_Composed):
+    """share f(p) + (1 - share) g(p): a mixture of two objectives, in value and in weight."""
+
+    share: float
+    f: Objective
+    g: Objective
+
+    formula = "share f(p) + (1 - share) g(p)"
+    weight_formula = "share w_f(p) + (1 - share) w_g(p)"
+    summary = "blends two objectives token by token"
+    source = "Zhang et al. 2023, https://arxiv.org/abs/2305.16958 (NLL mixed with p)"
+    also_known_as = ("mixture", "blend", "interpolate")
+    example = "mix(0.3, nll(), p())"
+
+    def __post_init__(self):
+        object.__setattr__(self, "share", number(self, "share", self.share, 0.0, 1.0))
+        self._check("f", "g")
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._blend(self.f._f(logp), self.g._f(logp))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._blend(self.f._w(logp), self.g._w(logp))
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._blend(self.f.logit_gradient(logp), self.g.logit_gradient(logp))
+
+    def _blend(self, of_f: Tensor, of_g: Tensor) -> Tensor:
+        if self.share in (0.0, 1.0):  # an infinite value times 0 would be NaN
+            return of_f if self.share == 1.0 else of_g
+        return self.share * of_f + (1.0 - self.share) * of_g
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        if self.share in (0.0, 1.0):
+            return (self.f if self.share == 1.0 else self.g).keeps(logp)
+        return self.f.keeps(logp) | self.g.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return (*self.f.thresholds, *self.g.thresholds)
