@@ -136,7 +136,7 @@ def objectives(options: argparse.Namespace) -> None:
                     signature(m),
                     m.formula,
                     m.weight_formula,
-                    f"{o.leaning(options.tau)}: {o}",
+                    f"{_leaning(o, options.tau)}: {o}",
                     m.summary,
                 ]
                 for m, o in zip(MEMBERS.values(), chosen, strict=True)
@@ -148,7 +148,10 @@ def objectives(options: argparse.Namespace) -> None:
         terminal.table(
             f"Leaning at tau = {options.tau:g}",
             ["objective", "leaning", "share of the mass of W_f above tau"],
-            [[str(o), o.leaning(options.tau), f"{o.mass_above(options.tau):.3f}"] for o in chosen],
+            [
+                [str(o), o.leaning(options.tau), f"{o.mass_above(options.tau):.3f}"]
+                for o in _ends(chosen)
+            ],
         )
     if options.plot:
         _plot(chosen, Path(options.plot))
@@ -163,7 +166,7 @@ _LARGEST_ERROR = 1e-6
 def _verify(chosen: Sequence[Any], terminal: Any) -> None:
     from .kernels.verification import gradient_error
 
-    errors = {str(o): gradient_error(o) for o in chosen}
+    errors = {str(o): gradient_error(o.at(0.5)) for o in chosen}
     terminal.table(
         "Largest relative error of a logit gradient against float64 autograd through full logits",
         ["objective", "error", f"below {_LARGEST_ERROR:g}"],
@@ -177,6 +180,19 @@ def _verify(chosen: Sequence[Any], terminal: Any) -> None:
         )
 
 
+def _ends(chosen: Sequence[Any]) -> list[Any]:
+    """The objectives, each scheduled one at its start and at its end."""
+    return list(
+        dict.fromkeys(o.at(t) for o in chosen for t in ((0.0, 1.0) if o.anneals() else (0,)))
+    )
+
+
+def _leaning(found: Any, tau: float) -> str:
+    if not found.anneals():
+        return found.leaning(tau)
+    return f"{found.at(0.0).leaning(tau)} to {found.at(1.0).leaning(tau)}"
+
+
 def _plot(chosen: Sequence[Any], path: Path) -> None:
     import torch
 
@@ -187,7 +203,8 @@ def _plot(chosen: Sequence[Any], path: Path) -> None:
     p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     quantities = ("value", "token_weight", "logit_gradient")
     found = {
-        str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities} for o in chosen
+        str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities}
+        for o in _ends(chosen)
     }
     save(objective_curves(p.tolist(), found), str(path))
 

@@ -114,7 +114,8 @@ class ProbTuneTrainer(SFTTrainer):
     (with the prefix `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and
     `low_weight_share`, the share of tokens whose weight is below 1 % of NLL's. They mean the same
     for every objective; `loss` is the objective itself, whose values must not be compared between
-    objectives. `eval_loss` is per token too, not the mean of batch means.
+    objectives. `eval_loss` is per token too, not the mean of batch means. Of a scheduled objective,
+    `anneal` says how far it has moved at that step.
 
     Raises:
         UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the
@@ -184,19 +185,20 @@ class ProbTuneTrainer(SFTTrainer):
         # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the
         # objective.
         logp = out.log_probs[out.label_mask]
-        total = self.objective.value(logp).sum()
+        objective = self.objective.at(self._progress())
+        total = objective.value(logp).sum()
         if logp.numel() == 0:
             # Still 0, but connected to the model: other ranks wait for its gradient.
             total = out.log_probs.sum()
         loss = self._divide(total, out.label_mask, num_items_in_batch)
         with torch.no_grad():
-            sums = _row_sums(self.objective, out)
+            sums = _row_sums(objective, out)
             if training:
                 self._check_finite(loss, out.log_probs, inputs)
                 self._sums["train"].add(sums)
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
-                    self._step.kept += float(self.objective.keeps(logp).sum())
+                    self._step.kept += float(objective.keeps(logp).sum())
                     self._step.num_items = float(num_items_in_batch or 0)
             else:
                 # Gathered row by row, so that rows repeated to fill the last batch count once.
@@ -211,6 +213,10 @@ class ProbTuneTrainer(SFTTrainer):
             return loss
         with torch.no_grad():
             return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def _progress(self) -> float:
+        """The share of the optimizer steps that is done; exact when training is resumed."""
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def _divide(self, total: Tensor, mask: Tensor, num_items_in_batch: Any) -> Tensor:
         """The sum over this micro-batch as its part of the loss of the whole optimizer step."""
@@ -260,6 +266,10 @@ class ProbTuneTrainer(SFTTrainer):
         mode = "train" if self.model.training else "eval"
         found = self._sums[mode].means(self.accelerator if mode == "train" else None)
         found.pop("objective", None)
+        if mode == "train":
+            for index, moving in enumerate(self.objective.anneals()):
+                name = f"anneal_{index + 1}" if index else "anneal"
+                logs[name] = moving.share(self._progress())
         logs.update(
             {f"eval_{name}" if mode == "eval" else name: value for name, value in found.items()}
         )

@@ -10,7 +10,7 @@ import torch
 
 from probtune.objectives import MEMBERS, Objective, objective
 
-EXAMPLES = [member.example for member in MEMBERS.values()]
+EXAMPLES = [member.example for name, member in MEMBERS.items() if name != "anneal"]
 
 OBJECTIVES: list[Objective] = [
     objective(text)

@@ -130,7 +130,7 @@ def test_the_catalogue_is_its_papers_formulas(text, dtype, tolerance):
     torch.testing.assert_close(f.token_weight(logp).double(), expected[1], **close)
 
 
-@pytest.mark.parametrize("text", [m.example for m in MEMBERS.values()])
+@pytest.mark.parametrize("text", helpers.EXAMPLES)
 def test_values_fall_to_zero_at_p_1_unless_the_member_says_otherwise(text):
     f = objective(text)
     if isinstance(f, log1m):
@@ -210,6 +210,36 @@ def test_a_floor_lifts_what_a_threshold_drops_and_a_cap_does_not():
     assert not objective("mix(1, above(0.2, nll()), p())").keeps(low).any() and not gate.keeps(low)
 
 
+def test_anneal_moves_from_one_objective_to_the_other():
+    f = objective("anneal(nll(), p(), 0.2, 0.6)")
+    logp = torch.tensor([0.1, 0.9], dtype=torch.float64).log()
+    assert f.at(0.0) == f.at(0.2) == nll() and f.at(0.6) == f.at(1.0) == p()
+    torch.testing.assert_close(
+        f.at(0.3).value(logp), 0.75 * nll().value(logp) + 0.25 * p().value(logp)
+    )
+    assert [f.share(t) for t in (0, 0.3, 0.4, 0.9)] == pytest.approx([0, 0.25, 0.5, 1])
+    assert objective("anneal(nll, p)").at(0.25).token_weight(logp[0]) == pytest.approx(0.775)
+    switch = objective("anneal(nll(), p(), 0.5, 0.5)")
+    assert switch.at(0.49) == nll() and switch.at(0.5) == p()
+    assert objective("anneal(nll(), p(), 0, 0)").at(0.0) == p()
+    assert nll().at(0.3) is not None and nll().at(0.3) == nll() and nll().anneals() == ()
+
+
+def test_anneal_inside_other_objectives():
+    f = objective("floor(0.1, anneal(nll(), anneal(p(), power(2), 0.5, 1), 0, 0.5))")
+    assert f.at(0.0) == objective("floor(0.1, nll())")
+    assert f.at(1.0) == objective("floor(0.1, power(2))")
+    assert [a.share(0.75) for a in f.anneals()] == [1.0, 0.5]
+    assert objective(repr(f)) == f
+
+
+def test_a_scheduled_objective_has_no_value_of_its_own():
+    f = objective("above(0.2, anneal(nll(), p()))")
+    for call in (f.value, f.token_weight, f.logit_gradient, f.keeps):
+        with pytest.raises(ObjectiveError, match=r"take \.at\(progress\)"):
+            call(torch.tensor([-1.0]))
+
+
 def test_parameters_have_the_papers_defaults():
     assert objective("focal") == objective("focal(2)") == objective("focal(gamma=2)")
     assert repr(objective("focal()")) == "focal(2.0)" and repr(objective("taylor")) == "taylor(2)"
@@ -218,7 +248,7 @@ def test_parameters_have_the_papers_defaults():
     assert signature(MEMBERS["focal"]) == "focal(gamma=2.0)"
 
 
-@pytest.mark.parametrize("text", [m.example for m in MEMBERS.values()])
+@pytest.mark.parametrize("text", helpers.EXAMPLES)
 def test_gradients_agree_with_float64_autograd(text):
     assert gradient_error(objective(text)) < 1e-6
 
@@ -480,6 +510,9 @@ def test_texts_that_mean_the_same():
         ("luffy(0)", "must be positive"),
         ("infosft(1)", "strictly between 0 and 1"),
         ("gft(0)", "must be positive"),
+        ("anneal(nll(), p(), 0.6, 0.2)", "start = 0.6 lies after end = 0.2"),
+        ("anneal(nll(), 0.2)", "g must be an objective"),
+        ("anneal(nll(), p(), 2)", r"start must be in \[0, 1\]"),
         ("talr(0)", "tau must be positive"),
         ("focal(-1)", "at least 0"),
         ("focal(1, 2)", "takes 1 parameter"),

@@ -289,6 +289,32 @@ def test_resumed_training_equals_uninterrupted(tmp_path):
     assert logs(second)[-1]["loss"] == pytest.approx(logs(whole)[-1]["loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_schedule_trains_each_step_with_its_objective(interrupted, tmp_path):
+    """Against a trainer whose objective is set by hand before each step; also when resumed."""
+    common = dict(max_steps=4, learning_rate=0.1)
+
+    class ByHand(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            texts = ["nll()", "mix(0.5, nll(), p())", "p()", "p()"]
+            hand.objective = objective(texts[state.global_step])
+
+    hand = trainer(tmp_path / "hand", callbacks=[ByHand()], **common)
+    hand.train()
+    text = "anneal(nll(), p(), 0, 0.5)"
+    if interrupted:
+        clock = CheckpointClock(minutes=1e9)
+        callbacks = [clock, StopAt(clock, 1)]
+        trainer(tmp_path / "a", objective=text, callbacks=callbacks, **common).train()
+    found = trainer(tmp_path / "a", objective=text, **common)
+    found.train(resume_from_checkpoint=interrupted)
+    torch.testing.assert_close(weights(found.model), weights(hand.model), rtol=1e-6, atol=1e-8)
+    assert [entry["anneal"] for entry in logs(found)] == [0.5, 1.0, 1.0, 1.0]
+    assert "anneal" not in logs(hand)[0]
+    evaluated = found.evaluate()["eval_loss"]
+    assert evaluated == pytest.approx(1 - found.evaluate()["eval_mean_p"], rel=1e-5)
+
+
 class StopAt(TrainerCallback):
     """Interrupts like a signal does, during a step."""
 

@@ -50,6 +50,7 @@ from .catalogue import (
 )
 from .composition import above, below, cap, floor, mix
 from .members import dft, log1m, nll, p, power
+from .schedule import anneal
 from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
 
@@ -59,6 +60,7 @@ __all__ = [
     "Objective",
     "above",
     "affine",
+    "anneal",
     "below",
     "cap",
     "chord",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -115,6 +115,16 @@ class Objective(ABC):
     @property
     def thresholds(self) -> tuple[float, ...]:
         """The probabilities at which the weight jumps, in (0, 1)."""
+        return ()
+
+    def at(self, progress: float) -> Objective:
+        """The objective in force when a share `progress` of the training steps is done: itself,
+        unless an `anneal` is in it.
+        """
+        return self
+
+    def anneals(self) -> tuple[Any, ...]:
+        """Every `anneal` in it, from the outside in."""
         return ()
 
     def mass_above(self, tau: float) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,24 @@ from torch import Tensor
 from ..errors import ObjectiveError
 from .base import Objective, number, widen
 
-__all__ = ["above", "below", "cap", "floor", "mix"]
+__all__ = ["Composed", "above", "below", "cap", "floor", "mix"]
 
 
-class _Composed(Objective):
-    """What takes objectives as parameters."""
+class Composed(Objective):
+    """What takes objectives as parameters; it is scheduled if one of them is."""
+
+    def _inner(self) -> dict[str, Objective]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, Objective)}
+
+    def at(self, progress: float) -> Objective:
+        if not self.anneals():
+            return self
+        inner = {name: value.at(progress) for name, value in self._inner().items()}
+        return replace(self, **inner)  # type: ignore[type-var]
+
+    def anneals(self) -> tuple[Any, ...]:
+        return tuple(found for value in self._inner().values() for found in value.anneals())
 
     def _check(self, *names: str) -> None:
         for name in names:
@@ -28,7 +42,7 @@ class _Composed(Objective):
 
 
 @dataclass(frozen=True, repr=False)
-class _Threshold(_Composed):
+class _Threshold(Composed):
     """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
     probability `q`.
     """
@@ -100,7 +114,7 @@ class below(_Threshold):
 
 
 @dataclass(frozen=True, repr=False)
-class floor(_Composed):
+class floor(Composed):
     """`f` with a weight of at least `m`: -sg(max(w_f(p), m)) log p, sg = stop-gradient.
 
     Every token keeps a gradient, so an unlikely target becomes likely in a time of order
@@ -146,7 +160,7 @@ class floor(_Composed):
 
 
 @dataclass(frozen=True, repr=False)
-class cap(_Composed):
+class cap(Composed):
     """`f` with a weight of at most `m`: -sg(min(w_f(p), m)) log p, sg = stop-gradient.
 
     For weights that grow without bound: negative powers, importance ratios.
@@ -189,7 +203,7 @@ class cap(_Composed):
 
 
 @dataclass(frozen=True, repr=False)
-class mix(_Composed):
+class mix(Composed):
     """share f(p) + (1 - share) g(p): a mixture of two objectives, in value and in weight."""
 
     share: float

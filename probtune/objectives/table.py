@@ -4,7 +4,7 @@ tests.
 
 from __future__ import annotations
 
-from . import catalogue, composition, members
+from . import catalogue, composition, members, schedule
 from .base import Objective
 
 __all__ = ["CORE", "MEMBERS"]
@@ -26,6 +26,7 @@ CORE: dict[str, type[Objective]] = {
 MEMBERS: dict[str, type[Objective]] = {
     **CORE,
     **{name: getattr(composition, name) for name in ("floor", "cap", "mix")},
+    "anneal": schedule.anneal,
     **{name: getattr(catalogue, name) for name in catalogue.__all__},
 }
 """Name -> member: all of them."""
