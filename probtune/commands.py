@@ -182,9 +182,7 @@ def _verify(chosen: Sequence[Any], terminal: Any) -> None:
 
 def _ends(chosen: Sequence[Any]) -> list[Any]:
     """The objectives, each scheduled one at its start and at its end."""
-    return list(
-        dict.fromkeys(o.at(t) for o in chosen for t in ((0.0, 1.0) if o.anneals() else (0,)))
-    )
+    return list(dict.fromkeys(o.at(progress) for o in chosen for progress in (0.0, 1.0)))
 
 
 def _leaning(found: Any, tau: float) -> str:
