@@ -10,11 +10,12 @@ stands there.
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from blocks import Table, write
 
 from probtune import theory
 from probtune.cli import main as probtune
@@ -26,9 +27,6 @@ from probtune.theory.phase import ALPHAS
 from probtune.theory.shared import mean_prediction
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "theory.md"
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-
 
 # --- closed forms --------------------------------------------------------------------------------
 
@@ -338,24 +336,6 @@ SIMULATED: dict[str, Callable[[], Table]] = {
 }
 
 
-def markdown(table: Table) -> str:
-    header, rows = table
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def block_of(text: str, name: str) -> tuple[int, int]:
-    """Where a block stands in the document."""
-    start = text.index(f"<!-- {name} -->\n") + len(f"<!-- {name} -->\n")
-    return start, text.index("<!-- end -->", start)
-
-
-def write(name: str, table: Table) -> None:
-    text = DOCUMENT.read_text()
-    start, end = block_of(text, name)
-    DOCUMENT.write_text(text[:start] + markdown(table) + "\n" + text[end:])
-
-
 def pictures() -> None:
     folder = DOCUMENT.parent / "theory"
     folder.mkdir(exist_ok=True)
@@ -379,10 +359,10 @@ def main() -> None:
     for name, make in chosen.items():
         if options.only in (None, name):
             started = time.monotonic()
-            write(name, make())
+            write(DOCUMENT, name, make())
             print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     if options.runs:
-        write("runs", runs(options.runs))
+        write(DOCUMENT, "runs", runs(options.runs))
     if not options.only:
         pictures()
 

@@ -1,6 +1,8 @@
 """What the documents say exists, exists."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,28 +79,33 @@ def test_version_is_the_changelogs():
     assert f"version: {probtune.__version__}" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.fixture(scope="module")
-def theory_script():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("theory_tables", ROOT / "benchmarks/theory.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture()
+def scripts(monkeypatch):
+    """The scripts behind the documents' tables."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    found = {
+        name: importlib.import_module(name) for name in ("blocks", "objectives_page", "theory")
+    }
+    yield found
+    for name in found:
+        sys.modules.pop(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["crossover", "rests", "best_alpha", "escape", "memorisation", "theorem", "pairs"]
+    "script, name",
+    [
+        *(("theory", n) for n in ("crossover", "rests", "best_alpha", "escape", "memorisation")),
+        *(("theory", n) for n in ("theorem", "pairs")),
+        *(("objectives_page", n) for n in ("members", "sources", "escape")),
+    ],
 )
-def test_the_tables_of_the_theory_are_what_the_script_makes(name, theory_script):
-    text = theory_script.DOCUMENT.read_text()
-    start, end = theory_script.block_of(text, name)
-    assert text[start:end].strip() == theory_script.markdown(theory_script.QUICK[name]())
+def test_tables_are_what_the_scripts_make(script, name, scripts):
+    module = scripts[script]
+    table = (module.QUICK if script == "theory" else module.TABLES)[name]()
+    assert scripts["blocks"].block(module.DOCUMENT, name) == scripts["blocks"].markdown(table)
 
 
-def test_every_block_of_the_theory_is_filled(theory_script):
-    text = theory_script.DOCUMENT.read_text()
-    for name in (*theory_script.QUICK, *theory_script.SIMULATED, "runs"):
-        start, end = theory_script.block_of(text, name)
-        assert text[start:end].count("\n") > 3, name
+def test_every_table_of_the_theory_is_filled(scripts):
+    module = scripts["theory"]
+    for name in (*module.QUICK, *module.SIMULATED, "runs"):
+        assert scripts["blocks"].block(module.DOCUMENT, name).count("\n") > 3, name

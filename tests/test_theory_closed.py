@@ -193,6 +193,26 @@ def test_escape_times_of_the_survey(alpha, near, far):
     np.testing.assert_allclose(found, [near, far], rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    "text, near, far",
+    [
+        ("tailr(0.1)", 7.9, 506),
+        ("floor(0.2, tailr(0.1))", 6.8, 18),
+        ("mixce(0.5)", 4.8, 9.4),
+        ("talr(0.5, 0.01)", 161, 392),
+        ("focal(2)", 2.7, 5.0),
+        ("infosft(0.93)", 9.3, 470),
+        ("chord()", 58, 5015),
+    ],
+)
+def test_escape_times_of_the_catalogue(text, near, far):
+    found = [
+        theory.passage_time(start, 0.5, objective=text, noise=0.0, classes=2)
+        for start in (1e-2, 1e-4)
+    ]
+    np.testing.assert_allclose(found, [near, far], rtol=0.02)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_escape_law_is_the_leading_term(alpha, noise):

@@ -1,0 +1,33 @@
+"""Tables between marks in a document: `<!-- name -->` ... `<!-- end -->`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+def markdown(table: Table) -> str:
+    """Header and rows as a Markdown table."""
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def block(document: Path, name: str) -> str:
+    """What stands in a block."""
+    text = document.read_text()
+    start, end = _place(text, name)
+    return text[start:end].strip()
+
+
+def write(document: Path, name: str, table: Table) -> None:
+    """Replace a block."""
+    text = document.read_text()
+    start, end = _place(text, name)
+    document.write_text(text[:start] + markdown(table) + "\n" + text[end:])
+
+
+def _place(text: str, name: str) -> tuple[int, int]:
+    mark = f"<!-- {name} -->\n"
+    start = text.index(mark) + len(mark)
+    return start, text.index("<!-- end -->", start)

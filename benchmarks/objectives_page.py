@@ -1,0 +1,95 @@
+"""The tables and curves of docs/objectives.md.
+
+python benchmarks/objectives_page.py        # half a minute
+"""
+
+from pathlib import Path
+
+import numpy as np
+from blocks import Table, write
+
+from probtune import theory
+from probtune.cli import main as probtune
+from probtune.objectives import CORE, MEMBERS, Objective, objective, signature
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "objectives.md"
+
+ESCAPES = (
+    "nll()",
+    "power(0.5)",
+    "gce(0.7)",
+    "p()",
+    "power(10.0)",
+    "log1m()",
+    "above(0.2, nll())",
+    "floor(0.1, dft())",
+    "mixce(0.5)",
+    "tailr(0.1)",
+    "floor(0.2, tailr(0.1))",
+    "talr(0.5, 0.01)",
+    "taylor(2)",
+    "focal(2.0)",
+    "luffy(0.1)",
+    "chord()",
+    "infosft(0.93)",
+    "gft(0.3)",
+)
+
+
+def leaning(found: Objective) -> str:
+    if not found.anneals():
+        return f"{found.leaning()} ({found.mass_above(0.5):.2f})"
+    return " to ".join(found.at(progress).leaning() for progress in (0.0, 1.0))
+
+
+def members() -> Table:
+    return ["objective", "f(p)", "weight w(p)", "leaning of the example", "what for"], [
+        [
+            f"`{signature(m)}`",
+            m.formula,
+            m.weight_formula,
+            f"`{m.example}`: {leaning(objective(m.example))}",
+            m.summary,
+        ]
+        for m in MEMBERS.values()
+    ]
+
+
+def sources() -> Table:
+    return ["objective", "source", "known to go wrong"], [
+        [f"`{m.__name__}`", m.source, m.caution] for m in MEMBERS.values()
+    ]
+
+
+def escape() -> Table:
+    rows = []
+    for text in ESCAPES:
+        times = [
+            theory.passage_time(start, 0.5, objective=text, noise=0.0, classes=classes)
+            for classes in (2, 1000)
+            for start in (1e-2, 1e-4)
+        ]
+        rows.append([f"`{text}`", *(f"{t:.3g}" if np.isfinite(t) else "never" for t in times)])
+    return ["objective", "K = 2, from 1e-2", "from 1e-4", "K = 1000, from 1e-2", "from 1e-4"], rows
+
+
+TABLES = {f.__name__: f for f in (members, sources, escape)}
+
+
+def main() -> None:
+    for name, make in TABLES.items():
+        write(DOCUMENT, name, make())
+    core = [m.example for m in CORE.values()]
+    rest = ["nll()", "p()"] + [
+        m.example for name, m in MEMBERS.items() if name not in CORE and name not in VIEWS
+    ]
+    probtune(["objectives", ", ".join(core), "--plot", str(DOCUMENT.parent / "objectives.svg")])
+    probtune(["objectives", ", ".join(rest), "--plot", str(DOCUMENT.parent / "catalogue.svg")])
+
+
+VIEWS = ("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr", "anneal", "cap")
+"""Other names of drawn curves, or not a curve."""
+
+
+if __name__ == "__main__":
+    main()
