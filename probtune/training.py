@@ -11,6 +11,7 @@ is the only module that knows TRL's trainer.
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import os
 import time
@@ -35,6 +36,9 @@ CHECKPOINTING = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if name in _NAMES
 )
 """What transformers calls the recomputation of activations; the old name warns where both exist."""
+
+_TRL = tuple(int(part) for part in importlib.metadata.version("trl").split(".")[:2])
+"""TRL's version; before 1.16 its fused head is written in Triton alone."""
 
 _LOW_WEIGHT = 0.01
 
@@ -86,6 +90,11 @@ class ProbTuneConfig(SFTConfig):
         if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
             setattr(self, CHECKPOINTING, True)
         super().__post_init__()
+        if _TRL < (1, 16) and self.device.type == "cpu":
+            raise UsageError(
+                f"TRL {'.'.join(map(str, _TRL))} computes log-probabilities on GPUs only; install"
+                " trl>=1.16 to train on a CPU."
+            )
         self.objective = repr(read_objective(self.objective))
         if self.normalizer not in NORMALIZERS:
             raise UsageError(

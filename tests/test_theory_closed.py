@@ -266,6 +266,15 @@ def test_budget_crossover_is_where_the_ends_meet(share, classes, time):
     assert start <= theory.crossover(**given_) + 1e-12
 
 
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+@pytest.mark.parametrize("time", [3.0, 30.0, 300.0])
+def test_budget_crossover_agrees_with_the_simulation(time, noise):
+    given = {"noise": noise, "classes": 10}
+    start = theory.budget_crossover(time, **given)
+    ends = [theory.flow_probability(time, start, objective=f, **given) for f in (nll(), p())]
+    assert ends[0] == pytest.approx(ends[1], abs=1e-8)
+
+
 def test_overtaking_is_the_inverse_of_the_budget_crossover():
     given_ = {"noise": 0.3, "classes": 10}
     for time in (3.0, 30.0):

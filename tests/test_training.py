@@ -13,7 +13,12 @@ from transformers import TrainerCallback
 
 from probtune.errors import TrainingError, UsageError
 from probtune.objectives import objective
-from probtune.training import CheckpointClock, ProbTuneConfig, ProbTuneTrainer
+from probtune.training import (
+    CHECKPOINTING,
+    CheckpointClock,
+    ProbTuneConfig,
+    ProbTuneTrainer,
+)
 
 MASKED = (1, 4, 5, 9)
 
@@ -34,7 +39,7 @@ def config(out, **changes):
             "disable_tqdm": True,
             "use_cpu": True,
             "bf16": False,
-            "activation_checkpointing": False,
+            CHECKPOINTING: False,
             "dataset_kwargs": {"skip_prepare_dataset": True},
             **changes,
         }
@@ -358,13 +363,19 @@ def test_refused_settings(changes, said, tmp_path):
         config(tmp_path, **changes)
 
 
+def test_a_trl_whose_head_needs_a_gpu_is_refused_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("probtune.training._TRL", (1, 15))
+    with pytest.raises(UsageError, match="TRL 1.15 .* on GPUs only; install trl>=1.16"):
+        config(tmp_path)
+
+
 def test_refused_arguments(tmp_path):
     from trl import SFTConfig
 
     rows = Dataset.from_list(helpers.encoded_rows(2))
     model, tokenizer = helpers.word_causal_model(), helpers.word_tokenizer()
-    plain = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, activation_checkpointing=False,
-                      gradient_checkpointing=None)  # fmt: skip
+    off = {"gradient_checkpointing": None, CHECKPOINTING: False}
+    plain = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, **off)
     with pytest.raises(UsageError, match="must be a ProbTuneConfig"):
         ProbTuneTrainer(model, plain, train_dataset=rows, processing_class=tokenizer)
     with pytest.raises(UsageError, match="would replace the objective"):

@@ -12,7 +12,7 @@ import helpers
 import torch
 from datasets import Dataset
 
-from probtune.training import ProbTuneConfig, ProbTuneTrainer
+from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
 
 
 def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict | None:
@@ -35,7 +35,7 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
         disable_tqdm=True,
         use_cpu=True,
         bf16=False,
-        activation_checkpointing=False,
+        **{CHECKPOINTING: False},
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     rows = Dataset.from_list(helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11)))
