@@ -74,6 +74,18 @@ def test_the_headline_pair_violates_the_theorems_condition():
     assert not checks["c < 10 d"].holds and not checks["c < 8.2 d"].holds
 
 
+def test_the_gap_in_the_proof():
+    """The proof bounds -q_i - q_j + |q|^2 and drops the factor q_i q_j, which can be tiny."""
+    right, label = 0.9, 1e-6
+    inner = -right - label + right**2 + label**2  # the rest spread thinly
+    assert inner < -0.045 and right * label * inner == pytest.approx(-8.1e-8, rel=1e-3)
+    # its other bound, the largest q_i q_j (-q_i - q_j + |q|^2), is tight and 8.2 times smaller
+    x = np.linspace(0, 0.5, 100_001)
+    largest = (x**2 * (-2 * x + 2 * x**2 + (1 - 2 * x) ** 2)).max()
+    assert largest == pytest.approx((11 * np.sqrt(33) - 59) / 768, rel=1e-8)
+    assert 0.045 / largest == pytest.approx(8.2, abs=0.05)
+
+
 def test_a_pair_that_meets_the_conditions():
     """Against a weight that is larger everywhere by half, c = d."""
     checks = theory.check_pair("power(10)", "log1m()")
