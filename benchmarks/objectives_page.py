@@ -37,6 +37,8 @@ ESCAPES = (
 
 
 def leaning(found: Objective) -> str:
+    if found.open_cuts():
+        return "by its cut-off"
     if not found.anneals():
         return f"{found.leaning()} ({found.mass_above(0.5):.2f})"
     return " to ".join(found.at(progress).leaning() for progress in (0.0, 1.0))
@@ -87,7 +89,20 @@ def main() -> None:
     probtune(["objectives", ", ".join(rest), "--plot", str(DOCUMENT.parent / "catalogue.svg")])
 
 
-VIEWS = ("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr", "anneal", "cap")
+VIEWS = (
+    "gce",
+    "tsallis",
+    "tvd",
+    "profit",
+    "mixce",
+    "poly1",
+    "sce",
+    "talr",
+    "anneal",
+    "cap",
+    "top",
+    "bottom",
+)
 """Other names of drawn curves, or not a curve."""
 
 

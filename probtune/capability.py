@@ -80,6 +80,8 @@ class Probe:
     else.
     """
     quantiles: dict[str, float]
+    percentiles: tuple[float, ...]
+    """Percentiles of p, from 0 to 100: 101 numbers."""
     histogram: tuple[int, ...]
     """Number of tokens per bin of p, 50 equal bins from 0 to 1."""
     classes: tuple[TokenClass, ...]
@@ -208,6 +210,7 @@ def describe(
         tokens=int(p.size),
         **measured,
         quantiles={f"{q:g}": float(np.quantile(p, q)) for q in _QUANTILES},
+        percentiles=tuple(np.percentile(p, np.arange(101)).tolist()),
         histogram=tuple(np.histogram(p, bins=_BINS, range=(0.0, 1.0))[0].tolist()),
         classes=tuple(group(name, classes == name) for name in sorted(set(classes.tolist()))),
         positions=tuple(group(name, among) for name, among in stretches),

@@ -166,7 +166,10 @@ _LARGEST_ERROR = 1e-6
 def _verify(chosen: Sequence[Any], terminal: Any) -> None:
     from .kernels.verification import gradient_error
 
-    errors = {str(o): gradient_error(o.at(0.5)) for o in chosen}
+    errors = {
+        str(o): gradient_error(o.fixed(lambda share: share).at(0.5))  # any cut-off will do
+        for o in chosen
+    }
     terminal.table(
         "Largest relative error of a logit gradient against float64 autograd through full logits",
         ["objective", "error", f"below {_LARGEST_ERROR:g}"],
@@ -182,10 +185,13 @@ def _verify(chosen: Sequence[Any], terminal: Any) -> None:
 
 def _ends(chosen: Sequence[Any]) -> list[Any]:
     """The objectives, each scheduled one at its start and at its end."""
-    return list(dict.fromkeys(o.at(progress) for o in chosen for progress in (0.0, 1.0)))
+    ends = (o.at(progress) for o in chosen if not o.open_cuts() for progress in (0.0, 1.0))
+    return list(dict.fromkeys(ends))
 
 
 def _leaning(found: Any, tau: float) -> str:
+    if found.open_cuts():
+        return "by its cut-off"
     if not found.anneals():
         return found.leaning(tau)
     return f"{found.at(0.0).leaning(tau)} to {found.at(1.0).leaning(tau)}"

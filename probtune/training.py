@@ -168,6 +168,8 @@ class ProbTuneTrainer(SFTTrainer):
                 "compute_loss_func would replace the objective; subclass Objective instead."
             )
         self.objective = read_objective(args.objective)
+        for cut in self.objective.open_cuts():
+            raise cut.unknown()
         self._sums = {"train": _TokenSums(), "eval": _TokenSums()}
         self._step = _StepCounts()
         super().__init__(model, args, *others, **options)

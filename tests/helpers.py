@@ -10,7 +10,8 @@ import torch
 
 from probtune.objectives import MEMBERS, Objective, objective
 
-EXAMPLES = [member.example for name, member in MEMBERS.items() if name != "anneal"]
+EXAMPLES = [m.example for n, m in MEMBERS.items() if n not in ("anneal", "top", "bottom")]
+"""Of the members that have a value of their own."""
 
 OBJECTIVES: list[Objective] = [
     objective(text)

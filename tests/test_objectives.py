@@ -233,6 +233,27 @@ def test_anneal_inside_other_objectives():
     assert objective(repr(f)) == f
 
 
+def test_quantiles_are_fixed_by_the_base_model():
+    def quantile(share):  # of a base model whose p are spread evenly from 0 to 0.5
+        return share / 2
+
+    assert objective("top(0.2, nll())").fixed(quantile) == above(0.4, nll())
+    assert objective("bottom(0.2, p())").fixed(quantile) == below(0.1, p())
+    nested = objective("floor(0.1, anneal(nll(), top(0.5, bottom(0.5, p())), 0, 0.5))")
+    assert len(nested.open_cuts()) == 2
+    fixed = nested.fixed(quantile)
+    assert repr(fixed) == "floor(0.1, anneal(nll(), above(0.25, below(0.25, p())), 0.0, 0.5))"
+    assert fixed.open_cuts() == () and fixed.fixed(quantile) is fixed
+    assert nll().fixed(quantile) == nll() and objective(repr(nested)) == nested
+
+
+def test_an_open_quantile_names_the_command_that_fixes_it():
+    for text in ("top(0.5, nll())", "mix(0.5, p(), bottom(0.1, nll()))"):
+        for name in ("value", "token_weight", "keeps"):
+            with pytest.raises(ObjectiveError, match="`probtune tune` fixes it"):
+                getattr(objective(text), name)(torch.tensor([-1.0]))
+
+
 def test_a_scheduled_objective_has_no_value_of_its_own():
     f = objective("above(0.2, anneal(nll(), p()))")
     for call in (f.value, f.token_weight, f.logit_gradient, f.keeps):
@@ -510,6 +531,8 @@ def test_texts_that_mean_the_same():
         ("luffy(0)", "must be positive"),
         ("infosft(1)", "strictly between 0 and 1"),
         ("gft(0)", "must be positive"),
+        ("top(0, nll())", "share must be positive"),
+        ("top(1.5, nll())", r"share must be in \[0, 1\]"),
         ("anneal(nll(), p(), 0.6, 0.2)", "start = 0.6 lies after end = 0.2"),
         ("anneal(nll(), 0.2)", "g must be an objective"),
         ("anneal(nll(), p(), 2)", r"start must be in \[0, 1\]"),

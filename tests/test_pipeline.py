@@ -194,6 +194,19 @@ def test_held_out_data_of_its_own_and_overlap(word_model, rows, tmp_path, capsys
     assert "exact_match" not in record["runs"][0]["heldout"]["metrics"]
 
 
+def test_a_quantile_is_fixed_by_the_base_models_probabilities(word_model, rows, tmp_path):
+    record = pipeline.tune(
+        settings(word_model, rows, tmp_path / "a", objective="top(0.25, nll())", all=True), QUIET
+    )
+    (run,) = [run for run in record["runs"] if run["name"] != "base"]
+    assert run["name"] == record["choice"]["objective"] == "top(0.25, nll())"
+    trained = objective(run["train"]["objective"])
+    assert trained.q == pytest.approx(record["probe"]["percentiles"][75])
+    assert trained == objective(f"above({trained.q!r}, nll())")
+    kept = 1 - run["train"]["log"][0]["low_weight_share"]
+    assert 0.1 < kept < 0.45  # of the first batch, before the first step
+
+
 def test_lora_and_packing(word_model, rows, tmp_path):
     chosen = settings(word_model, rows, tmp_path / "out", lora_rank=2, packing=True, max_length=32)
     record = pipeline.tune(chosen, QUIET)

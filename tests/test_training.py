@@ -363,6 +363,11 @@ def test_refused_settings(changes, said, tmp_path):
         config(tmp_path, **changes)
 
 
+def test_an_open_quantile_is_refused_before_training(tmp_path):
+    with pytest.raises(UsageError, match="`probtune tune` fixes it"):
+        trainer(tmp_path, objective="floor(0.1, top(0.5, nll()))")
+
+
 def test_a_trl_whose_head_needs_a_gpu_is_refused_on_a_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr("probtune.training._TRL", (1, 15))
     with pytest.raises(UsageError, match="TRL 1.15 .* on GPUs only; install trl>=1.16"):

@@ -50,6 +50,7 @@ from .catalogue import (
 )
 from .composition import above, below, cap, floor, mix
 from .members import dft, log1m, nll, p, power
+from .quantile import bottom, top
 from .schedule import anneal
 from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
@@ -62,6 +63,7 @@ __all__ = [
     "affine",
     "anneal",
     "below",
+    "bottom",
     "cap",
     "chord",
     "dft",
@@ -86,6 +88,7 @@ __all__ = [
     "tailr",
     "talr",
     "taylor",
+    "top",
     "tsallis",
     "tvd",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -125,6 +126,16 @@ class Objective(ABC):
 
     def anneals(self) -> tuple[Any, ...]:
         """Every `anneal` in it, from the outside in."""
+        return ()
+
+    def fixed(self, quantile: Callable[[float], float]) -> Objective:
+        """With every cut-off of `top` and `bottom` fixed by the base model's quantiles of p on the
+        training data: itself, unless one is in it.
+        """
+        return self
+
+    def open_cuts(self) -> tuple[Any, ...]:
+        """Every `top` and `bottom` in it, whose cut-off is not known yet."""
         return ()
 
     def mass_above(self, tau: float) -> float:

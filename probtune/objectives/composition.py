@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,20 +17,27 @@ __all__ = ["Composed", "above", "below", "cap", "floor", "mix"]
 
 
 class Composed(Objective):
-    """What takes objectives as parameters; it is scheduled if one of them is."""
+    """What takes objectives as parameters; it moves or needs the base model if one of them does."""
 
     def _inner(self) -> dict[str, Objective]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if isinstance(value, Objective)}
 
-    def at(self, progress: float) -> Objective:
-        if not self.anneals():
-            return self
-        inner = {name: value.at(progress) for name, value in self._inner().items()}
+    def _with(self, change: Callable[[Objective], Objective]) -> Objective:
+        inner = {name: change(value) for name, value in self._inner().items()}
         return replace(self, **inner)  # type: ignore[type-var]
+
+    def at(self, progress: float) -> Objective:
+        return self._with(lambda f: f.at(progress)) if self.anneals() else self
 
     def anneals(self) -> tuple[Any, ...]:
         return tuple(found for value in self._inner().values() for found in value.anneals())
+
+    def fixed(self, quantile: Callable[[float], float]) -> Objective:
+        return self._with(lambda f: f.fixed(quantile)) if self.open_cuts() else self
+
+    def open_cuts(self) -> tuple[Any, ...]:
+        return tuple(found for value in self._inner().values() for found in value.open_cuts())
 
     def _check(self, *names: str) -> None:
         for name in names:

@@ -4,7 +4,7 @@ tests.
 
 from __future__ import annotations
 
-from . import catalogue, composition, members, schedule
+from . import catalogue, composition, members, quantile, schedule
 from .base import Objective
 
 __all__ = ["CORE", "MEMBERS"]
@@ -26,6 +26,8 @@ CORE: dict[str, type[Objective]] = {
 MEMBERS: dict[str, type[Objective]] = {
     **CORE,
     **{name: getattr(composition, name) for name in ("floor", "cap", "mix")},
+    "top": quantile.top,
+    "bottom": quantile.bottom,
     "anneal": schedule.anneal,
     **{name: getattr(catalogue, name) for name in catalogue.__all__},
 }

@@ -66,6 +66,10 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     chosen = asked or read_objective(probed["suggestion"]["objective"])
     terminal.say(_explain(probed, asked))
     objectives = list(dict.fromkeys((chosen, *others)))
+    fixed = {o: o.fixed(lambda share: _quantile(probed, share)) for o in objectives}
+    for objective in objectives:
+        if fixed[objective] != objective:
+            terminal.say(f"{objective} is {fixed[objective]}, by the base model's quantiles.")
     results = {
         "base": _measure_stage(
             folder / "base", settings.model, prepared, settings, terminal, "base model"
@@ -74,7 +78,7 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     trained = {}
     for objective in objectives:
         place = folder / slug(objective)
-        trained[str(objective)] = train_stage(place, objective, settings, prepared, terminal)
+        trained[str(objective)] = train_stage(place, fixed[objective], settings, prepared, terminal)
         results[str(objective)] = _measure_stage(
             place, str(place / "model"), prepared, settings, terminal, str(objective)
         )
@@ -101,6 +105,13 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     )
     write_text(folder / "report.html", render([record]))
     return record
+
+
+def _quantile(probed: dict[str, Any], share: float) -> float:
+    """The base model's quantile of p, between the probe's percentiles by a straight line."""
+    import numpy as np
+
+    return float(np.interp(100.0 * share, np.arange(101), probed["percentiles"]))
 
 
 def probe_only(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
