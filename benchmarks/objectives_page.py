@@ -90,20 +90,10 @@ def main() -> None:
 
 
 VIEWS = (
-    "gce",
-    "tsallis",
-    "tvd",
-    "profit",
-    "mixce",
-    "poly1",
-    "sce",
-    "talr",
-    "anneal",
-    "cap",
-    "top",
-    "bottom",
+    *("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr"),
+    *("anneal", "cap", "top", "bottom", "nll_on_special", "eaft", "idft"),
 )
-"""Other names of drawn curves, or not a curve."""
+"""Other names of drawn curves, or no curves over p."""
 
 
 if __name__ == "__main__":

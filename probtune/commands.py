@@ -184,14 +184,14 @@ def _verify(chosen: Sequence[Any], terminal: Any) -> None:
 
 
 def _ends(chosen: Sequence[Any]) -> list[Any]:
-    """The objectives, each scheduled one at its start and at its end."""
-    ends = (o.at(progress) for o in chosen if not o.open_cuts() for progress in (0.0, 1.0))
-    return list(dict.fromkeys(ends))
+    """The objectives that have curves over p, each scheduled one at its start and at its end."""
+    of_p = [o for o in chosen if not (o.open_cuts() or o.needs)]
+    return list(dict.fromkeys(o.at(progress) for o in of_p for progress in (0.0, 1.0)))
 
 
 def _leaning(found: Any, tau: float) -> str:
-    if found.open_cuts():
-        return "by its cut-off"
+    if found.open_cuts() or found.needs:
+        return "not of p alone"
     if not found.anneals():
         return found.leaning(tau)
     return f"{found.at(0.0).leaning(tau)} to {found.at(1.0).leaning(tau)}"

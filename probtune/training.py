@@ -25,6 +25,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from .errors import TrainingError, UsageError
+from .objectives import Signals
 from .objectives import objective as read_objective
 
 __all__ = ["CheckpointClock", "ProbTuneConfig", "ProbTuneTrainer"]
@@ -170,6 +171,7 @@ class ProbTuneTrainer(SFTTrainer):
         self.objective = read_objective(args.objective)
         for cut in self.objective.open_cuts():
             raise cut.unknown()
+        self._special: Tensor | None = None
         self._sums = {"train": _TokenSums(), "eval": _TokenSums()}
         self._step = _StepCounts()
         super().__init__(model, args, *others, **options)
@@ -196,14 +198,19 @@ class ProbTuneTrainer(SFTTrainer):
         # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the
         # objective.
         logp = out.log_probs[out.label_mask]
-        objective = self.objective.at(self._progress())
+        moving = self.objective.at(self._progress())
+        special = self._special_labels(inputs) if "special" in moving.needs else None
+        signals = Signals(special, out.entropy.detach())
+        objective = moving.bind(
+            Signals(*(None if x is None else x[out.label_mask] for x in signals))
+        )
         total = objective.value(logp).sum()
         if logp.numel() == 0:
             # Still 0, but connected to the model: other ranks wait for its gradient.
             total = out.log_probs.sum()
         loss = self._divide(total, out.label_mask, num_items_in_batch)
         with torch.no_grad():
-            sums = _row_sums(objective, out)
+            sums = _row_sums(moving.bind(signals), out)
             if training:
                 self._check_finite(loss, out.log_probs, inputs)
                 self._sums["train"].add(sums)
@@ -224,6 +231,15 @@ class ProbTuneTrainer(SFTTrainer):
             return loss
         with torch.no_grad():
             return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def _special_labels(self, inputs: dict[str, Any]) -> Tensor:
+        """Whether each target is a special token, in the shape of the log-probabilities."""
+        labels = inputs.get("shift_labels")
+        labels = inputs["labels"][:, 1:] if labels is None else labels
+        if self._special is None or self._special.device != labels.device:
+            ids = self._tokenizer.all_special_ids
+            self._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
+        return torch.isin(labels, self._special)
 
     def _progress(self) -> float:
         """The share of the optimizer steps that is done; exact when training is resumed."""

@@ -10,7 +10,11 @@ import torch
 
 from probtune.objectives import MEMBERS, Objective, objective
 
-EXAMPLES = [m.example for n, m in MEMBERS.items() if n not in ("anneal", "top", "bottom")]
+EXAMPLES = [
+    m.example
+    for m in MEMBERS.values()
+    if not (o := objective(m.example)).anneals() and not o.open_cuts() and not o.needs
+]
 """Of the members that have a value of their own."""
 
 OBJECTIVES: list[Objective] = [

@@ -11,6 +11,7 @@ from probtune.errors import ObjectiveError
 from probtune.kernels.verification import gradient_error
 from probtune.objectives import (
     MEMBERS,
+    Signals,
     above,
     below,
     dft,
@@ -233,6 +234,47 @@ def test_anneal_inside_other_objectives():
     assert objective(repr(f)) == f
 
 
+def test_signals_are_bound():
+    logp = torch.tensor([0.2, 0.2, 0.9], dtype=torch.float64).log()
+    entropy = torch.tensor([3.0, 1.5, 0.0], dtype=torch.float64)
+    special = torch.tensor([True, False, False])
+    f = objective("eaft(1, 3)")
+    assert f.needs == {"entropy"} and nll().needs == set()
+    bound = f.bind(Signals(entropy=entropy))
+    torch.testing.assert_close(bound.token_weight(logp), entropy / 3)
+    torch.testing.assert_close(bound.value(logp), -entropy / 3 * logp)
+    assert bound.needs == set() and repr(bound) == "eaft(1.0, 3.0)"
+    # a target that is exactly as likely as a sample is on average has the power 1
+    logp = torch.tensor([-1.5, -1.5, -9.0], dtype=torch.float64)
+    bound = objective("idft()").bind(Signals(entropy=entropy))
+    torch.testing.assert_close(
+        bound.token_weight(logp)[1:], torch.exp(logp[1:] * torch.tensor([1.0, 2.0]).double())
+    )
+    mixed = objective("nll_on_special(floor(0.1, eaft(1, 3)))")
+    assert mixed.needs == {"entropy", "special"}
+    half = mixed.bind(Signals(special=special))
+    assert half.needs == {"entropy"}
+    whole = half.bind(Signals(entropy=entropy))
+    assert whole.needs == set()
+    torch.testing.assert_close(
+        whole.token_weight(logp), torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64)
+    )
+    both = mixed.bind(Signals(special, entropy))
+    torch.testing.assert_close(both.value(logp), whole.value(logp))
+    assert both.keeps(logp).all()
+
+
+def test_signals_that_are_missing_are_named():
+    for text, words in (
+        ("eaft()", "the entropy of the distribution"),
+        ("floor(0.1, idft())", "the entropy of the distribution"),
+        ("nll_on_special(p())", "which tokens are special"),
+    ):
+        for name in ("value", "token_weight"):
+            with pytest.raises(ObjectiveError, match=words):
+                getattr(objective(text), name)(torch.tensor([-1.0]))
+
+
 def test_quantiles_are_fixed_by_the_base_model():
     def quantile(share):  # of a base model whose p are spread evenly from 0 to 0.5
         return share / 2
@@ -269,7 +311,20 @@ def test_parameters_have_the_papers_defaults():
     assert signature(MEMBERS["focal"]) == "focal(gamma=2.0)"
 
 
-@pytest.mark.parametrize("text", helpers.EXAMPLES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *helpers.EXAMPLES,
+        "power(10)",
+        "eaft()",
+        "eaft(2, 0.5)",
+        "idft()",
+        "floor(0.1, eaft())",
+        "above(0.2, idft())",
+        "nll_on_special(p())",
+        "nll_on_special(mix(0.5, eaft(), idft(2)))",
+    ],
+)
 def test_gradients_agree_with_float64_autograd(text):
     assert gradient_error(objective(text)) < 1e-6
 
@@ -532,6 +587,10 @@ def test_texts_that_mean_the_same():
         ("infosft(1)", "strictly between 0 and 1"),
         ("gft(0)", "must be positive"),
         ("top(0, nll())", "share must be positive"),
+        ("eaft(1, 0)", "scale must be positive"),
+        ("idft(0)", "must be positive"),
+        ("idft(1, 2, 1)", "low not above high"),
+        ("nll_on_special(3)", "f must be an objective"),
         ("top(1.5, nll())", r"share must be in \[0, 1\]"),
         ("anneal(nll(), p(), 0.6, 0.2)", "start = 0.6 lies after end = 0.2"),
         ("anneal(nll(), 0.2)", "g must be an objective"),

@@ -294,6 +294,47 @@ def test_resumed_training_equals_uninterrupted(tmp_path):
     assert logs(second)[-1]["loss"] == pytest.approx(logs(whole)[-1]["loss"], rel=1e-6)
 
 
+def test_signals_reach_the_objective(tmp_path):
+    """The first step's gradient by hand, from full logits."""
+    rows = helpers.encoded_rows(16, masked=MASKED)
+    end = helpers.word_tokenizer().eos_token_id
+    for row in rows[:12]:  # some with an end token, some without
+        row["input_ids"] = [*row["input_ids"], end]
+        row["labels"] = [*row["labels"], -100 if row["labels"][-1] == -100 else end]
+    text = "nll_on_special(floor(0.01, eaft(1, 2)))"
+    found = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
+    before = weights(found.model).clone()
+    seen, step = [], found.compute_loss
+    found.compute_loss = lambda model, inputs, **options: (
+        seen.extend(inputs["input_ids"].tolist()),
+        step(model, inputs, **options),
+    )[1]
+    found.train()
+    special = set(helpers.word_tokenizer().all_special_ids)
+    model = helpers.word_causal_model().double()
+    total, count, kinds = 0.0, 0, set()
+    for text in seen:
+        row = next(r for r in rows if text[: len(r["input_ids"])] == list(r["input_ids"]))
+        labels = torch.tensor(row["labels"][1:])
+        where = (labels != -100).nonzero().squeeze(1)
+        if not len(where):
+            continue
+        logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1][where]
+        logp = logits.log_softmax(-1)
+        entropy = -(logp.exp() * logp).sum(-1).detach()
+        is_special = torch.tensor([int(token) in special for token in labels[where]])
+        kinds |= set(is_special.tolist())
+        weight = torch.where(is_special, 1.0, (entropy / 2).clamp(min=0.01))
+        total = total - (weight * logp[torch.arange(len(where)), labels[where]]).sum()
+        count += len(where)
+    loss = total / count
+    loss.backward()
+    assert kinds == {True, False}
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    torch.testing.assert_close(before - weights(found.model), 0.5 * gradient, rtol=1e-4, atol=1e-6)
+    assert logs(found)[0]["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_schedule_trains_each_step_with_its_objective(interrupted, tmp_path):
     """Against a trainer whose objective is set by hand before each step; also when resumed."""

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..objectives import Objective
+from ..objectives import Objective, Signals
 
 __all__ = ["objective_loss", "target_statistics"]
 
@@ -225,11 +225,14 @@ class _ObjectiveLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=head.dtype, device=hidden.device)
         for block in _blocks(hidden.shape[0], weight.shape[0], hidden.device):
             h = hidden[block]
-            rows = _row_algebra(head.logits(h), labels[block], keep_logits=softcap is not None)
+            wants_entropy = "entropy" in objective.needs
+            keep_logits = wants_entropy or softcap is not None
+            rows = _row_algebra(head.logits(h), labels[block], keep_logits=keep_logits)
             logp = -F.softplus(-rows.logit_of_p)
-            total += objective.value(logp).sum()
+            f = objective.bind(Signals(entropy=_entropy(rows) if wants_entropy else None))
+            total += f.value(logp).sum()
             if gradients.needed:
-                size = objective.logit_gradient(logp) / normalizer
+                size = f.logit_gradient(logp) / normalizer
                 positions = block
                 active = size != 0
                 if not bool(active.all()):

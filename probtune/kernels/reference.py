@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..objectives import Objective
+from ..objectives import Objective, Signals
 
 __all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
 
@@ -65,7 +65,9 @@ def objective_loss(
     logit_scale: float,
 ) -> Tensor:
     """Sum of f(p) over the rows, divided by `normalizer`, by autograd through the logits."""
-    logp, _, _ = target_statistics(
-        hidden, weight, labels, bias, softcap, logit_scale, entropy=False
+    wants_entropy = "entropy" in objective.needs
+    logp, entropy, _ = target_statistics(
+        hidden, weight, labels, bias, softcap, logit_scale, entropy=wants_entropy
     )
-    return objective.value(logp).sum() / normalizer
+    f = objective.bind(Signals(entropy=entropy if wants_entropy else None))
+    return f.value(logp).sum() / normalizer

@@ -29,7 +29,7 @@ References:
     identity above is checked by central differences in the tests.
 """
 
-from .base import Objective
+from .base import Objective, Signals
 from .catalogue import (
     affine,
     chord,
@@ -52,6 +52,7 @@ from .composition import above, below, cap, floor, mix
 from .members import dft, log1m, nll, p, power
 from .quantile import bottom, top
 from .schedule import anneal
+from .signalled import eaft, idft, nll_on_special
 from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
 
@@ -59,6 +60,7 @@ __all__ = [
     "CORE",
     "MEMBERS",
     "Objective",
+    "Signals",
     "above",
     "affine",
     "anneal",
@@ -67,16 +69,19 @@ __all__ = [
     "cap",
     "chord",
     "dft",
+    "eaft",
     "floor",
     "focal",
     "gce",
     "gft",
+    "idft",
     "infosft",
     "log1m",
     "luffy",
     "mix",
     "mixce",
     "nll",
+    "nll_on_special",
     "objective",
     "objective_list",
     "p",

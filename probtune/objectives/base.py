@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 
-__all__ = ["Objective", "log_one_minus", "number", "widen"]
+__all__ = ["Objective", "Signals", "log_one_minus", "number", "widen"]
 
 
 def widen(logp: Tensor) -> Tensor:
@@ -45,6 +45,15 @@ def number(
         inside = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
         raise ObjectiveError(f"{what} must be {inside}, got {value}.")
     return float(value)
+
+
+class Signals(NamedTuple):
+    """What an objective may need besides p, per token, in the shape of `logp`; None: not known."""
+
+    special: Tensor | None = None
+    """Whether the target is a special token."""
+    entropy: Tensor | None = None
+    """Entropy of the distribution in nats."""
 
 
 class Objective(ABC):
@@ -137,6 +146,17 @@ class Objective(ABC):
     def open_cuts(self) -> tuple[Any, ...]:
         """Every `top` and `bottom` in it, whose cut-off is not known yet."""
         return ()
+
+    @property
+    def needs(self) -> Set[str]:
+        """The signals it needs besides p, as `Signals` names them."""
+        return frozenset()
+
+    def bind(self, signals: Signals) -> Objective:
+        """The objective for one batch, with the signals that are given; itself, unless it needs
+        one. A bound objective is no value: it has no text that can be read back.
+        """
+        return self
 
     def mass_above(self, tau: float) -> float:
         """The share of the mass of W_f on p in [tau, 1], by quadrature.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, number, widen
+from .base import Objective, Signals, number, widen
 
 __all__ = ["Composed", "above", "below", "cap", "floor", "mix"]
 
@@ -35,6 +35,13 @@ class Composed(Objective):
 
     def fixed(self, quantile: Callable[[float], float]) -> Objective:
         return self._with(lambda f: f.fixed(quantile)) if self.open_cuts() else self
+
+    @property
+    def needs(self) -> Set[str]:
+        return frozenset().union(*(value.needs for value in self._inner().values()))
+
+    def bind(self, signals: Signals) -> Objective:
+        return self._with(lambda f: f.bind(signals)) if self.needs else self
 
     def open_cuts(self) -> tuple[Any, ...]:
         return tuple(found for value in self._inner().values() for found in value.open_cuts())

@@ -4,7 +4,7 @@ tests.
 
 from __future__ import annotations
 
-from . import catalogue, composition, members, quantile, schedule
+from . import catalogue, composition, members, quantile, schedule, signalled
 from .base import Objective
 
 __all__ = ["CORE", "MEMBERS"]
@@ -29,6 +29,9 @@ MEMBERS: dict[str, type[Objective]] = {
     "top": quantile.top,
     "bottom": quantile.bottom,
     "anneal": schedule.anneal,
+    "nll_on_special": signalled.nll_on_special,
+    "eaft": signalled.eaft,
+    "idft": signalled.idft,
     **{name: getattr(catalogue, name) for name in catalogue.__all__},
 }
 """Name -> member: all of them."""
