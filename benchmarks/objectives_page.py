@@ -37,8 +37,8 @@ ESCAPES = (
 
 
 def leaning(found: Objective) -> str:
-    if found.open_cuts():
-        return "by its cut-off"
+    if found.open_cuts() or found.needs:
+        return "not of p alone"
     if not found.anneals():
         return f"{found.leaning()} ({found.mass_above(0.5):.2f})"
     return " to ".join(found.at(progress).leaning() for progress in (0.0, 1.0))
