@@ -141,6 +141,7 @@ def objectives(options: argparse.Namespace) -> None:
                 ]
                 for m, o in zip(MEMBERS.values(), chosen, strict=True)
             ],
+            words=True,
         )
         for member in MEMBERS.values():
             terminal.show(f"{member.__name__:8s} {member.source}")

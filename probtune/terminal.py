@@ -40,8 +40,11 @@ class Terminal:
         rows: Sequence[Sequence[str]],
         *,
         notes: Sequence[str] = (),
+        words: bool = False,
     ) -> None:
-        """A table of the result; numbers (all columns but the first) to the right."""
+        """A table of the result; numbers (all columns but the first) to the right, unless they are
+        words.
+        """
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -51,7 +54,7 @@ class Terminal:
         )
         for index, name in enumerate(header):
             table.add_column(
-                Text(name), justify="left" if index == 0 else "right", no_wrap=index == 0
+                Text(name), justify="left" if index == 0 or words else "right", no_wrap=index == 0
             )
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
