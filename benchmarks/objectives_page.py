@@ -33,6 +33,7 @@ ESCAPES = (
     "chord()",
     "infosft(0.93)",
     "gft(0.3)",
+    "cayley(0.5)",
 )
 
 
@@ -91,7 +92,7 @@ def main() -> None:
 
 VIEWS = (
     *("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr"),
-    *("anneal", "cap", "top", "bottom", "nll_on_special", "eaft", "idft"),
+    *("anneal", "cap", "top", "bottom", "nll_on_special", "eaft", "idft", "deft"),
 )
 """Other names of drawn curves, or no curves over p."""
 

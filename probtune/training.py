@@ -19,10 +19,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from .errors import TrainingError, UsageError
 from .objectives import Signals
@@ -172,9 +174,16 @@ class ProbTuneTrainer(SFTTrainer):
         for cut in self.objective.open_cuts():
             raise cut.unknown()
         self._special: Tensor | None = None
+        if lacking := self.objective.needs - {"special", "entropy", "collision"}:
+            raise UsageError(f"{self.objective} needs {', '.join(lacking)}, unknown in training.")
         self._sums = {"train": _TokenSums(), "eval": _TokenSums()}
         self._step = _StepCounts()
         super().__init__(model, args, *others, **options)
+        if "collision" in self.objective.needs:
+            # TRL's head has it, and SFTTrainer does not ask for it.
+            inner = self.model.get_base_model() if is_peft_model(self.model) else self.model
+            outputs = ("log_probs", "entropy", "is_top1", "log_sum_sq_probs")
+            add_fused_lm_head(inner, outputs=outputs)
         parallelism = self.accelerator.parallelism_config
         if parallelism is not None and parallelism.sp_enabled:
             raise UsageError(
@@ -200,7 +209,8 @@ class ProbTuneTrainer(SFTTrainer):
         logp = out.log_probs[out.label_mask]
         moving = self.objective.at(self._progress())
         special = self._special_labels(inputs) if "special" in moving.needs else None
-        signals = Signals(special, out.entropy.detach())
+        collision = None if out.log_sum_sq_probs is None else out.log_sum_sq_probs.detach().exp()
+        signals = Signals(special, out.entropy.detach(), collision)
         objective = moving.bind(
             Signals(*(None if x is None else x[out.label_mask] for x in signals))
         )

@@ -44,6 +44,10 @@ def logit(x):
     return mpmath.log(x) - mpmath.log(1 - x)
 
 
+def cayley_power(p):
+    return mpmath.mpf("0.25") + mpmath.mpf("0.75") * p / (2 - p)
+
+
 # the catalogue's formulas as they stand in the papers, f(1) = 0
 CATALOGUE = {
     "gce(0.7)": (lambda p: (1 - p**0.7) / 0.7, lambda p: p**0.7),
@@ -86,6 +90,10 @@ CATALOGUE = {
             if p < mpmath.mpf("0.9375")
             else mpmath.mpf(0)
         ),
+    ),
+    "cayley(0.5)": (
+        lambda p: (1 - p ** cayley_power(p)) / cayley_power(p),
+        lambda p: p ** cayley_power(p),
     ),
     "gft(0.25)": (
         lambda p: -mpmath.log(p) if p >= 0.25 else -mpmath.log(0.25) + mpmath.mpf("0.25") - p,
@@ -264,9 +272,19 @@ def test_signals_are_bound():
     assert both.keeps(logp).all()
 
 
+def test_deft_lies_between_nll_and_p():
+    logp = -torch.logspace(-6, 1, 40, dtype=torch.float64)
+    for collision, same in ((torch.ones(40), p()), (torch.full((40,), 1e-12), nll())):
+        bound = objective("deft()").bind(Signals(collision=collision.double()))
+        torch.testing.assert_close(
+            bound.token_weight(logp), same.token_weight(logp), rtol=1e-9, atol=0
+        )
+
+
 def test_signals_that_are_missing_are_named():
     for text, words in (
         ("eaft()", "the entropy of the distribution"),
+        ("deft()", "the collision probability"),
         ("floor(0.1, idft())", "the entropy of the distribution"),
         ("nll_on_special(p())", "which tokens are special"),
     ):
@@ -321,6 +339,8 @@ def test_parameters_have_the_papers_defaults():
         "idft()",
         "floor(0.1, eaft())",
         "above(0.2, idft())",
+        "deft()",
+        "cap(0.9, deft())",
         "nll_on_special(p())",
         "nll_on_special(mix(0.5, eaft(), idft(2)))",
     ],
@@ -353,7 +373,7 @@ def test_logit_gradient_identity_by_central_differences(f):
         here = float(logp[y].exp())
         if any(abs(here - q) < 1e-4 for q in f.thresholds):
             continue
-        detached = any(name in str(f) for name in ("dft", "floor", "cap", "talr"))
+        detached = any(name in str(f) for name in ("dft", "floor", "cap", "talr", "cayley"))
         expected = f.token_weight(logp[y]) * (logp.exp() - torch.eye(7, dtype=torch.float64)[y])
         found = torch.zeros(7, dtype=torch.float64)
         for k in range(7):

@@ -203,6 +203,7 @@ def test_escape_times_of_the_survey(alpha, near, far):
         ("focal(2)", 2.7, 5.0),
         ("infosft(0.93)", 9.3, 470),
         ("chord()", 58, 5015),
+        ("cayley(0.5)", 5.6, 19),
     ],
 )
 def test_escape_times_of_the_catalogue(text, near, far):

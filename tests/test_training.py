@@ -335,6 +335,31 @@ def test_signals_reach_the_objective(tmp_path):
     assert logs(found)[0]["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_collision_probability_reaches_the_objective(lora, tmp_path):
+    """deft's value by hand, from full logits."""
+    options = {"peft_config": LoraConfig(r=2, target_modules="all-linear")} if lora else {}
+    found = trainer(tmp_path, objective="deft()", max_steps=1, **options)
+    loss = found.evaluate()["eval_loss"]
+    total, count = 0.0, 0
+    model = helpers.word_causal_model().double()
+    for row in helpers.encoded_rows(16, masked=MASKED):
+        labels = torch.tensor(row["labels"][1:])
+        where = (labels != -100).nonzero().squeeze(1)
+        if not len(where):
+            continue
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1][where]
+        logp = logits.log_softmax(-1)
+        collision = logp.exp().square().sum(-1)
+        of_target = logp[torch.arange(len(where)), labels[where]]
+        total += float(((1 - (collision * of_target).exp()) / collision).sum())
+        count += len(where)
+    assert loss == pytest.approx(total / count, rel=1e-5)
+    found.train()
+    assert math.isfinite(logs(found)[0]["grad_norm"]) and logs(found)[0]["grad_norm"] > 0
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_schedule_trains_each_step_with_its_objective(interrupted, tmp_path):
     """Against a trainer whose objective is set by hand before each step; also when resumed."""

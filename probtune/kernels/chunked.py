@@ -145,6 +145,13 @@ def _entropy(rows: _Rows) -> Tensor:
     return log_sum_exp - torch.sigmoid(u) * rows.target_logit - torch.sigmoid(-u) * mean_other
 
 
+def _collision(rows: _Rows) -> Tensor:
+    """The sum of squared probabilities."""
+    u = rows.logit_of_p
+    of_others = torch.einsum("nv,nv->n", rows.others, rows.others) / rows.sum_other.square()
+    return torch.sigmoid(u).square() + torch.sigmoid(-u).square() * of_others
+
+
 def _head_gradient(
     head: _Head, rows: _Rows, size: Tensor, of_entropy: Tensor | None = None
 ) -> Tensor:
@@ -229,7 +236,12 @@ class _ObjectiveLoss(torch.autograd.Function):
             keep_logits = wants_entropy or softcap is not None
             rows = _row_algebra(head.logits(h), labels[block], keep_logits=keep_logits)
             logp = -F.softplus(-rows.logit_of_p)
-            f = objective.bind(Signals(entropy=_entropy(rows) if wants_entropy else None))
+            f = objective.bind(
+                Signals(
+                    entropy=_entropy(rows) if wants_entropy else None,
+                    collision=_collision(rows) if "collision" in objective.needs else None,
+                )
+            )
             total += f.value(logp).sum()
             if gradients.needed:
                 size = f.logit_gradient(logp) / normalizer

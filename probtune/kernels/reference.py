@@ -22,14 +22,19 @@ def target_statistics(
     entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(log p, entropy, is_top1) per row."""
+    logits = _logits(hidden, weight, bias, softcap, logit_scale)
+    return statistics_of_logits(logits, labels, entropy)
+
+
+def _logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, logit_scale: float
+) -> Tensor:
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     logits = (
         F.linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
         * logit_scale
     )
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return statistics_of_logits(logits, labels, entropy)
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
 def statistics_of_logits(
@@ -65,9 +70,8 @@ def objective_loss(
     logit_scale: float,
 ) -> Tensor:
     """Sum of f(p) over the rows, divided by `normalizer`, by autograd through the logits."""
-    wants_entropy = "entropy" in objective.needs
-    logp, entropy, _ = target_statistics(
-        hidden, weight, labels, bias, softcap, logit_scale, entropy=wants_entropy
-    )
-    f = objective.bind(Signals(entropy=entropy if wants_entropy else None))
+    logits = _logits(hidden, weight, bias, softcap, logit_scale)
+    logp, entropy, _ = statistics_of_logits(logits, labels, entropy=True)
+    collision = logits.detach().softmax(1).square().sum(1)
+    f = objective.bind(Signals(entropy=entropy.detach(), collision=collision))
     return f.value(logp).sum() / normalizer

@@ -27,12 +27,13 @@ def gradient_error(objective: Objective) -> float:
     logits = _logits()
     labels = torch.arange(_ROWS) % _CLASSES
     plain = logits.clone().requires_grad_()
-    # Every other row is special. The head binds the entropy itself; here it is bound from the
-    # reference's.
+    # Every other row is special. The head binds the other signals itself; here they are bound from
+    # full logits.
     special = torch.arange(_ROWS) % 2 == 0
     objective = objective.bind(Signals(special=special))
     logp, entropy, _ = reference.statistics_of_logits(plain, labels, entropy=True)
-    bound = objective.bind(Signals(entropy=entropy.detach()))
+    collision = logits.softmax(1).square().sum(1)
+    bound = objective.bind(Signals(entropy=entropy.detach(), collision=collision))
     (expected,) = torch.autograd.grad(bound._f(logp).sum(), plain)
     fused = logits.clone().requires_grad_()
     head = torch.eye(_CLASSES, dtype=torch.float64)

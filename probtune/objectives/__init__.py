@@ -32,6 +32,7 @@ References:
 from .base import Objective, Signals
 from .catalogue import (
     affine,
+    cayley,
     chord,
     focal,
     gce,
@@ -52,7 +53,7 @@ from .composition import above, below, cap, floor, mix
 from .members import dft, log1m, nll, p, power
 from .quantile import bottom, top
 from .schedule import anneal
-from .signalled import eaft, idft, nll_on_special
+from .signalled import deft, eaft, idft, nll_on_special
 from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
 
@@ -67,7 +68,9 @@ __all__ = [
     "below",
     "bottom",
     "cap",
+    "cayley",
     "chord",
+    "deft",
     "dft",
     "eaft",
     "floor",

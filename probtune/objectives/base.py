@@ -54,6 +54,8 @@ class Signals(NamedTuple):
     """Whether the target is a special token."""
     entropy: Tensor | None = None
     """Entropy of the distribution in nats."""
+    collision: Tensor | None = None
+    """Collision probability, the sum of squared probabilities: near 1 where the model is sure."""
 
 
 class Objective(ABC):

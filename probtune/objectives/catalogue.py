@@ -21,6 +21,7 @@ from .members import power
 
 __all__ = [
     "affine",
+    "cayley",
     "chord",
     "focal",
     "gce",
@@ -443,6 +444,41 @@ class luffy(Objective):
     def _w(self, logp: Tensor) -> Tensor:
         p = logp.exp()
         return self.gamma * p / (p + self.gamma).square()
+
+
+@dataclass(frozen=True, repr=False)
+class cayley(Objective):
+    """(1 - p^a) / a with the token's own power a = a0 + (1 - a0) p / (2 - p), a0 = mean_p / 2, held
+    fixed: nearer to NLL for unlikely targets than for likely ones, and the more so the weaker the
+    model.
+
+    The paper's code takes mean_p from each micro-batch, so that its loss depends on how a step is
+    split; here it is given: the probe prints it.
+
+    Reference: DEFT (Cayley transform), 2026, https://arxiv.org/abs/2602.11424.
+    """
+
+    mean_p: float
+
+    formula = "(1 - p^a) / a, a = a0 + (1 - a0) p / (2 - p), a0 = mean_p / 2"
+    weight_formula = "p^a"
+    summary = "a power that rises with p: escapes like NLL, resists like p"
+    source = "DEFT 2026, https://arxiv.org/abs/2602.11424"
+    example = "cayley(0.5)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean_p", number(self, "mean_p", self.mean_p, 0.0, 1.0))
+
+    def _power(self, logp: Tensor) -> Tensor:
+        p, a0 = logp.detach().exp(), self.mean_p / 2.0
+        return (a0 + (1.0 - a0) * p / (2.0 - p)).clamp(0.001, 1.0)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        power = self._power(logp)
+        return -torch.expm1(power * logp) / power
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.exp(self._power(logp) * logp)
 
 
 @dataclass(frozen=True, repr=False)

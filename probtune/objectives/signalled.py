@@ -1,4 +1,4 @@
-"""Objectives that see more than p: the entropy of the distribution, or which tokens are special.
+"""Objectives that see more than p: how sure the distribution is, or which tokens are special.
 
 They have no value until a batch's signals are bound to them, `bind(Signals(...))`, which the
 trainer and the head do for every batch. A signal is never differentiated, as in the papers.
@@ -18,7 +18,7 @@ from .base import Objective, Signals, number
 from .composition import Composed
 from .members import nll
 
-__all__ = ["eaft", "idft", "nll_on_special"]
+__all__ = ["deft", "eaft", "idft", "nll_on_special"]
 
 
 class _Signalled(Objective):
@@ -40,6 +40,7 @@ class _Signalled(Objective):
 def _unbound(member: Objective, signal: str) -> ObjectiveError:
     what = {
         "entropy": "the entropy of the distribution at every token",
+        "collision": "the collision probability at every token",
         "special": "to know which tokens are special",
     }[signal]
     return ObjectiveError(
@@ -122,6 +123,26 @@ class idft(_Signalled):
 
 
 @dataclass(frozen=True, repr=False)
+class deft(_Signalled):
+    """(1 - p^a) / a with a = C, the collision probability, held fixed: NLL where the distribution
+    is spread, `p` where it is sure.
+
+    Reference: DEFT, 2026, https://arxiv.org/abs/2602.11424 (its code divides by a + 1e-6).
+    """
+
+    signal = "collision"
+    formula = "(1 - p^C) / C, C the sum of squared probabilities"
+    weight_formula = "p^C"
+    summary = "NLL where the model is unsure, p where it is sure"
+    source = "DEFT 2026, https://arxiv.org/abs/2602.11424"
+    example = "deft()"
+    caution = "where the model is confidently wrong it stalls like p"
+
+    def bind(self, signals: Signals) -> Objective:
+        return self if signals.collision is None else _Powers(self, signals.collision.detach())
+
+
+@dataclass(frozen=True, repr=False)
 class nll_on_special(Composed):
     """NLL on special tokens (end of text, end of turn, padding that is trained on), `f` on all
     others. A prior-leaning objective may never teach a model to stop, since the end token starts
@@ -186,6 +207,19 @@ class _Weighted(_Bound):
 
     def _w(self, logp: Tensor) -> Tensor:
         return self._weight.to(logp.dtype)
+
+
+class _Powers(_Bound):
+    def __init__(self, of: Objective, power: Tensor):
+        super().__init__(of)
+        self._power = power
+
+    def _f(self, logp: Tensor) -> Tensor:
+        power = self._power.to(logp.dtype)
+        return -torch.expm1(power * logp) / power
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.exp(self._power.to(logp.dtype) * logp)
 
 
 class _Idft(_Bound):

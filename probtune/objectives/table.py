@@ -31,6 +31,7 @@ MEMBERS: dict[str, type[Objective]] = {
     "anneal": schedule.anneal,
     "nll_on_special": signalled.nll_on_special,
     "eaft": signalled.eaft,
+    "deft": signalled.deft,
     "idft": signalled.idft,
     **{name: getattr(catalogue, name) for name in catalogue.__all__},
 }
