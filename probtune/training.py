@@ -15,6 +15,7 @@ import importlib.metadata
 import math
 import os
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -174,8 +175,6 @@ class ProbTuneTrainer(SFTTrainer):
         for cut in self.objective.open_cuts():
             raise cut.unknown()
         self._special: Tensor | None = None
-        if lacking := self.objective.needs - {"special", "entropy", "collision"}:
-            raise UsageError(f"{self.objective} needs {', '.join(lacking)}, unknown in training.")
         self._sums = {"train": _TokenSums(), "eval": _TokenSums()}
         self._step = _StepCounts()
         super().__init__(model, args, *others, **options)
@@ -207,11 +206,9 @@ class ProbTuneTrainer(SFTTrainer):
         # The head reports log p = 0, that is p = 1, at ignored positions: they must not reach the
         # objective.
         logp = out.log_probs[out.label_mask]
-        moving = self.objective.at(self._progress())
-        special = self._special_labels(inputs) if "special" in moving.needs else None
-        collision = None if out.log_sum_sq_probs is None else out.log_sum_sq_probs.detach().exp()
-        signals = Signals(special, out.entropy.detach(), collision)
-        objective = moving.bind(
+        in_force = self.objective.at(self._progress())
+        signals = self._signals(in_force.needs, out, inputs)
+        objective = in_force.bind(
             Signals(*(None if x is None else x[out.label_mask] for x in signals))
         )
         total = objective.value(logp).sum()
@@ -220,7 +217,7 @@ class ProbTuneTrainer(SFTTrainer):
             total = out.log_probs.sum()
         loss = self._divide(total, out.label_mask, num_items_in_batch)
         with torch.no_grad():
-            sums = _row_sums(moving.bind(signals), out)
+            sums = _row_sums(in_force.bind(signals), out)
             if training:
                 self._check_finite(loss, out.log_probs, inputs)
                 self._sums["train"].add(sums)
@@ -242,14 +239,21 @@ class ProbTuneTrainer(SFTTrainer):
         with torch.no_grad():
             return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
 
-    def _special_labels(self, inputs: dict[str, Any]) -> Tensor:
-        """Whether each target is a special token, in the shape of the log-probabilities."""
-        labels = inputs.get("shift_labels")
-        labels = inputs["labels"][:, 1:] if labels is None else labels
-        if self._special is None or self._special.device != labels.device:
-            ids = self._tokenizer.all_special_ids
-            self._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
-        return torch.isin(labels, self._special)
+    def _signals(self, needs: Set[str], out: Any, inputs: dict[str, Any]) -> Signals:
+        """What the objective needs besides p, in the shape of the log-probabilities."""
+        special = None
+        if "special" in needs:
+            labels = inputs.get("shift_labels")
+            labels = inputs["labels"][:, 1:] if labels is None else labels
+            if self._special is None or self._special.device != labels.device:
+                ids = self._tokenizer.all_special_ids
+                self._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
+            special = torch.isin(labels, self._special)
+        return Signals(
+            special,
+            out.entropy.detach() if "entropy" in needs else None,
+            out.log_sum_sq_probs.detach().exp() if "collision" in needs else None,
+        )
 
     def _progress(self) -> float:
         """The share of the optimizer steps that is done; exact when training is resumed."""
