@@ -108,7 +108,10 @@ def test_first_step_equals_the_objective_by_hand(text, tmp_path):
     )
 
 
-@pytest.mark.parametrize("text, normalizer", [("p", "supervised"), ("above(0.06, nll)", "kept")])
+@pytest.mark.parametrize(
+    "text, normalizer",
+    [("p", "supervised"), ("above(0.06, nll)", "kept"), ("nll_on_special(deft())", "supervised")],
+)
 def test_loss_and_gradient_do_not_depend_on_the_accumulation(text, normalizer, tmp_path):
     """8x1 = 4x2 = 1x8, with rows that are fully masked: whole micro-batches of 1x8 are."""
     results = []
