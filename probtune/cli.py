@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .errors import ProbtuneError
+from .errors import ProbtuneError, UsageError
 from .settings import TuneSettings, add_options
 
 __all__ = ["main"]
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.asked.print_help()
         return 0
     try:
+        _check_plot(getattr(options, "plot", None))
         module, function = options.run.split(".")
         getattr(importlib.import_module(f".{module}", __package__), function)(options)
         return 0
@@ -84,6 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             f"{type(error).__name__}: {reason} (unexpected; run with --debug for the traceback)", 1
         )
+
+
+def _check_plot(path: str | None) -> None:
+    """Refuse a picture's file name before the work behind the picture is done."""
+    if path and os.path.splitext(path)[1] not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
 
 
 def _fail(reason: object, status: int) -> int:

@@ -155,7 +155,7 @@ def objectives(options: argparse.Namespace) -> None:
             ],
         )
     if options.plot:
-        _plot(chosen, Path(options.plot))
+        _plot(chosen, options.plot)
         terminal.show(f"curves  {options.plot}", wrap=False)
     if options.verify:
         _verify(chosen, terminal)
@@ -198,20 +198,18 @@ def _leaning(found: Any, tau: float) -> str:
     return f"{found.at(0.0).leaning(tau)} to {found.at(1.0).leaning(tau)}"
 
 
-def _plot(chosen: Sequence[Any], path: Path) -> None:
+def _plot(chosen: Sequence[Any], path: str) -> None:
     import torch
 
     from .reports.figures import objective_curves, save
 
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
     p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     quantities = ("value", "token_weight", "logit_gradient")
     found = {
         str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities}
         for o in _ends(chosen)
     }
-    save(objective_curves(p.tolist(), found), str(path))
+    save(objective_curves(p.tolist(), found), path)
 
 
 def report(options: argparse.Namespace) -> None:

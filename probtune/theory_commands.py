@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import UsageError
-from .objectives import Objective, objective, objective_list
+from .objectives import objective, objective_list
 from .terminal import Terminal
 
 __all__ = ["advice", "crossover", "escape", "phase_diagram", "theorem"]
@@ -132,7 +130,7 @@ def escape(options: argparse.Namespace) -> None:
     from . import theory
 
     starts = _numbers("--p", options.p)
-    chosen = _objectives(options.objectives or "nll, power(0.5), power(0.7), p, power(10)")
+    chosen = objective_list(options.objectives or "nll, power(0.5), power(0.7), p, power(10)")
     given = {"noise": options.noise, "classes": options.classes}
     time = lambda f, p: theory.passage_time(p, options.to, objective=f, **given)  # noqa: E731
     for p in starts:
@@ -263,10 +261,6 @@ def advice(options: argparse.Namespace) -> None:
     )
 
 
-def _objectives(text: str) -> Sequence[Objective]:
-    return objective_list(text)
-
-
 def _numbers(flag: str, text: str) -> list[float]:
     try:
         found = [float(part) for part in str(text).split(",")]
@@ -294,7 +288,5 @@ def _floor(value: float) -> str:
 def _save(figure: Any, path: str, terminal: Terminal) -> None:
     from .reports.figures import save
 
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
     save(figure, path)
     terminal.show(f"picture  {path}", wrap=False)

@@ -173,7 +173,7 @@ class ProbTuneTrainer(SFTTrainer):
             )
         self.objective = read_objective(args.objective)
         for cut in self.objective.open_cuts():
-            raise cut.unknown()
+            raise cut.incomplete()
         self._special: Tensor | None = None
         self._sums = {"train": _TokenSums(), "eval": _TokenSums()}
         self._step = _StepCounts()

@@ -71,7 +71,8 @@ def objective_loss(
 ) -> Tensor:
     """Sum of f(p) over the rows, divided by `normalizer`, by autograd through the logits."""
     logits = _logits(hidden, weight, bias, softcap, logit_scale)
-    logp, entropy, _ = statistics_of_logits(logits, labels, entropy=True)
-    collision = logits.detach().softmax(1).square().sum(1)
+    needs = objective.needs
+    logp, entropy, _ = statistics_of_logits(logits, labels, entropy="entropy" in needs)
+    collision = logits.detach().softmax(1).square().sum(1) if "collision" in needs else None
     f = objective.bind(Signals(entropy=entropy.detach(), collision=collision))
     return f.value(logp).sum() / normalizer

@@ -20,6 +20,7 @@ from .members import p as _p
 from .members import power
 
 __all__ = [
+    "TokenPower",
     "affine",
     "cayley",
     "chord",
@@ -446,8 +447,23 @@ class luffy(Objective):
         return self.gamma * p / (p + self.gamma).square()
 
 
+class TokenPower(Objective):
+    """(1 - p^a) / a with a power a of the token's own, held fixed: weight p^a."""
+
+    @abstractmethod
+    def _power(self, logp: Tensor) -> Tensor:
+        """a per token, positive and detached."""
+
+    def _f(self, logp: Tensor) -> Tensor:
+        power = self._power(logp)
+        return -torch.expm1(power * logp) / power
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.exp(self._power(logp) * logp)
+
+
 @dataclass(frozen=True, repr=False)
-class cayley(Objective):
+class cayley(TokenPower):
     """(1 - p^a) / a with the token's own power a = a0 + (1 - a0) p / (2 - p), a0 = mean_p / 2, held
     fixed: nearer to NLL for unlikely targets than for likely ones, and the more so the weaker the
     model.
@@ -472,13 +488,6 @@ class cayley(Objective):
     def _power(self, logp: Tensor) -> Tensor:
         p, a0 = logp.detach().exp(), self.mean_p / 2.0
         return (a0 + (1.0 - a0) * p / (2.0 - p)).clamp(0.001, 1.0)
-
-    def _f(self, logp: Tensor) -> Tensor:
-        power = self._power(logp)
-        return -torch.expm1(power * logp) / power
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return torch.exp(self._power(logp) * logp)
 
 
 @dataclass(frozen=True, repr=False)
@@ -530,15 +539,18 @@ class infosft(Objective):
             raise ObjectiveError(f"infosft: q must lie strictly between 0 and 1, got {q:g}.")
         object.__setattr__(self, "q", q)
 
+    @property
+    def _logit_q(self) -> float:
+        return math.log(self.q) - math.log1p(-self.q)
+
     def _gap(self, logp: Tensor) -> Tensor:
-        return (math.log(self.q) - math.log1p(-self.q)) - (logp - log_one_minus(logp))
+        return self._logit_q - (logp - log_one_minus(logp))
 
     def _f(self, logp: Tensor) -> Tensor:
         p, log1m = logp.exp(), log_one_minus(logp)
         of_p = torch.where(p > 0, p * logp, torch.zeros_like(p)) - torch.expm1(logp) * log1m
         of_q = self.q * math.log(self.q) + (1.0 - self.q) * math.log1p(-self.q)
-        logit_q = math.log(self.q) - math.log1p(-self.q)
-        return torch.where(self._gap(logp) > 0, logit_q * (self.q - p) - of_q + of_p, 0.0)
+        return torch.where(self._gap(logp) > 0, self._logit_q * (self.q - p) - of_q + of_p, 0.0)
 
     def _w(self, logp: Tensor) -> Tensor:
         p = logp.exp()

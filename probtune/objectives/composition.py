@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..errors import ObjectiveError
 from .base import Objective, Signals, number, widen
 
-__all__ = ["Composed", "above", "below", "cap", "floor", "mix"]
+__all__ = ["Composed", "Incomplete", "above", "below", "cap", "floor", "mix"]
 
 
 class Composed(Objective):
@@ -54,6 +55,23 @@ class Composed(Objective):
                     f"{type(self).__name__}: {name} must be an objective, got {value!r}; write"
                     f" {type(self).example}."
                 )
+
+
+class Incomplete(Objective):
+    """What has no value until more is known: the progress, a cut-off, a batch's signals."""
+
+    @abstractmethod
+    def incomplete(self) -> ObjectiveError:
+        """The error that says what is missing and who provides it."""
+
+    def _f(self, logp: Tensor) -> Tensor:
+        raise self.incomplete()
+
+    def _w(self, logp: Tensor) -> Tensor:
+        raise self.incomplete()
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        raise self.incomplete()
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +122,7 @@ class above(_Threshold):
     weight_formula = "w_f(p) if p >= q else 0"
     summary = "drops tokens the model finds unlikely"
     source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
-    also_known_as = ("onlytopp", "onlytoplogp", "top", "threshold", "profit")
+    also_known_as = ("onlytopp", "onlytoplogp", "threshold")
     example = "above(0.2, nll())"
 
     def keeps(self, logp: Tensor) -> Tensor:
@@ -121,7 +139,7 @@ class below(_Threshold):
     weight_formula = "w_f(p) if p <= q else 0"
     summary = "drops tokens the model already expects"
     source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 4"
-    also_known_as = ("onlybottomp", "onlybottomlogp", "bottom")
+    also_known_as = ("onlybottomp", "onlybottomlogp")
     example = "below(0.9, nll())"
 
     def keeps(self, logp: Tensor) -> Tensor:
@@ -129,7 +147,33 @@ class below(_Threshold):
 
 
 @dataclass(frozen=True, repr=False)
-class floor(Composed):
+class _Clamped(Composed):
+    """What `floor` and `cap` share: an inner objective `f` whose weight is held on one side of `m`,
+    fixed.
+    """
+
+    m: float
+    f: Objective
+
+    formula = "-sg(w(p)) log p"
+
+    def __post_init__(self):
+        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
+        self._check("f")
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._w(logp).detach() * logp
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self.f.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+@dataclass(frozen=True, repr=False)
+class floor(_Clamped):
     """`f` with a weight of at least `m`: -sg(max(w_f(p), m)) log p, sg = stop-gradient.
 
     Every token keeps a gradient, so an unlikely target becomes likely in a time of order
@@ -141,10 +185,6 @@ class floor(Composed):
         suggest 0.1 for models that do not learn their end token, DFT issue 1.
     """
 
-    m: float
-    f: Objective
-
-    formula = "-sg(w(p)) log p"
     weight_formula = "max(w_f(p), m)"
     summary = "keeps unlikely targets learnable under a prior-leaning objective"
     source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
@@ -153,38 +193,26 @@ class floor(Composed):
     caution = "wrong labels that the model finds unlikely keep the floor's weight as well"
 
     def __post_init__(self):
-        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
-        self._check("f")
+        super().__post_init__()
         if isinstance(self.f, cap) and self.m > self.f.m:
             raise ObjectiveError(
                 f"floor: m = {self.m:g} lies above the cap {self.f.m:g} inside; swap the numbers."
             )
 
-    def _f(self, logp: Tensor) -> Tensor:
-        return -self._w(logp).detach() * logp
-
     def _w(self, logp: Tensor) -> Tensor:
         return self.f._w(logp).clamp(min=self.m)
 
     def keeps(self, logp: Tensor) -> Tensor:
-        return super().keeps(logp) if self.m > 0 else self.f.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
+        return Objective.keeps(self, logp) if self.m > 0 else super().keeps(logp)
 
 
 @dataclass(frozen=True, repr=False)
-class cap(Composed):
+class cap(_Clamped):
     """`f` with a weight of at most `m`: -sg(min(w_f(p), m)) log p, sg = stop-gradient.
 
     For weights that grow without bound: negative powers, importance ratios.
     """
 
-    m: float
-    f: Objective
-
-    formula = "-sg(w(p)) log p"
     weight_formula = "min(w_f(p), m)"
     summary = "bounds the weight of single tokens"
     source = "Qin and Springenberg 2025 (clipped weights), https://arxiv.org/abs/2507.12856"
@@ -192,29 +220,18 @@ class cap(Composed):
     example = "cap(10, power(-0.5))"
 
     def __post_init__(self):
-        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
+        super().__post_init__()
         if self.m == 0.0:
             raise ObjectiveError(
                 "cap: m must be positive, got 0: the weight would be 0 everywhere."
             )
-        self._check("f")
         if isinstance(self.f, floor) and self.m < self.f.m:
             raise ObjectiveError(
                 f"cap: m = {self.m:g} lies below the floor {self.f.m:g} inside; swap the numbers."
             )
 
-    def _f(self, logp: Tensor) -> Tensor:
-        return -self._w(logp).detach() * logp
-
     def _w(self, logp: Tensor) -> Tensor:
         return self.f._w(logp).clamp(max=self.m)
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return self.f.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
 
 
 @dataclass(frozen=True, repr=False)

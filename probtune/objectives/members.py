@@ -91,7 +91,7 @@ class power(Objective):
         "Li et al. 2025, https://arxiv.org/abs/2510.00526; Zhang and Sabuncu 2018,"
         " https://arxiv.org/abs/1805.07836"
     )
-    also_known_as = ("gce", "tsallis", "generalfamily", "family", "alpha", "p_alpha")
+    also_known_as = ("generalfamily", "family", "alpha", "p_alpha")
     example = "power(0.5)"
 
     def __post_init__(self):

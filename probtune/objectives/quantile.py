@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from ..errors import ObjectiveError
 from .base import Objective, number
-from .composition import Composed, above, below
+from .composition import Composed, Incomplete, above, below
 
 __all__ = ["bottom", "top"]
 
 
-class _Quantile(Composed):
+class _Quantile(Incomplete, Composed):
     """What `top` and `bottom` share: no value until the cut-off is known."""
 
     share: float
@@ -33,16 +31,7 @@ class _Quantile(Composed):
     def open_cuts(self) -> tuple[Any, ...]:
         return (self, *self.f.open_cuts())
 
-    def _f(self, logp: Tensor) -> Tensor:
-        raise self.unknown()
-
-    def _w(self, logp: Tensor) -> Tensor:
-        raise self.unknown()
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        raise self.unknown()
-
-    def unknown(self) -> ObjectiveError:
+    def incomplete(self) -> ObjectiveError:
         """The error that says how to fix the cut-off."""
         return ObjectiveError(
             f"{self} needs the base model's probabilities on the training data for its cut-off:"

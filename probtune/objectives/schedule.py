@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..errors import ObjectiveError
 from .base import Objective, number
-from .composition import Composed, mix
+from .composition import Composed, Incomplete, mix
 
 __all__ = ["anneal"]
 
 
 @dataclass(frozen=True, repr=False)
-class anneal(Composed):
+class anneal(Incomplete, Composed):
     """`f` until a share `start` of the optimizer steps is done, `g` from `end` on, and in between
     the mixture that moves linearly from one to the other. With `start = end` it is a switch.
 
@@ -68,16 +66,7 @@ class anneal(Composed):
     def anneals(self) -> tuple[anneal, ...]:
         return (self, *self.f.anneals(), *self.g.anneals())
 
-    def _f(self, logp: Tensor) -> Tensor:
-        raise self._moves()
-
-    def _w(self, logp: Tensor) -> Tensor:
-        raise self._moves()
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        raise self._moves()
-
-    def _moves(self) -> ObjectiveError:
+    def incomplete(self) -> ObjectiveError:
         return ObjectiveError(
             f"{self} changes over training and has no value of its own; take .at(progress), the"
             " objective in force when that share of the steps is done."

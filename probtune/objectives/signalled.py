@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 from .base import Objective, Signals, number
-from .composition import Composed
+from .catalogue import TokenPower
+from .composition import Composed, Incomplete
 from .members import nll
 
 __all__ = ["deft", "eaft", "idft", "nll_on_special"]
 
 
-class _Signalled(Objective):
+class _Signalled(Incomplete):
     """What needs one signal."""
 
     signal: ClassVar[str]
@@ -30,11 +31,11 @@ class _Signalled(Objective):
     def needs(self) -> Set[str]:
         return {self.signal}
 
-    def _f(self, logp: Tensor) -> Tensor:
-        raise _unbound(self, self.signal)
+    def incomplete(self) -> ObjectiveError:
+        return _unbound(self, self.signal)
 
-    def _w(self, logp: Tensor) -> Tensor:
-        raise _unbound(self, self.signal)
+    def keeps(self, logp: Tensor) -> Tensor:
+        return Objective.keeps(self, logp)  # all, whatever the signal
 
 
 def _unbound(member: Objective, signal: str) -> ObjectiveError:
@@ -143,7 +144,7 @@ class deft(_Signalled):
 
 
 @dataclass(frozen=True, repr=False)
-class nll_on_special(Composed):
+class nll_on_special(Incomplete, Composed):
     """NLL on special tokens (end of text, end of turn, padding that is trained on), `f` on all
     others. A prior-leaning objective may never teach a model to stop, since the end token starts
     with a tiny probability; this one does.
@@ -173,14 +174,8 @@ class nll_on_special(Composed):
             return self if inner is self.f else nll_on_special(inner)
         return _Chosen(signals.special, nll(), inner)
 
-    def _f(self, logp: Tensor) -> Tensor:
-        raise _unbound(self, "special")
-
-    def _w(self, logp: Tensor) -> Tensor:
-        raise _unbound(self, "special")
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        raise _unbound(self, "special")
+    def incomplete(self) -> ObjectiveError:
+        return _unbound(self, "special")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -209,20 +204,16 @@ class _Weighted(_Bound):
         return self._weight.to(logp.dtype)
 
 
-class _Powers(_Bound):
+class _Powers(_Bound, TokenPower):
     def __init__(self, of: Objective, power: Tensor):
         super().__init__(of)
-        self._power = power
+        self._of_tokens = power
 
-    def _f(self, logp: Tensor) -> Tensor:
-        power = self._power.to(logp.dtype)
-        return -torch.expm1(power * logp) / power
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return torch.exp(self._power.to(logp.dtype) * logp)
+    def _power(self, logp: Tensor) -> Tensor:
+        return self._of_tokens.to(logp.dtype)
 
 
-class _Idft(_Bound):
+class _Idft(_Bound, TokenPower):
     def __init__(self, of: idft, entropy: Tensor):
         super().__init__(of)
         self._idft, self._entropy = of, entropy
@@ -230,13 +221,6 @@ class _Idft(_Bound):
     def _power(self, logp: Tensor) -> Tensor:
         surprise = logp.detach() + self._entropy.to(logp.dtype)
         return torch.exp(-surprise / self._idft.beta).clamp(self._idft.low, self._idft.high)
-
-    def _f(self, logp: Tensor) -> Tensor:
-        power = self._power(logp)
-        return -torch.expm1(power * logp) / power
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return torch.exp(self._power(logp) * logp)
 
 
 class _Chosen(Objective):

@@ -33,6 +33,6 @@ MEMBERS: dict[str, type[Objective]] = {
     "eaft": signalled.eaft,
     "deft": signalled.deft,
     "idft": signalled.idft,
-    **{name: getattr(catalogue, name) for name in catalogue.__all__},
+    **{name: getattr(catalogue, name) for name in catalogue.__all__ if name.islower()},
 }
 """Name -> member: all of them."""

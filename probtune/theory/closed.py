@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, hyp2f1, logit
 
 from ..errors import UsageError
-from .laws import check_law, check_noise
+from .checks import arrays, check_law, check_noise, check_p, check_time
 
 __all__ = [
     "FixedPoint",
@@ -73,8 +73,8 @@ def risk_reduction_rate(
         >>> round(float(risk_reduction_rate(0.9, alpha=1, noise=0.3, classes=10)), 3)
         0.006
     """
-    p, alpha, noise, classes = _arrays(p, alpha, noise, classes)
-    _check_p(p, closed=True)
+    p, alpha, noise, classes = arrays(p, alpha, noise, classes)
+    check_p(p, closed=True)
     check_noise(noise, classes)
     if ((alpha <= -1.0) & ((p == 0.0) | (p == 1.0))).any():
         raise UsageError("the rate diverges at p = 0 and p = 1 for alpha <= -1; give 0 < p < 1.")
@@ -98,7 +98,7 @@ def crossover(*, noise: ArrayLike, classes: ArrayLike) -> Any:
         >>> round(float(crossover(noise=0.1, classes=10)), 3)
         0.721
     """
-    noise, classes = _arrays(noise, classes)
+    noise, classes = arrays(noise, classes)
     check_noise(noise, classes)
     kappa = _kappa(noise, classes)
     clean = 1.0 - noise
@@ -117,8 +117,8 @@ def noise_at_crossover(p: ArrayLike, *, classes: ArrayLike) -> Any:
         >>> round(float(noise_at_crossover(crossover(noise=0.2, classes=10), classes=10)), 12)
         0.2
     """
-    p, classes = _arrays(p, classes)
-    _check_p(p)
+    p, classes = arrays(p, classes)
+    check_p(p)
     check_noise(0.0, classes)
     return ((1.0 - p) ** 2 / (1.0 - classes / (classes - 1.0) * p * (1.0 - p)))[()]
 
@@ -132,7 +132,7 @@ def fixed_point(*, alpha: ArrayLike, noise: ArrayLike, classes: ArrayLike) -> Fi
     there is none in between, and the flow ends at 1. For alpha > 1 it is unstable: a right class
     that starts below it is lost.
     """
-    alpha, noise, classes = _arrays(alpha, noise, classes)
+    alpha, noise, classes = arrays(alpha, noise, classes)
     check_noise(noise, classes)
     with np.errstate(divide="ignore", invalid="ignore"):
         odds = np.log1p(-noise) - np.log(noise) + alpha * np.log(classes - 1.0)
@@ -155,9 +155,9 @@ def flow_time(
         UsageError: a value out of range; noise with an alpha other than 0 and 1, which has no
             closed form (use `flow.passage_time`).
     """
-    start, end, noise, classes = _arrays(start, end, noise, classes)
+    start, end, noise, classes = arrays(start, end, noise, classes)
     for p in (start, end):
-        _check_p(p)
+        check_p(p)
     check_noise(noise, classes)
     scale = (classes - 1.0) / classes
     if alpha == 0.0:
@@ -205,8 +205,8 @@ def escape_law(p: ArrayLike, *, alpha: float, noise: ArrayLike, classes: ArrayLi
 
     For alpha < 0 the time stays bounded as p -> 0, and there is no such law.
     """
-    p, noise, classes = _arrays(p, noise, classes)
-    _check_p(p)
+    p, noise, classes = arrays(p, noise, classes)
+    check_p(p)
     check_noise(noise, classes)
     scale = (classes - 1.0) / classes
     if alpha < 0.0:
@@ -230,10 +230,10 @@ def probability_after(
     `flow_time` inverted by bisection in the logit of p, to the last digit. Other alphas:
     `flow.flow_probability`.
     """
-    time, p, noise, classes = _arrays(time, p, noise, classes)
-    _check_p(p)
+    time, p, noise, classes = arrays(time, p, noise, classes)
+    check_p(p)
     check_noise(noise, classes)
-    _check_time(time)
+    check_time(time)
     return expit(_logit_after(time, logit(p), alpha, noise, classes))[()]
 
 
@@ -248,9 +248,9 @@ def budget_crossover(time: ArrayLike, *, noise: ArrayLike, classes: ArrayLike) -
         >>> round(float(budget_crossover(30, noise=0.3, classes=10)), 3)
         0.069
     """
-    time, noise, classes = _arrays(time, noise, classes)
+    time, noise, classes = arrays(time, noise, classes)
     check_noise(noise, classes)
-    _check_time(time)
+    check_time(time)
     low = np.full(time.shape, -700.0)
     with np.errstate(divide="ignore"):
         high = logit(np.asarray(crossover(noise=noise, classes=classes)))
@@ -353,21 +353,3 @@ def _logit_after(
         up = before ^ falls
         low, high = np.where(up, middle, low), np.where(up, high, middle)
     return (low + high) / 2.0
-
-
-def _arrays(*values: ArrayLike) -> tuple[np.ndarray, ...]:
-    return tuple(np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values)))
-
-
-def _check_p(p: np.ndarray, *, closed: bool = False) -> None:
-    inside = (p >= 0.0) & (p <= 1.0) if closed else (p > 0.0) & (p < 1.0)
-    if not inside.all():
-        raise UsageError(
-            f"a probability must lie {'in [0, 1]' if closed else 'strictly between 0 and 1'}, got"
-            f" {p[~inside].flat[0]:g}."
-        )
-
-
-def _check_time(time: np.ndarray) -> None:
-    if not (np.isfinite(time) & (time >= 0.0)).all():
-        raise UsageError(f"time must be finite and not negative, got {time.min():g}.")

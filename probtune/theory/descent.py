@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..objectives import Objective
 from ..objectives import objective as read_objective
-from .laws import check_law
+from .checks import check_law
 
 __all__ = [
     "OPTIMIZERS",

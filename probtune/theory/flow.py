@@ -25,8 +25,8 @@ from scipy.special import expit, log_expit, log_softmax, logit, softmax
 from ..errors import UsageError
 from ..objectives import Objective
 from ..objectives import objective as read_objective
+from .checks import arrays, check_law, check_noise, check_p, check_time
 from .closed import FixedPoint
-from .laws import check_law, check_noise
 
 __all__ = [
     "Trajectory",
@@ -150,8 +150,8 @@ def rate(p: ArrayLike, *, objective: Objective | str, noise: ArrayLike, classes:
     """dp/dt in the symmetric state for any objective; `risk_reduction_rate` is its closed form for
     the power family.
     """
-    p, noise, classes = _floats(p, noise, classes)
-    _inside(p)
+    p, noise, classes = arrays(p, noise, classes)
+    check_p(p)
     check_noise(noise, classes)
     speed = _symmetric(read_objective(objective), logit(p), noise, classes)
     return (p * (1.0 - p) * speed)[()]
@@ -171,11 +171,10 @@ def flow_probability(
     Jacobian is diagonal.
     """
     objective = read_objective(objective)
-    time, p, noise, classes = _floats(time, p, noise, classes)
-    _inside(p)
+    time, p, noise, classes = arrays(time, p, noise, classes)
+    check_p(p)
     check_noise(noise, classes)
-    if not (np.isfinite(time) & (time >= 0)).all():
-        raise UsageError(f"time must be finite and not negative, got {time.min():g}.")
+    check_time(time)
     if not time.any():
         return p[()]
     shape = p.shape
@@ -199,7 +198,7 @@ def passage_time(
     from scipy.integrate import quad
 
     objective = read_objective(objective)
-    _inside(np.asarray([start, end]))
+    check_p(np.asarray([start, end]))
     check_noise(noise, classes)
     if start == end:
         return 0.0
@@ -273,7 +272,7 @@ def overtaking_time(
     The inverse of `budget_crossover`, for any two objectives.
     """
     first, second = read_objective(first), read_objective(second)
-    _inside(np.asarray([p]))
+    check_p(np.asarray([p]))
     check_noise(noise, classes)
 
     def velocity(t: float, v: np.ndarray) -> np.ndarray:
@@ -316,7 +315,7 @@ def memorisation_time(
         [0.34, 3.07, 0.72, 17.12]
     """
     objective = read_objective(objective)
-    _inside(np.asarray([p, to]))
+    check_p(np.asarray([p, to]))
     check_noise(0.0, classes)
     if not correct and classes == 2:
         p, correct = 1.0 - p, True  # the wrong class is the only other one: the same problem
@@ -448,15 +447,3 @@ def _solve(
             " overflows needs a larger p or alpha."
         )
     return found
-
-
-def _floats(*values: ArrayLike) -> tuple[np.ndarray, ...]:
-    return tuple(np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values)))
-
-
-def _inside(p: np.ndarray) -> None:
-    outside = ~((p > 0.0) & (p < 1.0))
-    if outside.any():
-        raise UsageError(
-            f"a probability must lie strictly between 0 and 1, got {p[outside].flat[0]:g}."
-        )

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import UsageError
+from .checks import check_law, check_noise
 
 __all__ = [
-    "check_law",
-    "check_noise",
     "confident_conflict",
     "drawn",
     "long_tail",
@@ -28,8 +27,6 @@ __all__ = [
     "structured",
     "uniform",
 ]
-
-_SUM_TOLERANCE = 1e-9
 
 
 def uniform(*, noise: float, classes: int) -> np.ndarray:
@@ -147,43 +144,6 @@ def drawn(
     full = np.concatenate([law, gone], axis=-1)
     counts = rng.multinomial(copies, full / full.sum(-1, keepdims=True))
     return counts[..., :-1] / copies
-
-
-def check_law(law: ArrayLike) -> None:
-    """Raise unless every law has probabilities that sum to 1, or less where labels are missing.
-
-    Raises:
-        UsageError: with the first row at fault.
-    """
-    law = np.asarray(law, dtype=np.float64)
-    sums = law.sum(-1)
-    wrong = (law < 0).any(-1) | ~(sums <= 1.0 + _SUM_TOLERANCE) | ~(sums > 0)
-    if wrong.any():
-        row = np.argwhere(np.atleast_1d(wrong))[0].tolist()
-        raise UsageError(
-            "probabilities of labels must not be negative and must sum to 1 (less where labels are"
-            f" missing, more than 0); row {row[0] if len(row) == 1 else row} sums to"
-            f" {np.atleast_1d(sums)[tuple(row)]:.9g}."
-        )
-
-
-def check_noise(noise: ArrayLike, classes: ArrayLike) -> None:
-    """Raise unless 0 <= noise < (K - 1) / K: beyond it a wrong label is as likely as the right one.
-
-    Raises:
-        UsageError: with the limit.
-    """
-    noise, classes = np.asarray(noise, dtype=np.float64), np.asarray(classes, dtype=np.float64)
-    if not (classes >= 2).all():
-        raise UsageError(f"classes must be at least 2, got {classes.min():g}.")
-    limit = (classes - 1.0) / classes
-    noise, limit = np.broadcast_arrays(noise, limit)
-    wrong = ~((noise >= 0) & (noise < limit))
-    if wrong.any():
-        raise UsageError(
-            f"noise must lie in [0, (K - 1) / K) = [0, {limit[wrong].flat[0]:.6g}), got"
-            f" {noise[wrong].flat[0]:g}: from there on no class is more often right than wrong."
-        )
 
 
 def _whole(name: str, value: int, least: int) -> int:

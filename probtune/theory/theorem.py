@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from ..errors import UsageError
 from ..objectives import Objective
 from ..objectives import objective as read_objective
-from .laws import check_law
+from .checks import check_law
 
 __all__ = [
     "Check",
