@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "LMHead",
     "TokenTable",
     "context_length",
     "default_device",
     "generate",
+    "lm_head",
     "load_model",
     "load_tokenizer",
     "token_table",
@@ -131,7 +133,7 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-class _LMHead(NamedTuple):
+class LMHead(NamedTuple):
     """The head of a causal language model, as far as configurations describe it."""
 
     weight: Tensor
@@ -140,7 +142,7 @@ class _LMHead(NamedTuple):
     logit_scale: float
 
 
-def _lm_head(model: PreTrainedModel) -> _LMHead | None:
+def lm_head(model: PreTrainedModel) -> LMHead | None:
     """The head's parameters, or None when the model has no plain linear head."""
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
@@ -153,8 +155,10 @@ def _lm_head(model: PreTrainedModel) -> _LMHead | None:
             break
     else:
         if divisor := getattr(config, "logits_scaling", None):
-            scale = 1.0 / float(divisor)
-    return _LMHead(head.weight, head.bias, getattr(config, "final_logit_softcapping", None), scale)
+            # Granite and MiniCPM3 divide by it, HyperCLOVA X multiplies.
+            multiplies = config.model_type == "hyperclovax"
+            scale = float(divisor) if multiplies else 1.0 / float(divisor)
+    return LMHead(head.weight, head.bias, getattr(config, "final_logit_softcapping", None), scale)
 
 
 def _from_head(
@@ -163,7 +167,7 @@ def _from_head(
     """Statistics of the shifted labels, flat over (batch, length - 1), from the last hidden states
     and the head.
     """
-    head = _lm_head(model)
+    head = lm_head(model)
     assert head is not None
     hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
     return linear_target_statistics(
@@ -196,7 +200,7 @@ def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
 
     Configurations name the known changes of logits (scale, softcap); this finds the unknown ones.
     """
-    if _lm_head(model) is None or model.base_model is model:
+    if lm_head(model) is None or model.base_model is model:
         return _from_logits
     batch, targets = _collate([row], 0, model.device)
     fused, plain = _from_head(model, batch, targets).logp, _from_logits(model, batch, targets).logp

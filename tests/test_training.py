@@ -438,9 +438,10 @@ def test_an_open_quantile_is_refused_before_training(tmp_path):
 
 
 def test_a_trl_whose_head_needs_a_gpu_is_refused_on_a_cpu(tmp_path, monkeypatch):
-    monkeypatch.setattr("probtune.training._TRL", (1, 15))
+    monkeypatch.setattr("probtune.training.config._TRL", (1, 15))
     with pytest.raises(UsageError, match="TRL 1.15 .* on GPUs only; install trl>=1.16"):
-        config(tmp_path)
+        config(tmp_path, head="trl")
+    assert config(tmp_path).head == "auto"
 
 
 def test_refused_arguments(tmp_path):

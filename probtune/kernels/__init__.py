@@ -16,18 +16,21 @@ Implementations (`impl=`):
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..objectives import Objective
+from ..objectives import HEAD_SIGNALS, Objective, Signals, unbound
 from . import chunked, reference
 
 __all__ = [
     "IGNORE_INDEX",
+    "HeadResult",
     "Impl",
     "TargetStatistics",
+    "linear_objective",
     "linear_objective_loss",
     "linear_target_logprobs",
     "linear_target_statistics",
@@ -115,6 +118,22 @@ def linear_target_statistics(
     return _statistics(hidden, weight, labels, bias, softcap, logit_scale, impl, entropy=True)
 
 
+class HeadResult(NamedTuple):
+    """What one pass over the logits gives; all but the loss is (N,), 0 at ignored rows, and not
+    differentiable.
+    """
+
+    loss: Tensor
+    """Sum of the objective over the supervised tokens, divided by the normalizer."""
+    statistics: TargetStatistics
+    value: Tensor
+    """The objective per token."""
+    weight: Tensor
+    """Its token weight, w(p)."""
+    kept: Tensor
+    """Whether no threshold drops the token."""
+
+
 def linear_objective_loss(
     hidden: Tensor,  # (N, D)
     weight: Tensor,  # (V, D)
@@ -125,21 +144,28 @@ def linear_objective_loss(
     bias: Tensor | None = None,  # (V,)
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    signals: Mapping[str, Any] | None = None,
+    reference: tuple[Tensor, Tensor, Tensor | None] | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
-    """Sum of f(p) over the supervised tokens, divided by `normalizer`.
+    """Sum of the objective over the supervised tokens, divided by `normalizer`.
 
-    Equals `objective.value(linear_target_logprobs(...)[labels != -100]).sum() / normalizer`. With
+    For an objective of p alone it equals
+    `objective.value(linear_target_logprobs(...)[labels != -100]).sum() / normalizer`. With
     `impl="chunked"` the gradients are formed in the forward pass, so the logits are computed once
-    and never recomputed, and rows whose logit gradient is 0 (a threshold, p = 1) cost no backward
-    work.
+    and never recomputed, and rows without a gradient (a threshold, p = 1) cost no backward work.
 
     Args:
-        objective: the function of p to minimise.
+        objective: the function to minimise. What it needs of the distribution (entropy, collision
+            probability, ...) comes from the same pass, and only what it needs.
         normalizer: the denominator; default: the number of supervised tokens here. Under gradient
             accumulation or data parallelism give the number of the whole optimizer step
             (`num_items_in_batch` in transformers).
         bias, softcap, logit_scale, impl: as in `linear_target_logprobs`.
+        signals: what it needs besides, by the names of `objectives.Signals`: tensors of shape (N,),
+            or what holds for all tokens.
+        reference: (hidden, weight, bias) of the reference model's head, (N, D'), (V, D') and (V,)
+            or None, for `kl_anchor` and `reverse_kl_anchor`; same softcap and scale.
 
     Returns:
         A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0,
@@ -149,6 +175,7 @@ def linear_objective_loss(
     Raises:
         ValueError: as `linear_target_logprobs`; also when `normalizer` is a number that is not
             positive.
+        ObjectiveError: the objective needs a signal that is not given.
 
     Example:
         >>> from probtune.objectives import p
@@ -156,14 +183,61 @@ def linear_objective_loss(
         >>> linear_objective_loss(hidden, weight, torch.tensor([3, -100]), p())
         tensor(0.7500)
     """
+    head = (weight, bias, softcap, logit_scale)
+    return _objective(
+        hidden, head, labels, objective, normalizer, signals, reference, impl, False
+    ).loss
+
+
+def linear_objective(
+    hidden: Tensor,  # (N, D)
+    weight: Tensor,  # (V, D)
+    labels: Tensor,  # (N,)
+    objective: Objective,
+    *,
+    normalizer: float | Tensor | None = None,
+    bias: Tensor | None = None,  # (V,)
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    signals: Mapping[str, Any] | None = None,
+    reference: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    impl: Impl = "auto",
+) -> HeadResult:
+    """`linear_objective_loss` with the statistics of every token, from the same pass. Arguments
+    and errors as there.
+    """
+    head = (weight, bias, softcap, logit_scale)
+    return _objective(hidden, head, labels, objective, normalizer, signals, reference, impl, True)
+
+
+def _objective(
+    hidden: Tensor,
+    head: tuple[Tensor, Tensor | None, float | None, float],
+    labels: Tensor,
+    objective: Objective,
+    normalizer: float | Tensor | None,
+    signals: Mapping[str, Any] | None,
+    reference: tuple[Tensor, Tensor, Tensor | None] | None,
+    impl: Impl,
+    statistics: bool,
+) -> HeadResult:
     module = _choose(impl)
     if not isinstance(objective, Objective):
         raise ValueError(
             f"objective must be an Objective, got {objective!r}; read a text with"
             " probtune.objective(...)."
         )
+    weight, bias, softcap, _ = head
     _check(hidden, weight, labels, bias, softcap)
-    hidden, labels, _ = _supervised(hidden, labels)
+    signals = Signals(signals or {})
+    _check_signals(objective, signals, reference, labels)
+    shape = labels.shape
+    hidden, labels, where = _supervised(hidden, labels)
+    if where is not None:
+        chosen = {n: x[where] if _per_token(x) else x for n, x in signals.items()}
+        signals = Signals(chosen)
+        if reference is not None:
+            reference = (reference[0][where], *reference[1:])
     if normalizer is None:
         normalizer = float(max(labels.numel(), 1))
     elif not isinstance(normalizer, Tensor) and not normalizer > 0:
@@ -172,9 +246,30 @@ def linear_objective_loss(
             " tokens."
         )
     with torch.autocast(hidden.device.type, enabled=False):
-        return module.objective_loss(
-            hidden, weight, labels, objective, normalizer, bias, softcap, logit_scale
+        loss, *columns = module.objective_loss(
+            hidden, head, labels, objective, normalizer, signals, reference, statistics
         )
+    if where is not None and statistics:
+        columns = [x.new_zeros(shape).index_put((where,), x) for x in columns]
+    return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:])
+
+
+def _per_token(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() > 0
+
+
+def _check_signals(objective: Objective, signals: Signals, reference: Any, labels: Tensor) -> None:
+    for name in sorted(objective.needs - signals.keys()):
+        if name.split(":")[0] not in HEAD_SIGNALS:
+            raise unbound(objective, name)
+        if name in ("kl", "reverse_kl") and reference is None:
+            raise unbound(objective, name)
+    for name, x in signals.items():
+        if _per_token(x) and x.shape != labels.shape:
+            raise ValueError(
+                f"the signal {name!r} must be (N,) as the labels, {tuple(labels.shape)}, got"
+                f" {tuple(x.shape)}."
+            )
 
 
 def _statistics(

@@ -23,6 +23,8 @@ Called by the package's functions, with supervised rows only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -30,7 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..objectives import Objective, Signals
+from ..objectives import HEAD_SIGNALS, Objective, Signals
+from .distribution import statistic, statistic_gradient
 
 __all__ = ["objective_loss", "target_statistics"]
 
@@ -58,20 +61,21 @@ def target_statistics(
 
 def objective_loss(
     hidden: Tensor,  # (N, D)
-    weight: Tensor,  # (V, D)
+    head: tuple[Tensor, Tensor | None, float | None, float],
     labels: Tensor,  # (N,)
     objective: Objective,
     normalizer: float | Tensor,
-    bias: Tensor | None,  # (V,)
-    softcap: float | None,
-    logit_scale: float,
-) -> Tensor:
-    """Sum of f(p) over the rows, divided by `normalizer`; equals `reference.objective_loss` without
-    the logits.
+    signals: Signals,
+    reference: tuple[Tensor, Tensor, Tensor | None] | None,
+    statistics: bool,
+) -> tuple[Tensor, ...]:
+    """(loss, log p, entropy, is_top1, value, weight, kept); equals `reference.objective_loss`
+    without the logits. Only the loss is differentiable; the rest is empty unless `statistics` are
+    asked for.
     """
-    return _ObjectiveLoss.apply(
-        hidden, weight, bias, labels, objective, normalizer, softcap, logit_scale
-    )  # type: ignore[return-value]
+    weight, bias, softcap, logit_scale = head
+    asked = (softcap, logit_scale, signals, reference, statistics)
+    return _ObjectiveLoss.apply(hidden, weight, bias, labels, objective, normalizer, asked)  # type: ignore[return-value]
 
 
 class _Head:
@@ -153,10 +157,15 @@ def _collision(rows: _Rows) -> Tensor:
 
 
 def _head_gradient(
-    head: _Head, rows: _Rows, size: Tensor, of_entropy: Tensor | None = None
+    head: _Head,
+    rows: _Rows,
+    size: Tensor,
+    of_entropy: Tensor | None = None,
+    whole: _Distribution | None = None,
+    factors: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
-    """d loss / d (hidden @ weight.T + bias), (n, V), from the logit gradients `size` and the
-    entropies' gradients.
+    """d loss / d (hidden @ weight.T + bias), (n, V), from the logit gradients `size`, the
+    entropies' gradients, and the factors of other terms of the distribution.
     """
     dz = rows.others * (size / rows.sum_other).unsqueeze(1)
     at_target = -size
@@ -172,6 +181,9 @@ def _head_gradient(
         )
         at_target = at_target - of_entropy * torch.sigmoid(u) * (entropy - F.softplus(-u))
     dz.scatter_(1, rows.target, at_target.unsqueeze(1))
+    for name, factor in factors.items():
+        assert whole is not None
+        dz += factor.unsqueeze(1) * whole.gradient(name)
     if head.softcap is not None:
         assert rows.logits is not None
         # d (softcap * tanh(x / softcap)) / dx = 1 - (z / softcap)^2
@@ -226,46 +238,125 @@ class _ObjectiveLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, objective, normalizer, softcap, logit_scale):
+    def forward(ctx, hidden, weight, bias, labels, objective, normalizer, asked):
+        softcap, logit_scale, signals, reference, statistics = asked
         head = _Head(weight, bias, softcap, logit_scale)
+        other = None
+        if reference is not None:
+            other = _Head(reference[1], reference[2], softcap, logit_scale)
         gradients = _Gradients(head, hidden, weight, bias, ctx.needs_input_grad)
         total = torch.zeros((), dtype=head.dtype, device=hidden.device)
+        per_token = _PerToken(hidden.shape[0], head.dtype, hidden.device)
+        wanted = frozenset(n for n in objective.needs if n.split(":")[0] in HEAD_SIGNALS)
+        keep_logits = statistics or softcap is not None or bool(wanted - {"collision"})
+        keep_logits = keep_logits or bool(objective.terms)
         for block in _blocks(hidden.shape[0], weight.shape[0], hidden.device):
-            h = hidden[block]
-            wants_entropy = "entropy" in objective.needs
-            keep_logits = wants_entropy or softcap is not None
-            rows = _row_algebra(head.logits(h), labels[block], keep_logits=keep_logits)
+            h, y = hidden[block], labels[block]
+            rows = _row_algebra(head.logits(h), y, keep_logits=keep_logits)
             logp = -F.softplus(-rows.logit_of_p)
-            f = objective.bind(
-                Signals(
-                    entropy=_entropy(rows) if wants_entropy else None,
-                    collision=_collision(rows) if "collision" in objective.needs else None,
-                )
-            )
-            total += f.value(logp).sum()
-            if gradients.needed:
-                size = f.logit_gradient(logp) / normalizer
-                positions = block
-                active = size != 0
-                if not bool(active.all()):
-                    active = active.nonzero().squeeze(1)
-                    rows, size, h, positions = (
-                        rows.select(active),
-                        size[active],
-                        h[active],
-                        active + block.start,
-                    )
-                gradients.add(_head_gradient(head, rows, size), h, positions)
+            whole = _Distribution(rows, y)
+            if other is not None and reference is not None:
+                whole.reference = other.logits(reference[0][block]).log_softmax(1)
+            known = {name: whole.value(name) for name in wanted}
+            f = objective.bind(Signals({**_of_block(signals, block), **known}))
+            value = f.value(logp)
+            total += value.sum()
+            if statistics:
+                is_top1 = rows.target_logit >= rows.max_other
+                found = (logp, whole.value("entropy"), is_top1)
+                per_token.set(block, *found, value, f.token_weight(logp), f.keeps(logp))
+            if not gradients.needed:
+                continue
+            size = f.logit_gradient(logp) / normalizer
+            factors = {name: c / normalizer for name, c in f.coefficients(logp).items()}
+            positions = block
+            active = size != 0
+            for factor in factors.values():
+                active |= factor != 0
+            if not bool(active.all()):
+                active = active.nonzero().squeeze(1)
+                rows, size, h = rows.select(active), size[active], h[active]
+                whole = whole.select(active, rows)
+                factors = {name: factor[active] for name, factor in factors.items()}
+                positions = active + block.start
+            dz = _head_gradient(head, rows, size, factors.pop("entropy", None), whole, factors)
+            gradients.add(dz, h, positions)
         ctx.save_for_backward(*gradients.result())
-        return total / normalizer
+        extras = per_token.all() if statistics else (total.new_zeros(0),) * 6
+        ctx.mark_non_differentiable(*extras)
+        return total / normalizer, *extras
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream):  # type: ignore[override]
+    def backward(ctx, upstream, *_):  # type: ignore[override]
         gradients = ctx.saved_tensors
         if upstream.device.type != "cpu" or upstream != 1:
             gradients = tuple(None if g is None else g * upstream.to(g.dtype) for g in gradients)
-        return (*gradients, None, None, None, None, None)
+        return (*gradients, None, None, None, None)
+
+
+class _Distribution:
+    """The whole distribution of a block's rows, made when a statistic needs it."""
+
+    def __init__(self, rows: _Rows, labels: Tensor):
+        self._rows, self._labels = rows, labels
+        self._log_probs: Tensor | None = None
+        self.reference: Tensor | None = None
+        self.values: dict[str, Tensor] = {}
+
+    @property
+    def log_probs(self) -> Tensor:
+        if self._log_probs is None:
+            rows = self._rows
+            assert rows.logits is not None
+            u = rows.logit_of_p
+            log_sum_exp = rows.log_sum_exp_other + F.softplus(u)
+            self._log_probs = rows.logits - log_sum_exp.unsqueeze(1)
+            self._log_probs.scatter_(1, rows.target, -F.softplus(-u).unsqueeze(1))
+        return self._log_probs
+
+    def value(self, name: str) -> Tensor:
+        if name not in self.values:
+            if name == "entropy":
+                found = _entropy(self._rows)
+            elif name == "collision":
+                found = _collision(self._rows)
+            else:
+                found = statistic(name, self.log_probs, self._labels, self.reference)
+            self.values[name] = found
+        return self.values[name]
+
+    def gradient(self, name: str) -> Tensor:
+        return statistic_gradient(name, self.log_probs, self.value(name), self.reference)
+
+    def select(self, keep: Tensor, rows: _Rows) -> _Distribution:
+        chosen = _Distribution(rows, self._labels[keep])
+        chosen._log_probs = None if self._log_probs is None else self._log_probs[keep]
+        chosen.reference = None if self.reference is None else self.reference[keep]
+        chosen.values = {name: value[keep] for name, value in self.values.items()}
+        return chosen
+
+
+class _PerToken:
+    """(log p, entropy, is_top1, value, weight, kept) of all rows, filled block by block."""
+
+    def __init__(self, num_rows: int, dtype: torch.dtype, device: torch.device):
+        dtypes = (dtype, dtype, torch.bool, dtype, dtype, torch.bool)
+        self._columns = tuple(torch.empty(num_rows, dtype=d, device=device) for d in dtypes)
+
+    def set(self, block: slice, *values: Tensor) -> None:
+        for column, value in zip(self._columns, values, strict=True):
+            column[block] = value
+
+    def all(self) -> tuple[Tensor, ...]:
+        return self._columns
+
+
+def _of_block(signals: Signals, block: slice) -> Signals:
+    """The signals of a block's rows; what is not per token is the same for all."""
+    return Signals(
+        {name: x[block] if isinstance(x, Tensor) and x.dim() else x for name, x in signals.items()}
+    )
 
 
 class _TargetStatistics(torch.autograd.Function):

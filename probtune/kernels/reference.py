@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..objectives import Objective, Signals
+from ..objectives import HEAD_SIGNALS, Objective, Signals
+from .distribution import statistic
 
 __all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
 
@@ -61,18 +62,31 @@ def statistics_of_logits(
 
 def objective_loss(
     hidden: Tensor,  # (N, D)
-    weight: Tensor,  # (V, D)
+    head: tuple[Tensor, Tensor | None, float | None, float],
     labels: Tensor,  # (N,)
     objective: Objective,
     normalizer: float | Tensor,
-    bias: Tensor | None,  # (V,)
-    softcap: float | None,
-    logit_scale: float,
-) -> Tensor:
-    """Sum of f(p) over the rows, divided by `normalizer`, by autograd through the logits."""
+    signals: Signals,
+    reference: tuple[Tensor, Tensor, Tensor | None] | None,
+    statistics: bool,
+) -> tuple[Tensor, ...]:
+    """(loss, log p, entropy, is_top1, value, weight, kept), the first by autograd."""
+    weight, bias, softcap, logit_scale = head
     logits = _logits(hidden, weight, bias, softcap, logit_scale)
-    needs = objective.needs
-    logp, entropy, _ = statistics_of_logits(logits, labels, entropy="entropy" in needs)
-    collision = logits.detach().softmax(1).square().sum(1) if "collision" in needs else None
-    f = objective.bind(Signals(entropy=entropy.detach(), collision=collision))
-    return f.value(logp).sum() / normalizer
+    logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=statistics)
+    names = sorted(name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS)
+    log_probs, other = logits.log_softmax(1), None
+    if reference is not None:
+        ref_hidden, ref_weight, ref_bias = reference
+        other = _logits(ref_hidden, ref_weight, ref_bias, softcap, logit_scale).log_softmax(1)
+    found = {name: statistic(name, log_probs, labels, other) for name in names}
+    fixed = {name: value.detach() for name, value in found.items()}
+    f = objective.bind(Signals({**signals, **fixed}))
+    value = f.value(logp)
+    total = value.sum()
+    for name, factor in f.coefficients(logp.detach()).items():
+        total = total + (factor * (found[name] - fixed[name])).sum()  # the value is in f already
+    logp = logp.detach()
+    of_f = (value.detach(), f.token_weight(logp), f.keeps(logp))
+    extras = (logp, entropy.detach(), is_top1, *of_f)
+    return total / normalizer, *extras

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, Signals
-from . import linear_objective_loss, reference
+from ..objectives import HEAD_SIGNALS, Objective, Signals, StepStatistics
+from . import linear_objective_loss
+from .distribution import statistic
+from .reference import statistics_of_logits
 
 __all__ = ["gradient_error"]
 
@@ -24,37 +28,72 @@ def gradient_error(objective: Objective) -> float:
     rounding decides their side, and so are entropies below 1e-6 nats for what needs them, since a
     sum of that size has lost its digits on either path.
     """
-    logits = _logits()
+    logits, other = _logits(0), _logits(1)
     labels = torch.arange(_ROWS) % _CLASSES
-    plain = logits.clone().requires_grad_()
-    # Every other row is special. The head binds the other signals itself; here they are bound from
-    # full logits.
-    special = torch.arange(_ROWS) % 2 == 0
-    objective = objective.bind(Signals(special=special))
-    logp, entropy, _ = reference.statistics_of_logits(plain, labels, entropy=True)
-    collision = logits.softmax(1).square().sum(1)
-    bound = objective.bind(Signals(entropy=entropy.detach(), collision=collision))
-    (expected,) = torch.autograd.grad(bound._f(logp).sum(), plain)
-    fused = logits.clone().requires_grad_()
+    signals = _signals(objective.needs, logits, labels)
     head = torch.eye(_CLASSES, dtype=torch.float64)
-    loss = linear_objective_loss(fused, head, labels, objective, normalizer=1.0, impl="chunked")
-    (found,) = torch.autograd.grad(loss, fused)
+    plain = logits.clone().requires_grad_()
+    log_probs, reference = plain.log_softmax(1), other.log_softmax(1)
+    logp, _, _ = statistics_of_logits(plain, labels, entropy=False)
+    names = [name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS]
+    found = {name: statistic(name, log_probs, labels, reference) for name in names}
+    fixed = {name: value.detach() for name, value in found.items()}
+    bound = objective.bind(Signals({**signals, **fixed}))
+    total = bound._f(logp).sum()
+    for name, factor in bound.coefficients(logp.detach()).items():
+        total = total + (factor * found[name]).sum()
+    (expected,) = torch.autograd.grad(total, plain)
+    fused = logits.clone().requires_grad_()
+    loss = linear_objective_loss(
+        fused,
+        head,
+        labels,
+        objective,
+        normalizer=1.0,
+        signals=signals,
+        reference=(other, head, None),
+        impl="chunked",
+    )
+    (found_gradient,) = torch.autograd.grad(loss, fused)
     p = logp.detach().exp()
     kept = torch.ones(_ROWS, dtype=torch.bool)
     for q in objective.thresholds:
         kept &= (p - q).abs() > 1e-9
     if "entropy" in objective.needs:
-        kept &= entropy > 1e-6
-    size = torch.maximum(expected.abs().amax(1), found.abs().amax(1))
+        kept &= fixed["entropy"] > 1e-6
+    size = torch.maximum(expected.abs().amax(1), found_gradient.abs().amax(1))
     kept &= size > 1e-9  # below, autograd's own error of 1e-16 is no longer small beside it
     if not bool(kept.any()):
         return float("nan")
-    return float(((found - expected).abs().amax(1)[kept] / size[kept]).max())
+    return float(((found_gradient - expected).abs().amax(1)[kept] / size[kept]).max())
 
 
-def _logits() -> Tensor:
-    generator = torch.Generator().manual_seed(0)
+def _logits(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
     logits = 2.0 * torch.randn(_ROWS, _CLASSES, dtype=torch.float64, generator=generator)
     labels = torch.arange(_ROWS) % _CLASSES
     logits[torch.arange(_ROWS), labels] += torch.linspace(-12.0, 22.0, _ROWS, dtype=torch.float64)
     return logits
+
+
+def _signals(needs: Set[str], logits: Tensor, labels: Tensor) -> Signals:
+    """Something of the right kind for every signal that does not come from the logits."""
+    generator = torch.Generator().manual_seed(2)
+    logp = logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    def near() -> Tensor:
+        noise = torch.randn(_ROWS, dtype=torch.float64, generator=generator)
+        return (logp + 0.3 * noise).clamp(max=-1e-3)
+
+    made = {
+        "special": lambda: torch.arange(_ROWS) % 2 == 0,
+        "answer": lambda: torch.arange(_ROWS) % 3 == 0,
+        "column": lambda: torch.arange(_ROWS, dtype=torch.float64) / _ROWS,
+        "reference": near,
+        "better": near,
+        "old": near,
+        "sequence_gain": lambda: near() - logp,
+        "excess_cut": lambda: torch.tensor(0.1, dtype=torch.float64),
+        "step": lambda: StepStatistics(logp, -logp, near()),
+    }
+    return Signals({n: made[n.split(":")[0]]() for n in needs if n.split(":")[0] in made})

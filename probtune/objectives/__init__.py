@@ -29,7 +29,7 @@ References:
     identity above is checked by central differences in the tests.
 """
 
-from .base import Objective, Signals
+from .base import HEAD_SIGNALS, Objective, Signals
 from .catalogue import (
     affine,
     cayley,
@@ -50,53 +50,96 @@ from .catalogue import (
     tvd,
 )
 from .composition import above, below, cap, floor, mix
+from .distribution import (
+    brier,
+    entropy_bonus,
+    gem,
+    kl_anchor,
+    label_smoothing,
+    reverse_kl_anchor,
+)
 from .members import dft, log1m, nll, p, power
 from .quantile import bottom, top
+from .references import iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
 from .schedule import anneal
-from .signalled import deft, eaft, idft, nll_on_special
+from .signalled import (
+    deft,
+    eaft,
+    eaft_top,
+    idft,
+    nll_on_answer,
+    nll_on_special,
+    sed,
+    unbound,
+    weighted,
+)
+from .step import StepStatistics, rho1, step_bottom, step_cayley, step_talr, step_top
 from .table import CORE, MEMBERS
 from .text import objective, objective_list, signature
 
 __all__ = [
     "CORE",
+    "HEAD_SIGNALS",
     "MEMBERS",
     "Objective",
     "Signals",
+    "StepStatistics",
     "above",
     "affine",
     "anneal",
     "below",
     "bottom",
+    "brier",
     "cap",
     "cayley",
     "chord",
     "deft",
     "dft",
     "eaft",
+    "eaft_top",
+    "entropy_bonus",
     "floor",
     "focal",
     "gce",
+    "gem",
     "gft",
     "idft",
     "infosft",
+    "iw_sft",
+    "iw_sft_sequence",
+    "kl_anchor",
+    "label_smoothing",
     "log1m",
     "luffy",
     "mix",
     "mixce",
     "nll",
+    "nll_on_answer",
     "nll_on_special",
     "objective",
     "objective_list",
+    "on_reference",
     "p",
     "poly1",
     "power",
     "profit",
+    "psft",
+    "reverse_kl_anchor",
+    "rho1",
     "sce",
+    "sed",
     "signature",
+    "step_bottom",
+    "step_cayley",
+    "step_talr",
+    "step_top",
     "tailr",
     "talr",
     "taylor",
+    "token_cleaning",
     "top",
     "tsallis",
     "tvd",
+    "unbound",
+    "weighted",
 ]

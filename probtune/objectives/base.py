@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Set
 from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 
-__all__ = ["Objective", "Signals", "log_one_minus", "number", "widen"]
+__all__ = ["HEAD_SIGNALS", "Objective", "Signals", "log_one_minus", "number", "widen"]
 
 
 def widen(logp: Tensor) -> Tensor:
@@ -47,15 +47,41 @@ def number(
     return float(value)
 
 
-class Signals(NamedTuple):
-    """What an objective may need besides p, per token, in the shape of `logp`; None: not known."""
+class Signals(dict[str, Any]):
+    """What an objective may need besides p: name -> tensor, per token in the shape of `logp` unless
+    said otherwise. A name may carry a parameter behind a colon.
 
-    special: Tensor | None = None
-    """Whether the target is a special token."""
-    entropy: Tensor | None = None
-    """Entropy of the distribution in nats."""
-    collision: Tensor | None = None
-    """Collision probability, the sum of squared probabilities: near 1 where the model is sure."""
+    From the same pass over the logits as log p:
+        entropy         of the distribution, in nats
+        collision       the sum of squared probabilities: near 1 where the model is sure
+        rank            tokens at least as probable as the target, itself included
+        top_mass:K      probability of the K most probable tokens
+        top_entropy:K   entropy of the K most probable tokens, renormalised
+        uniform         cross-entropy against the uniform distribution
+        sharpened:B     sum of q_v log p_v with q = softmax(logits / B), held fixed
+        kl, reverse_kl  divergence of the reference model's distribution from this one, and back
+
+    From the data and the trainer:
+        special         whether the target is a special token
+        answer          whether it belongs to the final answer
+        column:NAME     a number that comes with the data
+        reference       log p under the model before training
+        better          log p under another, better model
+        old             log p under the model as it was at the last refresh
+        sequence_gain   mean over the token's sequence of log p - reference, at the step's start
+        excess_cut:S    scalar: the cut-off that keeps the share S of the training tokens with the
+                        largest better - reference
+        step            a `StepStatistics`: the tokens of the whole optimizer step
+    """
+
+
+HEAD_SIGNALS = frozenset(
+    {
+        *("entropy", "collision", "rank", "top_mass", "top_entropy"),
+        *("uniform", "sharpened", "kl", "reverse_kl"),
+    }
+)
+"""Names, without parameters, of what comes from the pass over the logits."""
 
 
 class Objective(ABC):
@@ -159,6 +185,20 @@ class Objective(ABC):
         one. A bound objective is no value: it has no text that can be read back.
         """
         return self
+
+    @property
+    def terms(self) -> Set[str]:
+        """Those of `needs` through which it has a gradient of its own, besides that through p."""
+        return frozenset()
+
+    def coefficients(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> dict[str, Tensor]:
+        """Of a bound objective: for each of its terms the factor per token, held fixed, with which
+        the term's gradient enters. Same shape as `logp`.
+        """
+        return {}
 
     def mass_above(self, tau: float) -> float:
         """The share of the mass of W_f on p in [tau, 1], by quadrature.

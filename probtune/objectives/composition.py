@@ -47,6 +47,10 @@ class Composed(Objective):
     def open_cuts(self) -> tuple[Any, ...]:
         return tuple(found for value in self._inner().values() for found in value.open_cuts())
 
+    @property
+    def terms(self) -> Set[str]:
+        return frozenset().union(*(value.terms for value in self._inner().values()))
+
     def _check(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
@@ -55,6 +59,13 @@ class Composed(Objective):
                     f"{type(self).__name__}: {name} must be an objective, got {value!r}; write"
                     f" {type(self).example}."
                 )
+
+    def _check_weight_only(self, value: Objective) -> None:
+        if value.terms:
+            raise ObjectiveError(
+                f"{type(self).__name__}: {value} is no token weight alone, since it has a gradient"
+                f" through {', '.join(sorted(value.terms))}; put {type(self).__name__} inside it."
+            )
 
 
 class Incomplete(Objective):
@@ -95,6 +106,10 @@ class _Threshold(Composed):
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
         return self._where_kept(logp, self.f.logit_gradient(logp))
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found = self.f.coefficients(logp)
+        return {name: self._where_kept(logp, value) for name, value in found.items()}
 
     def _where_kept(self, logp: Tensor, of_f: Tensor) -> Tensor:
         return torch.where(self.keeps(logp), of_f, torch.zeros_like(of_f))
@@ -160,6 +175,7 @@ class _Clamped(Composed):
     def __post_init__(self):
         object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
         self._check("f")
+        self._check_weight_only(self.f)
 
     def _f(self, logp: Tensor) -> Tensor:
         return -self._w(logp).detach() * logp
@@ -261,6 +277,13 @@ class mix(Composed):
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
         return self._blend(self.f.logit_gradient(logp), self.g.logit_gradient(logp))
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for share, part in ((self.share, self.f), (1.0 - self.share, self.g)):
+            for name, value in part.coefficients(logp).items():
+                found[name] = found.get(name, 0.0) + share * value
+        return found
 
     def _blend(self, of_f: Tensor, of_g: Tensor) -> Tensor:
         if self.share in (0.0, 1.0):  # an infinite value times 0 would be NaN

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ObjectiveError
-from .base import Objective, number
+from .base import Objective
 from .composition import Composed, Incomplete, above, below
+from .references import check_share
 
 __all__ = ["bottom", "top"]
 
@@ -20,12 +21,7 @@ class _Quantile(Incomplete, Composed):
     f: Objective
 
     def __post_init__(self):
-        share = number(self, "share", self.share, 0.0, 1.0)
-        if share == 0.0:
-            raise ObjectiveError(
-                f"{type(self).__name__}: share must be positive, got 0: no token would be left."
-            )
-        object.__setattr__(self, "share", share)
+        check_share(self)
         self._check("f")
 
     def open_cuts(self) -> tuple[Any, ...]:

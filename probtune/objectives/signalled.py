@@ -1,11 +1,14 @@
-"""Objectives that see more than p: how sure the distribution is, or which tokens are special.
+"""Objectives whose token weight sees more than p: how sure the distribution is, which tokens are
+special, what comes with the data.
 
 They have no value until a batch's signals are bound to them, `bind(Signals(...))`, which the
-trainer and the head do for every batch. A signal is never differentiated, as in the papers.
+trainer and the head do for every batch. A signal of a weight is never differentiated, as in the
+papers.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Set
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,39 +22,83 @@ from .catalogue import TokenPower
 from .composition import Composed, Incomplete
 from .members import nll
 
-__all__ = ["deft", "eaft", "idft", "nll_on_special"]
+__all__ = [
+    "Signalled",
+    "Weighted",
+    "deft",
+    "eaft",
+    "eaft_top",
+    "idft",
+    "nll_on_answer",
+    "nll_on_special",
+    "sed",
+    "unbound",
+    "weighted",
+]
 
 
-class _Signalled(Incomplete):
-    """What needs one signal."""
+class Signalled(Incomplete):
+    """What needs signals of its own."""
 
-    signal: ClassVar[str]
+    signals: ClassVar[frozenset[str]] = frozenset()
+    """The signals it needs, whatever its parameters."""
+
+    @property
+    def own_needs(self) -> Set[str]:
+        """The signals it needs itself, apart from those of objectives inside."""
+        return self.signals
 
     @property
     def needs(self) -> Set[str]:
-        return {self.signal}
+        return self.own_needs | super().needs
+
+    def bind(self, signals: Signals) -> Objective:
+        inner = super().bind(signals)
+        return inner.bound(signals) if self.own_needs <= signals.keys() else inner  # type: ignore[attr-defined]
+
+    @abstractmethod
+    def bound(self, signals: Signals) -> Objective:
+        """The objective once its own signals are known."""
 
     def incomplete(self) -> ObjectiveError:
-        return _unbound(self, self.signal)
+        return unbound(self, min(self.own_needs))
 
     def keeps(self, logp: Tensor) -> Tensor:
         return Objective.keeps(self, logp)  # all, whatever the signal
 
 
-def _unbound(member: Objective, signal: str) -> ObjectiveError:
-    what = {
-        "entropy": "the entropy of the distribution at every token",
-        "collision": "the collision probability at every token",
-        "special": "to know which tokens are special",
-    }[signal]
+_WHAT = {
+    "entropy": "the entropy of the distribution at every token",
+    "collision": "the collision probability at every token",
+    "rank": "the target's rank at every token",
+    "top_mass": "the probability of the most probable tokens",
+    "top_entropy": "the entropy of the most probable tokens",
+    "uniform": "the whole distribution at every token",
+    "sharpened": "the whole distribution at every token",
+    "kl": "the reference model's whole distribution at every token",
+    "reverse_kl": "the reference model's whole distribution at every token",
+    "special": "to know which tokens are special",
+    "answer": "to know which tokens are the answer",
+    "column": "a number that comes with every row or token of the data",
+    "reference": "the log-probabilities of the model before training",
+    "better": "the log-probabilities of a better model",
+    "old": "the log-probabilities at the last refresh",
+    "sequence_gain": "the log-probabilities of the model before training",
+    "excess_cut": "the log-probabilities of a better model and of the model before training",
+    "step": "the probabilities of all tokens of the optimizer step",
+}
+
+
+def unbound(member: Objective, signal: str) -> ObjectiveError:
+    """The error for a value that is asked for before the signal is known."""
     return ObjectiveError(
-        f"{member} needs {what}, which is not known here; ProbTuneTrainer and `probtune tune`"
-        " provide it."
+        f"{member} needs {_WHAT[signal.split(':')[0]]}, which is not known here; ProbTuneTrainer"
+        " and `probtune tune` provide it."
     )
 
 
 @dataclass(frozen=True, repr=False)
-class eaft(_Signalled):
+class eaft(Signalled):
     """-sg((H / scale)^alpha) log p, H the entropy of the distribution in nats: entropy-adaptive
     fine-tuning. Where the model is sure, right or wrong, it is left alone.
 
@@ -65,7 +112,7 @@ class eaft(_Signalled):
     alpha: float = 1.0
     scale: float = 3.0
 
-    signal = "entropy"
+    signals = frozenset({"entropy"})
     formula = "-sg(w) log p"
     weight_formula = "(H / scale)^alpha"
     summary = "leaves alone what the model is sure of; blocks new knowledge it contradicts"
@@ -78,17 +125,49 @@ class eaft(_Signalled):
         object.__setattr__(self, "alpha", number(self, "alpha", self.alpha, 0.0))
         object.__setattr__(self, "scale", number(self, "scale", self.scale))
         if not self.scale > 0.0:
-            raise ObjectiveError(f"eaft: scale must be positive, got {self.scale:g}.")
+            raise ObjectiveError(
+                f"{type(self).__name__}: scale must be positive, got {self.scale:g}."
+            )
 
-    def bind(self, signals: Signals) -> Objective:
-        if signals.entropy is None:
-            return self
-        entropy = signals.entropy.detach().clamp(min=0.0)
-        return _Weighted(self, (entropy / self.scale) ** self.alpha)
+    def bound(self, signals: Signals) -> Objective:
+        entropy = signals["entropy"].detach().clamp(min=0.0)
+        return Weighted(self, (entropy / self.scale) ** self.alpha)
 
 
 @dataclass(frozen=True, repr=False)
-class idft(_Signalled):
+class eaft_top(Signalled):
+    """-sg((H_k / scale)^alpha) log p, H_k the entropy of the k most probable tokens, renormalised:
+    EAFT as its own code computes it. `eaft` takes the entropy of the whole distribution.
+
+    Reference: EAFT, 2026, https://arxiv.org/abs/2601.02151 (k = 20, alpha = 1, scale = 3.0).
+    """
+
+    alpha: float = 1.0
+    scale: float = 3.0
+    k: float = 20
+
+    formula = "-sg(w) log p"
+    weight_formula = "(H_k / scale)^alpha"
+    summary = "eaft with the entropy of the k most probable tokens, as its code has it"
+    source = "EAFT 2026, https://arxiv.org/abs/2601.02151"
+    example = "eaft_top(1.0, 3.0, 20)"
+    caution = "as eaft"
+
+    def __post_init__(self):
+        eaft.__post_init__(self)  # type: ignore[arg-type]
+        object.__setattr__(self, "k", _count(self, "k", self.k, 2))
+
+    @property
+    def own_needs(self) -> Set[str]:
+        return {f"top_entropy:{self.k}"}
+
+    def bound(self, signals: Signals) -> Objective:
+        entropy = signals[f"top_entropy:{self.k}"].detach().clamp(min=0.0)
+        return Weighted(self, (entropy / self.scale) ** self.alpha)
+
+
+@dataclass(frozen=True, repr=False)
+class idft(Signalled):
     """(1 - p^g) / g with the token's own power g = clip(exp(-(log p + H) / beta), low, high), held
     fixed: NLL-like where the target is more likely than the model's own samples are on average, and
     p^2-like where it is far less likely.
@@ -102,7 +181,7 @@ class idft(_Signalled):
     low: float = 0.1
     high: float = 2.0
 
-    signal = "entropy"
+    signals = frozenset({"entropy"})
     formula = "(1 - p^g) / g, g = clip(exp(-(log p + H) / beta), low, high)"
     weight_formula = "p^g"
     summary = "a power for each token, by how surprising it is to the model"
@@ -119,19 +198,19 @@ class idft(_Signalled):
                 f" {self.beta:g}, {self.low:g}, {self.high:g}."
             )
 
-    def bind(self, signals: Signals) -> Objective:
-        return self if signals.entropy is None else _Idft(self, signals.entropy.detach())
+    def bound(self, signals: Signals) -> Objective:
+        return _Idft(self, signals["entropy"].detach())
 
 
 @dataclass(frozen=True, repr=False)
-class deft(_Signalled):
+class deft(Signalled):
     """(1 - p^a) / a with a = C, the collision probability, held fixed: NLL where the distribution
     is spread, `p` where it is sure.
 
     Reference: DEFT, 2026, https://arxiv.org/abs/2602.11424 (its code divides by a + 1e-6).
     """
 
-    signal = "collision"
+    signals = frozenset({"collision"})
     formula = "(1 - p^C) / C, C the sum of squared probabilities"
     weight_formula = "p^C"
     summary = "NLL where the model is unsure, p where it is sure"
@@ -139,12 +218,105 @@ class deft(_Signalled):
     example = "deft()"
     caution = "where the model is confidently wrong it stalls like p"
 
-    def bind(self, signals: Signals) -> Objective:
-        return self if signals.collision is None else _Powers(self, signals.collision.detach())
+    def bound(self, signals: Signals) -> Objective:
+        return _Powers(self, signals["collision"].detach())
 
 
 @dataclass(frozen=True, repr=False)
-class nll_on_special(Incomplete, Composed):
+class sed(Signalled):
+    """-log p + lam (p - 1/2)^2 where the k most probable tokens together have less than c, else
+    -log p: a pull towards p = 1/2 where the model is undecided.
+
+    The paper calls it an entropy term; its code adds this square.
+
+    Reference: SED-SFT, 2026, https://arxiv.org/abs/2602.07464 (lam = 0.2, k = 2, c = 0.95).
+    """
+
+    lam: float = 0.2
+    k: float = 2
+    c: float = 0.95
+
+    formula = "-log p + lam 1[top-k mass < c] (p - 1/2)^2"
+    weight_formula = "1 + lam 1[top-k mass < c] p (1 - 2p)"
+    summary = "NLL that keeps open what the model is undecided on"
+    source = "SED-SFT 2026, https://arxiv.org/abs/2602.07464"
+    example = "sed(0.2, 2, 0.95)"
+
+    def __post_init__(self):
+        object.__setattr__(self, "lam", number(self, "lam", self.lam, 0.0))
+        object.__setattr__(self, "k", _count(self, "k", self.k, 1))
+        object.__setattr__(self, "c", number(self, "c", self.c, 0.0, 1.0))
+
+    @property
+    def own_needs(self) -> Set[str]:
+        return {f"top_mass:{self.k}"}
+
+    def bound(self, signals: Signals) -> Objective:
+        return _Sed(self, self.lam * (signals[f"top_mass:{self.k}"] < self.c))
+
+
+@dataclass(frozen=True, repr=False)
+class weighted(Signalled, Composed):
+    """`f` with each token's loss and gradient times a number that comes with the data: a column of
+    the dataset with one number per row, or (for tokenized datasets) a list of numbers aligned with
+    `input_ids`.
+
+    For weights that a method computes outside: quality scores of rows, importance ratios (PEAR),
+    gradient utilities (VCORE), prompt and completion weights (WIT). The denominator stays the
+    number of supervised tokens.
+
+    References: PEAR, 2026, https://arxiv.org/abs/2602.01058; VCORE, 2025,
+    https://arxiv.org/abs/2510.27462.
+    """
+
+    f: Objective
+    column: str
+
+    formula = "c f(p), c from the data"
+    weight_formula = "c w_f(p)"
+    summary = "weights that come with the data"
+    source = "PEAR 2026, https://arxiv.org/abs/2602.01058 (and others)"
+    example = 'weighted(nll(), "quality")'
+
+    def __post_init__(self):
+        self._check("f")
+        if not isinstance(self.column, str) or not self.column.strip() or ":" in self.column:
+            raise ObjectiveError(
+                f"weighted: column must be the name of a column of the data, without ':', got"
+                f" {self.column!r}; write {self.example}."
+            )
+
+    @property
+    def own_needs(self) -> Set[str]:
+        return {f"column:{self.column}"}
+
+    def bound(self, signals: Signals) -> Objective:
+        return _Scaled(self.f, signals[f"column:{self.column}"].detach())
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+class _NllOn(Signalled, Composed):
+    """NLL where a mask of the data is true, `f` elsewhere."""
+
+    f: Objective
+
+    def __post_init__(self):
+        self._check("f")
+
+    def bound(self, signals: Signals) -> Objective:
+        (name,) = self.own_needs
+        return _Chosen(signals[name].bool(), nll(), self.f)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+@dataclass(frozen=True, repr=False)
+class nll_on_special(_NllOn):
     """NLL on special tokens (end of text, end of turn, padding that is trained on), `f` on all
     others. A prior-leaning objective may never teach a model to stop, since the end token starts
     with a tiny probability; this one does.
@@ -154,6 +326,7 @@ class nll_on_special(Incomplete, Composed):
 
     f: Objective
 
+    signals = frozenset({"special"})
     formula = "-log p on special tokens, else f(p)"
     weight_formula = "1 on special tokens, else w_f(p)"
     summary = "teaches the end token under a prior-leaning objective"
@@ -161,25 +334,24 @@ class nll_on_special(Incomplete, Composed):
     also_known_as = ("always_nll", "keep_eos")
     example = "nll_on_special(p())"
 
-    def __post_init__(self):
-        self._check("f")
 
-    @property
-    def needs(self) -> Set[str]:
-        return {"special"} | self.f.needs
+@dataclass(frozen=True, repr=False)
+class nll_on_answer(_NllOn):
+    """NLL on the tokens of the final answer, `f` on the reasoning before it.
 
-    def bind(self, signals: Signals) -> Objective:
-        inner = self.f.bind(signals)
-        if signals.special is None:
-            return self if inner is self.f else nll_on_special(inner)
-        return _Chosen(signals.special, nll(), inner)
+    `probtune tune` finds the answer with its rule (`--answer`); for `ProbTuneTrainer` the dataset
+    has a column `answer_mask`, a list of 0 and 1 aligned with `input_ids`. A row whose answer the
+    rule does not find has none.
+    """
 
-    def incomplete(self) -> ObjectiveError:
-        return _unbound(self, "special")
+    f: Objective
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
+    signals = frozenset({"answer"})
+    formula = "-log p on the final answer, else f(p)"
+    weight_formula = "1 on the final answer, else w_f(p)"
+    summary = "teaches new answers under an objective that trusts the model's reasoning"
+    source = "ours, after users' reports on DFT, https://github.com/yongliang-wu/DFT/issues/14"
+    example = "nll_on_answer(p())"
 
 
 class _Bound(Objective):
@@ -192,7 +364,9 @@ class _Bound(Objective):
         return repr(self._of)
 
 
-class _Weighted(_Bound):
+class Weighted(_Bound):
+    """-sg(weight) log p."""
+
     def __init__(self, of: Objective, weight: Tensor):
         super().__init__(of)
         self._weight = weight
@@ -201,7 +375,59 @@ class _Weighted(_Bound):
         return -self._weight.to(logp.dtype) * logp
 
     def _w(self, logp: Tensor) -> Tensor:
-        return self._weight.to(logp.dtype)
+        return self._weight.to(logp.dtype).expand_as(logp)
+
+
+class _Scaled(_Bound):
+    """An objective times a number per token."""
+
+    def __init__(self, of: Objective, factor: Tensor):
+        super().__init__(of)
+        self._factor = factor
+
+    @property
+    def needs(self) -> Set[str]:
+        return self._of.needs
+
+    @property
+    def terms(self) -> Set[str]:
+        return self._of.terms
+
+    def bind(self, signals: Signals) -> Objective:
+        return _Scaled(self._of.bind(signals), self._factor)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._factor.to(logp.dtype) * self._of._f(logp)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._factor.to(logp.dtype) * self._of._w(logp)
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._factor.to(logp.dtype) * self._of.logit_gradient(logp)
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found = self._of.coefficients(logp)
+        return {name: self._factor.to(logp.dtype) * value for name, value in found.items()}
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self._of.keeps(logp)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self._of.thresholds
+
+
+class _Sed(_Bound):
+    def __init__(self, of: Objective, strength: Tensor):
+        super().__init__(of)
+        self._strength = strength
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -logp + self._strength.to(logp.dtype) * (logp.exp() - 0.5).square()
+
+    def _w(self, logp: Tensor) -> Tensor:
+        p = logp.exp()
+        return 1.0 + self._strength.to(logp.dtype) * p * (1.0 - 2.0 * p)
 
 
 class _Powers(_Bound, TokenPower):
@@ -224,7 +450,7 @@ class _Idft(_Bound, TokenPower):
 
 
 class _Chosen(Objective):
-    """One objective where a mask is true, another elsewhere."""
+    """One objective, of p alone, where a mask is true, another elsewhere."""
 
     def __init__(self, mask: Tensor, on: Objective, off: Objective):
         self._mask, self._on, self._off = mask, on, off
@@ -232,6 +458,10 @@ class _Chosen(Objective):
     @property
     def needs(self) -> Set[str]:
         return self._off.needs
+
+    @property
+    def terms(self) -> Set[str]:
+        return self._off.terms
 
     def bind(self, signals: Signals) -> Objective:
         return _Chosen(self._mask, self._on, self._off.bind(signals)) if self.needs else self
@@ -246,6 +476,10 @@ class _Chosen(Objective):
         on, off = self._on.logit_gradient(logp), self._off.logit_gradient(logp)
         return torch.where(self._mask, on, off)
 
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found = self._off.coefficients(logp)
+        return {name: value.masked_fill(self._mask, 0.0) for name, value in found.items()}
+
     def keeps(self, logp: Tensor) -> Tensor:
         return torch.where(self._mask, self._on.keeps(logp), self._off.keeps(logp))
 
@@ -254,4 +488,14 @@ class _Chosen(Objective):
         return self._off.thresholds
 
     def __repr__(self) -> str:
-        return f"nll_on_special({self._off!r})"
+        return f"nll on chosen tokens, else {self._off!r}"
+
+
+def _count(member: Objective, name: str, value: object, least: int) -> int:
+    """A parameter that counts tokens."""
+    found = number(member, name, value, least)
+    if found != int(found):
+        raise ObjectiveError(
+            f"{type(member).__name__}: {name} must be a whole number, got {found:g}."
+        )
+    return int(found)

@@ -4,7 +4,17 @@ tests.
 
 from __future__ import annotations
 
-from . import catalogue, composition, members, quantile, schedule, signalled
+from . import (
+    catalogue,
+    composition,
+    distribution,
+    members,
+    quantile,
+    references,
+    schedule,
+    signalled,
+    step,
+)
 from .base import Objective
 
 __all__ = ["CORE", "MEMBERS"]
@@ -29,10 +39,11 @@ MEMBERS: dict[str, type[Objective]] = {
     "top": quantile.top,
     "bottom": quantile.bottom,
     "anneal": schedule.anneal,
-    "nll_on_special": signalled.nll_on_special,
-    "eaft": signalled.eaft,
-    "deft": signalled.deft,
-    "idft": signalled.idft,
-    **{name: getattr(catalogue, name) for name in catalogue.__all__ if name.islower()},
+    **{
+        name: getattr(module, name)
+        for module in (catalogue, signalled, distribution, references, step)
+        for name in module.__all__
+        if name.islower() and isinstance(getattr(module, name), type)
+    },
 }
 """Name -> member: all of them."""

@@ -102,13 +102,15 @@ def _build(node: ast.expr, text: str) -> Objective:
     return member(*arguments, **named)
 
 
-def _argument(node: ast.expr, text: str) -> float | Objective:
+def _argument(node: ast.expr, text: str) -> float | str | Objective:
     sign = 1.0
     number = node
     while isinstance(number, ast.UnaryOp) and isinstance(number.op, ast.USub | ast.UAdd):
         sign = -sign if isinstance(number.op, ast.USub) else sign
         number = number.operand
     if isinstance(number, ast.Constant):
+        if isinstance(number.value, str) and number is node:
+            return number.value
         if isinstance(number.value, int | float) and not isinstance(number.value, bool):
             return sign * float(number.value)
         raise ObjectiveError(

@@ -1,0 +1,313 @@
+"""Objectives whose token weight looks at another model: the model before training, an earlier state
+of it, or a better one. They need one number per token, which is measured once and stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError
+from .base import Objective, Signals, number, widen
+from .composition import Composed
+from .signalled import Signalled, Weighted
+
+__all__ = [
+    "Masked",
+    "check_share",
+    "iw_sft",
+    "iw_sft_sequence",
+    "on_reference",
+    "psft",
+    "token_cleaning",
+]
+
+
+@dataclass(frozen=True, repr=False)
+class on_reference(Signalled, Composed):
+    """-sg(w_f(p_ref)) log p: the weight of `f`, taken from the reference model's probability and
+    not from the current one. The weights are then fixed for the whole training, and an objective
+    cannot reinforce itself. `on_reference(p())` is PriFT; `on_reference(above(0.2, nll()))` is a
+    threshold that no token crosses.
+
+    Reference: PriFT, 2026, https://arxiv.org/abs/2606.09396 (w = p_ref; the reference is the model
+    before training).
+    """
+
+    f: Objective
+
+    formula = "-sg(w_f(p_ref)) log p"
+    weight_formula = "w_f(p_ref)"
+    summary = "weights that the model cannot move while it trains"
+    source = "PriFT 2026, https://arxiv.org/abs/2606.09396"
+    also_known_as = ("prift",)
+    example = "on_reference(p())"
+    caution = "cannot anneal: what the model learns does not change the weights"
+
+    signals = frozenset({"reference"})
+
+    def __post_init__(self):
+        self._check("f")
+        self._check_weight_only(self.f)
+
+    def bound(self, signals: Signals) -> Objective:
+        return _OnReference(self, self.f, signals["reference"].detach())
+
+
+class _OnReference(Objective):
+    def __init__(self, of: Objective, f: Objective, reference: Tensor):
+        self._of, self._inner, self._reference = of, f, reference
+
+    @property
+    def needs(self) -> Set[str]:
+        return self._inner.needs
+
+    def bind(self, signals: Signals) -> Objective:
+        return _OnReference(self._of, self._inner.bind(signals), self._reference)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._w(logp) * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._inner.token_weight(self._reference.to(logp.dtype)).detach()
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self._inner.keeps(self._reference.to(logp.dtype))
+
+    def __repr__(self) -> str:
+        return repr(self._of)
+
+
+@dataclass(frozen=True, repr=False)
+class psft(Signalled):
+    """-min(r, clip(r, 1 - eps, 1 + eps)), r = p / p_old: proximal supervised fine-tuning. Without
+    advantages only the upper bound acts: a token stops pulling once its probability has grown by
+    eps. Weight r where r <= 1 + eps, else 0; at r = 1 it is NLL.
+
+    p_old is the model's own probability at the last refresh (`refresh_steps` of `ProbTuneConfig`);
+    with a p_old that is never refreshed it can hardly learn.
+
+    Reference: Zhu et al., "Proximal Supervised Fine-Tuning", 2025, https://arxiv.org/abs/2508.17784
+    (eps = 0.28 above, 0.2 below; refreshed every 8 steps).
+    """
+
+    eps: float = 0.28
+
+    formula = "-min(r, clip(r, 1 - eps, 1 + eps)), r = p / p_old"
+    weight_formula = "r if r <= 1 + eps else 0"
+    summary = "bounds how far a few steps may move a token"
+    source = "Zhu et al. 2025, https://arxiv.org/abs/2508.17784"
+    also_known_as = ("proximal",)
+    example = "psft(0.28)"
+    caution = "slower than NLL; with a p_old that is never refreshed it does not learn"
+
+    signals = frozenset({"old"})
+
+    def __post_init__(self):
+        object.__setattr__(self, "eps", number(self, "eps", self.eps, 0.0))
+
+    def bound(self, signals: Signals) -> Objective:
+        return _Psft(self, signals["old"].detach())
+
+
+class _Ratio(Objective):
+    """What looks at the ratio of p to another model's."""
+
+    def __init__(self, of: Objective, other: Tensor):
+        self._of, self._other = of, other
+
+    def _ratio(self, logp: Tensor) -> Tensor:
+        return torch.exp(logp - self._other.to(logp.dtype))
+
+    def __repr__(self) -> str:
+        return repr(self._of)
+
+
+class _Psft(_Ratio):
+    _of: psft
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._ratio(logp).clamp(max=1.0 + self._of.eps)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return torch.where(self.keeps(logp), self._ratio(logp), 0.0)
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self._ratio(widen(logp)) <= 1.0 + self._of.eps
+
+
+@dataclass(frozen=True, repr=False)
+class iw_sft(Signalled):
+    """-sg(clip(p / p_ref, low, high)) log p: importance-weighted fine-tuning, token by token.
+
+    Reference: Qin and Springenberg, "Supervised Fine-Tuning on Curated Data is Reinforcement
+    Learning", 2025, https://arxiv.org/abs/2507.12856 (low = 0.2, high = 1.8 in its code).
+    """
+
+    low: float = 0.2
+    high: float = 1.8
+
+    formula = "-sg(clip(p / p_ref, low, high)) log p"
+    weight_formula = "clip(p / p_ref, low, high)"
+    summary = "follows what training has already made more likely"
+    source = "Qin and Springenberg 2025, https://arxiv.org/abs/2507.12856"
+    example = "iw_sft(0.2, 1.8)"
+
+    signals = frozenset({"reference"})
+
+    def __post_init__(self):
+        for name in ("low", "high"):
+            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        if not 0.0 <= self.low <= self.high or self.high == 0.0:
+            raise ObjectiveError(
+                f"iw_sft: low must not lie above high, nor high be 0, got {self.low:g} and"
+                f" {self.high:g}."
+            )
+
+    def bound(self, signals: Signals) -> Objective:
+        return _ImportanceWeighted(self, signals["reference"].detach())
+
+
+class _ImportanceWeighted(_Ratio):
+    _of: iw_sft
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return -self._w(logp).detach() * logp
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._ratio(logp).clamp(self._of.low, self._of.high)
+
+
+@dataclass(frozen=True, repr=False)
+class iw_sft_sequence(Signalled):
+    """-sg(min(exp(tau g), high)) log p, g the mean of log p - log p_ref over the token's sequence:
+    importance-weighted fine-tuning with one weight per sequence, its authors' default.
+
+    g is measured at the start of the optimizer step, by a forward pass over its rows.
+
+    Reference: as `iw_sft` (tau = 1, high = 16 in its code).
+    """
+
+    tau: float = 1.0
+    high: float = 16.0
+
+    formula = "-sg(min(exp(tau g), high)) log p"
+    weight_formula = "min(exp(tau g), high)"
+    summary = "iw_sft with one weight per sequence"
+    source = "Qin and Springenberg 2025, https://arxiv.org/abs/2507.12856"
+    example = "iw_sft_sequence(1.0, 16.0)"
+
+    signals = frozenset({"sequence_gain"})
+
+    def __post_init__(self):
+        object.__setattr__(self, "tau", number(self, "tau", self.tau, 0.0))
+        object.__setattr__(self, "high", number(self, "high", self.high))
+        if not self.high > 0.0:
+            raise ObjectiveError(f"iw_sft_sequence: high must be positive, got {self.high:g}.")
+
+    def bound(self, signals: Signals) -> Objective:
+        gain = signals["sequence_gain"].detach()
+        return Weighted(self, torch.exp(self.tau * gain).clamp(max=self.high))
+
+
+@dataclass(frozen=True, repr=False)
+class token_cleaning(Signalled, Composed):
+    """`f` on the share of the training tokens on which a better model has gained most,
+    log p_better - log p_ref, and 0 elsewhere: tokens that carry the task are kept, noise and what
+    is known already are left out.
+
+    The better model is one trained on data that is trusted (`--reference`); p_ref is that of the
+    model before training. The cut-off is taken over all training tokens, before training.
+
+    Reference: Pang et al., "Token Cleaning", 2025, https://arxiv.org/abs/2502.01968 (share 0.6).
+    """
+
+    share: float
+    f: Objective
+
+    formula = "f(p) if log p_better - log p_ref >= Q else 0"
+    weight_formula = "w_f(p) if log p_better - log p_ref >= Q else 0"
+    summary = "trains on the tokens that a better model gained on"
+    source = "Pang et al. 2025, https://arxiv.org/abs/2502.01968"
+    also_known_as = ("tokencleaning", "cleaning")
+    example = "token_cleaning(0.6, nll())"
+    caution = "needs a better model, trained on clean data"
+
+    def __post_init__(self):
+        check_share(self)
+        self._check("f")
+
+    @property
+    def own_needs(self) -> Set[str]:
+        return {"better", "reference", f"excess_cut:{self.share:g}"}
+
+    def bound(self, signals: Signals) -> Objective:
+        cut = signals[f"excess_cut:{self.share:g}"]
+        return Masked(self, self.f, signals["better"], signals["reference"], cut)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
+
+
+def check_share(member: Objective) -> None:
+    """Replace the parameter `share` by a number in (0, 1], or raise."""
+    share = number(member, "share", getattr(member, "share"), 0.0, 1.0)  # noqa: B009
+    if share == 0.0:
+        raise ObjectiveError(
+            f"{type(member).__name__}: share must be positive, got 0: no token would be left."
+        )
+    object.__setattr__(member, "share", share)
+
+
+class Masked(Objective):
+    """An objective on the tokens whose excess log p_better - other reaches a cut-off, 0 elsewhere.
+    `other` is a stored log-probability, or the current one if None.
+    """
+
+    def __init__(self, of: Objective, f: Objective, better: Tensor, other: Tensor | None, cut: Any):
+        self._of, self._inner = of, f
+        self._better, self._other, self._cut = better, other, cut
+
+    @property
+    def needs(self) -> Set[str]:
+        return self._inner.needs
+
+    @property
+    def terms(self) -> Set[str]:
+        return self._inner.terms
+
+    def bind(self, signals: Signals) -> Objective:
+        inner = self._inner.bind(signals)
+        return Masked(self._of, inner, self._better, self._other, self._cut)
+
+    def _where(self, logp: Tensor, value: Tensor) -> Tensor:
+        other = logp.detach() if self._other is None else self._other
+        return torch.where(self._better - other >= self._cut, value, torch.zeros_like(value))
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._where(logp, self._inner._f(logp))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._where(logp, self._inner._w(logp))
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._where(logp, self._inner.logit_gradient(logp))
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found = self._inner.coefficients(logp)
+        return {name: self._where(logp, value) for name, value in found.items()}
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self._where(logp, self._inner.keeps(logp))
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self._inner.thresholds
+
+    def __repr__(self) -> str:
+        return repr(self._of)

@@ -1,0 +1,17 @@
+"""Training: TRL's `SFTTrainer` with any objective of the family.
+
+config      ProbTuneConfig: the objective and what it needs
+trainer     ProbTuneTrainer: the loss, and what is logged
+passes      forward passes besides the one that trains
+columns     numbers per token that come with the data
+stored      log-probabilities measured before training
+trl_head    TRL's fused head
+counts      sums over the tokens of a step, of a log entry
+clock       checkpoints by the clock
+"""
+
+from .clock import CheckpointClock
+from .config import CHECKPOINTING, ProbTuneConfig
+from .trainer import ProbTuneTrainer
+
+__all__ = ["CHECKPOINTING", "CheckpointClock", "ProbTuneConfig", "ProbTuneTrainer"]

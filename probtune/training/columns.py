@@ -1,0 +1,140 @@
+"""Numbers per token that an objective needs besides p and that come with the rows: columns of the
+dataset, lists aligned with `input_ids`, which travel with the tokens through padding and packing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+
+__all__ = [
+    "BETTER",
+    "REFERENCE",
+    "ColumnCollator",
+    "columns_for",
+    "excess_cut",
+    "per_token",
+    "sequence_of_token",
+]
+
+REFERENCE = "reference_logprobs"
+BETTER = "better_logprobs"
+_ANSWER = "answer_mask"
+
+
+def columns_for(needs: Set[str]) -> dict[str, str]:
+    """Signal -> name of the dataset's column, for the signals that are columns."""
+    found = {}
+    for name in needs:
+        kind, _, parameter = name.partition(":")
+        if kind == "column":
+            found[name] = parameter
+        elif kind == "answer":
+            found[name] = _ANSWER
+        elif kind in ("reference", "sequence_gain"):
+            found["reference"] = REFERENCE
+        elif kind == "better":
+            found[name] = BETTER
+    return found
+
+
+def per_token(dataset: Any, columns: Sequence[str]) -> Any:
+    """The dataset with its numbers per row spread over the row's tokens, and lists checked.
+
+    Raises:
+        DataError: a column is missing, or a value is no number, negative where it is a weight, or a
+            list of another length than `input_ids`; with column and row.
+    """
+    there = dataset.column_names
+    if there is not None and "input_ids" not in there:
+        raise DataError(
+            f"numbers per token ({', '.join(columns)}) need a dataset of tokenized text;"
+            f" this one has the columns {', '.join(there)}."
+        )
+    for column in columns:
+        if there is not None and column not in there:
+            raise DataError(
+                f"the dataset has no column {column!r}, which the objective needs; its columns are"
+                f" {', '.join(there)}."
+            )
+
+    def spread(batch: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
+        return {
+            column: [
+                _spread(value, len(ids), column, index)
+                for value, ids, index in zip(
+                    batch[column], batch["input_ids"], indices, strict=True
+                )
+            ]
+            for column in columns
+        }
+
+    return dataset.map(spread, with_indices=True, batched=True)
+
+
+def _spread(value: Any, length: int, column: str, index: int) -> list[float]:
+    values = value if isinstance(value, list) else [value] * length
+    where = f"row {index + 1}: {column!r}"
+    if len(values) != length:
+        raise DataError(f"{where} has {len(values)} numbers for {length} tokens of input_ids.")
+    logprobs = column in (REFERENCE, BETTER)
+    for x in values:
+        if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
+            raise DataError(f"{where} must hold finite numbers, got {x!r}.")
+        if x < 0 and not logprobs:
+            raise DataError(f"{where} must not be negative, got {x!r}: it weights a loss.")
+        if x > 0 and logprobs:
+            raise DataError(f"{where} must be log-probabilities, at most 0, got {x!r}.")
+    return [float(x) for x in values]
+
+
+def excess_cut(dataset: Any, share: float) -> float:
+    """The cut-off that keeps the share of the supervised tokens with the largest
+    log p_better - log p_ref.
+    """
+    excess = []
+    for row in dataset.select_columns(["labels", BETTER, REFERENCE]):
+        counts = np.asarray(row["labels"])[1:] != -100
+        excess.append((np.asarray(row[BETTER]) - np.asarray(row[REFERENCE]))[1:][counts])
+    return float(np.quantile(np.concatenate(excess), 1.0 - share))
+
+
+class ColumnCollator:
+    """A collator that also pads the columns, as it pads the labels."""
+
+    def __init__(self, collator: Any, columns: Sequence[str]):
+        self.collator, self.columns = collator, tuple(columns)
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        own = [{k: v for k, v in row.items() if k not in self.columns} for row in examples]
+        batch = self.collator(own)
+        shape = batch["labels"].shape
+        for column in self.columns:
+            rows = [torch.tensor(row[column], dtype=torch.float32) for row in examples]
+            if shape[0] == 1 and len(rows) > 1:  # one row without padding
+                rows = [torch.cat(rows)]
+            padded = torch.zeros(shape)
+            for index, row in enumerate(rows):
+                padded[index, : len(row)] = row
+            batch[column] = padded
+        return batch
+
+
+def sequence_of_token(inputs: Mapping[str, Any], shape: torch.Size) -> Tensor:
+    """(B, T - 1): the number of the sequence that each target token belongs to, from 0; rows hold
+    several sequences where position ids start anew.
+    """
+    positions = inputs.get("position_ids")
+    if positions is None:
+        rows = torch.arange(shape[0]).unsqueeze(1).expand(shape)
+        return rows.to(inputs["input_ids"].device)
+    starts = (positions == 0).long()
+    starts[:, 0] = 1
+    return (starts.flatten().cumsum(0).view(starts.shape) - 1)[:, 1:]

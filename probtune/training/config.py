@@ -1,0 +1,131 @@
+"""`ProbTuneConfig`: TRL's `SFTConfig` with the objective, its normalizer and what it needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, field, fields
+
+from trl.trainer.sft_config import SFTConfig
+
+from ..errors import UsageError
+from ..objectives import objective as read_objective
+
+__all__ = ["CHECKPOINTING", "ProbTuneConfig"]
+
+HEADS = ("auto", "probtune", "trl")
+NORMALIZERS = ("supervised", "kept")
+
+_NAMES = {item.name for item in fields(SFTConfig)}
+CHECKPOINTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in _NAMES
+)
+"""What transformers calls the recomputation of activations; the old name warns where both exist."""
+
+_TRL = tuple(int(part) for part in importlib.metadata.version("trl").split(".")[:2])
+"""TRL's version; before 1.16 its fused head is written in Triton alone."""
+
+
+@dataclass
+class ProbTuneConfig(SFTConfig):
+    """`SFTConfig` with the objective and its normalizer. All other fields are TRL's and
+    transformers'.
+
+    Example:
+        >>> ProbTuneConfig("out", objective="power(0.5)", bf16=False, use_cpu=True).objective
+        'power(0.5)'
+    """
+
+    objective: str = field(
+        default="nll()",
+        metadata={
+            "help": (
+                "Function of the target probability to minimise, as `probtune objectives` lists"
+                " them."
+            )
+        },
+    )
+    normalizer: str = field(
+        default="supervised",
+        metadata={
+            "help": (
+                "Denominator of the loss. 'supervised': the supervised tokens of the whole"
+                " optimizer step, all micro-batches and ranks. 'kept': those a threshold keeps, as"
+                " the paper's code divides (it counts per micro-batch; here, per optimizer step)."
+                " The two differ for objectives that drop tokens only."
+            ),
+            "choices": list(NORMALIZERS),
+        },
+    )
+    reference: str | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Stored log-probabilities for objectives that compare with a reference model: a"
+                " file that `probtune probe --store` wrote. Default: the model before training,"
+                " measured when training starts and stored in output_dir. A dataset with the column"
+                " reference_logprobs needs neither."
+            )
+        },
+    )
+    refresh_steps: int = field(
+        default=8,
+        metadata={
+            "help": (
+                "For psft: optimizer steps after which its old log-probabilities are measured anew,"
+                " on the rows of the next steps."
+            )
+        },
+    )
+    head: str = field(
+        default="auto",
+        metadata={
+            "help": (
+                "Which fused head computes the loss. 'probtune': ours, in float32 also under mixed"
+                " precision, for every objective. 'trl': TRL's, for objectives that need no more"
+                " than p, entropy and collision probability. 'auto': ours on a CPU and wherever the"
+                " objective needs it, TRL's elsewhere."
+            ),
+            "choices": list(HEADS),
+        },
+    )
+
+    gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": (
+                "Recompute activations in the backward pass to save memory (default: on, as in"
+                " TRL). Newer transformers call it activation_checkpointing."
+            )
+        },
+    )
+
+    def __post_init__(self):
+        # TRL's default stands under the old name, for which transformers 5.23 warns every user.
+        if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
+            setattr(self, CHECKPOINTING, True)
+        super().__post_init__()
+        self.objective = repr(read_objective(self.objective))
+        for name, choices in (("normalizer", NORMALIZERS), ("head", HEADS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}."
+                )
+        if _TRL < (1, 16) and self.device.type == "cpu" and self.head == "trl":
+            raise UsageError(
+                f"TRL {'.'.join(map(str, _TRL))} computes log-probabilities on GPUs only; install"
+                " trl>=1.16 to use its head on a CPU, or leave head='auto'."
+            )
+        if self.refresh_steps < 1:
+            raise UsageError(f"refresh_steps must be at least 1, got {self.refresh_steps}.")
+        if self.loss_type != "nll":
+            raise UsageError(
+                f"loss_type={self.loss_type!r} would replace the objective {self.objective}; leave"
+                " loss_type out and write"
+                f" objective='{'dft()' if self.loss_type == 'dft' else self.objective}'."
+            )
+        if self.label_smoothing_factor != 0:
+            raise UsageError(
+                f"label_smoothing_factor={self.label_smoothing_factor} would replace the objective"
+                f" {self.objective}; set it to 0, or write"
+                f" objective='label_smoothing({self.label_smoothing_factor:g})'."
+            )

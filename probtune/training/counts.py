@@ -1,0 +1,71 @@
+"""Sums over tokens: of the optimizer step so far, and since the last log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["StepCounts", "TokenSums", "row_sums"]
+
+_LOW_WEIGHT = 0.01
+
+
+@dataclass
+class StepCounts:
+    """What is known of the optimizer step so far, on this rank."""
+
+    micro_batch: int = 0
+    kept: float = 0.0
+    loss: float = 0.0
+    num_items: float = 0.0
+
+    def next(self) -> StepCounts:
+        return StepCounts(self.micro_batch + 1, self.kept, self.loss, self.num_items)
+
+
+class TokenSums:
+    """Sums over supervised tokens since the last log, kept on the device until they are read."""
+
+    NAMES = ("objective", "nll", "mean_p", "mean_token_accuracy", "entropy", "low_weight_share")
+
+    def __init__(self):
+        self._sums: Tensor | None = None
+
+    def add(self, row_sums: Tensor) -> None:
+        sums = row_sums.sum(0)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def means(self, accelerator: Any = None) -> dict[str, float]:
+        """The means per token, over all ranks if given an accelerator; empty when no token was
+        seen.
+        """
+        if self._sums is None:
+            return {}
+        sums = self._sums if accelerator is None else accelerator.reduce(self._sums, "sum")
+        *totals, count = sums.tolist()
+        return (
+            {name: total / count for name, total in zip(self.NAMES, totals, strict=True)}
+            if count
+            else {}
+        )
+
+
+def row_sums(out: Any) -> Tensor:
+    """(rows, 7): the sums of `TokenSums.NAMES` over the supervised tokens of each row of a batch,
+    and their number. `out` is a `HeadOutput`.
+    """
+    logp, mask = out.log_probs.detach().float(), out.label_mask
+    low_weight = out.weight < _LOW_WEIGHT
+    terms = (out.value, -logp, logp.exp(), out.is_top1, out.entropy, low_weight)
+    # float64, where the device has it: over an epoch a float32 sum over tokens would lose digits
+    dtype = torch.float32 if logp.device.type == "mps" else torch.float64
+    return torch.stack(
+        [
+            torch.where(mask, term.detach(), 0).sum(-1, dtype=dtype)
+            for term in (*terms, torch.ones_like(logp))
+        ],
+        -1,
+    )

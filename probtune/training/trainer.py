@@ -1,0 +1,466 @@
+"""`ProbTuneTrainer`: TRL's `SFTTrainer` with any objective of the family.
+
+Everything around the loss is TRL's: data preparation, packing, LoRA, mixed precision, sharding,
+checkpoints. The loss is
+
+    sum of the objective over the supervised tokens of the optimizer step / normalizer
+
+over all its micro-batches and all ranks, so that it does not depend on how the step is split. This
+package is the only part of ours that knows TRL's trainer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor
+from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from ..errors import TrainingError, UsageError
+from ..head import HeadCall, add_objective_head, why_not
+from ..objectives import HEAD_SIGNALS, Objective, Signals
+from ..objectives import objective as read_objective
+from .columns import ColumnCollator, columns_for, excess_cut, per_token
+from .config import ProbTuneConfig
+from .counts import StepCounts, TokenSums, row_sums
+from .passes import OLD, STEP, Passes, sequence_means, targets
+from .stored import with_logprobs
+from .trl_head import TRL_SIGNALS, with_trl_head
+
+__all__ = ["ProbTuneTrainer"]
+
+
+class ProbTuneTrainer(SFTTrainer):
+    """Fine-tunes a causal language model with the objective of its `ProbTuneConfig`.
+
+    Arguments are those of `trl.SFTTrainer`, and so is everything it does, but for the loss.
+    The logits are never materialised: loss and statistics come from a fused head, ours or TRL's
+    (`ProbTuneConfig.head`; `trainer.head` says which).
+
+    What an objective needs besides the distribution comes from columns of the dataset, one number
+    per row or a list aligned with `input_ids`: those of `weighted` by their names, `answer_mask`,
+    `reference_logprobs` (measured before training, unless given) and `better_logprobs` (or
+    `ProbTuneConfig.reference`). Objectives that look at the whole optimizer step, at sequences or
+    at an old state of the model cost a forward pass more, without dropout.
+
+    Logged at every logging step, weighted by token over micro-batches and ranks, for training and
+    (with the prefix `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and
+    `low_weight_share`, the share of tokens whose weight is below 1 % of NLL's. They mean the same
+    for every objective; `loss` is the objective itself, whose values must not be compared between
+    objectives. `eval_loss` is per token too, not the mean of batch means. Of a scheduled objective,
+    `anneal` says how far it has moved at that step.
+
+    Raises:
+        UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the
+            objective would not be the one that is trained.
+        DataError: a column that the objective needs is missing or holds something else.
+        TrainingError: the loss or the gradient is not finite; the message names step, micro-batch
+            and rows, and earlier checkpoints are kept.
+    """
+
+    _tag_names = ["trl", "sft", "probtune"]
+    _name = "probtune"
+    _paper = {
+        "title": (
+            "Beyond Log Likelihood: Probability-Based Objectives for Supervised Fine-Tuning across"
+            " the Model Capability Continuum"
+        ),
+        "id": "2510.00526",
+    }
+
+    loss_is_scaled_for_ga = True
+    """The loss is divided by the tokens of the whole optimizer step, never by the number of micro-
+    batches.
+    """
+
+    args: ProbTuneConfig
+    model: Any
+    accelerator: Any
+    _tp_size: Any
+
+    def __init__(
+        self, model: Any, args: ProbTuneConfig | None = None, *others: Any, **options: Any
+    ):
+        if args is None:
+            args = ProbTuneConfig("trainer_output")
+        if not isinstance(args, ProbTuneConfig):
+            raise UsageError(
+                "args must be a ProbTuneConfig, which names the objective; got"
+                f" {type(args).__name__}."
+            )
+        if options.get("compute_loss_func") is not None:
+            raise UsageError(
+                "compute_loss_func would replace the objective; subclass Objective instead."
+            )
+        self.objective = read_objective(args.objective)
+        for cut in self.objective.open_cuts():
+            raise cut.incomplete()
+        self.columns = columns_for(self.objective.needs)
+        self._special: Tensor | None = None
+        self._frozen: Any = None
+        self._cuts: dict[str, Tensor] = {}
+        self._passes = Passes(self)
+        self._sums = {"train": TokenSums(), "eval": TokenSums()}
+        self._step = StepCounts()
+        super().__init__(model, args, *others, **options)
+        self._check_parallelism()
+        self._fuse_head()
+        if self.columns:
+            self._add_columns()
+        if args.normalizer == "kept":
+            self._check_kept()
+        # The trainer counts the step's tokens only for models whose forward takes the count. Our
+        # loss takes it here, and always shifts the labels.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = True
+
+    @property
+    def _inner(self) -> Any:
+        """The model without adapters' wrapper."""
+        return self.model.get_base_model() if is_peft_model(self.model) else self.model
+
+    def _check_parallelism(self) -> None:
+        parallelism = self.accelerator.parallelism_config
+        if parallelism is None:
+            return
+        if parallelism.sp_enabled:
+            raise UsageError(
+                "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
+                " objective; use FSDP, context parallelism or packing instead."
+            )
+        if parallelism.cp_enabled and self.objective.needs - HEAD_SIGNALS - {"special"}:
+            raise UsageError(
+                f"context parallelism splits sequences, and {self.objective} needs numbers per"
+                " token or sequence that are not split with them; use FSDP or packing instead."
+            )
+
+    def _fuse_head(self) -> None:
+        """Choose the head, and refuse what it cannot compute."""
+        wanted = {name for name in self.objective.needs if name.split(":")[0] in HEAD_SIGNALS}
+        needs_ours = bool(wanted - TRL_SIGNALS or self.objective.terms)
+        reason = why_not(self._inner)
+        if self.aux_loss_enabled:
+            reason = "the experts' balancing loss comes with TRL's head only"
+        chosen = self.args.head
+        if chosen == "auto":
+            by_default = self.args.device.type != "cuda" and reason is None
+            chosen = "probtune" if needs_ours or by_default else "trl"
+        if chosen == "trl" and needs_ours:
+            missing = ", ".join(sorted((wanted - TRL_SIGNALS) | self.objective.terms))
+            raise UsageError(
+                f"{self.objective} needs {missing}, which TRL's head does not compute; set"
+                " head='auto'."
+            )
+        if chosen == "probtune" and reason is not None:
+            raise UsageError(
+                f"{self.objective} cannot be fused with this model: {reason}; "
+                + ("choose another objective." if needs_ours else "set head='trl'.")
+            )
+        self.head = chosen
+        if {"kl", "reverse_kl"} & self.objective.needs:
+            self._freeze_reference()
+        if chosen == "probtune":
+            add_objective_head(self._inner)
+        elif "collision" in self.objective.needs:
+            # TRL's head has it, and SFTTrainer does not ask for it.
+            outputs = ("log_probs", "entropy", "is_top1", "log_sum_sq_probs")
+            add_fused_lm_head(self._inner, outputs=outputs)
+
+    def _freeze_reference(self) -> None:
+        """The model before training: its adapters switched off, or a copy."""
+        if is_peft_model(self.model):
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UsageError(
+                f"{self.objective} needs a frozen copy of the model, which is not sharded with it;"
+                " train LoRA adapters, whose base is the reference, or use data parallelism."
+            )
+        self._frozen = copy.deepcopy(self.model).eval().requires_grad_(False)
+        add_objective_head(self._frozen)
+
+    def _add_columns(self) -> None:
+        """Give the datasets the numbers per token that the objective needs."""
+        names = tuple(dict.fromkeys(self.columns.values()))
+        self.data_collator = ColumnCollator(self.data_collator, names)
+        self.train_dataset = self._completed(self.train_dataset, "train", names)
+        for name in self.objective.needs:
+            if name.startswith("excess_cut:"):
+                cut = excess_cut(self.train_dataset, float(name.partition(":")[2]))
+                self._cuts[name] = torch.tensor(cut)
+        if isinstance(self.eval_dataset, dict):
+            self.eval_dataset = {
+                name: self._completed(part, name, names) for name, part in self.eval_dataset.items()
+            }
+        elif self.eval_dataset is not None:
+            self.eval_dataset = self._completed(self.eval_dataset, "eval", names)
+        if self.args.packing:
+            self.train_dataset = self._packed(self.train_dataset, names)
+
+    def _completed(self, dataset: Any, which: str, names: tuple[str, ...]) -> Any:
+        if dataset is None:
+            return None
+        for column in names:
+            dataset = with_logprobs(
+                dataset, column, which, model=self._inner, args=self.args, trainer=self
+            )
+        return per_token(dataset, names)
+
+    def _packed(self, dataset: Any, names: tuple[str, ...]) -> Any:
+        """Packed by TRL with the columns, which its own preparation drops."""
+        from trl.data_utils import pack_dataset
+
+        assert self.args.max_length is not None  # TRL has refused that
+        dataset = dataset.select_columns(["input_ids", "labels", *names])
+        dataset = pack_dataset(dataset, self.args.max_length, self.args.packing_strategy)
+        return dataset.shuffle(seed=self.args.seed) if self.args.shuffle_dataset else dataset
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, *others):  # type: ignore[override]
+        # With columns, packing comes after them.
+        packing = packing and not self.columns
+        return super()._prepare_dataset(dataset, processing_class, args, packing, *others)
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        for column in self.columns.values():
+            if column not in self._signature_columns:
+                self._signature_columns.append(column)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of an optimizer step, with what is measured before it."""
+        in_force = self.objective.at(self._progress())
+        if "old" in self.objective.needs:
+            batches = self._passes.from_block(epoch_iterator, num_batches)
+            counted = self._get_num_items_in_batch(batches, device)
+        else:
+            batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._passes.before_step(batches, in_force.needs)
+        return batches, counted
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        training = self.model.training
+        mode = "train" if training else "eval"
+        extras = {name: inputs.pop(name, None) for name in (*self.columns.values(), STEP, OLD)}
+        inputs["use_cache"] = False
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
+        in_force = self.objective.at(self._progress())
+        signals = self._signals(in_force.needs, model, inputs, extras)
+        normalizer = self._normalizer(num_items_in_batch)
+        out = self.forward(model, inputs, in_force, normalizer, signals)
+        loss = out.loss
+        with torch.no_grad():
+            sums = row_sums(out)
+            if training:
+                self._check_finite(loss, out.log_probs, inputs)
+                self._sums["train"].add(sums)
+                self._count_tokens(inputs)
+                if self.args.normalizer == "kept":
+                    self._step.kept += float(out.kept[out.label_mask].sum())
+                    self._step.num_items = float(num_items_in_batch or 0)
+            else:
+                # Gathered row by row, so that rows repeated to fill the last batch count once.
+                self._sums["eval"].add(self.accelerator.gather_for_metrics(sums))
+        if self.aux_loss_enabled:
+            # A mean per micro-batch; the trainer leaves its mean over accumulation steps to us.
+            steps = self.current_gradient_accumulation_steps if training else 1
+            loss = loss + self.router_aux_loss_coef * out.aux_loss / steps
+            aux_loss = self.accelerator.gather_for_metrics(out.aux_loss.detach())
+            self._metrics[mode]["aux_loss"].append(aux_loss.mean().item())
+        if not return_outputs:
+            return loss
+        with torch.no_grad():
+            return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def forward(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        objective: Objective,
+        normalizer: Tensor | None,
+        signals: Signals,
+    ) -> Any:
+        """The loss and the statistics of a batch, by the head that was chosen."""
+        if self.head == "trl":
+            return with_trl_head(model, inputs, objective, normalizer, signals)
+        reference = None
+        if {"kl", "reverse_kl"} & objective.needs:
+            reference = self._reference_head(model, inputs)
+        call = HeadCall(objective, normalizer, signals, reference)
+        return model(**inputs, objective_head=call)
+
+    def _reference_head(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        """The last hidden states and the head of the model before training."""
+        call = HeadCall(None)
+        if self._frozen is not None:
+            with self._passes.as_it_is(self._frozen):
+                out = self._frozen(**inputs, objective_head=call)
+        else:
+            adapted = self.accelerator.unwrap_model(self.model)
+            with self._passes.as_it_is(model), adapted.disable_adapter():
+                out = model(**inputs, objective_head=call)
+        bias = None if out.head_bias is None else out.head_bias.detach()
+        return out.hidden, out.head_weight.detach(), bias
+
+    def _signals(
+        self, needs: Any, model: Any, inputs: Mapping[str, Any], extras: Mapping[str, Any]
+    ) -> Signals:
+        """What the objective needs besides the distribution, per token in the shape of the shifted
+        labels.
+        """
+        labels = targets(inputs)
+        found = Signals(
+            {
+                signal: extras[column][:, 1:].to(labels.device)
+                for signal, column in self.columns.items()
+            }
+        )
+        if "special" in needs:
+            if self._special is None or self._special.device != labels.device:
+                ids = self._tokenizer.all_special_ids
+                self._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
+            found["special"] = torch.isin(labels, self._special)
+        if "old" in needs:
+            old = extras[OLD]
+            found["old"] = self._passes.measure(model, inputs) if old is None else old
+        if {"step", "sequence_gain"} & needs:
+            logp, statistics = extras[STEP], self._passes.statistics
+            if logp is None:  # evaluation: the batch stands for a step
+                logp = self._passes.measure(model, inputs)
+                batch = {**inputs, **extras, STEP: logp}
+                statistics = self._passes.statistics_of([batch]) if "step" in needs else None
+            found["step"] = statistics
+            if "sequence_gain" in needs:
+                gain = logp - found["reference"]
+                means, _, sequence = sequence_means(gain, labels != -100, inputs)
+                found["sequence_gain"] = means[sequence]
+        for name, cut in self._cuts.items():
+            found[name] = cut.to(labels.device)
+        return found
+
+    def _progress(self) -> float:
+        """The share of the optimizer steps that is done; exact when training is resumed."""
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
+
+    def _normalizer(self, num_items_in_batch: Any) -> Tensor | None:
+        """What the sum over this micro-batch is divided by to be its part of the loss of the whole
+        optimizer step; None for its own supervised tokens.
+        """
+        if num_items_in_batch is None:
+            if self.model.training:
+                raise TrainingError(
+                    "the number of supervised tokens of the step is unknown: the batches have no"
+                    " labels, so the loss has no scale."
+                )
+            return None
+        num_items = torch.as_tensor(num_items_in_batch, device=self.args.device).clamp(min=1)
+        if not self.args.average_tokens_across_devices:
+            return num_items
+        # The count is over all ranks, and data parallelism averages the ranks' gradients.
+        return num_items / (self.accelerator.num_processes // self.get_tp_size())
+
+    def _check_kept(self) -> None:
+        """Refuse what `_divide_by_kept` would get wrong."""
+        reason = None
+        if self.is_deepspeed_enabled:
+            reason = "DeepSpeed does not let us rescale gradients after the last micro-batch"
+        elif self.aux_loss_enabled:
+            reason = "the experts' balancing loss would be rescaled with the objective"
+        elif not self.args.average_tokens_across_devices:
+            reason = "it counts over all ranks, and average_tokens_across_devices is off"
+        if reason is not None:
+            raise UsageError(f"normalizer='kept' cannot be used: {reason}; use 'supervised'.")
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(*args, **kwargs)
+        last = self.accelerator.sync_gradients
+        if self.args.normalizer == "kept":
+            loss = self._divide_by_kept(loss, last)
+        self._step = StepCounts() if last else self._step.next()
+        return loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        self._sums["eval"] = TokenSums()
+        out = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", args[4] if len(args) > 4 else "eval")
+        found = self._sums["eval"].means()
+        if found and out.metrics is not None and f"{prefix}_loss" in out.metrics:
+            out.metrics[f"{prefix}_loss"] = found["objective"]
+        return out
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        found = self._sums[mode].means(self.accelerator if mode == "train" else None)
+        found.pop("objective", None)
+        if mode == "train":
+            for index, moving in enumerate(self.objective.anneals()):
+                name = f"anneal_{index + 1}" if index else "anneal"
+                logs[name] = moving.share(self._progress())
+        logs.update(
+            {f"eval_{name}" if mode == "eval" else name: value for name, value in found.items()}
+        )
+        self._sums[mode] = TokenSums()
+        super().log(logs, start_time)
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any):
+        norm = super()._get_grad_norm(*args, **kwargs)
+        # Before the optimizer step, so that the weights are still good. With fp16 an overflow is
+        # part of the schedule: the scaler skips that step.
+        if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
+            raise TrainingError(
+                f"the gradient is not finite at step {self.state.global_step + 1}, although the"
+                f" loss is. {self._last_checkpoint()} Lower the learning rate, or clip with"
+                " max_grad_norm."
+            )
+        return norm
+
+    def _divide_by_kept(self, loss: Tensor, last: bool) -> Tensor:
+        """Rescale the finished step from its supervised tokens to those the threshold kept."""
+        if not last:
+            self._step.loss += loss.item()
+            return loss
+        kept = self.accelerator.reduce(torch.tensor(self._step.kept, device=loss.device), "sum")
+        factor = self._step.num_items / max(float(kept) / self._tp_size, 1.0)
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        # The logged loss is the sum over micro-batches; the earlier ones are in it already,
+        # undivided.
+        return (loss + self._step.loss) * factor - self._step.loss
+
+    def _check_finite(self, loss: Tensor, log_probs: Tensor, inputs: dict[str, Any]) -> None:
+        if bool(torch.isfinite(loss)):
+            return
+        bad = ~torch.isfinite(log_probs).reshape(log_probs.shape[0], -1)
+        rows = bad.any(1).nonzero().flatten().tolist()
+        shown = self._tokenizer.decode(inputs["input_ids"][rows[0] if rows else 0][:24])
+        raise TrainingError(
+            f"the loss is {float(loss)} at step {self.state.global_step + 1}, micro-batch"
+            f" {self._step.micro_batch + 1} of {self.current_gradient_accumulation_steps},"
+            f" row{'s' if len(rows) > 1 else ''} {', '.join(str(row + 1) for row in rows) or '?'}"
+            f" (starting {shown!r}). {self._last_checkpoint()} Lower the learning rate, or look at"
+            " that row."
+        )
+
+    def _last_checkpoint(self) -> str:
+        from transformers.trainer_utils import get_last_checkpoint
+
+        folder = self.args.output_dir
+        last = get_last_checkpoint(folder) if folder and os.path.isdir(folder) else None
+        return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
+
+    def _count_tokens(self, inputs: dict[str, Any]) -> None:
+        """TRL's `num_tokens`: what the model has read so far, all ranks."""
+        if "attention_mask" in inputs:
+            here = inputs["attention_mask"].sum()
+        else:
+            ids = inputs["position_ids"]
+            here = torch.tensor(ids.size(1), device=ids.device)
+        self._total_train_tokens += int(self.accelerator.gather(here).sum()) // self._tp_size
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
