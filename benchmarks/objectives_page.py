@@ -10,7 +10,7 @@ from blocks import Table, write
 
 from probtune import theory
 from probtune.cli import main as probtune
-from probtune.objectives import CORE, MEMBERS, Objective, objective, signature
+from probtune.objectives import CORE, HEAD_SIGNALS, MEMBERS, Objective, objective, signature
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "objectives.md"
 
@@ -76,7 +76,35 @@ def escape() -> Table:
     return ["objective", "K = 2, from 1e-2", "from 1e-4", "K = 1000, from 1e-2", "from 1e-4"], rows
 
 
-TABLES = {f.__name__: f for f in (members, sources, escape)}
+PROVIDERS = {
+    **{name: "the head" for name in HEAD_SIGNALS},
+    "kl": "the head, and a forward pass of the model before training",
+    "reverse_kl": "the head, and a forward pass of the model before training",
+    "special": "the tokenizer",
+    "answer": "`tune --answer`; column `answer_mask`",
+    "column": "a column of the data",
+    "reference": "measured before training, or `--reference`; column `reference_logprobs`",
+    "better": "`--better`; column `better_logprobs`",
+    "excess_cut": "the columns",
+    "old": "a forward pass every `refresh_steps`",
+    "sequence_gain": "a forward pass per step, and `reference`",
+    "step": "a forward pass per step",
+}
+
+
+def needs() -> Table:
+    rows = []
+    for name, member in MEMBERS.items():
+        found = objective(member.example)
+        if found.needs:
+            kinds = sorted({need.split(":")[0] for need in found.needs})
+            whole = "yes" if found.terms else ""
+            provided = "; ".join(dict.fromkeys(PROVIDERS[kind] for kind in kinds))
+            rows.append([f"`{name}`", ", ".join(f"`{k}`" for k in kinds), provided, whole])
+    return ["objective", "needs", "provided by", "gradient beyond the target"], rows
+
+
+TABLES = {f.__name__: f for f in (members, sources, needs, escape)}
 
 
 def main() -> None:
@@ -84,7 +112,9 @@ def main() -> None:
         write(DOCUMENT, name, make())
     core = [m.example for m in CORE.values()]
     rest = ["nll()", "p()"] + [
-        m.example for name, m in MEMBERS.items() if name not in CORE and name not in VIEWS
+        m.example
+        for name, m in MEMBERS.items()
+        if name not in CORE and name not in VIEWS and not objective(m.example).needs
     ]
     probtune(["objectives", ", ".join(core), "--plot", str(DOCUMENT.parent / "objectives.svg")])
     probtune(["objectives", ", ".join(rest), "--plot", str(DOCUMENT.parent / "catalogue.svg")])
@@ -92,7 +122,7 @@ def main() -> None:
 
 VIEWS = (
     *("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr"),
-    *("anneal", "cap", "top", "bottom", "nll_on_special", "eaft", "idft", "deft"),
+    *("anneal", "cap", "top", "bottom"),
 )
 """Other names of drawn curves, or no curves over p."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,16 @@ from .statistics import Estimate, bootstrap_ratio, ratio
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Probe", "Suggestion", "TokenClass", "describe", "probe", "sample", "suggest"]
+__all__ = [
+    "Probe",
+    "Suggestion",
+    "TokenClass",
+    "describe",
+    "probe",
+    "sample",
+    "suggest",
+    "summarize",
+]
 
 CONFIDENT_ENTROPY = math.log(2.0)
 """Below the entropy of a fair coin, the model has all but decided on a token."""
@@ -176,6 +185,19 @@ def describe(
     """The probe of rows that are tokenized already. Arguments as in `probe`."""
     started = time.monotonic()
     table = token_table(model, rows, progress=progress)
+    found = summarize(table, tokenizer, of_examples=of_examples, seed=seed)
+    return replace(found, seconds=time.monotonic() - started)
+
+
+def summarize(
+    table: TokenTable,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    of_examples: int,
+    seed: int = 0,
+) -> Probe:
+    """The probe of what was measured already. Arguments as in `probe`."""
+    started = time.monotonic()
     p = np.exp(table.logp)
 
     def share(of: np.ndarray) -> Estimate:
@@ -205,7 +227,7 @@ def describe(
     }
     end_token = group("end", ends) if ends.any() else None
     return Probe(
-        examples=len(rows),
+        examples=table.num_examples,
         of_examples=of_examples,
         tokens=int(p.size),
         **measured,

@@ -145,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(probe, TuneSettings, only=wanted)
     probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")
+    probe.add_argument(
+        "--store",
+        metavar="FILE.arrow",
+        help=(
+            "write the log-probabilities of all rows here, for objectives that compare with this"
+            " model (tune --reference or --better); implies --all"
+        ),
+    )
     probe.set_defaults(run="commands.probe")
 
     objectives = commands.add_parser(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,18 @@ def probe(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if settings.out is not None and Path(settings.out).exists():
         raise UsageError(f"{settings.out} exists; choose another --out.")
+    store = None if options.store is None else Path(options.store)
+    if store is not None:
+        if store.suffix != ".arrow":
+            raise UsageError(f"--store must end in .arrow, got {store}.")
+        if store.exists():
+            raise UsageError(f"{store} exists; choose another --store.")
+        settings = replace(settings, all=True)
     quiet_libraries()
     from .pipeline import probe_only
 
     terminal = Terminal()
-    found = probe_only(settings, terminal)
+    found = probe_only(settings, terminal, store=store)
     groups = [("all", found), *((f"  {group['name']}", group) for group in found["classes"])]
     if found["end_token"] is not None:
         groups.append(("  end token", found["end_token"]))
@@ -246,7 +254,6 @@ def demo(options: argparse.Namespace) -> None:
     from .terminal import Terminal
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from dataclasses import replace
 
     from .demo import grid, summary
     from .records import write_text

@@ -14,8 +14,9 @@ Hugging Face hub. A row that cannot be trained on is named by file and line with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import DataError, UsageError
@@ -42,6 +43,8 @@ class Example:
     messages: tuple[Message, ...] = ()
     first_trained: int = 0
     """Index of the first message that may be trained on; earlier assistant turns are context."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Further columns that were asked for."""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -49,8 +52,10 @@ class Example:
         for duplicates.
         """
         if self.messages:
-            return {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
-        return {"prompt": self.prompt, "completion": self.completion}
+            found = {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
+        else:
+            found = {"prompt": self.prompt, "completion": self.completion}
+        return {**found, "numbers": dict(self.numbers)} if self.numbers else found
 
     @property
     def question(self) -> str:
@@ -97,6 +102,7 @@ def read_rows(
     split: str = "train",
     subset: str | None = None,
     skip_bad_rows: bool = False,
+    numbers: Sequence[str] = (),
 ) -> Rows:
     """Read and check all rows of a file, a saved dataset or a hub dataset.
 
@@ -107,6 +113,7 @@ def read_rows(
         split: split of a saved or hub dataset.
         subset: configuration name of a hub dataset.
         skip_bad_rows: list unusable rows in `Rows.bad` instead of raising.
+        numbers: columns with a number per row, at least 0, to read as well.
 
     Raises:
         UsageError: the source does not exist, or its format is unknown.
@@ -119,6 +126,7 @@ def read_rows(
         prompt_column=prompt_column,
         response_column=response_column,
         skip_bad_rows=skip_bad_rows,
+        numbers=numbers,
     )
 
 
@@ -129,6 +137,7 @@ def rows_from(
     prompt_column: str | None = None,
     response_column: str | None = None,
     skip_bad_rows: bool = False,
+    numbers: Sequence[str] = (),
 ) -> Rows:
     """Check rows that are already in memory, given as (where, row). Arguments and errors as in
     `read_rows`.
@@ -149,6 +158,8 @@ def rows_from(
                     f"has the schema {row_schema}, but {first} has {schema}; one file, one schema"
                 )
             example = _example(row, row_schema, where, prompt_column, response_column)
+            if numbers:
+                example = replace(example, numbers={name: _number(row, name) for name in numbers})
         except _Broken as broken:
             bad.append(BadRow(where, str(broken)))
             continue
@@ -267,6 +278,17 @@ def _example(
         if not text.strip():
             raise _Broken(f"{column!r} is empty")
     return Example(where, prompt=prompt, completion=completion)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    if name not in row:
+        raise _Broken(f"has no column {name!r}; its columns are {', '.join(map(repr, row))}")
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _Broken(f"{name!r} must be a finite number, got {kind_of(value)}")
+    if value < 0:
+        raise _Broken(f"{name!r} must not be negative, got {value:g}: it weights a loss")
+    return float(value)
 
 
 def _messages(value: Any, name: str) -> tuple[Message, ...]:

@@ -7,7 +7,7 @@ and its end-of-text token, or the assistant turns of a conversation as the chat 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Encoded:
     """
     end: int | None
     """The special token that ends what is supervised: what the model is taught to stop with."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Further columns of the row."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _cut(row: Encoded, max_length: int) -> Encoded:
         truncated=True,
         merged=row.merged,
         end=None,
+        numbers=row.numbers,
     )
 
 
@@ -157,7 +160,7 @@ def _as_conversation(example: Example) -> Example:
         {"role": "user", "content": example.prompt or ""},
         {"role": "assistant", "content": example.completion or ""},
     )
-    return Example(example.where, messages=turns, first_trained=1)
+    return Example(example.where, messages=turns, first_trained=1, numbers=example.numbers)
 
 
 def _encode_pairs(
@@ -189,6 +192,7 @@ def _encode_pairs(
                 truncated=False,
                 merged=common < len(before),
                 end=end,
+                numbers=example.numbers,
             )
 
 
@@ -236,6 +240,7 @@ def _encode_conversations(
             merged=_common_prefix(prompt_ids, ids) < len(prompt_ids),
             # The last but one where a template closes a turn with a newline
             end=next((label for label in supervised[:-3:-1] if label in special), None),
+            numbers=example.numbers,
         )
 
 

@@ -22,7 +22,15 @@ from typing import Any
 
 from .errors import DataError, ProbtuneError
 
-__all__ = ["SCHEMA_VERSION", "digest", "environment", "read_record", "write_record", "write_text"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "digest",
+    "environment",
+    "make_record",
+    "read_record",
+    "write_record",
+    "write_text",
+]
 
 SCHEMA_VERSION = 1
 
@@ -42,16 +50,21 @@ _PACKAGES = (
 
 def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Write one record and return it. The file appears whole or not at all; NaN becomes null."""
-    record = {
+    record = make_record(kind, content)
+    write_text(
+        path, json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    )
+    return record
+
+
+def make_record(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_record` would write, for a caller that only shows it."""
+    return {
         "kind": kind,
         "schema": SCHEMA_VERSION,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **_plain(content),
     }
-    write_text(
-        path, json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-    )
-    return record
 
 
 def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -61,6 +61,18 @@ class TuneSettings:
     probe_examples: int = _option(256, "training rows the probe reads", group="objective")
     all: bool = _option(False, "let the probe read all training rows", group="objective")
 
+    reference: str | None = _option(
+        None,
+        "log-probabilities of the model before training, from probtune probe --all --store"
+        " (default: measured when an objective compares with them)",
+        group="objective",
+    )
+    better: str | None = _option(
+        None,
+        "a better model, or its stored log-probabilities, for token_cleaning and rho1",
+        group="objective",
+    )
+
     prompt_column: str | None = _option(None, "column with the prompt", group="data")
     response_column: str | None = _option(None, "column with the response", group="data")
     separator: str | None = _option(
@@ -356,6 +368,8 @@ _METAVARS = {
     "separator": "TEXT",
     "split": "NAME",
     "subset": "NAME",
+    "reference": "FILE",
+    "better": "MODEL",
     "heldout": "N",
     "heldout_data": "DATA",
     "scheduler": "NAME",

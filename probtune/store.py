@@ -171,7 +171,7 @@ class LogprobStore:
         if not same and found == self.fingerprint:
             raise UsageError(
                 f"{self.path} was measured with the model that is trained, {name}, and the"
-                " objective compares it with a better one: name that with --reference."
+                " objective compares it with a better one: name that with --better."
             )
 
     def columns(

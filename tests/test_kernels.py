@@ -1,16 +1,23 @@
+import math
+
 import helpers
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from probtune import kernels
+from probtune.errors import ObjectiveError
 from probtune.kernels import (
     chunked,
+    linear_objective,
     linear_objective_loss,
     linear_target_logprobs,
     linear_target_statistics,
+    verification,
 )
-from probtune.objectives import above, nll, objective, p, power
+from probtune.kernels.distribution import statistic
+from probtune.objectives import MEMBERS, StepStatistics, above, nll, objective, p, power
 
 HEADS = [
     pytest.param(dict(), id="plain"),
@@ -124,6 +131,103 @@ def test_objective_loss_equals_the_reference(f, head):
     for expected, found in zip(*results, strict=True):
         scale = max(float(expected.detach().abs().max()), 1.0)
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10 * scale)
+
+
+NEEDY = [
+    *(m.example for m in MEMBERS.values() if objective(m.example).needs),
+    "above(0.05, brier())",
+    "mix(0.3, gem(0.5), weighted(entropy_bonus(0.2, p()), 'quality'))",
+    "kl_anchor(0.3, reverse_kl_anchor(0.2, nll_on_special(label_smoothing(0.2))))",
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("text", NEEDY)
+def test_objectives_of_more_than_p_equal_the_reference(text, head):
+    with_bias, options = split(head)
+    f, masked = objective(text), MASKS["scattered"]
+    other = inputs(d=5, seed=1, bias=with_bias)
+    full = verification._signals(f.needs, torch.randn(600, 13, dtype=torch.float64))
+    options["signals"] = {n: x[:23] if kernels._per_token(x) else x for n, x in full.items()}
+    options["reference"] = (other[0].detach(), other[1].detach(), other[3])
+    found = []
+    for impl in ("reference", "chunked"):
+        hidden, weight, labels, bias = inputs(masked=masked, bias=with_bias)
+        options["impl"] = impl
+        result = linear_objective(hidden, weight, labels, f, bias=bias, **options)
+        found.append((result, gradients(result.loss, 3.0, hidden, weight, bias)))
+    (expected, slow), (result, fast) = found
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(fast, slow)
+    assert not result.value[masked].any() and not result.weight[masked].any()
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("gem(1)", "nll()"),
+        ("label_smoothing(0)", "nll()"),
+        ("iw_sft(1, 1)", "nll()"),
+        ("psft(0.28)", "nll()"),
+        ("sed(0, 2, 0.9)", "nll()"),
+        ("on_reference(power(0.5))", "power(0.5)"),
+        ("kl_anchor(0, p())", "p()"),
+        ("entropy_bonus(0, p())", "p()"),
+        ("weighted(p(), 'quality')", "p()"),
+        ("step_top(1, p())", "p()"),
+        ("rho1(1, p())", "p()"),
+        ("eaft_top(1, 3, 37)", "eaft(1, 3)"),
+        ("kl_anchor(0.5, p())", "p()"),
+    ],
+)
+def test_identities_in_gradient(one, other):
+    """With the current model as old, reference and better model, and weights of 1."""
+    hidden, weight, labels, _ = inputs()
+    logp = linear_target_logprobs(hidden, weight, labels).detach()
+    signals = {name: logp for name in ("old", "reference", "better")}
+    signals |= {"column:quality": torch.ones(23), "step": StepStatistics(logp, -logp, logp)}
+    found = []
+    for text in (one, other):
+        loss = linear_objective_loss(
+            hidden, weight, labels, objective(text), signals=signals,
+            reference=(hidden.detach(), weight.detach(), None),
+        )  # fmt: skip
+        found.append(gradients(loss, 1.0, hidden, weight))
+    torch.testing.assert_close(*found)
+
+
+def test_statistics_of_the_distribution():
+    log_probs = torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.1, 0.2, 0.3, 0.4]]).double().log()
+    labels = torch.tensor([1, 2])
+    entropy = torch.tensor([1.75 * math.log(2), 1.2798542258])
+    expected = {
+        "entropy": entropy,
+        "collision": torch.tensor([0.34375, 0.30]),
+        "rank": torch.tensor([2, 2]),
+        "top_mass:2": torch.tensor([0.75, 0.7]),
+        "top_mass:9": torch.ones(2),
+        "top_entropy:4": entropy,
+        "top_entropy:2": torch.tensor([0.6365141683, 0.6829081047]),
+        "uniform": -log_probs.mean(1),
+        "sharpened:1": -entropy,
+        "kl": torch.zeros(2),
+        "reverse_kl": torch.zeros(2),
+    }
+    for name, value in expected.items():
+        found = statistic(name, log_probs, labels, log_probs)
+        torch.testing.assert_close(found.double(), value.double(), rtol=1e-6, atol=1e-9)
+
+
+def test_a_signal_that_is_missing_or_of_another_length_is_named():
+    hidden, weight, labels, _ = inputs()
+    for text in ("weighted(p(), 'quality')", "on_reference(p())", "kl_anchor(0.1, p())"):
+        with pytest.raises(ObjectiveError, match="which is not known here"):
+            linear_objective_loss(hidden, weight, labels, objective(text))
+    signals = {"column:quality": torch.ones(5)}
+    with pytest.raises(ValueError, match=r"'column:quality' must be \(N,\)"):
+        linear_objective_loss(
+            hidden, weight, labels, objective("weighted(p(), 'quality')"), signals=signals
+        )
 
 
 @pytest.mark.parametrize("masked", MASKS.values(), ids=MASKS)

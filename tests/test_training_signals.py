@@ -307,7 +307,7 @@ def test_refused_before_training(tmp_path):
 
     refused(DataError, "no column 'quality'", objective="weighted(p(), 'quality')")
     refused(DataError, "no column 'answer_mask'", objective="nll_on_answer(p())")
-    refused(UsageError, "better model; store its", objective="rho1(0.5, nll())")
+    refused(UsageError, "better model: name it", objective="rho1(0.5, nll())")
     refused(UsageError, "which TRL's head does not compute", objective="gem(0.7)", head="trl")
     refused(UsageError, "no such file", objective="on_reference(p())", reference="none.arrow")
     refused(UsageError, "refresh_steps must be at least 1", refresh_steps=0)

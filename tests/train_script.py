@@ -38,7 +38,8 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
         **{CHECKPOINTING: False},
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    rows = Dataset.from_list(helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11)))
+    data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
+    rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
     trainer = ProbTuneTrainer(
         helpers.word_causal_model(),
         config,

@@ -15,11 +15,13 @@ not here.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import UsageError
 
-__all__ = ["AnswerRule", "choose_rule", "exact_match", "read_rule"]
+__all__ = ["AnswerRule", "answer_mask", "choose_rule", "exact_match", "read_rule"]
 
 AnswerRule = Callable[[str], str | None]
 
@@ -76,6 +78,34 @@ def exact_match(prediction: str | None, reference: str | None) -> bool:
         and reference is not None
         and _normal(prediction) == _normal(reference)
     )
+
+
+def answer_mask(
+    tokenizer: Any, input_ids: Any, labels: Sequence[int], answer: str | None
+) -> list[int]:
+    """1 at the tokens of the last supervised stretch that spell the answer, 0 elsewhere, aligned
+    with `input_ids`; all 0 if there is no answer, or it was cut off.
+
+    A token that holds both the answer and what stands before it counts.
+    """
+    mask = [0] * len(input_ids)
+    last = max((i for i, label in enumerate(labels) if label != -100), default=-1)
+    first = last
+    while first > 0 and labels[first - 1] != -100:
+        first -= 1
+    ids = list(input_ids[first : last + 1])
+
+    def text_of(number: int) -> str:
+        return tokenizer.decode(ids[:number], clean_up_tokenization_spaces=False)
+
+    start = text_of(len(ids)).rfind(answer) if answer and last >= 0 else -1
+    if answer is None or start < 0:
+        return mask
+    numbers = range(1, len(ids) + 1)
+    begin = bisect_right(numbers, start, key=lambda n: len(text_of(n)))
+    end = bisect_left(numbers, start + len(answer), key=lambda n: len(text_of(n)))
+    mask[first + begin : first + end + 1] = [1] * (end + 1 - begin)
+    return mask
 
 
 def _normal(text: str) -> str:

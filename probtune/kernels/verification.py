@@ -30,7 +30,7 @@ def gradient_error(objective: Objective) -> float:
     """
     logits, other = _logits(0), _logits(1)
     labels = torch.arange(_ROWS) % _CLASSES
-    signals = _signals(objective.needs, logits, labels)
+    signals = _signals(objective.needs, logits)
     head = torch.eye(_CLASSES, dtype=torch.float64)
     plain = logits.clone().requires_grad_()
     log_probs, reference = plain.log_softmax(1), other.log_softmax(1)
@@ -76,9 +76,10 @@ def _logits(seed: int) -> Tensor:
     return logits
 
 
-def _signals(needs: Set[str], logits: Tensor, labels: Tensor) -> Signals:
+def _signals(needs: Set[str], logits: Tensor) -> Signals:
     """Something of the right kind for every signal that does not come from the logits."""
     generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(_ROWS) % _CLASSES
     logp = logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
 
     def near() -> Tensor:

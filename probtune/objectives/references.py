@@ -220,10 +220,10 @@ class token_cleaning(Signalled, Composed):
     log p_better - log p_ref, and 0 elsewhere: tokens that carry the task are kept, noise and what
     is known already are left out.
 
-    The better model is one trained on data that is trusted (`--reference`); p_ref is that of the
+    The better model is one trained on data that is trusted (`--better`); p_ref is that of the
     model before training. The cut-off is taken over all training tokens, before training.
 
-    Reference: Pang et al., "Token Cleaning", 2025, https://arxiv.org/abs/2502.01968 (share 0.6).
+    Reference: Pang et al., "Token Cleaning", 2025, https://arxiv.org/abs/2502.01968.
     """
 
     share: float

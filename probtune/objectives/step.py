@@ -166,7 +166,7 @@ class rho1(_OfStep, Composed):
     """`f` on the share of the optimizer step's tokens with the largest excess loss,
     log p_better - log p: what a better model knows and this one does not yet.
 
-    The better model is one trained on data that is trusted (`--reference`).
+    The better model is one trained on data that is trusted (`--better`).
 
     Reference: Lin et al., "Rho-1: Not All Tokens Are What You Need", 2024,
     https://arxiv.org/abs/2404.07965 (share 0.6 to 0.7).

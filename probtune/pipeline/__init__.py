@@ -9,6 +9,8 @@ again: an interrupted run goes on where it was when the same command is given on
 
     DIR/run.json                what the run is: settings and data hashes
     DIR/probe.json              the probe and its suggestion
+    DIR/reference.arrow         the base model's log-probabilities, if an objective needs them
+    DIR/better.arrow            those of a better model
     DIR/base/heldout.json       the base model on the held-out rows
     DIR/<objective>/model/      the fine-tuned model
     DIR/<objective>/train.json  how it was trained

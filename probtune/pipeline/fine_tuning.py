@@ -7,13 +7,15 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
+from ..evaluation.answers import answer_mask, read_rule
 from ..models import default_device, load_model
 from ..objectives import Objective
 from ..records import read_record, write_record
@@ -24,7 +26,7 @@ from .preparation import Prepared
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["train_stage", "training_config"]
+__all__ = ["number_columns", "train_stage", "training_config"]
 
 
 def train_stage(
@@ -33,7 +35,13 @@ def train_stage(
     settings: TuneSettings,
     prepared: Prepared,
     terminal: Terminal,
+    stores: Mapping[str, str],
 ) -> dict[str, Any]:
+    """Train, unless the record is there.
+
+    Args:
+        stores: files of log-probabilities, by the names of `ProbTuneConfig`'s fields.
+    """
     path = place / "train.json"
     if path.is_file():
         return read_record(path, "train")
@@ -50,11 +58,12 @@ def train_stage(
         {
             "input_ids": [r.input_ids for r in prepared.train.rows],
             "labels": [r.labels for r in prepared.train.rows],
+            **_columns(objective, prepared, terminal),
         }
     )
     trainer = ProbTuneTrainer(
         model,
-        training_config(place, objective, settings),
+        training_config(place, objective, settings, stores),
         train_dataset=rows,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
@@ -86,7 +95,35 @@ def train_stage(
     return record
 
 
-def training_config(place: Path, objective: Objective, settings: TuneSettings) -> Any:
+def _columns(objective: Objective, prepared: Prepared, terminal: Terminal) -> dict[str, Any]:
+    """What the objective needs of the rows besides tokens and labels."""
+    rows = prepared.train.rows
+    found: dict[str, Any] = {
+        name: [row.numbers[name] for row in rows] for name in number_columns(objective)
+    }
+    if "answer" in objective.needs:
+        rule = read_rule(prepared.answer_rule)
+        found["answer_mask"] = masks = [
+            answer_mask(prepared.tokenizer, row.input_ids, row.labels.tolist(), rule(row.response))
+            for row in rows
+        ]
+        without = sum(not any(mask) for mask in masks)
+        if without:
+            terminal.say(f"{without} of {len(rows)} training rows have no answer to find.")
+    return found
+
+
+def number_columns(objective: Objective) -> list[str]:
+    """The columns of the data that it needs."""
+    return sorted(n.removeprefix("column:") for n in objective.needs if n.startswith("column:"))
+
+
+def training_config(
+    place: Path,
+    objective: Objective,
+    settings: TuneSettings,
+    stores: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     from ..training import CHECKPOINTING, ProbTuneConfig
 
     on_cpu = default_device() == "cpu"
@@ -115,6 +152,7 @@ def training_config(place: Path, objective: Objective, settings: TuneSettings) -
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
+        **stores,
     }
     for name in settings.training:
         if name in fields and name not in (

@@ -71,9 +71,13 @@ class Prepared:
         }
 
 
-def prepare(settings: TuneSettings, terminal: Terminal) -> Prepared:
-    """Read, check, split and tokenize the data."""
-    rows = read(settings, settings.data)
+def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str] = ()) -> Prepared:
+    """Read, check, split and tokenize the data.
+
+    Args:
+        numbers: columns of the training rows that objectives need besides the texts.
+    """
+    rows = read(settings, settings.data, numbers)
     if settings.heldout_data is None:
         size = (
             settings.heldout
@@ -105,7 +109,7 @@ def prepare(settings: TuneSettings, terminal: Terminal) -> Prepared:
     return prepared
 
 
-def read(settings: TuneSettings, source: str) -> Rows:
+def read(settings: TuneSettings, source: str, numbers: Sequence[str] = ()) -> Rows:
     return read_rows(
         source,
         prompt_column=settings.prompt_column,
@@ -113,6 +117,7 @@ def read(settings: TuneSettings, source: str) -> Rows:
         split=settings.split,
         subset=settings.subset,
         skip_bad_rows=settings.skip_bad_rows,
+        numbers=numbers,
     )
 
 

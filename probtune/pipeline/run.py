@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..capability import describe, sample
+from ..capability import sample, summarize
 from ..encoding import Encoded
 from ..errors import UsageError
 from ..evaluation.compare import compare
 from ..evaluation.heldout import HeldOut, measure
-from ..models import load_model, load_tokenizer
+from ..models import TokenTable, load_model, load_tokenizer, token_table
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
-from ..records import environment, read_record, write_record, write_text
+from ..records import environment, make_record, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
+from ..store import LogprobStore, fingerprint, store_logprobs
 from ..terminal import Terminal
-from .fine_tuning import train_stage, training_config
+from .fine_tuning import number_columns, train_stage, training_config
 from .preparation import (
     Prepared,
     check_vocabulary,
@@ -57,12 +59,23 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     others = objective_list(settings.compare) if settings.compare.strip() else ()
     folder = settings.folder
     _check_folder(folder, settings)
-    prepared = prepare(settings, terminal)
-    for objective in (asked or read_objective("nll"), *others):
+    named = (asked or read_objective("nll"), *others)
+    needs = frozenset().union(*(objective.needs for objective in named))
+    _check_needs(needs, settings)
+    numbers = sorted({name for objective in named for name in number_columns(objective)})
+    prepared = prepare(settings, terminal, numbers=numbers)
+    if "answer" in needs and prepared.answer_rule == "none":
+        raise UsageError(
+            "nll_on_answer needs to know the answer, and no rule finds one in nine of ten held-out"
+            " responses; give --answer, such as 'regex:answer is (.+)'."
+        )
+    for objective in named:
         training_config(folder, objective, settings)
+    _check_rows(settings, prepared)
     _open_run(folder, settings, prepared)
 
-    probed = _probe_stage(folder, settings, prepared, terminal)
+    stores = _stores(folder, needs, settings, prepared, terminal)
+    probed = _probe_stage(folder, settings, prepared, terminal, stores)
     chosen = asked or read_objective(probed["suggestion"]["objective"])
     terminal.say(_explain(probed, asked))
     objectives = list(dict.fromkeys((chosen, *others)))
@@ -78,7 +91,9 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     trained = {}
     for objective in objectives:
         place = folder / slug(objective)
-        trained[str(objective)] = train_stage(place, fixed[objective], settings, prepared, terminal)
+        trained[str(objective)] = train_stage(
+            place, fixed[objective], settings, prepared, terminal, stores
+        )
         results[str(objective)] = _measure_stage(
             place, str(place / "model"), prepared, settings, terminal, str(objective)
         )
@@ -114,9 +129,12 @@ def _quantile(probed: dict[str, Any], share: float) -> float:
     return float(np.interp(100.0 * share, np.arange(101), probed["percentiles"]))
 
 
-def probe_only(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
+def probe_only(
+    settings: TuneSettings, terminal: Terminal | None = None, *, store: Path | None = None
+) -> dict[str, Any]:
     """The probe alone, on all rows of the data; returns its record, and writes it where
-    `settings.out` names a file.
+    `settings.out` names a file. With `store`, the log-probabilities of the rows that were read are
+    written there, for objectives that compare with them.
     """
     terminal = terminal or Terminal()
     rows = read(settings, settings.data)
@@ -127,7 +145,9 @@ def probe_only(settings: TuneSettings, terminal: Terminal | None = None) -> dict
     )
     encoding = encode_rows(chosen, tokenizer, settings, rows.schema, max_length, terminal)
     check_vocabulary(settings.model, encoding)
-    found = _run_probe(settings, tokenizer, encoding.rows, len(rows), terminal)
+    found = _run_probe(settings, tokenizer, encoding.rows, len(rows), terminal, store)
+    if store is not None:
+        terminal.show(f"log-probabilities of {len(encoding.rows)} rows  {store}", wrap=False)
     content = {
         "model": settings.model,
         "data": rows.source,
@@ -137,7 +157,7 @@ def probe_only(settings: TuneSettings, terminal: Terminal | None = None) -> dict
     }
     if settings.out is not None:
         return write_record(Path(settings.out), "probe", content)
-    return {"kind": "probe", **content}
+    return make_record("probe", content)
 
 
 def slug(objective: Objective) -> str:
@@ -180,16 +200,97 @@ def _open_run(folder: Path, settings: TuneSettings, prepared: Prepared) -> None:
     write_record(path, "run", {"settings": settings.to_dict(), "hashes": prepared.hashes})
 
 
+def _check_rows(settings: TuneSettings, prepared: Prepared) -> None:
+    """Refuse files of log-probabilities that lack a training row."""
+    rows = prepared.train.rows
+    for path in _named_files(settings):
+        LogprobStore(path).columns(
+            ((row.input_ids, row.labels) for row in rows), names=[row.where for row in rows]
+        )
+
+
+def _check_needs(needs: Set[str], settings: TuneSettings) -> None:
+    """Refuse before any work what the settings cannot provide."""
+    if "better" in needs and settings.better is None:
+        raise UsageError(
+            "token_cleaning and rho1 compare with a better model; name it with --better."
+        )
+    for path in _named_files(settings):
+        LogprobStore(path)
+
+
+def _named_files(settings: TuneSettings) -> list[str]:
+    """The files of log-probabilities that the user named."""
+    found = [settings.better] if (settings.better or "").endswith(".arrow") else []
+    return [path for path in (settings.reference, *found) if path is not None]
+
+
+def _stores(
+    folder: Path, needs: Set[str], settings: TuneSettings, prepared: Prepared, terminal: Terminal
+) -> dict[str, str]:
+    """The files of log-probabilities that the objectives need, by the trainer's names for them.
+    That of the model before training is written by the probe.
+    """
+    found = {}
+    rows = prepared.train.rows
+    if {"reference", "sequence_gain"} & needs:
+        found["reference"] = settings.reference or str(folder / "reference.arrow")
+    if "better" in needs:
+        assert settings.better is not None
+        found["better"] = settings.better
+        if not settings.better.endswith(".arrow"):
+            found["better"] = str(folder / "better.arrow")
+            if not Path(found["better"]).is_file():
+                what = "measuring the better model"
+                _measured(settings.better, rows, terminal, what, Path(found["better"]))
+    return found
+
+
+def _measured(
+    model_name: str,
+    rows: Sequence[Encoded],
+    terminal: Terminal,
+    what: str,
+    store: Path | None,
+    stores: Mapping[str, str] = MappingProxyType({}),
+) -> TokenTable:
+    """A model's statistics of the rows, and the file of its log-probabilities if one is named.
+
+    Args:
+        stores: files that must be this model's (`reference`) or another's (`better`).
+    """
+    model = load_model(model_name, dtype="auto")
+    for name, path in stores.items():
+        if Path(path).is_file():
+            same = name == "reference"
+            LogprobStore(path).check_model(model_name, fingerprint(model), same=same)
+    with terminal.track(what, len(rows)) as advance:
+        table = token_table(model, rows, progress=advance)
+    if store is not None:
+        store_logprobs(store, rows, table, model=model_name, fingerprint=fingerprint(model))
+    return table
+
+
 def _probe_stage(
-    folder: Path, settings: TuneSettings, prepared: Prepared, terminal: Terminal
+    folder: Path,
+    settings: TuneSettings,
+    prepared: Prepared,
+    terminal: Terminal,
+    stores: dict[str, str],
 ) -> dict[str, Any]:
+    """The probe, of all rows where their log-probabilities are wanted."""
     path = folder / "probe.json"
-    if path.is_file():
+    store = None
+    if "reference" in stores and settings.reference is None:
+        store = Path(stores["reference"])
+    if path.is_file() and (store is None or store.is_file()):
         return read_record(path, "probe")
+    everything = settings.all or store is not None
     rows = sample(
-        prepared.train.rows, None if settings.all else settings.probe_examples, seed=settings.seed
+        prepared.train.rows, None if everything else settings.probe_examples, seed=settings.seed
     )
-    found = _run_probe(settings, prepared.tokenizer, rows, len(prepared.train.rows), terminal)
+    of_examples = len(prepared.train.rows)
+    found = _run_probe(settings, prepared.tokenizer, rows, of_examples, terminal, store, stores)
     return write_record(path, "probe", found)
 
 
@@ -199,13 +300,13 @@ def _run_probe(
     rows: Sequence[Encoded],
     of_examples: int,
     terminal: Terminal,
+    store: Path | None,
+    stores: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    model = load_model(settings.model, dtype="auto")
-    with terminal.track("probing the base model", len(rows)) as advance:
-        found = describe(
-            model, tokenizer, rows, of_examples=of_examples, seed=settings.seed, progress=advance
-        )
-    return found.to_dict()
+    started = time.monotonic()
+    table = _measured(settings.model, rows, terminal, "probing the base model", store, stores)
+    found = summarize(table, tokenizer, of_examples=of_examples, seed=settings.seed)
+    return {**found.to_dict(), "seconds": time.monotonic() - started}
 
 
 def _explain(probed: dict[str, Any], asked: Objective | None) -> str:

@@ -60,10 +60,18 @@ class ProbTuneConfig(SFTConfig):
         default=None,
         metadata={
             "help": (
-                "Stored log-probabilities for objectives that compare with a reference model: a"
-                " file that `probtune probe --store` wrote. Default: the model before training,"
-                " measured when training starts and stored in output_dir. A dataset with the column"
-                " reference_logprobs needs neither."
+                "File with the log-probabilities of the model before training, for objectives that"
+                " compare with it, as `probtune probe --store` writes it. Default: they are"
+                " measured when the trainer is made, and kept in output_dir."
+            )
+        },
+    )
+    better: str | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "The same of a better model, for token_cleaning and rho1: one trained on data that"
+                " is trusted."
             )
         },
     )

@@ -40,13 +40,12 @@ def with_logprobs(
             f"{trainer.objective} compares with another model, row by row, and needs a dataset of"
             f" tokenized text that is not streamed, or one with the column {column!r}."
         )
-    # The file that the user names is that of the better model, if the objective needs one.
-    named = args.reference if column == BETTER or "better" not in trainer.objective.needs else None
+    named = args.reference if column == REFERENCE else args.better
     if column == BETTER and named is None:
         raise UsageError(
-            f"{trainer.objective} compares with a better model; store its log-probabilities with"
-            " probtune probe BETTER_MODEL DATA --all --store FILE, and name the file as reference"
-            " (--reference FILE)."
+            f"{trainer.objective} compares with a better model: name it, or the file that"
+            " probtune probe BETTER_MODEL DATA --all --store FILE writes, as --better (in a script"
+            " the file, as ProbTuneConfig(better=FILE))."
         )
     own, name = fingerprint(model), model.config._name_or_path or type(model).__name__
     if named is not None:

@@ -46,9 +46,9 @@ class ProbTuneTrainer(SFTTrainer):
 
     What an objective needs besides the distribution comes from columns of the dataset, one number
     per row or a list aligned with `input_ids`: those of `weighted` by their names, `answer_mask`,
-    `reference_logprobs` (measured before training, unless given) and `better_logprobs` (or
-    `ProbTuneConfig.reference`). Objectives that look at the whole optimizer step, at sequences or
-    at an old state of the model cost a forward pass more, without dropout.
+    `reference_logprobs` and `better_logprobs` (or the files `ProbTuneConfig.reference`, by default
+    measured before training, and `.better`). Objectives that look at the whole optimizer step, at
+    sequences or at an old state of the model cost a forward pass more, without dropout.
 
     Logged at every logging step, weighted by token over micro-batches and ranks, for training and
     (with the prefix `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and
