@@ -158,8 +158,15 @@ def objectives(options: argparse.Namespace) -> None:
             f"Leaning at tau = {options.tau:g}",
             ["objective", "leaning", "share of the mass of W_f above tau"],
             [
-                [str(o), o.leaning(options.tau), f"{o.mass_above(options.tau):.3f}"]
-                for o in _ends(chosen)
+                *(
+                    [str(o), o.leaning(options.tau), f"{o.mass_above(options.tau):.3f}"]
+                    for o in _ends(chosen)
+                ),
+                *(
+                    [str(o), "not of p alone", f"needs {', '.join(sorted(o.needs))}"]
+                    for o in chosen
+                    if o.needs
+                ),
             ],
         )
     if options.plot:

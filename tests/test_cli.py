@@ -170,20 +170,21 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(word_model, rows, t
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "cannot write under" in done.stderr.strip().splitlines()[-1]
     assert (out / "probe.json").exists() and not (out / "nll" / "train.json").exists()
-    assert run(*common).returncode == 0  # with room, the same command finishes
+    assert main([str(x) for x in common]) == 0  # with room, the same command finishes
 
 
-def test_nan_stops_with_step_and_checkpoint(rows, tmp_path):
+def test_nan_stops_with_step_and_checkpoint(rows, tmp_path, capsys):
     """A learning rate at which the weights overflow."""
     model = tmp_path / "model"
     helpers.save_word_model(model)
-    done = run(
-        "tune", model, rows, "--objective", "power(-3)", "--learning-rate", "1e30",
-        "--max-steps", 20, "--gradient-accumulation", 1, "--checkpoint-minutes", 0,
-        "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    line = done.stderr.strip().splitlines()[-1]
+    status = main([
+        "tune", str(model), str(rows), "--objective", "power(-3)", "--learning-rate", "1e30",
+        "--max-steps", "20", "--gradient-accumulation", "1", "--checkpoint-minutes", "0",
+        "--out", str(tmp_path / "out"),
+    ])  # fmt: skip
+    said = capsys.readouterr().err
+    assert status == 1 and "Traceback" not in said
+    line = said.strip().splitlines()[-1]
     assert "not finite at step" in line or "the loss is" in line
     assert "checkpoint" in line
 

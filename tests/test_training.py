@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from train_script import train
 from transformers import TrainerCallback
 
 from probtune.errors import TrainingError, UsageError
@@ -152,11 +153,9 @@ def test_kept_divides_by_the_kept_tokens_of_the_step(tmp_path):
     assert loss != pytest.approx(by_hand(rows, f)[0], rel=0.1)  # the two do differ
 
 
-def run_script(out, *arguments, ranks=1):
+def on_two_ranks(out, *arguments):
     here = Path(__file__).parent
-    command = [sys.executable]
-    if ranks > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(here / "train_script.py"), str(out), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -169,8 +168,8 @@ def test_two_ranks_equal_one(tmp_path):
     at a whole step, at a measured reference and at columns of the data."""
     coupled = "mix(0.5, step_top(0.5, nll()), on_reference(weighted(p(), 'quality')))"
     cases = ("above(0.06, nll)", "kept", coupled, "kept")
-    ones = run_script(tmp_path / "1", 8, *cases)
-    twos = run_script(tmp_path / "2", 8, *cases, ranks=2)
+    twos = on_two_ranks(tmp_path / "2", 8, *cases)
+    ones = [train(str(tmp_path / "1"), 8, *cases[i : i + 2]) for i in (0, 2)]
     assert len(ones) == len(twos) == 2 and len(ones[0]["steps"]) == 3
     for one, two in zip(ones, twos, strict=True):
         for a, b in zip(one["steps"], two["steps"], strict=True):

@@ -190,10 +190,8 @@ def test_two_steps_equal_those_by_hand(text, tmp_path):
 
 
 COUPLED = (
-    "step_top(0.5, nll())",
-    "step_cayley()",
-    "step_talr(0.01)",
-    "rho1(0.6, nll())",
+    "mix(0.5, step_top(0.5, nll()), step_cayley())",
+    "mix(0.5, step_talr(0.01), rho1(0.6, nll()))",
     "iw_sft_sequence(1.0, 16.0)",
     "psft(0.05)",
     "kl_anchor(0.5, on_reference(p()))",
@@ -283,7 +281,13 @@ def test_evaluation_has_a_value(text, tmp_path):
     assert math.isfinite(metrics["eval_loss"]) and metrics["eval_nll"] > 0
 
 
-@pytest.mark.parametrize("text", ["p", "power(10)", "eaft(1.0, 3.0)", "deft", "above(0.05, nll)"])
+ON_BOTH_HEADS = (
+    *("p", "power(10)", "eaft(1.0, 3.0)", "deft", "above(0.05, nll)"),
+    *("step_top(0.5, nll())", "weighted(p(), 'quality')", "psft(0.05)", "on_reference(p())"),
+)
+
+
+@pytest.mark.parametrize("text", ON_BOTH_HEADS)
 def test_our_head_equals_trls(text, tmp_path):
     found = {}
     for head in ("probtune", "trl"):
