@@ -166,24 +166,27 @@ def terms(features: Mapping[str, float]) -> dict[str, float]:
     passes      log2(1 + epochs)
     length      log10 of the steps
     """
-    low, right, p, noise, known, epochs, steps = _read(
-        features, "usual_low", "sequence_right", "usual_p", "noise", "noise_known", "epochs", "steps"
+    low, right, p, noise, epochs, steps = _read(
+        features, "usual_low", "sequence_right", "usual_p", "noise", "epochs", "steps"
     )
-    told = noise if known else 0.0
     passes = math.log2(1.0 + epochs)
     return {
         "to_learn": low,
         "known": right,
         "strength": p,
-        "noise": told,
-        "repeated": told * passes,
+        "noise": noise,
+        "repeated": noise * passes,
         "passes": passes,
         "length": math.log10(max(1.0, steps)),
     }
 
 
 def predicted(
-    features: Mapping[str, float], *, form: str, metric: str = "greedy"
+    features: Mapping[str, float],
+    *,
+    form: str,
+    metric: str = "greedy",
+    rule: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Gain], str]:
     """Gains over NLL of the candidate objectives, and what they rest on in words.
 
@@ -191,12 +194,13 @@ def predicted(
         form: `regimes`, a shallow tree whose leaves state what the bench's development cells
             gained; or `linear`, ridge regression on the same terms.
         metric: `greedy`, exact match under greedy decoding; or `sampled`, at temperature 1.
+        rule: fitted numbers in place of the package's.
     """
     if form not in _FORMS:
         raise UsageError(f"form must be one of {', '.join(_FORMS)}, got {form!r}.")
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
-    return _FORMS[form](features, read_rule()[metric][form])
+    return _FORMS[form](features, (rule or read_rule())[metric][form])
 
 
 def fitted(
@@ -208,34 +212,40 @@ def fitted(
     return Choice(_concrete(order[0], features), reason, order[1], gains.get(order[0], _NONE))
 
 
-def auto(features: Mapping[str, float], *, metric: str = "greedy") -> Choice:
+def auto(
+    features: Mapping[str, float],
+    *,
+    metric: str = "greedy",
+    rule: Mapping[str, Any] | None = None,
+) -> Choice:
     """The choice to act on.
 
     The candidate with the largest predicted gain whose 90 % interval for one run stays above the
-    limit on losses; NLL, or the rule's robust objective, where no gain is predicted. Where a larger
-    gain is predicted but could as well be a loss, the choice is undecided: race the two.
+    limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another, but
+    could as well be a loss, the choice is undecided: race the two.
 
     Args:
         features: of `probtune.features.features`.
         metric: how answers will be drawn from the model: `greedy` or `sampled`. It matters: a model
             trained with NLL on noisy data keeps the noise's probability, which greedy decoding
             hides and sampling shows.
+        rule: fitted numbers in place of the package's.
 
     Raises:
         UsageError: a feature is missing or not finite, or the metric is unknown.
     """
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
-    rule = read_rule()[metric]["auto"]
-    gains, reason = predicted(features, form=rule["form"], metric=metric)
-    safe = {o: g for o, g in gains.items() if g.low >= -rule["most_lost"]}
+    limits = (rule or read_rule())[metric]["auto"]
+    gains, reason = predicted(features, form=limits["form"], metric=metric, rule=rule)
+    safe = {o: g for o, g in gains.items() if g.low >= -limits["most_lost"]}
     order, bold = _ranked(safe), _ranked(gains)[0]
     best = order[0]
     gain = gains.get(best, _NONE)
     cautions = _cautions(features)
     runner_up = _concrete(next(o for o in _ranked(gains) if o != best), features)
     promised = gains.get(bold, _NONE).points - gain.points
-    if bold != best and promised >= rule["worth_a_race"]:
+    if bold != best and promised >= limits["worth_a_race"]:
         pair = tuple(_concrete(o, features) for o in (best, bold))
         why = f"{pair[1]} may gain {gains[bold]} points over NLL, and may lose"
         return Choice(
@@ -245,7 +255,7 @@ def auto(features: Mapping[str, float], *, metric: str = "greedy") -> Choice:
             gain,
             undecided=True,
             race=pair,
-            race_share=rule["race_share"],
+            race_share=limits["race_share"],
             cautions=cautions,
         )
     return Choice(_concrete(best, features), reason, runner_up, gain, cautions=cautions)
@@ -346,8 +356,8 @@ def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
         )
     if not known:
         found.append(
-            "The model knows too little of the data to tell wrong labels from new ones; the noise"
-            " estimate is not used."
+            "The model knows too little of the data to tell wrong labels from new ones: noise counts"
+            " as 0."
         )
     elif noise > 0.2:
         found.append(

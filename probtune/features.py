@@ -42,7 +42,7 @@ DESCRIPTIONS: dict[str, str] = {
     "position_low": "share of target tokens whose position has mean p < 0.1 over the data",
     "first_p": "mean p of the first target token of each sequence",
     "end_p": "mean p of the last target token of each sequence",
-    "noise": "estimated share of sequences with wrong labels",
+    "noise": "estimated share of sequences with wrong labels; 0 where it cannot be told",
     "noise_separation": "distance of the outlying sequences, in standard deviations; 0: none found",
     "noise_known": "1 if the estimate can be trusted, 0 if the model knows too little to tell",
     "usual_p": "mean p of the tokens of sequences that do not look wrong",
@@ -170,6 +170,9 @@ def sequence_outliers(
 
 
 _SEPARATED = 2.5
+"""Pooled standard deviations."""
+_SURPRISED = 3.0
+"""Nats."""
 _ITERATIONS = 60
 
 
@@ -185,14 +188,14 @@ def label_noise(
     expectation maximisation; the upper group is suspect if it lies more than 2.5 pooled standard
     deviations above the lower one, and holds the noise. Where even the usual sequence surprises the
     model (the lower group's mean score above 3 nats), wrong labels cannot be told from what the
-    model does not know yet, and `known` is False.
+    model does not know yet: `known` is False and the rate 0.
     """
     surprise = -np.maximum(logp, _DEEPEST) - entropy
     score = np.full(int(example.max()) + 1, -np.inf)
     np.maximum.at(score, example, surprise)
     low, high = np.quantile(score, [0.25, 0.95])
     if high - low < 1e-6 or score.size < 4:
-        return Noise(0.0, 0.0, bool(low < 3.0), np.zeros(score.size))
+        return Noise(0.0, 0.0, bool(low < _SURPRISED), np.zeros(score.size))
     mean = np.array([low, high])
     variance = np.full(2, score.var() / 4.0 + 0.05)
     share = np.array([0.8, 0.2])
@@ -207,9 +210,9 @@ def label_noise(
         variance = (belongs * (score[:, None] - mean) ** 2).sum(0) / total + 0.02
     upper = int(mean.argmax())
     separation = float(abs(mean[1] - mean[0]) / math.sqrt(variance.mean()))
-    known = bool(mean[1 - upper] < 3.0)
+    known = bool(mean[1 - upper] < _SURPRISED)
     suspect = belongs[:, upper]
-    if separation < _SEPARATED:
+    if separation < _SEPARATED or not known:
         return Noise(0.0, separation, known, np.zeros(score.size))
     return Noise(float(share[upper]), separation, known, suspect)
 
@@ -222,10 +225,11 @@ def _check(columns: dict[str, np.ndarray]) -> None:
     if columns["logp"].size == 0:
         raise DataError("no target tokens: the probe needs at least one sequence with a response.")
     logp = columns["logp"]
-    if np.isnan(logp).any() or (logp > 1e-6).any():
+    wrong = ~(logp <= 1e-6)
+    if wrong.any():
         raise DataError(
-            f"logp must be log-probabilities, at most 0; got {np.nanmax(logp):g} and"
-            f" {int(np.isnan(logp).sum())} NaN."
+            f"logp must be log-probabilities, at most 0; {int(wrong.sum())} are not, the first is"
+            f" {logp[wrong][0]:g}."
         )
     if not np.isfinite(columns["entropy"]).all():
         raise DataError("entropy must be finite; got NaN or infinity from the base model.")

@@ -16,7 +16,9 @@ LINE = [
     "data",
     "encoding",
     "models",
+    "features",
     "capability",
+    "choosing",
     "training",
     "evaluation",
     "reports",
@@ -28,6 +30,8 @@ LINE = [
 ]
 ONLY = {
     "reports": {"errors", "records", "statistics"},
+    "features": {"errors"},
+    "choosing": {"errors", "features", "theory"},
     "errors": set(),
     "records": {"errors"},
     "statistics": set(),

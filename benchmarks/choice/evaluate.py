@@ -8,38 +8,56 @@ of the short runs, which were recorded on the way of the full ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from probtune.choosing import Choice, after_race, always, auto, first_rule, fitted, paper_rule
-from probtune.choosing import theory_rule
+from probtune.choosing import (
+    Choice,
+    after_race,
+    always,
+    auto,
+    first_rule,
+    fitted,
+    paper_rule,
+    theory_rule,
+)
 
 from .cell import BATCH, PROBE, VALIDATION
 from .members import CAYLEY
 from .table import Grid
 
-__all__ = ["CHOOSERS", "RACED", "Chooser", "choices", "cost", "index_of", "race_scores", "raced"]
+__all__ = ["RACED", "Chooser", "choices", "choosers", "cost", "index_of", "race_scores", "raced"]
 
 Chooser = Callable[[Mapping[str, float]], Choice]
 
-CHOOSERS: dict[str, Chooser] = {
-    "always NLL": partial(always, "nll()"),
-    "always -p": partial(always, "p()"),
-    "paper's rule (mean p)": paper_rule,
-    "probe's first rule": first_rule,
-    "theory's crossover": theory_rule,
-    "fitted, regimes": partial(fitted, form="regimes"),
-    "fitted, linear": partial(fitted, form="linear"),
-    "auto, no race": auto,
-}
-"""Choosers that run nothing."""
 
-RACED: dict[str, tuple[str, ...]] = {
-    "race of 2": ("nll()", "p()"),
-    "race of 4": ("nll()", "power(0.3)", "power(0.5)", "p()"),
+def choosers(metric: str) -> dict[str, Chooser]:
+    """Every chooser by name, for answers drawn one way; only `auto` may race."""
+    return {
+        "always NLL": partial(always, "nll()"),
+        "always -p": partial(always, "p()"),
+        "paper's rule (mean p)": paper_rule,
+        "probe's first rule": first_rule,
+        "theory's crossover": theory_rule,
+        "fitted regimes": partial(fitted, form="regimes", metric=metric),
+        "fitted linear": partial(fitted, form="linear", metric=metric),
+        "auto, never racing": partial(_never_racing, metric=metric),
+        "auto": partial(auto, metric=metric),
+    }
+
+
+def _never_racing(features: Mapping[str, float], *, metric: str) -> Choice:
+    return replace(auto(features, metric=metric), undecided=False)
+
+
+RACED: dict[str, tuple[tuple[str, ...], float]] = {
+    "race of 2, 10 % each": (("nll()", "p()"), 0.1),
+    "race of 3, 5 % each": (("nll()", "power(0.5)", "p()"), 0.05),
+    "race of 3, 20 % each": (("nll()", "power(0.5)", "p()"), 0.2),
 }
-"""Races of the same objectives in every cell."""
+"""Races of the same objectives in every cell, as far as 10 % of training goes."""
 
 
 def index_of(grid: Grid, objective: str) -> int:

@@ -8,7 +8,9 @@ at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ import probtune
 from probtune import choosing
 from probtune.records import environment, write_text
 
-from .regret import accuracy
+from .evaluate import index_of, race_scores
+from .regret import accuracy, crossed_regret
 from .table import Grid, file_hash, load
 
-__all__ = ["CANDIDATES", "RULE", "Rows", "development", "fit_linear", "fit_tree", "write"]
+__all__ = ["CANDIDATES", "METRIC", "RULE", "Rows", "crossvalidate", "fit_linear", "fit_tree", "write"]
 
 RULE = Path(probtune.__file__).with_name("choosing.json")
 
@@ -43,12 +46,28 @@ _RIDGE = 3.0
 _LEAST_CELLS = 7
 """Fewest development cells in a leaf."""
 
+_THRESHOLDS = 24
+"""Most thresholds tried per term."""
+
+_LEAVES = (2, 3, 4, 5, 6)
+_MOST_LOST = (1.0, 2.0, 4.0, 8.0, 100.0)
+_WORTH = (1.0, 2.0, 1000.0)
+"""1000 points: never race."""
+_RACE_SHARE = 0.1
+_TIMES = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+METRIC = {"greedy": "accuracy", "sampled": "sampled"}
+"""The rule's name of a metric -> the table's."""
+
 
 class Rows:
     """Development cells as rows of a regression: one per cell and seed."""
 
-    def __init__(self, grid: Grid, cells: Sequence[int]):
-        gains = 100.0 * (accuracy(grid) - accuracy(grid)[..., [grid.index("nll()")]])
+    def __init__(self, grid: Grid, cells: Sequence[int], metric: str = "greedy"):
+        reached = accuracy(grid, metric=METRIC[metric])
+        gains = 100.0 * (reached - reached[..., [grid.index("nll()")]])
+        self.values, self.metric = reached[np.asarray(cells)], metric
         self.grid, self.cells = grid, np.asarray(cells)
         self.features = [grid.features[c][s] for c in cells for s in range(len(grid.seeds))]
         x = [choosing.terms(f) for f in self.features]
@@ -72,7 +91,10 @@ def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
         best = None
         for t in range(rows.x.shape[1]):
             values = np.unique(rows.x[among, t])
-            for at in (values[1:] + values[:-1]) / 2.0:
+            middles = (values[1:] + values[:-1]) / 2.0
+            if middles.size > _THRESHOLDS:
+                middles = middles[np.linspace(0, middles.size - 1, _THRESHOLDS).astype(int)]
+            for at in middles:
                 below = rows.x[among, t] <= at
                 sides = among[below], among[~below]
                 if min(np.unique(rows.cell[side]).size for side in sides) < _LEAST_CELLS:
@@ -134,3 +156,97 @@ def fit_linear(rows: Rows, keep: np.ndarray) -> dict[str, Any]:
 def _mean_and_range(gains: np.ndarray) -> tuple[float, float, float]:
     low, high = np.quantile(gains, [0.05, 0.95])
     return float(gains.clip(-CLIP, CLIP).mean()), float(low), float(high)
+
+
+def chosen(rows: Rows, rule: dict[str, Any], keep: np.ndarray) -> np.ndarray:
+    """What `auto` chooses under a rule, races run, as indices of objectives; (kept rows,)."""
+    grid, seeds = rows.grid, len(rows.grid.seeds)
+    found = []
+    for i in keep:
+        choice = choosing.auto(rows.features[i], metric=rows.metric, rule=rule)
+        if choice.undecided:
+            scores = race_scores(grid, rows.cell[i], i % seeds, choice.race_share, choice.race)
+            choice = choosing.after_race(choice, scores)
+        found.append(index_of(grid, choice.objective))
+    return np.array(found)
+
+
+def penalty(rows: Rows, choice: np.ndarray) -> tuple[float, float, float]:
+    """(criterion, mean cross-fitted regret, share of cells more than a point below NLL): the
+    criterion is regret plus the mean loss to NLL, so that losing to the default counts twice.
+    """
+    shape = (len(rows.cells), len(rows.grid.seeds))
+    choice = choice.reshape(shape)
+    picked = np.take_along_axis(rows.values, choice[..., None], -1)[..., 0]
+    gain = 100.0 * (picked - rows.values[..., rows.grid.index("nll()")]).mean(1)
+    regret = float(crossed_regret(rows.values, choice).mean())
+    return regret + float((-gain).clip(0).mean()), regret, float((gain < -1.0).mean())
+
+
+def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
+    """Every setting of `auto` with its criterion when each development family is left out in turn,
+    the best first.
+    """
+    forms: dict[tuple[str, int], list[tuple[dict[str, Any], np.ndarray]]] = {}
+    for name in np.unique(rows.family):
+        inside, outside = (np.flatnonzero(rows.family == name), np.flatnonzero(rows.family != name))
+        for leaves in _LEAVES:
+            tree = fit_tree(rows, outside, leaves=leaves)
+            forms.setdefault(("regimes", leaves), []).append((tree, inside))
+        forms.setdefault(("linear", 0), []).append((fit_linear(rows, outside), inside))
+    found = []
+    for (form, leaves), fits in forms.items():
+        for lost, worth in product(_MOST_LOST, _WORTH):
+            limits = {"form": form, "most_lost": lost, "worth_a_race": worth}
+            limits["race_share"] = _RACE_SHARE
+            choice = np.empty(len(rows.cell), int)
+            for fit, inside in fits:
+                rule = {rows.metric: {form: fit, "auto": limits}}
+                choice[inside] = chosen(rows, rule, inside)
+            criterion, regret, loses = penalty(rows, choice)
+            found.append(
+                {"leaves": leaves, **limits, "criterion": criterion, "regret": regret, "loses": loses}
+            )
+    return sorted(found, key=lambda f: f["criterion"])
+
+
+def best_time(rows: Rows) -> float:
+    """The flow's time per epoch with which the theory's crossover does best on these rows."""
+
+    def regret(time: float) -> float:
+        names = [choosing.theory_rule(f, time_per_epoch=time).objective for f in rows.features]
+        choice = np.array([rows.grid.index(n) for n in names]).reshape(len(rows.cells), -1)
+        return float(crossed_regret(rows.values, choice).mean())
+
+    return min(_TIMES, key=regret)
+
+
+def write(path: Path) -> Path:
+    """Fit on the development cells of a table and write the rule into the package."""
+    grid = load(path)
+    rule: dict[str, Any] = {
+        "source": {
+            "written by": "python -m benchmarks.choice --fit",
+            "table": file_hash(path),
+            "development cells": int(grid.where("development").size),
+            "seeds": len(grid.seeds),
+            "versions": {k: environment()["versions"][k] for k in ("probtune", "numpy")},
+        }
+    }
+    for metric in METRIC:
+        rows = Rows(grid, grid.where("development"), metric)
+        every = np.arange(len(rows.cell))
+        best = crossvalidate(rows)[0]
+        limits = {k: best[k] for k in ("form", "most_lost", "worth_a_race", "race_share")}
+        leaves = best["leaves"] or max(_LEAVES)
+        rule[metric] = {
+            "auto": limits,
+            "left out": {k: round(best[k], 3) for k in ("criterion", "regret", "loses")},
+            "regimes": fit_tree(rows, every, leaves=leaves),
+            "linear": fit_linear(rows, every),
+        }
+        if metric == "greedy":
+            rule["theory"] = {"time_per_epoch": best_time(rows)}
+    write_text(RULE, json.dumps(rule, indent=1) + "\n")
+    choosing.read_rule.cache_clear()
+    return RULE
