@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -137,7 +137,9 @@ def theory_rule(features: Mapping[str, float], *, time_per_epoch: float | None =
     from .theory.closed import budget_crossover
 
     p, noise, epochs = _read(features, "usual_p", "noise", "epochs")
-    per_epoch = read_rule()["theory"]["time_per_epoch"] if time_per_epoch is None else time_per_epoch
+    per_epoch = (
+        read_rule()["theory"]["time_per_epoch"] if time_per_epoch is None else time_per_epoch
+    )
     noise = min(noise, 0.85)
     limit = float(budget_crossover(per_epoch * epochs, noise=noise, classes=10))
     strong = p > limit
@@ -221,8 +223,9 @@ def auto(
     """The choice to act on.
 
     The candidate with the largest predicted gain whose 90 % interval for one run stays above the
-    limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another, but
-    could as well be a loss, the choice is undecided: race the two.
+    limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another,
+    but could as well be a loss, or where the case lies outside of all development cells, the choice
+    is undecided: race the two.
 
     Args:
         features: of `probtune.features.features`.
@@ -245,19 +248,12 @@ def auto(
     cautions = _cautions(features)
     runner_up = _concrete(next(o for o in _ranked(gains) if o != best), features)
     promised = gains.get(bold, _NONE).points - gain.points
+    beyond = _beyond(features, limits["range"])
+    if beyond:
+        return _undecided(features, (NLL, bold if bold != NLL else runner_up), limits, beyond, gain)
     if bold != best and promised >= limits["worth_a_race"]:
-        pair = tuple(_concrete(o, features) for o in (best, bold))
-        why = f"{pair[1]} may gain {gains[bold]} points over NLL, and may lose"
-        return Choice(
-            pair[0],
-            f"{reason}; {why}",
-            pair[1],
-            gain,
-            undecided=True,
-            race=pair,
-            race_share=limits["race_share"],
-            cautions=cautions,
-        )
+        why = f"{_concrete(bold, features)} may gain {gains[bold]} points over NLL, and may lose"
+        return _undecided(features, (best, bold), limits, f"{reason}; {why}", gain)
     return Choice(_concrete(best, features), reason, runner_up, gain, cautions=cautions)
 
 
@@ -309,12 +305,11 @@ def _linear(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[dic
     scaled = [
         (x[t] - c) / s for t, c, s in zip(rule["terms"], rule["centre"], rule["scale"], strict=True)
     ]
+    band = sum(x["strength"] > limit for limit in rule["bands"])
     found = {}
     for name, fit in rule["objectives"].items():
-        points = fit["intercept"] + sum(
-            w * z for w, z in zip(fit["weights"], scaled, strict=True)
-        )
-        found[name] = Gain(points, points + fit["low"], points + fit["high"])
+        points = fit["intercept"] + sum(w * z for w, z in zip(fit["weights"], scaled, strict=True))
+        found[name] = Gain(points, points + fit["low"][band], points + fit["high"][band])
     return found, ", ".join(f"{_WORDS[t]} {x[t]:.2f}" for t in rule["terms"])
 
 
@@ -346,6 +341,40 @@ def _concrete(name: str, features: Mapping[str, float]) -> str:
     return name.replace("mean_p", f"{mean_p:.3f}")
 
 
+def _undecided(
+    features: Mapping[str, float],
+    pair: tuple[str, str],
+    limits: Mapping[str, Any],
+    reason: str,
+    gain: Gain,
+) -> Choice:
+    """Race the two; the first is taken if no race is run."""
+    race = (_concrete(pair[0], features), _concrete(pair[1], features))
+    return Choice(
+        race[0],
+        reason,
+        race[1],
+        gain if pair[0] != NLL else _NONE,
+        undecided=True,
+        race=race,
+        race_share=limits["race_share"],
+        cautions=_cautions(features),
+    )
+
+
+def _beyond(features: Mapping[str, float], ranges: Mapping[str, Sequence[float]]) -> str:
+    """What lies outside of all development cells, in words; empty if nothing does."""
+    x = terms(features)
+    for name, (low, high) in ranges.items():
+        slack = 0.1 * (high - low)
+        if not low - slack <= x[name] <= high + slack:
+            return (
+                f"{_WORDS[name]} {x[name]:.2f} lies outside of what the rule was fitted on"
+                f" ({low:g} to {high:g})"
+            )
+    return ""
+
+
 def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
     end, known, noise, sequences = _read(features, "end_p", "noise_known", "noise", "sequences")
     found = []
@@ -356,8 +385,8 @@ def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
         )
     if not known:
         found.append(
-            "The model knows too little of the data to tell wrong labels from new ones: noise counts"
-            " as 0."
+            "The model knows too little of the data to tell wrong labels from new ones: noise"
+            " counts as 0."
         )
     elif noise > 0.2:
         found.append(

@@ -169,6 +169,7 @@ def sequence_outliers(
     return np.where(counts > 0, (s - middle) / spread, 0.0)
 
 
+WORST_SHARE = 0.1
 _SEPARATED = 2.5
 """Pooled standard deviations."""
 _SURPRISED = 3.0
@@ -183,16 +184,16 @@ def label_noise(
 ) -> Noise:
     """The share of sequences with wrong labels, from how they stand out under the base model.
 
-    A sequence's score is its worst confident surprise, the largest -log p - H over its tokens (what
-    the target costs beyond what the model expected). Scores are parted into two normal groups by
+    A sequence's score is its worst confident surprise: -log p - H (what the target costs beyond what
+    the model expected), averaged over the tenth of its tokens where that is largest, at least one,
+    so that long responses do not look worse than short ones. Scores are parted into two normal groups by
     expectation maximisation; the upper group is suspect if it lies more than 2.5 pooled standard
     deviations above the lower one, and holds the noise. Where even the usual sequence surprises the
     model (the lower group's mean score above 3 nats), wrong labels cannot be told from what the
     model does not know yet: `known` is False and the rate 0.
     """
     surprise = -np.maximum(logp, _DEEPEST) - entropy
-    score = np.full(int(example.max()) + 1, -np.inf)
-    np.maximum.at(score, example, surprise)
+    score = _worst(surprise, example)
     low, high = np.quantile(score, [0.25, 0.95])
     if high - low < 1e-6 or score.size < 4:
         return Noise(0.0, 0.0, bool(low < _SURPRISED), np.zeros(score.size))
@@ -215,6 +216,16 @@ def label_noise(
     if separation < _SEPARATED or not known:
         return Noise(0.0, separation, known, np.zeros(score.size))
     return Noise(float(share[upper]), separation, known, suspect)
+
+
+def _worst(surprise: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """The mean of the largest tenth of each sequence's values, at least one."""
+    order = np.lexsort((-surprise, example))
+    counts = np.bincount(example)
+    rank = np.arange(order.size) - (np.cumsum(counts) - counts)[example[order]]
+    taken = np.maximum(1, np.round(WORST_SHARE * counts))
+    among = rank < taken[example[order]]
+    return np.bincount(example[order][among], weights=surprise[order][among]) / taken
 
 
 def _check(columns: dict[str, np.ndarray]) -> None:
@@ -245,5 +256,3 @@ def _largest(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     found = np.full(int(group.max()) + 1, -1)
     np.maximum.at(found, group, values)
     return found
-
-

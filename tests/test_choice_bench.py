@@ -8,7 +8,7 @@ from benchmarks.choice.bases import Bases, Setting
 from benchmarks.choice.bench import Run, shards
 from benchmarks.choice.cell import Budget, _answer
 from benchmarks.choice.stacked import initial
-from benchmarks.choice.world import HOLE, World, problems, respond
+from benchmarks.choice.world import World, problems, respond
 from probtune.terminal import Terminal
 
 WORLD = World(0)
@@ -17,7 +17,9 @@ WORLD = World(0)
 def texts(family, *, new):
     x = family.draw(np.random.default_rng(1), 40)
     shown, said = family.show(x), respond(WORLD, family, x, new=new)
-    return [(WORLD.text(a).split(), WORLD.text(b).split()) for a, b in zip(shown, said, strict=True)]
+    return [
+        (WORLD.text(a).split(), WORLD.text(b).split()) for a, b in zip(shown, said, strict=True)
+    ]
 
 
 def plain(word):
@@ -92,7 +94,12 @@ def test_noise_touches_the_share_asked_for_and_leaves_a_mask(kind):
         setting = Setting.of(function, 0)
         x = setting.family.draw(np.random.default_rng(2), 200)
         given = noise.corrupt(
-            np.random.default_rng(3), setting.world, setting.family, x, kind=kind, rate=0.3,
+            np.random.default_rng(3),
+            setting.world,
+            setting.family,
+            x,
+            kind=kind,
+            rate=0.3,
             room=setting.room,
         )
         assert given.corrupted.sum() == 60

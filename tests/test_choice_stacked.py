@@ -72,7 +72,10 @@ def test_one_member_equals_autograd_through_the_objective_torchs_adam_and_its_cl
 
 def test_decoding_with_a_cache_is_decoding_without():
     setting, ids = setting_and_rows(6)
-    model = {k: torch.cat([v, initial(setting.shape, 6)[k]]) for k, v in initial(setting.shape, 5).items()}
+    model = {
+        k: torch.cat([v, initial(setting.shape, 6)[k]])
+        for k, v in initial(setting.shape, 5).items()
+    }
     said = decode(model, ids[:, : setting.prompt], setting.shape, steps=setting.room)
     for member in range(2):
         one = {name: value[member : member + 1] for name, value in model.items()}

@@ -35,7 +35,12 @@ def case(**changes):
 
 
 WEAK = case(
-    mean_p=0.15, top1=0.1, usual_p=0.15, usual_low=0.8, below_0_1=0.8, sequence_right=0.0,
+    mean_p=0.15,
+    top1=0.1,
+    usual_p=0.15,
+    usual_low=0.8,
+    below_0_1=0.8,
+    sequence_right=0.0,
     noise_known=0.0,
 )
 NOISY = case(mean_p=0.75, noise=0.4, below_0_1=0.2, sequence_right=0.55)
@@ -88,11 +93,14 @@ def test_auto_says_what_it_is_asked_to_say(features, metric):
         assert any("too little" in c for c in choice.cautions)
 
 
+RACE = {"race_share": 0.1, "range": {"strength": [0.1, 0.99], "repeated": [0.0, 2.3]}}
+
+
 def rule(points, low, high, *, most_lost=1.0):
     """A rule of one leaf: gains of power(0.5), and of p, which is a little better and safe."""
     leaf = {"cells": 9, "families": 3}
     leaf["gains"] = {"power(0.5)": [points, low, high], "p()": [0.2, -0.5, 0.9]}
-    limits = {"form": "regimes", "most_lost": most_lost, "worth_a_race": 1.0, "race_share": 0.1}
+    limits = {"form": "regimes", "most_lost": most_lost, "worth_a_race": 1.0, **RACE}
     return {"greedy": {"auto": limits, "regimes": leaf}}
 
 
@@ -110,6 +118,12 @@ def test_a_gain_that_may_be_a_loss_is_raced_and_a_safe_one_is_taken():
     assert none.objective == "nll()" and none.expected_gain == Gain(0.0, 0.0, 0.0)
 
 
+def test_a_case_unlike_all_that_were_seen_is_undecided():
+    far = auto(case(noise=0.9, epochs=100), rule=rule(4.0, -0.5, 9.0))
+    assert far.undecided and far.race == ("nll()", "power(0.5)")
+    assert "outside of what the rule was fitted on (0 to 2.3)" in far.reason
+
+
 def test_the_race_decides_and_says_so():
     undecided = auto(case(), rule=rule(4.0, -6.0, 9.0))
     won = after_race(undecided, {"p()": 0.5, "power(0.5)": 0.7})
@@ -123,7 +137,7 @@ def test_the_race_decides_and_says_so():
 
 def test_cayley_is_written_with_the_models_own_mean_p():
     leaf = {"cells": 9, "families": 3, "gains": {"cayley(mean_p)": [2.0, 0.5, 3.0]}}
-    limits = {"form": "regimes", "most_lost": 1.0, "worth_a_race": 1.0, "race_share": 0.1}
+    limits = {"form": "regimes", "most_lost": 1.0, "worth_a_race": 1.0, **RACE}
     choice = auto(case(mean_p=0.8), rule={"greedy": {"auto": limits, "regimes": leaf}})
     assert choice.objective == "cayley(0.800)"
     assert str(objective(choice.objective)) == "cayley(0.8)"

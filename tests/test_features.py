@@ -87,6 +87,15 @@ def test_noise_is_not_known_where_every_sequence_surprises():
     assert found["noise_known"] == 0.0 and found["usual_low"] == 1.0
 
 
+def test_long_responses_do_not_look_worse_than_short_ones():
+    rng = np.random.default_rng(0)
+    for length in (10, 400):
+        rows = table(rng.beta(2.0, 0.4, 80 * length), length=length)
+        assert np.exp(rows["logp"]).min() < 0.05
+        found = features(**rows, **PLAN)
+        assert found["noise_known"] == 1.0 and found["noise"] == 0.0
+
+
 def test_outliers_stand_out_and_an_even_model_has_none():
     rows, bad = mixture(0.1)
     z = sequence_outliers(rows["logp"], rows["example"])

@@ -18,7 +18,7 @@ from torch import Tensor
 from .bases import Setting
 from .members import OBJECTIVES, Weights, outlier_weights
 from .noise import corrupt
-from .stacked import AdamW, Parameters, Shape, clip, decode, expand, response_logits
+from .stacked import AdamW, Parameters, clip, decode, expand, response_logits
 from .world import Problems
 
 __all__ = ["BATCH", "BUDGETS", "RACE_SHARES", "RATES", "Budget", "Cell", "run_cell"]
@@ -224,9 +224,7 @@ def _logp_and_right(
     return logp, entropy, logp >= every.amax(-1), targets != setting.world.sign("<pad>")
 
 
-def _teacher_forced(
-    setting: Setting, model: Parameters, of: Problems
-) -> dict[str, np.ndarray]:
+def _teacher_forced(setting: Setting, model: Parameters, of: Problems) -> dict[str, np.ndarray]:
     """Per member: mean p and NLL of target tokens, share of tokens and of whole responses that are
     the most likely, and the probability of sampling the whole response.
     """

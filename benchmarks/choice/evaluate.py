@@ -65,7 +65,9 @@ def index_of(grid: Grid, objective: str) -> int:
     return grid.index(CAYLEY if objective.startswith("cayley(") else objective)
 
 
-def race_scores(grid: Grid, cell: int, seed: int, share: float, of: Sequence[str]) -> dict[str, float]:
+def race_scores(
+    grid: Grid, cell: int, seed: int, share: float, of: Sequence[str]
+) -> dict[str, float]:
     """Validation score of each objective after a share of the steps at the middle rate: the share
     of right target tokens, ties broken by mean p.
     """

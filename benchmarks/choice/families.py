@@ -1,7 +1,7 @@
 """The task families, each one small function of the world; and which of them are held out.
 
-Development families are for building features, rules and defaults. Held-out ones are looked at once,
-at the end. The split was made by name before anything was run.
+Development families are for building features, rules and defaults. Held-out ones are looked at
+once, at the end. The split was made by name before anything was run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -137,7 +138,9 @@ def external(place: str) -> tuple[str, Callable[[World], Family]]:
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"{path} has no function {name!r}; it has {', '.join(_functions(module))}.")
+        raise ValueError(
+            f"{path} has no function {name!r}; it has {', '.join(_functions(module))}."
+        )
     world = World(0)
     family = function(world)
     if not isinstance(family, Family):
@@ -149,7 +152,7 @@ def external(place: str) -> tuple[str, Callable[[World], Family]]:
     tokens = np.concatenate([family.show(x).ravel(), family.solve(x).ravel()])
     if tokens.max() >= world.size or tokens.min() < HOLE:
         raise ValueError(f"{place}: tokens must be from 0 to {world.size - 1}.")
-    return name, function
+    return name, cast(Callable[[World], Family], function)
 
 
 def _functions(module: object) -> list[str]:

@@ -9,7 +9,8 @@ at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,16 @@ from .evaluate import index_of, race_scores
 from .regret import accuracy, crossed_regret
 from .table import Grid, file_hash, load
 
-__all__ = ["CANDIDATES", "METRIC", "RULE", "Rows", "crossvalidate", "fit_linear", "fit_tree", "write"]
+__all__ = [
+    "CANDIDATES",
+    "METRIC",
+    "RULE",
+    "Rows",
+    "crossvalidate",
+    "fit_linear",
+    "fit_tree",
+    "write",
+]
 
 RULE = Path(probtune.__file__).with_name("choosing.json")
 
@@ -42,7 +52,15 @@ CANDIDATES = (
 CLIP = 15.0
 """Points: gains and losses beyond count as this much in a fit; how far beyond decides nothing."""
 
-_RIDGE = 3.0
+_RIDGE = (3.0, 30.0)
+_TERMS = (
+    ("to_learn", "known", "strength", "noise", "repeated", "passes", "length"),
+    ("to_learn", "known", "strength", "noise", "repeated"),
+    ("strength", "noise", "repeated"),
+    ("strength", "repeated"),
+)
+_BANDS = (0.6, 0.9)
+"""Limits of mean p in usual sequences between weak, intermediate and strong, for intervals only."""
 _LEAST_CELLS = 7
 """Fewest development cells in a leaf."""
 
@@ -64,11 +82,11 @@ METRIC = {"greedy": "accuracy", "sampled": "sampled"}
 class Rows:
     """Development cells as rows of a regression: one per cell and seed."""
 
-    def __init__(self, grid: Grid, cells: Sequence[int], metric: str = "greedy"):
+    def __init__(self, grid: Grid, cells: np.ndarray, metric: str = "greedy"):
         reached = accuracy(grid, metric=METRIC[metric])
         gains = 100.0 * (reached - reached[..., [grid.index("nll()")]])
-        self.values, self.metric = reached[np.asarray(cells)], metric
-        self.grid, self.cells = grid, np.asarray(cells)
+        self.values, self.metric = reached[cells], metric
+        self.grid, self.cells = grid, cells
         self.features = [grid.features[c][s] for c in cells for s in range(len(grid.seeds))]
         x = [choosing.terms(f) for f in self.features]
         self.names = tuple(x[0])
@@ -128,25 +146,34 @@ def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
     return root
 
 
-def fit_linear(rows: Rows, keep: np.ndarray) -> dict[str, Any]:
-    """Ridge regression of each candidate's clipped gain; ranges from the residuals."""
-    x, y = rows.x[keep], rows.gains[keep].clip(-CLIP, CLIP)
+def fit_linear(
+    rows: Rows, keep: np.ndarray, *, names: Sequence[str] = _TERMS[0], ridge: float = _RIDGE[0]
+) -> dict[str, Any]:
+    """Ridge regression of each candidate's clipped gain; ranges from the residuals of rows in the
+    same band of strength, since a weak model's gains scatter far more.
+    """
+    columns = [rows.names.index(name) for name in names]
+    x, y = rows.x[keep][:, columns], rows.gains[keep].clip(-CLIP, CLIP)
     centre, scale = x.mean(0), x.std(0) + 1e-6
     z = (x - centre) / scale
-    weights = np.linalg.solve(z.T @ z + _RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean(0)))
+    weights = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (y - y.mean(0)))
     residual = y - y.mean(0) - z @ weights
-    low, high = np.quantile(residual, [0.05, 0.95], axis=0)
+    band = np.searchsorted(_BANDS, rows.x[keep][:, rows.names.index("strength")])
+    ranges = np.stack(
+        [np.quantile(residual[band == b], [0.05, 0.95], axis=0) for b in range(len(_BANDS) + 1)]
+    )
     objectives = {
         name: {
             "intercept": round(float(y[:, o].mean()), 3),
             "weights": [round(float(w), 3) for w in weights[:, o]],
-            "low": round(float(low[o]), 2),
-            "high": round(float(high[o]), 2),
+            "low": [round(float(v), 2) for v in ranges[:, 0, o]],
+            "high": [round(float(v), 2) for v in ranges[:, 1, o]],
         }
         for o, name in enumerate(CANDIDATES)
     }
     return {
-        "terms": list(rows.names),
+        "terms": list(names),
+        "bands": list(_BANDS),
         "centre": [round(float(v), 4) for v in centre],
         "scale": [round(float(v), 4) for v in scale],
         "objectives": objectives,
@@ -165,7 +192,7 @@ def chosen(rows: Rows, rule: dict[str, Any], keep: np.ndarray) -> np.ndarray:
     for i in keep:
         choice = choosing.auto(rows.features[i], metric=rows.metric, rule=rule)
         if choice.undecided:
-            scores = race_scores(grid, rows.cell[i], i % seeds, choice.race_share, choice.race)
+            scores = race_scores(grid, int(rows.cell[i]), i % seeds, choice.race_share, choice.race)
             choice = choosing.after_race(choice, scores)
         found.append(index_of(grid, choice.objective))
     return np.array(found)
@@ -183,31 +210,52 @@ def penalty(rows: Rows, choice: np.ndarray) -> tuple[float, float, float]:
     return regret + float((-gain).clip(0).mean()), regret, float((gain < -1.0).mean())
 
 
+Fit = Callable[[Rows, np.ndarray], dict[str, Any]]
+
+
+def fits() -> dict[str, tuple[str, Fit]]:
+    """Every way to fit by name: (form, function of rows and those to keep)."""
+    found: dict[str, tuple[str, Fit]] = {}
+    for leaves in _LEAVES:
+        found[f"regimes, {leaves} leaves"] = ("regimes", partial(fit_tree, leaves=leaves))
+    for names, ridge in product(_TERMS, _RIDGE):
+        name = f"linear, {len(names)} terms, ridge {ridge:g}"
+        found[name] = ("linear", partial(fit_linear, names=names, ridge=ridge))
+    return found
+
+
 def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
     """Every setting of `auto` with its criterion when each development family is left out in turn,
     the best first.
     """
-    forms: dict[tuple[str, int], list[tuple[dict[str, Any], np.ndarray]]] = {}
-    for name in np.unique(rows.family):
-        inside, outside = (np.flatnonzero(rows.family == name), np.flatnonzero(rows.family != name))
-        for leaves in _LEAVES:
-            tree = fit_tree(rows, outside, leaves=leaves)
-            forms.setdefault(("regimes", leaves), []).append((tree, inside))
-        forms.setdefault(("linear", 0), []).append((fit_linear(rows, outside), inside))
     found = []
-    for (form, leaves), fits in forms.items():
+    for name, (form, fit) in fits().items():
+        parts = []
+        for family in np.unique(rows.family):
+            inside = np.flatnonzero(rows.family == family)
+            parts.append((fit(rows, np.flatnonzero(rows.family != family)), inside))
         for lost, worth in product(_MOST_LOST, _WORTH):
             limits = {"form": form, "most_lost": lost, "worth_a_race": worth}
-            limits["race_share"] = _RACE_SHARE
+            limits |= {"race_share": _RACE_SHARE, "range": {}}
             choice = np.empty(len(rows.cell), int)
-            for fit, inside in fits:
-                rule = {rows.metric: {form: fit, "auto": limits}}
+            for part, inside in parts:
+                rule = {rows.metric: {form: part, "auto": limits}}
                 choice[inside] = chosen(rows, rule, inside)
             criterion, regret, loses = penalty(rows, choice)
-            found.append(
-                {"leaves": leaves, **limits, "criterion": criterion, "regret": regret, "loses": loses}
-            )
+            scores = {"criterion": criterion, "regret": regret, "loses": loses}
+            found.append({"fit": name, **limits, **scores})
     return sorted(found, key=lambda f: f["criterion"])
+
+
+def simplest(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the settings within a tenth of a point of the best, the one with the fewest parts."""
+    near = [s for s in settings if s["criterion"] <= settings[0]["criterion"] + 0.1]
+    return min(near, key=lambda s: (int(s["fit"].split(", ")[1].split()[0]), s["criterion"]))
+
+
+def best_of(settings: Sequence[dict[str, Any]], form: str) -> Fit:
+    """The best way to fit a form."""
+    return fits()[simplest([s for s in settings if s["form"] == form])["fit"]][1]
 
 
 def best_time(rows: Rows) -> float:
@@ -236,14 +284,22 @@ def write(path: Path) -> Path:
     for metric in METRIC:
         rows = Rows(grid, grid.where("development"), metric)
         every = np.arange(len(rows.cell))
-        best = crossvalidate(rows)[0]
+        settings = crossvalidate(rows)
+        best = simplest(settings)
         limits = {k: best[k] for k in ("form", "most_lost", "worth_a_race", "race_share")}
-        leaves = best["leaves"] or max(_LEAVES)
+        limits["range"] = {
+            name: [round(float(v), 4) for v in (rows.x[:, i].min(), rows.x[:, i].max())]
+            for i, name in enumerate(rows.names)
+            if name in ("strength", "repeated")
+        }
         rule[metric] = {
             "auto": limits,
-            "left out": {k: round(best[k], 3) for k in ("criterion", "regret", "loses")},
-            "regimes": fit_tree(rows, every, leaves=leaves),
-            "linear": fit_linear(rows, every),
+            "left out": {
+                "fit": best["fit"],
+                **{k: round(best[k], 3) for k in ("criterion", "regret", "loses")},
+            },
+            **{form: best_of(settings, form)(rows, every) for form in ("regimes", "linear")},
+            best["form"]: fits()[best["fit"]][1](rows, every),
         }
         if metric == "greedy":
             rule["theory"] = {"time_per_epoch": best_time(rows)}

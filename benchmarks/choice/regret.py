@@ -6,6 +6,7 @@ All accuracies are shares; regret and gains are in points (hundredths).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,9 @@ def accuracy(grid: Grid, *, protocol: str = "validation", metric: str = "accurac
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")
     of_rate = {
-        "validation": s["validation_exact"] + 1e-3 * s["validation_token"] + 1e-6 * s["validation_p"],
+        "validation": s["validation_exact"]
+        + 1e-3 * s["validation_token"]
+        + 1e-6 * s["validation_p"],
         "validation p": s["validation_p"],
         "clean validation": s["clean_exact"] + 1e-3 * s["validation_token"],
         "best rate": s[metric],
@@ -103,16 +106,20 @@ def score(
     )
 
 
-def resampled(
-    x: np.ndarray, family: np.ndarray, *, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
+def resampled(x: np.ndarray, family: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high): families are drawn with replacement, then cells within each."""
-    rng = np.random.default_rng(seed)
-    groups = [x[family == name] for name in np.unique(family)]
-    means = np.empty(resamples)
-    for i in range(resamples):
-        drawn = [groups[j] for j in rng.integers(0, len(groups), len(groups))]
-        sample = np.concatenate([g[rng.integers(0, len(g), len(g))] for g in drawn])
-        means[i] = sample.mean()
-    low, high = np.quantile(means, [0.025, 0.975])
+    weights = _draws(tuple(family.tolist()))
+    low, high = np.quantile(weights @ x / weights.sum(1), [0.025, 0.975])
     return float(x.mean()), float(low), float(high)
+
+
+@cache
+def _draws(family: tuple[str, ...], resamples: int = 2000) -> np.ndarray:
+    """(resamples, cells): how often each cell is in each resample; the same for every question."""
+    rng = np.random.default_rng(0)
+    groups = [np.flatnonzero(np.asarray(family) == name) for name in sorted(set(family))]
+    weights = np.zeros((resamples, len(family)))
+    for row in weights:
+        for j in rng.integers(0, len(groups), len(groups)):
+            np.add.at(row, rng.choice(groups[j], len(groups[j])), 1.0)
+    return weights

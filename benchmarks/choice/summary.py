@@ -16,13 +16,24 @@ from .bases import LEVELS
 from .evaluate import RACED, choices, choosers, raced
 from .fit import METRIC
 from .noise import RATES
-from .regret import PROTOCOLS, Score, accuracy, crossed_regret, naive_regret, resampled, score
+from .regret import PROTOCOLS, Score, accuracy, crossed_regret, resampled, score
 from .table import Grid, load
 
 __all__ = ["CARRY", "HELD_OUT", "TABLES", "overview", "show", "standing"]
 
 HELD_OUT = ("family", "kind", "both")
 CARRY = Path(__file__).with_name("carry.parquet")
+
+
+_MADE: dict[tuple[int, str, str], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+
+def made(grid: Grid, name: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A chooser's choices in every cell; they are asked for many times."""
+    key = (id(grid), name, metric)
+    if key not in _MADE:
+        _MADE[key] = choices(grid, choosers(metric)[name])
+    return _MADE[key]
 
 
 def standing(
@@ -33,8 +44,8 @@ def standing(
     family = np.array([grid.cells[c]["family"] for c in cells])
     nll = grid.index("nll()")
     found = {}
-    for name, chooser in choosers(metric).items():
-        chosen, undecided, cost = choices(grid, chooser)
+    for name in choosers(metric):
+        chosen, undecided, cost = made(grid, name, metric)
         plain = name.startswith("always")
         found[name] = (
             score(values, chosen[cells], family, nll),
@@ -107,13 +118,16 @@ def paired_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
         values = accuracy(grid, metric=METRIC[metric])
         reached = {}
         for name in (*rivals, "auto"):
-            chosen = choices(grid, choosers(metric)[name])[0]
+            chosen = made(grid, name, metric)[0]
             picked = np.take_along_axis(values, chosen[..., None], -1)[..., 0]
             reached[name] = 100.0 * picked.mean(1)[cells]
         rows.append(
             [
                 metric,
-                *(_interval(resampled(reached["auto"] - reached[r], family), sign=True) for r in rivals),
+                *(
+                    _interval(resampled(reached["auto"] - reached[r], family), sign=True)
+                    for r in rivals
+                ),
             ]
         )
     return ["auto less, points [95 %]", *rivals], rows
@@ -133,6 +147,8 @@ def splits_table(grid: Grid) -> Table:
     rows = []
     for name, split in parts.items():
         cells = grid.where(split)
+        if not cells.size:
+            continue
         row = [name, str(cells.size)]
         for metric in METRIC:
             found = standing(grid, cells, metric=metric)
@@ -165,7 +181,7 @@ def noise_table(grid: Grid) -> Table:
         guess = np.array([f["noise"] for f in seen])
         known = np.array([f["noise_known"] for f in seen]) > 0
         error = np.abs(guess - truth)
-        rank = float(spearmanr(guess[known], truth[known])[0]) if known.sum() > 5 else float("nan")
+        rank = spearmanr(guess[known], truth[known]).statistic if known.sum() > 5 else float("nan")
         rows.append(
             [
                 name,
@@ -209,7 +225,9 @@ def phase_table(grid: Grid, *, metric: str) -> Table:
     for level in LEVELS:
         row = [f"{level:g}"]
         for rate in RATES:
-            cells = [i for i, c in enumerate(grid.cells) if (c["level"], c["rate"]) == (level, rate)]
+            cells = [
+                i for i, c in enumerate(grid.cells) if (c["level"], c["rate"]) == (level, rate)
+            ]
             row.append(f"{lead[cells].mean():+.1f} ({len(cells)})" if cells else "-")
         rows.append(row)
     return ["level \\ noise", *(f"{100 * r:g} %" for r in RATES)], rows
@@ -229,7 +247,7 @@ def worst_table(grid: Grid, *, split: str | tuple[str, ...], metric: str = "gree
     """The held-out cells with the largest regret of auto."""
     cells = grid.where(split)
     values = accuracy(grid, metric=METRIC[metric])[cells]
-    chosen, undecided, _ = choices(grid, choosers(metric)["auto"])
+    chosen = made(grid, "auto", metric)[0]
     regret = crossed_regret(values, chosen[cells])
     rows = []
     for i in np.argsort(-regret)[:8]:
@@ -297,7 +315,10 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "Choosers, held-out cells, sampled answers (points of accuracy)",
         lambda g: choosers_table(g, split=HELD_OUT, metric="sampled"),
     ),
-    "paired": ("Auto against the plain rules, held-out cells", lambda g: paired_table(g, split=HELD_OUT)),
+    "paired": (
+        "Auto against the plain rules, held-out cells",
+        lambda g: paired_table(g, split=HELD_OUT),
+    ),
     "splits": ("By part of the design", splits_table),
     "objectives": (
         "Every objective always, held-out cells",
