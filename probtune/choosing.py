@@ -163,6 +163,7 @@ def terms(features: Mapping[str, float]) -> dict[str, float]:
     to_learn    share of the tokens of usual sequences with p < 0.1
     known       share of sequences whose every token is the model's first choice
     strength    mean p of the tokens of usual sequences
+    unsure      4 strength (1 - strength): largest where the model is half sure
     noise       estimated share of wrong sequences; 0 where it cannot be told
     repeated    noise times log2(1 + epochs): wrong labels that are seen again and again
     passes      log2(1 + epochs)
@@ -176,6 +177,7 @@ def terms(features: Mapping[str, float]) -> dict[str, float]:
         "to_learn": low,
         "known": right,
         "strength": p,
+        "unsure": 4.0 * p * (1.0 - p),
         "noise": noise,
         "repeated": noise * passes,
         "passes": passes,
@@ -293,6 +295,7 @@ _WORDS = {
     "to_learn": "share of usual tokens with p < 0.1",
     "known": "share of sequences the model would write itself",
     "strength": "mean p in usual sequences",
+    "unsure": "4 p (1 - p) there",
     "noise": "estimated label noise",
     "repeated": "noise x log2(1 + epochs)",
     "passes": "log2(1 + epochs)",

@@ -49,15 +49,18 @@ CANDIDATES = (
 )
 """Objectives of the product that a rule may name besides NLL."""
 
-CLIP = 15.0
-"""Points: gains and losses beyond count as this much in a fit; how far beyond decides nothing."""
+CLIP = {"greedy": 15.0, "sampled": 60.0}
+"""Points: gains and losses beyond count as this much in a fit, so that the few cells where all is
+lost do not decide everything. Sampled gains are larger; both values from left-out families.
+"""
 
-_RIDGE = (3.0, 30.0)
+_RIDGE = (1.0, 3.0, 10.0)
 _TERMS = (
-    ("to_learn", "known", "strength", "noise", "repeated", "passes", "length"),
-    ("to_learn", "known", "strength", "noise", "repeated"),
-    ("strength", "noise", "repeated"),
     ("strength", "repeated"),
+    ("strength", "unsure", "repeated"),
+    ("strength", "noise", "repeated"),
+    ("strength", "unsure", "noise", "repeated"),
+    ("strength", "to_learn", "known", "noise", "repeated", "passes", "length"),
 )
 _BANDS = (0.6, 0.9)
 """Limits of mean p in usual sequences between weak, intermediate and strong, for intervals only."""
@@ -93,13 +96,14 @@ class Rows:
         self.x = np.array([[row[n] for n in self.names] for row in x])
         columns = [grid.index(o) for o in CANDIDATES]
         self.gains = gains[self.cells][:, :, columns].reshape(len(x), -1)
+        self.clipped = self.gains.clip(-CLIP[metric], CLIP[metric])
         self.cell = np.repeat(self.cells, len(grid.seeds))
         self.family = np.array([grid.cells[c]["family"] for c in self.cell])
 
 
 def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
     """A regression tree on the clipped gains of all candidates, split best first."""
-    gains = rows.gains.clip(-CLIP, CLIP)
+    gains = rows.clipped
 
     def spread(among: np.ndarray) -> float:
         return float(((gains[among] - gains[among].mean(0)) ** 2).sum())
@@ -140,7 +144,13 @@ def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
         node["cells"] = int(np.unique(rows.cell[among]).size)
         node["families"] = int(np.unique(rows.family[among]).size)
         node["gains"] = {
-            name: [round(float(v), 2) for v in _mean_and_range(rows.gains[among, o])]
+            name: [
+                round(float(v), 2)
+                for v in (
+                    rows.clipped[among, o].mean(),
+                    *np.quantile(rows.gains[among, o], [0.05, 0.95]),
+                )
+            ]
             for o, name in enumerate(CANDIDATES)
         }
     return root
@@ -153,7 +163,7 @@ def fit_linear(
     same band of strength, since a weak model's gains scatter far more.
     """
     columns = [rows.names.index(name) for name in names]
-    x, y = rows.x[keep][:, columns], rows.gains[keep].clip(-CLIP, CLIP)
+    x, y = rows.x[keep][:, columns], rows.clipped[keep]
     centre, scale = x.mean(0), x.std(0) + 1e-6
     z = (x - centre) / scale
     weights = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (y - y.mean(0)))
@@ -178,11 +188,6 @@ def fit_linear(
         "scale": [round(float(v), 4) for v in scale],
         "objectives": objectives,
     }
-
-
-def _mean_and_range(gains: np.ndarray) -> tuple[float, float, float]:
-    low, high = np.quantile(gains, [0.05, 0.95])
-    return float(gains.clip(-CLIP, CLIP).mean()), float(low), float(high)
 
 
 def chosen(rows: Rows, rule: dict[str, Any], keep: np.ndarray) -> np.ndarray:
@@ -219,7 +224,7 @@ def fits() -> dict[str, tuple[str, Fit]]:
     for leaves in _LEAVES:
         found[f"regimes, {leaves} leaves"] = ("regimes", partial(fit_tree, leaves=leaves))
     for names, ridge in product(_TERMS, _RIDGE):
-        name = f"linear, {len(names)} terms, ridge {ridge:g}"
+        name = f"linear, {len(names)} terms ({', '.join(names)}), ridge {ridge:g}"
         found[name] = ("linear", partial(fit_linear, names=names, ridge=ridge))
     return found
 
@@ -250,7 +255,7 @@ def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
 def simplest(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of the settings within a tenth of a point of the best, the one with the fewest parts."""
     near = [s for s in settings if s["criterion"] <= settings[0]["criterion"] + 0.1]
-    return min(near, key=lambda s: (int(s["fit"].split(", ")[1].split()[0]), s["criterion"]))
+    return min(near, key=lambda s: (int(s["fit"].split()[1]), s["criterion"]))
 
 
 def best_of(settings: Sequence[dict[str, Any]], form: str) -> Fit:
