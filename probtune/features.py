@@ -184,13 +184,13 @@ def label_noise(
 ) -> Noise:
     """The share of sequences with wrong labels, from how they stand out under the base model.
 
-    A sequence's score is its worst confident surprise: -log p - H (what the target costs beyond what
-    the model expected), averaged over the tenth of its tokens where that is largest, at least one,
-    so that long responses do not look worse than short ones. Scores are parted into two normal groups by
-    expectation maximisation; the upper group is suspect if it lies more than 2.5 pooled standard
-    deviations above the lower one, and holds the noise. Where even the usual sequence surprises the
-    model (the lower group's mean score above 3 nats), wrong labels cannot be told from what the
-    model does not know yet: `known` is False and the rate 0.
+    A sequence's score is its worst confident surprise: -log p - H (what the target costs beyond
+    what the model expected), averaged over the tenth of its tokens where that is largest, at least
+    one, so that long responses do not look worse than short ones. Scores are parted into two normal
+    groups by expectation maximisation; the upper group is suspect if it lies more than 2.5 pooled
+    standard deviations above the lower one, and holds the noise. Where even the usual sequence
+    surprises the model (the lower group's mean score above 3 nats), wrong labels cannot be told
+    from what the model does not know yet: `known` is False and the rate 0.
     """
     surprise = -np.maximum(logp, _DEEPEST) - entropy
     score = _worst(surprise, example)

@@ -31,7 +31,7 @@ LINE = [
 ONLY = {
     "reports": {"errors", "records", "statistics"},
     "features": {"errors"},
-    "choosing": {"errors", "features", "theory"},
+    "choosing": {"errors", "features"},
     "errors": set(),
     "records": {"errors"},
     "statistics": set(),

@@ -24,6 +24,7 @@ from probtune.choosing import (
 from probtune.errors import UsageError
 from probtune.features import DESCRIPTIONS
 from probtune.objectives import objective
+from probtune.theory import crossover
 
 
 def case(**changes):
@@ -61,8 +62,13 @@ def test_the_plain_rules():
 def test_the_theory_never_leaves_nll_without_noise_and_does_with_it():
     assert theory_rule(case()).objective == "nll()"
     assert theory_rule(NOISY).objective == "p()"
-    assert "crossover" in theory_rule(NOISY).reason
     assert theory_rule(WEAK).objective == "nll()"
+    for noise in (0.05, 0.2, 0.4):
+        at = float(crossover(noise=noise, classes=10))
+        for p, wanted in ((at - 1e-6, "nll()"), (at + 1e-6, "p()")):
+            found = theory_rule(case(noise=noise, usual_p=p), time_per_epoch=1e-3)
+            assert found.objective == wanted
+            assert f"crossover {at:.2f}" in found.reason
 
 
 @pytest.mark.parametrize("metric", choosing.METRICS)

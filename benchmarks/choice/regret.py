@@ -114,7 +114,7 @@ def resampled(x: np.ndarray, family: np.ndarray) -> tuple[float, float, float]:
 
 
 @cache
-def _draws(family: tuple[str, ...], resamples: int = 2000) -> np.ndarray:
+def _draws(family: tuple[str, ...], resamples: int = 1000) -> np.ndarray:
     """(resamples, cells): how often each cell is in each resample; the same for every question."""
     rng = np.random.default_rng(0)
     groups = [np.flatnonzero(np.asarray(family) == name) for name in sorted(set(family))]

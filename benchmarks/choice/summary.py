@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from probtune.choosing import auto
 from probtune.terminal import Terminal
 
 from ..blocks import Table
 from .bases import LEVELS
-from .evaluate import RACED, choices, choosers, raced
+from .evaluate import RACED, choices, choosers, index_of, raced
 from .fit import METRIC
 from .noise import RATES
 from .regret import PROTOCOLS, Score, accuracy, crossed_regret, resampled, score
@@ -268,6 +269,56 @@ def worst_table(grid: Grid, *, split: str | tuple[str, ...], metric: str = "gree
     return ["cell", "mean p", "auto took", "best", "NLL", "best reaches", "regret"], rows
 
 
+def calibration_table(grid: Grid) -> Table:
+    """How often the gain of one run lies in the interval that auto states."""
+    header = ["cells", "answers", "leaves NLL", "stated gain", "gain reached", "inside its 90 %"]
+    rows = []
+    for name, split in (("development", "development"), ("held out", HELD_OUT)):
+        for metric in METRIC:
+            values = accuracy(grid, metric=METRIC[metric])
+            stated, reached, inside, count = [], [], [], 0
+            for c in grid.where(split):
+                for s in range(len(grid.seeds)):
+                    choice = auto(grid.features[c][s], metric=metric)
+                    count += 1
+                    if choice.objective == "nll()" or choice.expected_gain is None:
+                        continue
+                    o = index_of(grid, choice.objective)
+                    gain = 100.0 * (values[c, s, o] - values[c, s, grid.index("nll()")])
+                    stated.append(choice.expected_gain.points)
+                    reached.append(gain)
+                    inside.append(choice.expected_gain.low <= gain <= choice.expected_gain.high)
+            if not stated:
+                continue
+            rows.append(
+                [
+                    name,
+                    metric,
+                    f"{100 * len(stated) / count:.0f} %",
+                    f"{np.mean(stated):+.1f}",
+                    f"{np.mean(reached):+.1f}",
+                    f"{100 * np.mean(inside):.0f} %",
+                ]
+            )
+    return header, rows
+
+
+def picks_table(grid: Grid) -> Table:
+    """Which objectives auto takes, on held-out cells."""
+    header = ["objective"]
+    shares = []
+    for metric in METRIC:
+        header.append(f"{metric}: share of cells and seeds")
+        chosen = made(grid, "auto", metric)[0][grid.where(HELD_OUT)]
+        shares.append([float((chosen == o).mean()) for o in range(len(grid.objectives))])
+    rows = [
+        [f"`{name}`", *(f"{100 * share[o]:.0f} %" for share in shares)]
+        for o, name in enumerate(grid.objectives)
+        if any(share[o] for share in shares)
+    ]
+    return header, rows
+
+
 def carry_table(_: Grid) -> Table:
     """Auto at a size and vocabulary that it was not fitted on."""
     grid = _cached(CARRY)
@@ -338,6 +389,8 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "Mean regret by protocol, held-out cells, greedy",
         lambda g: protocol_table(g, split=HELD_OUT),
     ),
+    "picks": ("What auto takes, held-out cells", picks_table),
+    "calibration": ("Gains stated and reached, single runs", calibration_table),
     "worst": ("Where auto fails, greedy", lambda g: worst_table(g, split=HELD_OUT)),
     "carry": ("Another size and vocabulary", carry_table),
 }
