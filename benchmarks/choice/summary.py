@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from probtune.choosing import auto
+from probtune.choosing import auto, read_rule
 from probtune.terminal import Terminal
 
 from ..blocks import Table
@@ -132,6 +132,48 @@ def paired_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
             ]
         )
     return ["auto less, points [95 %]", *rivals], rows
+
+
+def headline_table(grid: Grid) -> Table:
+    """What auto was to reach on held-out cells, and what it reaches."""
+    cells = grid.where(HELD_OUT)
+    found = {metric: standing(grid, cells, metric=metric) for metric in METRIC}
+
+    def row(target: str, of: Callable[[str], tuple[str, bool]]) -> list[str]:
+        said = [of(metric) for metric in METRIC]
+        return [target, *(f"{text}: {'yes' if met else 'no'}" for text, met in said)]
+
+    def auto_of(metric: str) -> Score:
+        return found[metric]["auto"][0]
+
+    def beats(rival: str) -> Callable[[str], tuple[str, bool]]:
+        def of(metric: str) -> tuple[str, bool]:
+            theirs = found[metric][rival][0].regret
+            apart = auto_of(metric).regret[2] < theirs[1]
+            return f"{_interval(auto_of(metric).regret)} against {_interval(theirs)}", apart
+
+        return of
+
+    rows = [
+        row(
+            "mean regret at most 1.0",
+            lambda m: (f"{auto_of(m).regret[0]:.2f}", auto_of(m).regret[0] <= 1.0),
+        ),
+        row("95 % of cells below 3", lambda m: (f"{auto_of(m).high:.1f}", auto_of(m).high <= 3.0)),
+        row(
+            "more than 1 point below NLL in at most 5 % of cells",
+            lambda m: (f"{100 * auto_of(m).loses[0]:.1f} %", auto_of(m).loses[0] <= 0.05),
+        ),
+        row("less regret than always NLL, intervals apart", beats("always NLL")),
+        row("than always -p", beats("always -p")),
+        row("than the paper's rule", beats("paper's rule (mean p)")),
+        row(
+            "cost at most 1 % of training",
+            lambda m: (f"{100 * found[m]['auto'][1]:.1f} %", found[m]["auto"][1] <= 0.01),
+        ),
+        ["races", *(f"in {100 * found[m]['auto'][2]:.0f} % of cells and seeds" for m in METRIC)],
+    ]
+    return ["held-out cells, points of accuracy", *(f"{m} answers" for m in METRIC)], rows
 
 
 def splits_table(grid: Grid) -> Table:
@@ -303,6 +345,38 @@ def calibration_table(grid: Grid) -> Table:
     return header, rows
 
 
+def rule_table(_: Grid) -> Table:
+    """The fitted rule in words."""
+    rule = read_rule()
+    rows = []
+    for metric in METRIC:
+        linear = rule[metric]["linear"]
+        for name, fit in linear["objectives"].items():
+            weights = zip(linear["terms"], fit["weights"], strict=True)
+            rows.append(
+                [
+                    metric,
+                    f"`{name}`",
+                    f"{fit['intercept']:+.1f}",
+                    ", ".join(f"{term} {weight:+.1f}" for term, weight in weights),
+                ]
+            )
+        means = zip(linear["terms"], linear["centre"], linear["scale"], strict=True)
+        said = ", ".join(f"{term} {mean:.2f} ± {sd:.2f}" for term, mean, sd in means)
+        left = rule[metric]["left out"]
+        rows.append([metric, "mean and standard deviation", "", said])
+        rows.append(
+            [
+                metric,
+                "families left out",
+                "",
+                f"{left['fit']}: regret {left['regret']:.2f}, below NLL by more than 1 in"
+                f" {100 * left['loses']:.0f} % of cells",
+            ]
+        )
+    return ["answers", "gain of", "at the mean", "weights"], rows
+
+
 def picks_table(grid: Grid) -> Table:
     """Which objectives auto takes, on held-out cells."""
     header = ["objective"]
@@ -357,6 +431,7 @@ def overview(grid: Grid) -> Table:
 
 
 TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
+    "headline": ("What auto was to reach, and reaches", headline_table),
     "overview": ("What was run", overview),
     "choosers_greedy": (
         "Choosers, held-out cells, greedy answers (points of accuracy)",
@@ -389,6 +464,7 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "Mean regret by protocol, held-out cells, greedy",
         lambda g: protocol_table(g, split=HELD_OUT),
     ),
+    "rule": ("The fitted rule", rule_table),
     "picks": ("What auto takes, held-out cells", picks_table),
     "calibration": ("Gains stated and reached, single runs", calibration_table),
     "worst": ("Where auto fails, greedy", lambda g: worst_table(g, split=HELD_OUT)),

@@ -112,7 +112,7 @@ def load(path: Path = RESULTS) -> Grid:
 
     if not path.is_file():
         raise ValueError(f"{path} is not there; run the bench and --merge first.")
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read()  # read_table would import pandas
     columns = {
         name: np.asarray(table[name].to_pylist() if name in _TEXT else table[name].to_numpy())
         for name in table.column_names
