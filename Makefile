@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu
+.PHONY: setup demo test check slow gpu bench-choice
 
 setup: .venv/.complete
 
@@ -33,3 +33,7 @@ slow: setup
 
 gpu: setup
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+# Runs the grid, going on where it stopped; ARGS=--summary prints what the committed table says.
+bench-choice: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.choice $(ARGS)

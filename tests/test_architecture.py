@@ -18,6 +18,8 @@ LINE = [
     "models",
     "store",
     "head",
+    "features",
+    "choosing",
     "capability",
     "training",
     "evaluation",
@@ -30,6 +32,8 @@ LINE = [
 ]
 ONLY = {
     "reports": {"errors", "records", "statistics"},
+    "features": {"errors"},
+    "choosing": {"errors", "features"},
     "errors": set(),
     "records": {"errors"},
     "statistics": set(),

@@ -1,0 +1,124 @@
+"""Command line of the bench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from probtune.terminal import Terminal
+
+from . import fit, page, summary, table
+from .bench import Run, shards
+from .design import carry_design, design
+from .families import FAMILIES, external
+
+_EPILOG = """
+what it does
+  Every cell is a base model (family, level of capability), a kind and rate of bad demonstrations,
+  and a budget. All objectives are trained in it at three learning rates, for every seed. A finished
+  (cell, seed) is one file under OUT; running again goes on where it stopped, so Ctrl-C is safe.
+
+examples
+  python -m benchmarks.choice                          run the grid, resuming (80 minutes, 1 core)
+  python -m benchmarks.choice --batches 1              40 cells, a quarter of an hour
+  python -m benchmarks.choice --merge --fit --page     table, rule and documents from what was run
+  python -m benchmarks.choice --summary                what the committed table says, in seconds
+  python -m benchmarks.choice --family mine.py:poems --out runs/poems
+                                                       a family of your own, 5 levels, all noises
+  python -m benchmarks.choice --device cuda --width 256 --letters 16 --out runs/large
+                                                       larger models (not tested on a GPU by us)
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks.choice",
+        description="Which objective for which model and data: a bench of tiny controlled cells.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--out", type=Path, default=Path("runs/choice"), help="folder of the run")
+    found.add_argument(
+        "--batches", type=int, default=5, help="batches of 40 cells, 1 to 6 (default 5)"
+    )
+    found.add_argument("--seeds", default="0,1,2", help="seeds, by commas (default 0,1,2)")
+    found.add_argument("--limit", type=int, help="stop after this many (cell, seed)")
+    found.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        metavar="FILE:FUNCTION",
+        help="run this family instead of the built-in ones; may be repeated",
+    )
+    found.add_argument("--width", type=int, default=32, help="width of the model (default 32)")
+    found.add_argument("--letters", type=int, default=12, help="letters of the alphabet, 4 to 16")
+    found.add_argument("--device", default="cpu", help="cpu or cuda")
+    found.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    found.add_argument(
+        "--carry", action="store_true", help="run the few cells for sizes not seen in the fit"
+    )
+    found.add_argument(
+        "--table", type=Path, default=table.RESULTS, help="the table to write or read"
+    )
+    found.add_argument("--merge", action="store_true", help="write the table from OUT, run nothing")
+    found.add_argument("--fit", action="store_true", help="fit the rule on the development cells")
+    found.add_argument("--summary", action="store_true", help="print what the table says")
+    found.add_argument("--page", action="store_true", help="write tables and figure into docs/")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    terminal = Terminal()
+    try:
+        if not (options.merge or options.fit or options.summary or options.page):
+            return _run(options, terminal)
+        if options.merge:
+            columns, metadata = table.build(shards(options.out))
+            table.save(options.table, columns, metadata)
+            terminal.say(f"{len(columns['seed'])} rows in {options.table}")
+        if options.fit:
+            terminal.say(f"rule written to {fit.write(options.table)}")
+        if options.page:
+            page.write_all(options.table)
+            terminal.say(f"written: {page.DOCUMENT}")
+        if options.summary:
+            summary.show(options.table, terminal)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, run again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace, terminal: Terminal) -> int:
+    torch.set_num_threads(options.threads)
+    families = dict(external(place) for place in options.family)
+    taken = set(families) & set(FAMILIES)
+    if taken:
+        raise ValueError(f"a family named {', '.join(sorted(taken))} is there already; rename it.")
+    run = Run(
+        options.out,
+        seeds=[int(seed) for seed in options.seeds.split(",")],
+        width=options.width,
+        letters=options.letters,
+        device=options.device,
+        families=families,
+    )
+    if options.carry:
+        cells = carry_design()
+    else:
+        cells = design(options.batches, names=tuple(families or FAMILIES))
+    done = run.all(cells, terminal, limit=options.limit)
+    left = len(run.todo(cells))
+    terminal.say(f"{done} (cell, seed) run, {left} left, under {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
