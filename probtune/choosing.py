@@ -25,6 +25,7 @@ from .features import DESCRIPTIONS
 
 __all__ = [
     "METRICS",
+    "NLL",
     "Choice",
     "Gain",
     "after_race",

@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
         help="measure what a base model knows of the data, and suggest an objective",
         description=(
             "One forward pass of MODEL over a sample of DATA: target probabilities, overall and by"
-            " kind of token, and the objective they suggest."
+            " kind of token, an estimate of label noise, and the objective they suggest for the"
+            " training that is planned (--epochs and so on; nothing is trained)."
         ),
     )
     wanted = (
@@ -141,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
             "split",
             "subset",
         ),
-        *("max_length", "skip_bad_rows", "probe_examples", "all", "seed"),
+        *("max_length", "skip_bad_rows", "probe_examples", "all", "seed", "decoding"),
+        *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
     )
     add_options(probe, TuneSettings, only=wanted)
     probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")

@@ -109,8 +109,14 @@ def probe(options: argparse.Namespace) -> None:
         ("nll", "NLL, nats"),
     ):
         terminal.show(f"{what:46s} {_interval(found[name])}")
+    noise = found["features"]["noise"] if found["features"]["noise_known"] else None
+    said = "cannot be told: the model knows too little" if noise is None else f"{noise:.3f}"
+    terminal.show(f"{'share of rows that look wrong (estimate)':46s} {said}")
     suggestion = found["suggestion"]
-    terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
+    named = suggestion["objective"]
+    if suggestion["undecided"]:
+        named = f"undecided, racing {' and '.join(suggestion['race'])}"
+    terminal.show(f"\n{suggestion['verdict']}: {named}. {suggestion['reason']}")
     for caution in suggestion["cautions"]:
         terminal.show(caution)
     if settings.out is not None:

@@ -58,6 +58,13 @@ class TuneSettings:
         group="objective",
         choices=("supervised", "kept"),
     )
+    decoding: str = _option(
+        "greedy",
+        "how answers will be drawn from the model: what suits greedy decoding may not suit sampling"
+        " at temperature 1; auto looks at this",
+        group="objective",
+        choices=("greedy", "sampled"),
+    )
     probe_examples: int = _option(256, "training rows the probe reads", group="objective")
     all: bool = _option(False, "let the probe read all training rows", group="objective")
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from probtune import probe
-from probtune.capability import TokenClass, describe, sample, suggest
+from probtune.capability import describe, sample, suggest, verdict
+from probtune.choosing import auto
 from probtune.data import rows_from
 from probtune.encoding import encode
 from probtune.errors import DataError, UsageError
+from probtune.features import features
 from probtune.statistics import Estimate
 
 V = len(helpers.WORDS)
@@ -93,29 +95,53 @@ def estimate(value, half):
 
 
 @pytest.mark.parametrize(
-    "mean_p, low_share, verdict",
+    "mean_p, low_share, place",
     [
         (estimate(0.01, 0.01), estimate(0.9, 0.02), "model-weak"),  # the paper's figlet puzzles
         (estimate(0.5, 0.01), estimate(0.4, 0.02), "model-weak"),
         (estimate(0.3, 0.01), estimate(0.2, 0.02), "model-weak"),
         (estimate(0.8, 0.01), estimate(0.1, 0.02), "model-strong"),  # the paper's mathematics
-        (estimate(0.8, 0.1), estimate(0.1, 0.02), "undecided"),  # too few rows to tell
-        (estimate(0.8, 0.01), estimate(0.2, 0.02), "undecided"),
-        (estimate(0.55, 0.01), estimate(0.2, 0.02), "undecided"),  # the paper's medicine
-        (estimate(0.8, math.nan), estimate(0.1, math.nan), "undecided"),  # one row
+        (estimate(0.8, 0.1), estimate(0.1, 0.02), "model-intermediate"),  # too few rows to tell
+        (estimate(0.8, 0.01), estimate(0.2, 0.02), "model-intermediate"),
+        (estimate(0.55, 0.01), estimate(0.2, 0.02), "model-intermediate"),  # the paper's medicine
+        (estimate(0.8, math.nan), estimate(0.1, math.nan), "model-intermediate"),  # one row
     ],
 )
-def test_verdicts_need_the_whole_interval(mean_p, low_share, verdict):
-    found = suggest(mean_p, low_share)
-    assert found.verdict == verdict
-    assert found.objective == {"model-strong": "p()"}.get(verdict, "nll()")
-    assert f"{mean_p.value:g}" in found.reason
+def test_verdicts_need_the_whole_interval(mean_p, low_share, place):
+    assert verdict(mean_p, low_share) == place
 
 
-def test_a_strong_model_that_never_ends_is_cautioned():
-    end = TokenClass("end", 9, estimate(0.001, 0.0005), estimate(1.0, 0.0))
-    found = suggest(estimate(0.9, 0.01), estimate(0.05, 0.01), end)
-    assert found.verdict == "model-strong" and "never learn to stop" in found.cautions[0]
+def known_features(**changes):
+    """Those of a model that knows its data, without a sign of noise."""
+    rng = np.random.default_rng(0)
+    logp = np.log(rng.uniform(0.85, 0.99, 1000))
+    columns = {
+        "logp": logp,
+        "entropy": np.full(1000, 0.3),
+        "is_top1": np.ones(1000),
+        "token": np.zeros(1000),
+        "example": np.repeat(np.arange(100), 10),
+        "position": np.tile(np.arange(10), 100),
+        **changes,
+    }
+    return features(**columns, steps=100, epochs=2, learning_rate=1e-4)
+
+
+def test_the_suggestion_is_that_of_the_choosers_with_its_numbers():
+    known = known_features()
+    found = suggest(known, estimate(0.92, 0.01), estimate(0.0, 0.0))
+    choice = auto(known)
+    assert (found.objective, found.undecided) == (choice.objective, choice.undecided)
+    assert found.verdict == "model-strong" and choice.reason in found.reason
+    assert f"Runner-up: {choice.runner_up}" in found.reason
+    with pytest.raises(UsageError, match="metric must be one of"):
+        suggest(known, estimate(0.92, 0.01), estimate(0.0, 0.0), "beam")
+
+
+def test_a_model_that_never_ends_is_cautioned():
+    ends = np.where(np.tile(np.arange(10), 100) == 9, -7.0, -0.1)
+    found = suggest(known_features(logp=ends), estimate(0.8, 0.01), estimate(0.1, 0.01))
+    assert any("never learn to stop" in caution for caution in found.cautions)
 
 
 def test_python_door(word_model):

@@ -9,6 +9,7 @@ again: an interrupted run goes on where it was when the same command is given on
 
     DIR/run.json                what the run is: settings and data hashes
     DIR/probe.json              the probe and its suggestion
+    DIR/race.json               where the probe could not decide: short runs, and which won
     DIR/reference.arrow         the base model's log-probabilities, if an objective needs them
     DIR/better.arrow            those of a better model
     DIR/base/heldout.json       the base model on the held-out rows
@@ -19,6 +20,7 @@ again: an interrupted run goes on where it was when the same command is given on
     DIR/report.html             the same to look at, in one file
 """
 
-from .run import probe_only, slug, tune
+from .preparation import slug
+from .run import probe_only, tune
 
 __all__ = ["probe_only", "slug", "tune"]

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -36,11 +36,16 @@ def train_stage(
     prepared: Prepared,
     terminal: Terminal,
     stores: Mapping[str, str],
-) -> dict[str, Any]:
-    """Train, unless the record is there.
+    *,
+    until: int | None = None,
+    measure: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Train, unless the record is there, and return the record.
 
     Args:
         stores: files of log-probabilities, by the names of `ProbTuneConfig`'s fields.
+        until, measure: stop after this many steps with a checkpoint, from which the same call
+            without them goes on, and return what `measure` makes of the model.
     """
     path = place / "train.json"
     if path.is_file():
@@ -53,7 +58,7 @@ def train_stage(
     started = time.monotonic()
     model = load_model(settings.model)
     _check_space(place, model)
-    clock = CheckpointClock(settings.checkpoint_minutes)
+    clock = CheckpointClock(settings.checkpoint_minutes, until=until)
     rows = Dataset.from_dict(
         {
             "input_ids": [r.input_ids for r in prepared.train.rows],
@@ -69,7 +74,8 @@ def train_stage(
         callbacks=[clock],
         peft_config=_adapter(settings),
     )
-    shown = _shown(trainer, terminal, f"training {objective}")
+    what = "training" if until is None else f"racing for {until} steps:"
+    shown = _shown(trainer, terminal, f"{what} {objective}")
     with shown, _interruptible(clock), _writing(place):
         result = trainer.train(resume_from_checkpoint=_last_checkpoint(place / "checkpoints"))
     if clock.stopping:
@@ -77,6 +83,8 @@ def train_stage(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
             " checkpoint; give the same command again to go on."
         )
+    if measure is not None:
+        return measure(model)
     _teach_to_stop(model, prepared.train.rows)
     with _writing(place):
         trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone

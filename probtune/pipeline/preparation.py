@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ..encoding import Encoding, encode
 from ..errors import DataError
 from ..evaluation.answers import choose_rule, read_rule
 from ..models import context_length, load_tokenizer
+from ..objectives import Objective
 from ..records import digest
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -19,7 +21,15 @@ from ..terminal import Terminal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Prepared", "check_vocabulary", "encode_rows", "max_length_of", "prepare", "read"]
+__all__ = [
+    "Prepared",
+    "check_vocabulary",
+    "encode_rows",
+    "max_length_of",
+    "prepare",
+    "read",
+    "slug",
+]
 
 _MAX_HELDOUT = 500
 _SHOWN_CHARACTERS = 1000
@@ -190,3 +200,13 @@ def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
     ):
         if number:
             terminal.say(f"  {number} rows {what}.")
+
+
+def slug(objective: Objective) -> str:
+    """The objective as a folder name.
+
+    >>> from probtune.objectives import objective
+    >>> slug(objective("above(0.2, power(-0.5))"))
+    'above_0.2_power_-0.5'
+    """
+    return re.sub(r"[^\w.+-]+", "_", str(objective)).strip("_")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..capability import sample, summarize
+from ..capability import Plan, sample, summarize
 from ..encoding import Encoded
 from ..errors import UsageError
 from ..evaluation.compare import compare
@@ -31,12 +31,14 @@ from .preparation import (
     max_length_of,
     prepare,
     read,
+    slug,
 )
+from .race import race_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["probe_only", "slug", "tune"]
+__all__ = ["probe_only", "tune"]
 
 
 def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
@@ -76,8 +78,11 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
 
     stores = _stores(folder, needs, settings, prepared, terminal)
     probed = _probe_stage(folder, settings, prepared, terminal, stores)
-    chosen = asked or read_objective(probed["suggestion"]["objective"])
     terminal.say(_explain(probed, asked))
+    raced = None
+    if asked is None and probed["suggestion"]["undecided"]:
+        prepared, raced = race_stage(folder, settings, prepared, probed, terminal)
+    chosen = asked or read_objective((raced or probed["suggestion"])["objective"])
     objectives = list(dict.fromkeys((chosen, *others)))
     fixed = {o: o.fixed(lambda share: _quantile(probed, share)) for o in objectives}
     for objective in objectives:
@@ -108,7 +113,10 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
             "choice": {
                 "objective": str(chosen),
                 "asked": settings.objective,
-                "reason": probed["suggestion"]["reason"] if asked is None else "asked for",
+                "reason": (raced or probed["suggestion"])["reason"]
+                if asked is None
+                else "asked for",
+                "race": raced,
             },
             "runs": [
                 {"name": name, "train": trained.get(name), "heldout": result.to_dict()}
@@ -158,15 +166,6 @@ def probe_only(
     if settings.out is not None:
         return write_record(Path(settings.out), "probe", content)
     return make_record("probe", content)
-
-
-def slug(objective: Objective) -> str:
-    """The objective as a folder name.
-
-    >>> slug(read_objective("above(0.2, power(-0.5))"))
-    'above_0.2_power_-0.5'
-    """
-    return re.sub(r"[^\w.+-]+", "_", str(objective)).strip("_")
 
 
 def _check_folder(folder: Path, settings: TuneSettings) -> None:
@@ -305,18 +304,32 @@ def _run_probe(
 ) -> dict[str, Any]:
     started = time.monotonic()
     table = _measured(settings.model, rows, terminal, "probing the base model", store, stores)
-    found = summarize(table, tokenizer, of_examples=of_examples, seed=settings.seed)
+    plan = _plan(settings, of_examples)
+    found = summarize(table, tokenizer, of_examples=of_examples, seed=settings.seed, plan=plan)
     return {**found.to_dict(), "seconds": time.monotonic() - started}
+
+
+def _plan(settings: TuneSettings, rows: int) -> Plan:
+    """The training that the settings ask for on this many rows."""
+    per_step = settings.batch_size * settings.gradient_accumulation
+    steps = settings.max_steps
+    if steps < 0:
+        steps = math.ceil(settings.epochs * math.ceil(rows / per_step))
+    epochs = steps * per_step / rows
+    return Plan(steps, epochs, settings.learning_rate, settings.decoding)
 
 
 def _explain(probed: dict[str, Any], asked: Objective | None) -> str:
     suggestion = probed["suggestion"]
-    text = f"Probe: {suggestion['verdict']}. {suggestion['reason']}"
-    for caution in suggestion["cautions"]:
-        text += f" {caution}"
+    lines = [f"Probe: {suggestion['verdict']}. {suggestion['reason']}", *suggestion["cautions"]]
     if asked is not None:
-        return f"{text}\nTraining {asked}, as asked for."
-    return f"{text}\nTraining {suggestion['objective']}."
+        lines.append(f"Training {asked}, as asked for.")
+    elif suggestion["undecided"]:
+        raced = " and ".join(suggestion["race"])
+        lines.append(f"Undecided: racing {raced} for {suggestion['race_share']:.0%} of the steps.")
+    else:
+        lines.append(f"Training {suggestion['objective']}.")
+    return "\n".join(lines)
 
 
 def _measure_stage(

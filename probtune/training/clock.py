@@ -13,11 +13,14 @@ class CheckpointClock(TrainerCallback):
     """Writes a checkpoint whenever `minutes` have passed since the last one: little lost, little
     written.
 
+    With `until`, training ends after that many steps with a checkpoint.
+
     With `stop_after_save()` training ends at the next step with a checkpoint, for interruptions.
     """
 
-    def __init__(self, minutes: float):
+    def __init__(self, minutes: float, *, until: int | None = None):
         self.minutes = minutes
+        self.until = until
         self.stopping = False
         self._last = time.monotonic()
 
@@ -29,7 +32,9 @@ class CheckpointClock(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         due = time.monotonic() - self._last >= 60.0 * self.minutes
-        if self.stopping or (due and state.global_step < state.max_steps):
+        if self.until is not None and state.global_step >= self.until:
+            control.should_save = control.should_training_stop = True
+        elif self.stopping or (due and state.global_step < state.max_steps):
             control.should_save = True
             control.should_training_stop = control.should_training_stop or self.stopping
 
