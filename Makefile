@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu bench-choice
+.PHONY: setup demo test check slow gpu bench-choice bench-head
 
 setup: .venv/.complete
 
@@ -37,3 +37,7 @@ gpu: setup
 # Runs the grid, going on where it stopped; ARGS=--summary prints what the committed table says.
 bench-choice: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.choice $(ARGS)
+
+# Times the head beside its peers on this CPU and rewrites docs/; needs an idle machine.
+bench-head: setup
+	$(BIN)/python benchmarks/head.py $(ARGS)

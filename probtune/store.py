@@ -51,8 +51,8 @@ def fingerprint(model: Any) -> str:
 def _parameters(model: Any) -> Iterable[tuple[str, Any]]:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     for name, parameter in inner.named_parameters():
-        if "lora_" not in name:
-            yield name.replace(".base_layer", ""), parameter
+        if "lora_" not in name and ".modules_to_save." not in name:
+            yield name.replace(".base_layer", "").replace(".original_module", ""), parameter
 
 
 def row_key(input_ids: Any, labels: Any) -> bytes:

@@ -1,6 +1,7 @@
 """What the documents say exists, exists."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -84,7 +85,8 @@ def scripts(monkeypatch):
     """The scripts behind the documents' tables."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     found = {
-        name: importlib.import_module(name) for name in ("blocks", "objectives_page", "theory")
+        name: importlib.import_module(name)
+        for name in ("blocks", "head", "objectives_page", "theory")
     }
     yield found
     for name in found:
@@ -96,13 +98,21 @@ def scripts(monkeypatch):
     [
         *(("theory", n) for n in ("crossover", "rests", "best_alpha", "escape", "memorisation")),
         *(("theory", n) for n in ("theorem", "pairs")),
-        *(("objectives_page", n) for n in ("members", "sources", "escape")),
+        *(("objectives_page", n) for n in ("members", "sources", "needs", "escape")),
     ],
 )
 def test_tables_are_what_the_scripts_make(script, name, scripts):
     module = scripts[script]
     table = (module.QUICK if script == "theory" else module.TABLES)[name]()
     assert scripts["blocks"].block(module.DOCUMENT, name) == scripts["blocks"].markdown(table)
+
+
+def test_the_heads_table_is_of_the_committed_measurements(scripts):
+    head, blocks = scripts["head"], scripts["blocks"]
+    found = json.loads((ROOT / "benchmarks" / "head.json").read_text())
+    assert found["environment"]["versions"]["torch"]
+    table = head.table(found["cases"])
+    assert blocks.block(head.DOCS / "numerics.md", "head") == blocks.markdown(table)
 
 
 def test_every_table_of_the_theory_is_filled(scripts):

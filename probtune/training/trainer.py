@@ -135,7 +135,8 @@ class ProbTuneTrainer(SFTTrainer):
                 "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
                 " objective; use FSDP, context parallelism or packing instead."
             )
-        if parallelism.cp_enabled and self.objective.needs - HEAD_SIGNALS - {"special"}:
+        own = {name.split(":")[0] for name in self.objective.needs} - HEAD_SIGNALS - {"special"}
+        if parallelism.cp_enabled and own:
             raise UsageError(
                 f"context parallelism splits sequences, and {self.objective} needs numbers per"
                 " token or sequence that are not split with them; use FSDP or packing instead."

@@ -1,0 +1,297 @@
+"""How long the head with the objective takes on a CPU, and how much memory, beside its peers.
+
+    python benchmarks/head.py            # about ten minutes on 2 idle cores; --quick: one
+    make bench-head
+
+Forward and backward with gradients of hidden states and weights. Every peer runs in a process of
+its own, which also times the three bare matmuls of the same shapes (the ceiling) between its
+repetitions; ratios are of times in units of that ceiling, so that a machine that slows down between
+processes does not decide. Writes benchmarks/head.json with the environment, the table of
+docs/numerics.md and docs/head.svg.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blocks import write
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+PEERS = {
+    "plain": "plain logits",
+    "torch": "torch linear_cross_entropy",
+    "torch-chunked": "torch linear_cross_entropy, chunked",
+    "trl": "TRL's fused head",
+    "ours": "ours, NLL",
+    "ours-kept": "ours, a threshold that keeps 30 %",
+}
+SHAPES = {"small": (576, 49152), "wide": (1536, 37984)}
+"""(hidden size, vocabulary); `wide` is Qwen2.5-1.5B with a quarter of its vocabulary."""
+GRID = [
+    *(("small", 2048, masked, "float32") for masked in (0.0, 0.5, 0.8)),
+    ("small", 512, 0.5, "float32"),
+    ("small", 4096, 0.5, "float32"),
+    ("wide", 1024, 0.5, "float32"),
+    ("small", 1024, 0.5, "bfloat16"),
+]
+QUICK = [("small", 512, 0.5, "float32")]
+_MIB = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one small case; writes nothing")
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measure(**json.loads(options.case))))
+        return
+    from probtune.records import environment
+
+    found = []
+    for shape, tokens, masked, dtype in QUICK if options.quick else GRID:
+        for peer in PEERS:
+            case = {
+                "peer": peer, "shape": shape, "tokens": tokens, "masked": masked, "dtype": dtype,
+                "repeats": options.repeats, "threads": options.threads,
+            }  # fmt: skip
+            result = run(case)
+            found.append({**case, **result})
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in summary(found[-1]).items())
+            print(f"{shape} {tokens} {masked:.0%} {dtype:8s} {peer:14s} {shown}", flush=True)
+    print()
+    for row in [table(found)[0], *table(found)[1]]:
+        print(" | ".join(row))
+    if not options.quick:
+        record = {"environment": environment(), "cases": found}
+        (HERE / "head.json").write_text(json.dumps(record, indent=1) + "\n")
+        write(DOCS / "numerics.md", "head", table(found))
+        draw(found, DOCS / "head.svg")
+
+
+def run(case: dict[str, Any]) -> dict[str, Any]:
+    """Measure a case in a process of its own."""
+    command = [sys.executable, __file__, "--case", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{case} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(
+    peer: str, shape: str, tokens: int, masked: float, dtype: str, repeats: int, threads: int
+) -> dict[str, Any]:
+    """Seconds of each repetition of the peer and of the bare matmuls; peak MiB above inputs and
+    gradients.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    size, vocabulary = SHAPES[shape]
+    kind = getattr(torch, dtype)
+    hidden = torch.randn(tokens, size, dtype=kind, requires_grad=True)
+    weight = (torch.randn(vocabulary, size) / size**0.5).to(kind).requires_grad_()
+    labels = torch.randint(0, vocabulary, (tokens,))
+    labels[torch.rand(tokens) < masked] = -100
+    step = PREPARE[peer](hidden, weight, labels)
+    grads = (hidden.numel() + weight.numel()) * hidden.element_size()
+
+    def once() -> float:
+        hidden.grad = weight.grad = None
+        started = time.perf_counter()
+        step().backward()
+        return time.perf_counter() - started
+
+    upstream = torch.randn(tokens, vocabulary, dtype=kind)
+
+    def ceiling(buffer: Any) -> float:
+        with torch.no_grad():
+            started = time.perf_counter()
+            torch.mm(hidden, weight.t(), out=buffer)
+            _ = buffer @ weight, buffer.t() @ hidden
+            return time.perf_counter() - started
+
+    once(), ceiling(upstream)
+    pairs = [(once(), ceiling(upstream)) for _ in range(repeats)]
+    upstream = None
+    hidden.grad = weight.grad = None
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = memory("VmRSS")
+    once()
+    return {
+        "seconds": [a for a, _ in pairs],
+        "ceiling": [b for _, b in pairs],
+        "peak_mib": (memory("VmHWM") - before - grads) / _MIB,
+    }
+
+
+def plain(hidden: Any, weight: Any, labels: Any) -> Callable[[], Any]:
+    import torch.nn.functional as F
+
+    return lambda: F.cross_entropy((hidden @ weight.t()).float(), labels)
+
+
+def torch_head(hidden: Any, weight: Any, labels: Any, **options: Any) -> Callable[[], Any]:
+    import torch.nn.functional as F
+
+    return lambda: F.linear_cross_entropy(hidden, weight, labels, ignore_index=-100, **options)
+
+
+def torch_chunked(hidden: Any, weight: Any, labels: Any) -> Callable[[], Any]:
+    import torch
+
+    return torch_head(hidden, weight, labels, options=torch.nn.LinearCrossEntropyOptions())
+
+
+def trl(hidden: Any, weight: Any, labels: Any) -> Callable[[], Any]:
+    from types import SimpleNamespace
+
+    import torch
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+    from trl.trainer.utils import add_fused_lm_head
+
+    # The patched forward of a model whose backbone returns the given hidden states.
+    head = SimpleNamespace(weight=weight, bias=None)
+    config = SimpleNamespace(model_type="bench")
+    config.get_text_config = lambda: config
+
+    class Model:
+        def forward(self):
+            raise AssertionError
+
+        def base_model(self, **_):
+            return BaseModelOutputWithPast(last_hidden_state=hidden[None])
+
+        def get_output_embeddings(self):
+            return head
+
+    model = Model()
+    model.config = config  # type: ignore[attr-defined]
+    add_fused_lm_head(model, outputs=("log_probs",))  # type: ignore[arg-type]
+    shifted, count = labels[None], (labels != -100).sum()
+
+    def step() -> Any:
+        out = model.forward(fused_lm_head=True, shift_labels=shifted)  # type: ignore[call-arg]
+        return -out.log_probs.sum() / torch.as_tensor(count)
+
+    return step
+
+
+def ours(hidden: Any, weight: Any, labels: Any) -> Callable[[], Any]:
+    from probtune import linear_objective_loss, nll
+
+    return lambda: linear_objective_loss(hidden, weight, labels, nll())
+
+
+def ours_kept(hidden: Any, weight: Any, labels: Any) -> Callable[[], Any]:
+    import torch
+
+    from probtune import above, linear_objective_loss, linear_target_logprobs, nll
+
+    with torch.no_grad():
+        logp = linear_target_logprobs(hidden, weight, labels)[labels != -100]
+    cut = above(float(torch.quantile(logp, 0.7).exp()), nll())
+    return lambda: linear_objective_loss(hidden, weight, labels, cut)
+
+
+PREPARE = {
+    "plain": plain,
+    "torch": torch_head,
+    "torch-chunked": torch_chunked,
+    "trl": trl,
+    "ours": ours,
+    "ours-kept": ours_kept,
+}
+
+
+def memory(name: str) -> int:
+    """Bytes of a line of /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return 1024 * int(line.split()[1])
+    raise SystemExit(f"no {name} in /proc/self/status: memory is measured on Linux only.")
+
+
+def summary(case: dict[str, Any]) -> dict[str, float]:
+    """Medians: seconds, in units of the ceiling; the latter's smallest and largest; MiB."""
+    ratios = [a / b for a, b in zip(case["seconds"], case["ceiling"], strict=True)]
+    return {
+        "seconds": statistics.median(case["seconds"]),
+        "ceilings": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+        "mib": case["peak_mib"],
+    }
+
+
+def groups(found: list[dict[str, Any]]) -> dict[tuple, dict[str, dict[str, float]]]:
+    """Case -> peer -> its summary, with `relative`: its ceilings over plain logits'."""
+    out: dict[tuple, dict[str, dict[str, float]]] = {}
+    for case in found:
+        key = (case["shape"], case["tokens"], case["masked"], case["dtype"])
+        out.setdefault(key, {})[case["peer"]] = summary(case)
+    for peers in out.values():
+        for values in peers.values():
+            values["relative"] = values["ceilings"] / peers["plain"]["ceilings"]
+    return out
+
+
+def table(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """For each case and peer: time relative to plain logits, in ceilings with its range, memory."""
+    rows = []
+    for (shape, tokens, masked, dtype), peers in groups(found).items():
+        size, vocabulary = SHAPES[shape]
+        for peer, x in peers.items():
+            rows.append([
+                f"{tokens} x {size} x {vocabulary} {dtype}, {masked:.0%} masked",
+                PEERS[peer],
+                f"{x['relative']:.2f}",
+                f"{x['ceilings']:.2f} [{x['least']:.2f}, {x['most']:.2f}]",
+                f"{x['seconds']:.2f}",
+                f"{max(x['mib'], 0.0):.0f}",
+            ])  # fmt: skip
+    header = ["case", "head", "time / plain", "time / bare matmuls", "seconds", "MiB"]
+    return header, rows
+
+
+def draw(found: list[dict[str, Any]], path: Path) -> None:
+    """A row of dots per case: time relative to plain logits, and memory."""
+    from matplotlib.figure import Figure
+
+    from probtune.reports.figures import save
+
+    cases = groups(found)
+    figure = Figure(figsize=(9, 0.55 * len(cases) + 1.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for k, peer in enumerate(PEERS):
+        for axis, name in zip(axes, ("relative", "mib"), strict=True):
+            x = [max(peers[peer][name], 1.0 if name == "mib" else 0.0) for peers in cases.values()]
+            axis.plot(x, range(len(cases)), "o", color=f"C{k}", label=PEERS[peer])
+    axes[0].set_yticks(
+        range(len(cases)),
+        [f"{t} x {SHAPES[s][0]} x {SHAPES[s][1]}\n{d}, {m:.0%} masked" for s, t, m, d in cases],
+        fontsize=7,
+    )
+    axes[0].invert_yaxis()
+    axes[0].axvline(1.0, color="0.7", linewidth=1)
+    axes[0].set_xlabel("time, relative to plain logits")
+    axes[0].set_xlim(left=0)
+    axes[1].set_xscale("log")
+    axes[1].set_xlabel("peak memory above inputs and gradients, MiB")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    save(figure, str(path))
+
+
+if __name__ == "__main__":
+    main()
