@@ -40,13 +40,14 @@ def test_the_boundary_between_nll_and_minus_p_is_the_closed_form():
             np.testing.assert_array_equal(found.winner[row], p > edge)
 
 
-def test_seven_objectives_on_200_by_200_in_time():
+@pytest.mark.parametrize("side", [80, pytest.param(200, marks=pytest.mark.slow)])
+def test_seven_objectives_in_time(side):
     started = time.monotonic()
     found = theory.phase_diagram(
-        p=np.linspace(0, 1, 202)[1:-1], noise=np.linspace(0, 0.6, 200), budget=30.0
+        p=np.linspace(0, 1, side + 2)[1:-1], noise=np.linspace(0, 0.6, side), budget=30.0
     )
     assert time.monotonic() - started < 20.0
-    assert found.values.shape == (len(ALPHAS), 200, 200) and len(ALPHAS) == 7
+    assert found.values.shape == (len(ALPHAS), side, side) and len(ALPHAS) == 7
     assert np.isfinite(found.values).all()
 
 
