@@ -85,6 +85,7 @@ PROVIDERS = {
     "column": "a column of the data",
     "reference": "measured before training, or `--reference`; column `reference_logprobs`",
     "better": "`--better`; column `better_logprobs`",
+    "sequence_weight": "`reference`, over all rows; column `sequence_weight`",
     "excess_cut": "the columns",
     "old": "a forward pass every `refresh_steps`",
     "sequence_gain": "a forward pass per step, and `reference`",

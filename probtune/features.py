@@ -20,7 +20,14 @@ from numpy.typing import ArrayLike
 
 from .errors import DataError, UsageError
 
-__all__ = ["DESCRIPTIONS", "Noise", "features", "label_noise", "sequence_outliers"]
+__all__ = [
+    "DESCRIPTIONS",
+    "Noise",
+    "features",
+    "label_noise",
+    "sequence_outliers",
+    "sequence_weights",
+]
 
 DESCRIPTIONS: dict[str, str] = {
     "sequences": "sequences probed",
@@ -167,6 +174,20 @@ def sequence_outliers(
     middle = np.median(present)
     spread = 1.4826 * np.median(np.abs(present - middle)) + 0.1
     return np.where(counts > 0, (s - middle) / spread, 0.0)
+
+
+_OUTLYING, _SOFTNESS, _LEAST = 2.0, 0.5, 0.05
+
+
+def sequence_weights(
+    logp: np.ndarray,  # (tokens,)
+    example: np.ndarray,  # (tokens,) which sequence
+) -> np.ndarray:
+    """A weight per sequence, 0.05 + 0.95 / (1 + exp((z - 2) / 0.5)) with z of `sequence_outliers`:
+    1 for the usual, 0.05 for one that stands out.
+    """
+    z = sequence_outliers(logp, example)
+    return _LEAST + (1.0 - _LEAST) / (1.0 + np.exp(np.clip((z - _OUTLYING) / _SOFTNESS, -50, 50)))
 
 
 WORST_SHARE = 0.1

@@ -84,6 +84,15 @@ def sequence_weight(s, first):
     return -means[s.row].exp().clamp(max=16) * s.logp
 
 
+def inlying(s, first):
+    """The weight of each token's sequence; the row without a target has none."""
+    means, counts = first.row_means(-first.logp.detach())
+    of_rows = means[counts > 0].repeat(2)  # the epoch holds every row twice
+    middle = of_rows.quantile(0.5)
+    spread = 1.4826 * (of_rows - middle).abs().quantile(0.5) + 0.1
+    return 0.05 + 0.95 / (1 + (((means[first.row] - middle) / spread - 2) / 0.5).exp())
+
+
 def top(s, share):
     p = s.logp.detach().exp()
     cut = torch.quantile(p.log(), 1 - share).exp()
@@ -140,6 +149,7 @@ BY_HAND = {
     ),
     "iw_sft_sequence(1.0, 16.0)": sequence_weight,
     "psft(0.05)": lambda s, first: -(s.logp - first.logp.detach()).exp().clamp(max=1.05),
+    "inliers(p())": lambda s, first: inlying(s, first) * (1 - s.logp.exp()),
     "step_top(0.5, nll())": lambda s, first: top(s, 0.5),
     "step_bottom(0.3, nll())": lambda s, first: bottom(s, 0.3),
     "step_cayley()": cayley,
@@ -194,7 +204,7 @@ COUPLED = (
     "mix(0.5, step_talr(0.01), rho1(0.6, nll()))",
     "iw_sft_sequence(1.0, 16.0)",
     "psft(0.05)",
-    "kl_anchor(0.5, on_reference(p()))",
+    "kl_anchor(0.5, inliers(on_reference(p())))",
     "weighted(gem(0.7), 'quality')",
 )
 

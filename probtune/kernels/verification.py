@@ -90,6 +90,7 @@ def _signals(needs: Set[str], logits: Tensor) -> Signals:
         "special": lambda: torch.arange(_ROWS) % 2 == 0,
         "answer": lambda: torch.arange(_ROWS) % 3 == 0,
         "column": lambda: torch.arange(_ROWS, dtype=torch.float64) / _ROWS,
+        "sequence_weight": lambda: 0.05 + 0.95 * torch.arange(_ROWS).double() / _ROWS,
         "reference": near,
         "better": near,
         "old": near,

@@ -60,7 +60,7 @@ from .distribution import (
 )
 from .members import dft, log1m, nll, p, power
 from .quantile import bottom, top
-from .references import iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
+from .references import inliers, iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
 from .schedule import anneal
 from .signalled import (
     deft,
@@ -105,6 +105,7 @@ __all__ = [
     "gft",
     "idft",
     "infosft",
+    "inliers",
     "iw_sft",
     "iw_sft_sequence",
     "kl_anchor",

@@ -67,6 +67,7 @@ class Signals(dict[str, Any]):
         column:NAME     a number that comes with the data
         reference       log p under the model before training
         better          log p under another, better model
+        sequence_weight 0.05 to 1: low where the token's sequence stands out before training
         old             log p under the model as it was at the last refresh
         sequence_gain   mean over the token's sequence of log p - reference, at the step's start
         excess_cut:S    scalar: the cut-off that keeps the share S of the training tokens with the

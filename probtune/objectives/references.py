@@ -14,11 +14,12 @@ from torch import Tensor
 from ..errors import ObjectiveError
 from .base import Objective, Signals, number, widen
 from .composition import Composed
-from .signalled import Signalled, Weighted
+from .signalled import Scaled, Signalled, Weighted
 
 __all__ = [
     "Masked",
     "check_share",
+    "inliers",
     "iw_sft",
     "iw_sft_sequence",
     "on_reference",
@@ -80,6 +81,44 @@ class _OnReference(Objective):
 
     def __repr__(self) -> str:
         return repr(self._of)
+
+
+@dataclass(frozen=True, repr=False)
+class inliers(Signalled, Composed):
+    """`f` with each sequence weighted by how little it stands out under the model before training:
+    1 for the usual, falling to 0.05 around two robust standard deviations above the median of the
+    sequences' mean -log p.
+
+    A wrong demonstration is wrong as a whole, and a model that knows the task finds it surprising
+    as a whole; right tokens in it are trained on in vain, and unlikely tokens in a good one keep
+    their weight. Where the model knows too little, all sequences look alike and the weights are
+    even. The weights are fixed before training (`probtune.features.sequence_weights`).
+
+    Reference: ours, measured in docs/choosing-an-objective.md. CADFT, 2026,
+    https://arxiv.org/abs/2606.11206, weighs sequences by their NLL in the batch.
+    """
+
+    f: Objective
+
+    formula = "c f(p), c of the sequence"
+    weight_formula = "c w_f(p), c from 0.05 (stands out) to 1"
+    summary = "trains less on demonstrations that stand out before training"
+    source = "ours; after CADFT 2026, https://arxiv.org/abs/2606.11206"
+    also_known_as = ("outlier", "outliers", "cadft")
+    example = "inliers(nll())"
+    caution = "bad rows in a form that the model likes better than the right one keep their weight"
+
+    signals = frozenset({"sequence_weight"})
+
+    def __post_init__(self):
+        self._check("f")
+
+    def bound(self, signals: Signals) -> Objective:
+        return Scaled(self.f, signals["sequence_weight"].detach())
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return self.f.thresholds
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,6 +23,7 @@ from .composition import Composed, Incomplete
 from .members import nll
 
 __all__ = [
+    "Scaled",
     "Signalled",
     "Weighted",
     "deft",
@@ -82,6 +83,7 @@ _WHAT = {
     "column": "a number that comes with every row or token of the data",
     "reference": "the log-probabilities of the model before training",
     "better": "the log-probabilities of a better model",
+    "sequence_weight": "the log-probabilities of the model before training on all rows",
     "old": "the log-probabilities at the last refresh",
     "sequence_gain": "the log-probabilities of the model before training",
     "excess_cut": "the log-probabilities of a better model and of the model before training",
@@ -291,7 +293,7 @@ class weighted(Signalled, Composed):
         return {f"column:{self.column}"}
 
     def bound(self, signals: Signals) -> Objective:
-        return _Scaled(self.f, signals[f"column:{self.column}"].detach())
+        return Scaled(self.f, signals[f"column:{self.column}"].detach())
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -378,7 +380,7 @@ class Weighted(_Bound):
         return self._weight.to(logp.dtype).expand_as(logp)
 
 
-class _Scaled(_Bound):
+class Scaled(_Bound):
     """An objective times a number per token."""
 
     def __init__(self, of: Objective, factor: Tensor):
@@ -394,7 +396,7 @@ class _Scaled(_Bound):
         return self._of.terms
 
     def bind(self, signals: Signals) -> Objective:
-        return _Scaled(self._of.bind(signals), self._factor)
+        return Scaled(self._of.bind(signals), self._factor)
 
     def _f(self, logp: Tensor) -> Tensor:
         return self._factor.to(logp.dtype) * self._of._f(logp)

@@ -232,7 +232,7 @@ def _stores(
     """
     found = {}
     rows = prepared.train.rows
-    if {"reference", "sequence_gain"} & needs:
+    if {"reference", "sequence_gain", "sequence_weight"} & needs:
         found["reference"] = settings.reference or str(folder / "reference.arrow")
     if "better" in needs:
         assert settings.better is not None

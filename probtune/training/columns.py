@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..features import sequence_weights
 
 __all__ = [
     "BETTER",
@@ -22,6 +23,7 @@ __all__ = [
     "excess_cut",
     "per_token",
     "sequence_of_token",
+    "with_sequence_weights",
 ]
 
 REFERENCE = "reference_logprobs"
@@ -40,6 +42,8 @@ def columns_for(needs: Set[str]) -> dict[str, str]:
             found[name] = _ANSWER
         elif kind in ("reference", "sequence_gain"):
             found["reference"] = REFERENCE
+        elif kind == "sequence_weight":
+            found["reference"], found[kind] = REFERENCE, kind
         elif kind == "better":
             found[name] = BETTER
     return found
@@ -93,6 +97,21 @@ def _spread(value: Any, length: int, column: str, index: int) -> list[float]:
         if x > 0 and logprobs:
             raise DataError(f"{where} must be log-probabilities, at most 0, got {x!r}.")
     return [float(x) for x in values]
+
+
+def with_sequence_weights(dataset: Any) -> Any:
+    """The dataset with the column `sequence_weight`, a number per row, from its
+    `reference_logprobs`.
+    """
+    logp, example = [], []
+    for index, row in enumerate(dataset.select_columns(["labels", REFERENCE])):
+        counts = np.asarray(row["labels"])[1:] != -100
+        logp.append(np.asarray(row[REFERENCE])[1:][counts])
+        example.append(np.full(int(counts.sum()), index))
+    weights = np.ones(len(dataset))
+    found = sequence_weights(np.concatenate(logp), np.concatenate(example))
+    weights[: len(found)] = found  # rows at the end without a target have no weight to give
+    return dataset.add_column("sequence_weight", weights.tolist())
 
 
 def excess_cut(dataset: Any, share: float) -> float:

@@ -27,7 +27,14 @@ from ..errors import TrainingError, UsageError
 from ..head import HeadCall, add_objective_head, why_not
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
-from .columns import ColumnCollator, columns_for, excess_cut, per_token
+from .columns import (
+    REFERENCE,
+    ColumnCollator,
+    columns_for,
+    excess_cut,
+    per_token,
+    with_sequence_weights,
+)
 from .config import ProbTuneConfig
 from .counts import StepCounts, TokenSums, row_sums
 from .passes import OLD, STEP, Passes, sequence_means, targets
@@ -211,6 +218,8 @@ class ProbTuneTrainer(SFTTrainer):
             dataset = with_logprobs(
                 dataset, column, which, model=self._inner, args=self.args, trainer=self
             )
+        if "sequence_weight" in names and "sequence_weight" not in dataset.column_names:
+            dataset = with_sequence_weights(per_token(dataset, [REFERENCE]))
         return per_token(dataset, names)
 
     def _packed(self, dataset: Any, names: tuple[str, ...]) -> Any:
