@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -19,9 +20,10 @@ from . import families, noise
 from .bases import LEVELS
 from .cell import BUDGETS, Cell
 
-__all__ = ["carry_design", "design", "is_held_out"]
+__all__ = ["FITTED_BATCHES", "carry_design", "confirmation", "design", "is_held_out", "split_of"]
 
 _DEALS = 300
+_PAIRS = len(families.FAMILIES) * len(LEVELS)
 _FACTORS = ("family", "level", "kind", "rate", "budget")
 
 
@@ -66,6 +68,22 @@ def carry_design() -> list[Cell]:
             kind = ("slips", "uniform", "missing", "slips")[f] if rate else "none"
             found.append(Cell(name, LEVELS[i], kind, rate, "repeated"))
     return [found[i] for i in np.random.default_rng(37).permutation(len(found))]
+
+
+FITTED_BATCHES = 4
+"""Batches that the rules were fitted on and first judged by."""
+
+
+@cache
+def confirmation() -> tuple[Cell, ...]:
+    """Held-out cells of the last batches, kept for judging what was changed after the first look."""
+    later = design(len(noise.RATES))[FITTED_BATCHES * _PAIRS :]
+    return tuple(cell for cell in later if is_held_out(cell) != "development")
+
+
+def split_of(cell: Cell) -> str:
+    """`confirmation`, or what `is_held_out` says."""
+    return "confirmation" if cell in confirmation() else is_held_out(cell)
 
 
 def is_held_out(cell: Cell) -> str:

@@ -7,9 +7,12 @@ of the short runs, which were recorded on the way of the full ones.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +31,19 @@ from .cell import BATCH, PROBE, VALIDATION
 from .members import CAYLEY
 from .table import Grid
 
-__all__ = ["RACED", "Chooser", "choices", "choosers", "cost", "index_of", "race_scores", "raced"]
+__all__ = [
+    "RACED",
+    "WITH_OUTLIERS",
+    "Chooser",
+    "choices",
+    "choosers",
+    "cost",
+    "index_of",
+    "race_scores",
+    "raced",
+]
+
+WITH_OUTLIERS = Path(__file__).with_name("with_outliers.json")
 
 Chooser = Callable[[Mapping[str, float]], Choice]
 
@@ -45,7 +60,14 @@ def choosers(metric: str) -> dict[str, Chooser]:
         "fitted linear": partial(fitted, form="linear", metric=metric),
         "auto, never racing": partial(_never_racing, metric=metric),
         "auto": partial(auto, metric=metric),
+        "auto with outlier weights": partial(auto, metric=metric, rule=_with_outliers()),
     }
+
+
+@cache
+def _with_outliers() -> dict[str, Any]:
+    """A rule that may also weigh sequences, which the product cannot yet."""
+    return json.loads(WITH_OUTLIERS.read_text())
 
 
 def _never_racing(features: Mapping[str, float], *, metric: str) -> Choice:
