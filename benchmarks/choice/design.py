@@ -76,7 +76,7 @@ FITTED_BATCHES = 4
 
 @cache
 def confirmation() -> tuple[Cell, ...]:
-    """Held-out cells of the last batches, kept for judging what was changed after the first look."""
+    """Held-out cells of the last batches, kept to judge what was changed after the first look."""
     later = design(len(noise.RATES))[FITTED_BATCHES * _PAIRS :]
     return tuple(cell for cell in later if is_held_out(cell) != "development")
 

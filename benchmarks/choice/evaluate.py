@@ -53,6 +53,8 @@ def choosers(metric: str) -> dict[str, Chooser]:
     return {
         "always NLL": partial(always, "nll()"),
         "always -p": partial(always, "p()"),
+        "always outlier weights": partial(always, "outlier"),
+        "always outlier weights, power(0.5)": partial(always, "outlier_half"),
         "paper's rule (mean p)": paper_rule,
         "probe's first rule": first_rule,
         "theory's crossover": theory_rule,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from probtune.choosing import auto, read_rule
+from probtune.features import DESCRIPTIONS
 from probtune.terminal import Terminal
 
 from ..blocks import Table
@@ -48,7 +50,7 @@ def standing(
     found = {}
     for name in choosers(metric):
         chosen, undecided, cost = made(grid, name, metric)
-        plain = name.startswith("always")
+        plain = name in ("always NLL", "always -p")
         found[name] = (
             score(values, chosen[cells], family, nll),
             0.0 if plain else float(cost[cells].mean()),
@@ -71,8 +73,9 @@ def choosers_table(grid: Grid, *, split: str | tuple[str, ...], metric: str) -> 
         "loses > 1 to NLL",
         "cost",
     ]
+    cells = grid.where(split)
     rows = []
-    for name, (s, cost, _) in standing(grid, grid.where(split), metric=metric).items():
+    for name, (s, cost, _) in (standing(grid, cells, metric=metric) if cells.size else {}).items():
         rows.append(
             [
                 name,
@@ -138,6 +141,8 @@ def paired_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
 def headline_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
     """What auto was to reach on held-out cells, and what it reaches."""
     cells = grid.where(split)
+    if not cells.size:
+        return ["no such cells"], []
     found = {metric: standing(grid, cells, metric=metric) for metric in METRIC}
 
     def row(target: str, of: Callable[[str], tuple[str, bool]]) -> list[str]:
@@ -351,36 +356,76 @@ def calibration_table(grid: Grid) -> Table:
     return header, rows
 
 
+def decision_table(_: Grid, *, metric: str) -> Table:
+    """What auto says at typical points."""
+    plans = ((0.0, 3), (0.05, 3), (0.2, 3), (0.05, 12), (0.2, 12), (0.4, 12))
+    rows = []
+    for strength in (0.2, 0.5, 0.7, 0.85, 0.95):
+        row = [f"{strength:g}"]
+        for noise, epochs in plans:
+            case = dict.fromkeys(DESCRIPTIONS, 0.0)
+            case |= {"usual_p": strength, "mean_p": strength * (1.0 - noise / 2), "end_p": 1.0}
+            case |= {"noise": noise, "epochs": epochs, "steps": 100.0, "sequences": 128.0}
+            case |= {"noise_known": 1.0, "usual_low": max(0.0, 0.6 - strength)}
+            choice = auto(case, metric=metric)
+            if choice.undecided:
+                row.append("race " + " / ".join(f"`{o}`" for o in choice.race))
+            elif choice.objective == "nll()":
+                row.append("`nll()`")
+            else:
+                gain = choice.expected_gain
+                row.append(f"`{choice.objective}` {gain.points:+.0f}" if gain else choice.objective)
+        rows.append(row)
+    header = ["p of usual rows"]
+    return [*header, *(f"{100 * n:g} % noise, {e} passes" for n, e in plans)], rows
+
+
 def rule_table(_: Grid) -> Table:
-    """The fitted rule in words."""
+    """The fitted rule that auto uses, in words."""
     rule = read_rule()
     rows = []
     for metric in METRIC:
-        linear = rule[metric]["linear"]
-        for name, fit in linear["objectives"].items():
-            weights = zip(linear["terms"], fit["weights"], strict=True)
-            rows.append(
-                [
-                    metric,
-                    f"`{name}`",
-                    f"{fit['intercept']:+.1f}",
-                    ", ".join(f"{term} {weight:+.1f}" for term, weight in weights),
-                ]
-            )
-        means = zip(linear["terms"], linear["centre"], linear["scale"], strict=True)
-        said = ", ".join(f"{term} {mean:.2f} ± {sd:.2f}" for term, mean, sd in means)
-        left = rule[metric]["left out"]
-        rows.append([metric, "mean and standard deviation", "", said])
-        rows.append(
+        part = rule[metric]
+        limits, left = part["auto"], part["left out"]
+        lines = (
+            _leaves(part["regimes"]) if limits["form"] == "regimes" else _weights(part["linear"])
+        )
+        rows += [[metric, *line] for line in lines]
+        never = limits["worth_a_race"] > 100
+        race = "never races" if never else f"races for {limits['worth_a_race']:g} points or more"
+        rows += [
+            [metric, "limits", f"may lose {limits['most_lost']:g} points; {race}"],
             [
                 metric,
                 "families left out",
-                "",
                 f"{left['fit']}: regret {left['regret']:.2f}, below NLL by more than 1 in"
                 f" {100 * left['loses']:.0f} % of cells",
-            ]
-        )
-    return ["answers", "gain of", "at the mean", "weights"], rows
+            ],
+        ]
+    return ["answers", "gain over NLL of", "points"], rows
+
+
+def _weights(linear: dict[str, Any]) -> list[list[str]]:
+    found = []
+    for name, fit in linear["objectives"].items():
+        weights = zip(linear["terms"], fit["weights"], strict=True)
+        said = ", ".join(f"{weight:+.1f} {term}" for term, weight in weights)
+        found.append([f"`{name}`", f"{fit['intercept']:+.1f}; {said}"])
+    means = zip(linear["terms"], linear["centre"], linear["scale"], strict=True)
+    said = ", ".join(f"{term} {mean:.2f} ± {sd:.2f}" for term, mean, sd in means)
+    return [*found, ["terms, mean ± standard deviation", said]]
+
+
+def _leaves(node: dict[str, Any], path: str = "") -> list[list[str]]:
+    if "term" in node:
+        said = f"{path}, " if path else ""
+        low = _leaves(node["below"], f"{said}{node['term']} at most {node['at']:g}")
+        return low + _leaves(node["above"], f"{said}{node['term']} above {node['at']:g}")
+    gains = ", ".join(
+        f"`{name}` {mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+        for name, (mean, low, high) in node["gains"].items()
+    )
+    return [[f"{path} ({node['cells']} cells)", gains]]
 
 
 def picks_table(grid: Grid) -> Table:
@@ -440,6 +485,14 @@ def overview(grid: Grid) -> Table:
 
 
 TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
+    "decision_greedy": (
+        "What auto says, greedy answers",
+        lambda g: decision_table(g, metric="greedy"),
+    ),
+    "decision_sampled": (
+        "What auto says, sampled answers",
+        lambda g: decision_table(g, metric="sampled"),
+    ),
     "confirmed": (
         "What auto was to reach, and reaches: cells of the confirmation",
         lambda g: headline_table(g, split=CONFIRMATION),
