@@ -120,6 +120,8 @@ def objectives_table(grid: Grid, *, split: Split) -> Table:
 def paired_table(grid: Grid, *, split: Split) -> Table:
     """Accuracy of auto less that of the plain rules, paired by cell."""
     cells = grid.where(split)
+    if not cells.size:
+        return ["no such cells"], []
     family = np.array([grid.cells[c]["family"] for c in cells])
     rivals = ("always NLL", "always -p", "paper's rule (mean p)", "theory's crossover")
     rows = []

@@ -120,6 +120,10 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "Auto against the plain rules, held-out cells",
         lambda g: paired_table(g, split=HELD_OUT),
     ),
+    "confirm_paired": (
+        "Auto against the plain rules, cells of the confirmation",
+        lambda g: paired_table(g, split=CONFIRMATION),
+    ),
     "splits": ("By part of the design", splits_table),
     "objectives": (
         "Every objective always, held-out cells",
