@@ -108,13 +108,13 @@ def choices(grid: Grid, chooser: Chooser) -> tuple[np.ndarray, np.ndarray, np.nd
     chosen, undecided, costs = np.empty(shape, int), np.zeros(shape, bool), np.zeros(shape)
     for c, s in np.ndindex(shape):
         choice = chooser(grid.features[c][s])
+        racing = len(choice.race) if choice.undecided else 0
+        costs[c, s] = cost(float(grid.run["steps"][c, s]), racing, choice.race_share)
         if choice.undecided:
             scores = race_scores(grid, c, s, choice.race_share, choice.race)
             choice = after_race(choice, scores)
             undecided[c, s] = True
         chosen[c, s] = index_of(grid, choice.objective)
-        raced_objectives = len(choice.race) if undecided[c, s] else 0
-        costs[c, s] = cost(grid.run["steps"][c, s], raced_objectives, choice.race_share)
     return chosen, undecided, costs
 
 

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from probtune.choosing import auto, read_rule
 from probtune.features import DESCRIPTIONS
+from probtune.theory.closed import crossover
 
 from ..blocks import Table
 from .bases import LEVELS
@@ -22,6 +23,7 @@ from .table import Grid
 __all__ = [
     "calibration_table",
     "decision_table",
+    "line_table",
     "noise_kind_table",
     "noise_table",
     "phase_table",
@@ -99,6 +101,23 @@ def phase_table(grid: Grid, *, metric: str) -> Table:
             row.append(f"{lead[cells].mean():+.1f} ({len(cells)})" if cells else "-")
         rows.append(row)
     return ["level \\ noise", *(f"{100 * r:g} %" for r in RATES)], rows
+
+
+def line_table(grid: Grid) -> Table:
+    """On which side of the theory's crossover -p leads, where one of the two leads by a point."""
+    noise = np.array([c["rate"] for c in grid.cells])
+    above = grid.run["mean_p_clean"].mean(1) > crossover(noise=noise, classes=10)
+    rows = []
+    for metric in METRIC:
+        values = accuracy(grid, metric=METRIC[metric]).mean(1)
+        lead = 100.0 * (values[:, grid.index("p()")] - values[:, grid.index("nll()")])
+        row = [metric]
+        for side in (above, ~above):
+            for mask in (lead > 1.0, lead < -1.0):
+                row.append(str(int((side & mask).sum())))
+        rows.append(row)
+    header = ["cells", "above the line: -p leads", "NLL leads"]
+    return [*header, "below the line: -p leads", "NLL leads"], rows
 
 
 def worst_table(grid: Grid, *, split: Split, metric: str = "greedy") -> Table:

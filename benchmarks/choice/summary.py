@@ -14,6 +14,7 @@ from ..blocks import Table
 from .findings import (
     calibration_table,
     decision_table,
+    line_table,
     noise_kind_table,
     noise_table,
     phase_table,
@@ -137,6 +138,7 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "-p less NLL, sampled, points (cells)",
         lambda g: phase_table(g, metric="sampled"),
     ),
+    "line": ("Measured winners and the theory's crossover", line_table),
     "noise": ("Estimated label noise, by capability", noise_table),
     "noise_kinds": ("Estimated label noise, by kind", noise_kind_table),
     "protocols": (
