@@ -24,6 +24,7 @@ what it does
 examples
   python -m benchmarks.choice                          run the grid, resuming (70 minutes, 1 core)
   python -m benchmarks.choice --batches 1              40 cells, a quarter of an hour
+  python -m benchmarks.choice --confirm                the held-out cells kept for confirmation
   python -m benchmarks.choice --merge --fit --page     table, rule and documents from what was run
   python -m benchmarks.choice --summary                what the committed table says, in seconds
   python -m benchmarks.choice --family mine.py:poems --out runs/poems

@@ -46,6 +46,8 @@ def noise_table(grid: Grid) -> Table:
     rows = []
     for levels, name in [((level,), f"{level:g}") for level in LEVELS] + [(LEVELS, "all")]:
         cells = [i for i, c in enumerate(grid.cells) if c["level"] in levels]
+        if not cells:
+            continue
         truth = grid.run["true_noise"][cells].ravel()
         seen = [f for c in cells for f in grid.features[c]]
         guess = np.array([f["noise"] for f in seen])
@@ -74,6 +76,8 @@ def noise_kind_table(grid: Grid) -> Table:
         truth = grid.run["true_noise"][cells].ravel()
         seen = [f for c in cells for f in grid.features[c]]
         known = np.array([f["noise_known"] for f in seen]) > 0
+        if not known.any():
+            continue
         difference = (np.array([f["noise"] for f in seen]) - truth)[known]
         rows.append(
             [
