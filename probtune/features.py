@@ -195,6 +195,8 @@ _SEPARATED = 2.5
 """Pooled standard deviations."""
 _SURPRISED = 3.0
 """Nats."""
+_MOST = 0.6
+"""Share of the sequences that can be wrong and still be told from the right ones."""
 _ITERATIONS = 60
 
 
@@ -210,8 +212,9 @@ def label_noise(
     one, so that long responses do not look worse than short ones. Scores are parted into two normal
     groups by expectation maximisation; the upper group is suspect if it lies more than 2.5 pooled
     standard deviations above the lower one, and holds the noise. Where even the usual sequence
-    surprises the model (the lower group's mean score above 3 nats), wrong labels cannot be told
-    from what the model does not know yet: `known` is False and the rate 0.
+    surprises the model (the lower group's mean score above 3 nats, or more than 60 % of the
+    sequences in the upper group), wrong labels cannot be told from what the model does not know
+    yet: `known` is False and the rate 0.
     """
     surprise = -np.maximum(logp, _DEEPEST) - entropy
     score = _worst(surprise, example)
@@ -232,9 +235,12 @@ def label_noise(
         variance = (belongs * (score[:, None] - mean) ** 2).sum(0) / total + 0.02
     upper = int(mean.argmax())
     separation = float(abs(mean[1] - mean[0]) / math.sqrt(variance.mean()))
-    known = bool(mean[1 - upper] < _SURPRISED)
+    # Where most sequences surprise the model, it is the few that it likes that are odd: rows in a
+    # format it knows better than the one asked for, for example.
+    parted = separation >= _SEPARATED
+    known = bool(mean[1 - upper] < _SURPRISED and not (parted and share[upper] > _MOST))
     suspect = belongs[:, upper]
-    if separation < _SEPARATED or not known:
+    if not parted or not known:
         return Noise(0.0, separation, known, np.zeros(score.size))
     return Noise(float(share[upper]), separation, known, suspect)
 

@@ -138,6 +138,15 @@ def test_every_prefix_of_the_design_is_balanced_and_stays_when_it_grows():
     assert len(pairs) == 120  # a pair never meets a rate twice
 
 
+def test_confirmation_cells_are_held_out_and_apart_from_what_was_fitted():
+    first = {c.name for c in design.design(design.FITTED_BATCHES)}
+    kept = design.confirmation()
+    assert len(kept) > 30 and not first & {c.name for c in kept}
+    assert all(design.is_held_out(c) != "development" for c in kept)
+    assert {design.split_of(c) for c in kept} == {"confirmation"}
+    assert design.split_of(design.design(1)[0]) == design.is_held_out(design.design(1)[0])
+
+
 class Small(Run):
     """Untrained bases: the machinery is under test, not learning."""
 

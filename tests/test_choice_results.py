@@ -38,7 +38,9 @@ def test_the_table_is_whole(grid):
     shape = grid.scores["accuracy"].shape
     assert shape == (len(grid.cells), 3, 16, 3) and len(grid.cells) >= 120
     assert np.isfinite(grid.scores["accuracy"]).all()
-    assert {c["split"] for c in grid.cells} == {"development", "family", "kind", "both"}
+    assert {c["split"] for c in grid.cells} == {
+        *("development", "family", "kind", "both", "confirmation"),
+    }
     assert {f["noise_known"] for c in grid.features for f in c} == {0.0, 1.0}
     assert grid.metadata["environments"][0]["versions"]["torch"]
 

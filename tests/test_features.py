@@ -96,6 +96,12 @@ def test_long_responses_do_not_look_worse_than_short_ones():
         assert found["noise_known"] == 1.0 and found["noise"] == 0.0
 
 
+def test_a_minority_that_the_model_likes_is_not_taken_for_the_right_labels():
+    rows, _ = mixture(0.8)
+    found = features(**rows, **PLAN)
+    assert found["noise_known"] == 0.0 and found["noise"] == 0.0 and found["usual_p"] < 0.8
+
+
 def test_outliers_stand_out_and_an_even_model_has_none():
     rows, bad = mixture(0.1)
     z = sequence_outliers(rows["logp"], rows["example"])

@@ -12,7 +12,7 @@ from probtune.terminal import Terminal
 
 from . import fit, page, summary, table
 from .bench import Run, shards
-from .design import carry_design, design
+from .design import carry_design, confirmation, design
 from .families import FAMILIES, external
 
 _EPILOG = """
@@ -22,8 +22,9 @@ what it does
   (cell, seed) is one file under OUT; running again goes on where it stopped, so Ctrl-C is safe.
 
 examples
-  python -m benchmarks.choice                          run the grid, resuming (80 minutes, 1 core)
+  python -m benchmarks.choice                          run the grid, resuming (70 minutes, 1 core)
   python -m benchmarks.choice --batches 1              40 cells, a quarter of an hour
+  python -m benchmarks.choice --confirm                the held-out cells kept for confirmation
   python -m benchmarks.choice --merge --fit --page     table, rule and documents from what was run
   python -m benchmarks.choice --summary                what the committed table says, in seconds
   python -m benchmarks.choice --family mine.py:poems --out runs/poems
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--out", type=Path, default=Path("runs/choice"), help="folder of the run")
     found.add_argument(
-        "--batches", type=int, default=5, help="batches of 40 cells, 1 to 6 (default 5)"
+        "--batches", type=int, default=4, help="batches of 40 cells, 1 to 6 (default 4)"
     )
     found.add_argument("--seeds", default="0,1,2", help="seeds, by commas (default 0,1,2)")
     found.add_argument("--limit", type=int, help="stop after this many (cell, seed)")
@@ -59,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     found.add_argument(
         "--carry", action="store_true", help="run the few cells for sizes not seen in the fit"
+    )
+    found.add_argument(
+        "--confirm", action="store_true", help="run the held-out cells kept for confirmation"
     )
     found.add_argument(
         "--table", type=Path, default=table.RESULTS, help="the table to write or read"
@@ -112,6 +116,8 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     )
     if options.carry:
         cells = carry_design()
+    elif options.confirm:
+        cells = list(confirmation())
     else:
         cells = design(options.batches, names=tuple(families or FAMILIES))
     done = run.all(cells, terminal, limit=options.limit)

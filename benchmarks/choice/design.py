@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -19,9 +20,10 @@ from . import families, noise
 from .bases import LEVELS
 from .cell import BUDGETS, Cell
 
-__all__ = ["carry_design", "design", "is_held_out"]
+__all__ = ["FITTED_BATCHES", "carry_design", "confirmation", "design", "is_held_out", "split_of"]
 
 _DEALS = 300
+_PAIRS = len(families.FAMILIES) * len(LEVELS)
 _FACTORS = ("family", "level", "kind", "rate", "budget")
 
 
@@ -33,25 +35,31 @@ def design(batches: int, *, names: Sequence[str] = tuple(families.FAMILIES)) -> 
     """
     if not 1 <= batches <= len(noise.RATES):
         raise ValueError(f"batches must be from 1 to {len(noise.RATES)}, got {batches}.")
-    found: list[Cell] = []
-    met: Counter = Counter()
-    for k in range(batches):
-        rng = np.random.default_rng([31, k])
-        pairs = [(f, i) for f in range(len(names)) for i in range(len(LEVELS))]
-        rates = [noise.RATES[(i + f + k) % len(noise.RATES)] for f, i in pairs]
-        best, least = [], float("inf")
-        for _ in range(_DEALS):
-            kinds, budgets = _deal(rng, list(noise.KINDS), pairs), _deal(rng, list(BUDGETS), pairs)
-            cells = [
-                Cell(names[f], LEVELS[i], kind if rate else "none", rate, budget)
-                for (f, i), rate, kind, budget in zip(pairs, rates, kinds, budgets, strict=True)
-            ]
-            uneven = sum(v * v for v in (met + _meetings(cells)).values())
-            if uneven < least:
-                best, least = cells, uneven
-        met += _meetings(best)
-        found += [best[i] for i in rng.permutation(len(best))]
-    return found
+    return list(_batches(batches, tuple(names)))
+
+
+@cache
+def _batches(count: int, names: tuple[str, ...]) -> tuple[Cell, ...]:
+    """The cells of the first batches; each is dealt with an eye to those before it."""
+    if count == 0:
+        return ()
+    before = _batches(count - 1, names)
+    met, k = _meetings(before), count - 1
+    rng = np.random.default_rng([31, k])
+    pairs = [(f, i) for f in range(len(names)) for i in range(len(LEVELS))]
+    rates = [noise.RATES[(i + f + k) % len(noise.RATES)] for f, i in pairs]
+    best: list[Cell] = []
+    least = float("inf")
+    for _ in range(_DEALS):
+        kinds, budgets = _deal(rng, list(noise.KINDS), pairs), _deal(rng, list(BUDGETS), pairs)
+        cells = [
+            Cell(names[f], LEVELS[i], kind if rate else "none", rate, budget)
+            for (f, i), rate, kind, budget in zip(pairs, rates, kinds, budgets, strict=True)
+        ]
+        uneven = sum(v * v for v in (met + _meetings(cells)).values())
+        if uneven < least:
+            best, least = cells, uneven
+    return (*before, *(best[i] for i in rng.permutation(len(best))))
 
 
 def carry_design() -> list[Cell]:
@@ -66,6 +74,22 @@ def carry_design() -> list[Cell]:
             kind = ("slips", "uniform", "missing", "slips")[f] if rate else "none"
             found.append(Cell(name, LEVELS[i], kind, rate, "repeated"))
     return [found[i] for i in np.random.default_rng(37).permutation(len(found))]
+
+
+FITTED_BATCHES = 4
+"""Batches that the rules were fitted on and first judged by."""
+
+
+@cache
+def confirmation() -> tuple[Cell, ...]:
+    """Held-out cells of the last batches, kept to judge what was changed after the first look."""
+    later = design(len(noise.RATES))[FITTED_BATCHES * _PAIRS :]
+    return tuple(cell for cell in later if is_held_out(cell) != "development")
+
+
+def split_of(cell: Cell) -> str:
+    """`confirmation`, or what `is_held_out` says."""
+    return "confirmation" if cell in confirmation() else is_held_out(cell)
 
 
 def is_held_out(cell: Cell) -> str:

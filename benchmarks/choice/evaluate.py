@@ -7,9 +7,12 @@ of the short runs, which were recorded on the way of the full ones.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +31,19 @@ from .cell import BATCH, PROBE, VALIDATION
 from .members import CAYLEY
 from .table import Grid
 
-__all__ = ["RACED", "Chooser", "choices", "choosers", "cost", "index_of", "race_scores", "raced"]
+__all__ = [
+    "RACED",
+    "WITH_OUTLIERS",
+    "Chooser",
+    "choices",
+    "choosers",
+    "cost",
+    "index_of",
+    "race_scores",
+    "raced",
+]
+
+WITH_OUTLIERS = Path(__file__).with_name("with_outliers.json")
 
 Chooser = Callable[[Mapping[str, float]], Choice]
 
@@ -38,6 +53,8 @@ def choosers(metric: str) -> dict[str, Chooser]:
     return {
         "always NLL": partial(always, "nll()"),
         "always -p": partial(always, "p()"),
+        "always outlier weights": partial(always, "outlier"),
+        "always outlier weights, power(0.5)": partial(always, "outlier_half"),
         "paper's rule (mean p)": paper_rule,
         "probe's first rule": first_rule,
         "theory's crossover": theory_rule,
@@ -45,7 +62,14 @@ def choosers(metric: str) -> dict[str, Chooser]:
         "fitted linear": partial(fitted, form="linear", metric=metric),
         "auto, never racing": partial(_never_racing, metric=metric),
         "auto": partial(auto, metric=metric),
+        "auto with outlier weights": partial(auto, metric=metric, rule=_with_outliers()),
     }
+
+
+@cache
+def _with_outliers() -> dict[str, Any]:
+    """A rule that may also weigh sequences, which the product cannot yet."""
+    return json.loads(WITH_OUTLIERS.read_text())
 
 
 def _never_racing(features: Mapping[str, float], *, metric: str) -> Choice:
@@ -84,13 +108,13 @@ def choices(grid: Grid, chooser: Chooser) -> tuple[np.ndarray, np.ndarray, np.nd
     chosen, undecided, costs = np.empty(shape, int), np.zeros(shape, bool), np.zeros(shape)
     for c, s in np.ndindex(shape):
         choice = chooser(grid.features[c][s])
+        racing = len(choice.race) if choice.undecided else 0
+        costs[c, s] = cost(float(grid.run["steps"][c, s]), racing, choice.race_share)
         if choice.undecided:
             scores = race_scores(grid, c, s, choice.race_share, choice.race)
             choice = after_race(choice, scores)
             undecided[c, s] = True
         chosen[c, s] = index_of(grid, choice.objective)
-        raced_objectives = len(choice.race) if undecided[c, s] else 0
-        costs[c, s] = cost(grid.run["steps"][c, s], raced_objectives, choice.race_share)
     return chosen, undecided, costs
 
 

@@ -21,7 +21,7 @@ import probtune
 from probtune import choosing
 from probtune.records import environment, write_text
 
-from .evaluate import index_of, race_scores
+from .evaluate import WITH_OUTLIERS, index_of, race_scores
 from .regret import accuracy, crossed_regret
 from .table import Grid, file_hash, load
 
@@ -49,6 +49,8 @@ CANDIDATES = (
 )
 """Objectives of the product that a rule may name besides NLL."""
 
+_OUTLIERS = ("outlier", "outlier_half")
+
 CLIP = {"greedy": 15.0, "sampled": 60.0}
 """Points: gains and losses beyond count as this much in a fit, so that the few cells where all is
 lost do not decide everything. Sampled gains are larger; both values from left-out families.
@@ -74,7 +76,9 @@ _LEAVES = (2, 3, 4, 5, 6)
 _MOST_LOST = (1.0, 2.0, 4.0, 8.0, 100.0)
 _WORTH = (1.0, 2.0, 1000.0)
 """1000 points: never race."""
-_RACE_SHARE = 0.1
+_RACE_SHARE = 0.05
+_LOSES = 0.05
+"""Largest share of left-out cells that a setting may lose to NLL by more than a point."""
 _TIMES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -85,7 +89,14 @@ METRIC = {"greedy": "accuracy", "sampled": "sampled"}
 class Rows:
     """Development cells as rows of a regression: one per cell and seed."""
 
-    def __init__(self, grid: Grid, cells: np.ndarray, metric: str = "greedy"):
+    def __init__(
+        self,
+        grid: Grid,
+        cells: np.ndarray,
+        metric: str = "greedy",
+        candidates: Sequence[str] = CANDIDATES,
+    ):
+        self.candidates = tuple(candidates)
         reached = accuracy(grid, metric=METRIC[metric])
         gains = 100.0 * (reached - reached[..., [grid.index("nll()")]])
         self.values, self.metric = reached[cells], metric
@@ -94,7 +105,7 @@ class Rows:
         x = [choosing.terms(f) for f in self.features]
         self.names = tuple(x[0])
         self.x = np.array([[row[n] for n in self.names] for row in x])
-        columns = [grid.index(o) for o in CANDIDATES]
+        columns = [grid.index(o) for o in candidates]
         self.gains = gains[self.cells][:, :, columns].reshape(len(x), -1)
         self.clipped = self.gains.clip(-CLIP[metric], CLIP[metric])
         self.cell = np.repeat(self.cells, len(grid.seeds))
@@ -151,7 +162,7 @@ def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
                     *np.quantile(rows.gains[among, o], [0.05, 0.95]),
                 )
             ]
-            for o, name in enumerate(CANDIDATES)
+            for o, name in enumerate(rows.candidates)
         }
     return root
 
@@ -179,7 +190,7 @@ def fit_linear(
             "low": [round(float(v), 2) for v in ranges[:, 0, o]],
             "high": [round(float(v), 2) for v in ranges[:, 1, o]],
         }
-        for o, name in enumerate(CANDIDATES)
+        for o, name in enumerate(rows.candidates)
     }
     return {
         "terms": list(names),
@@ -253,9 +264,17 @@ def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
 
 
 def simplest(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the settings within a tenth of a point of the best, the one with the fewest parts."""
-    near = [s for s in settings if s["criterion"] <= settings[0]["criterion"] + 0.1]
-    return min(near, key=lambda s: (int(s["fit"].split()[1]), s["criterion"]))
+    """Of the settings that seldom lose to NLL and are within a tenth of a point of the best such,
+    one that does not race if there is one, then the one with the fewest parts.
+    """
+    safe = [s for s in settings if s["loses"] <= _LOSES] or settings
+    near = [s for s in safe if s["criterion"] <= safe[0]["criterion"] + 0.1]
+
+    def parts(s: dict[str, Any]) -> tuple[bool, int, float]:
+        races = s["worth_a_race"] < max(_WORTH)
+        return races, int(s["fit"].split()[1]), s["criterion"]
+
+    return min(near, key=parts)
 
 
 def best_of(settings: Sequence[dict[str, Any]], form: str) -> Fit:
@@ -274,40 +293,45 @@ def best_time(rows: Rows) -> float:
     return min(_TIMES, key=regret)
 
 
-def write(path: Path) -> Path:
-    """Fit on the development cells of a table and write the rule into the package."""
-    grid = load(path)
-    rule: dict[str, Any] = {
-        "source": {
-            "written by": "python -m benchmarks.choice --fit",
-            "table": file_hash(path),
-            "development cells": int(grid.where("development").size),
-            "seeds": len(grid.seeds),
-            "versions": {k: environment()["versions"][k] for k in ("probtune", "numpy")},
-        }
+def fitted_rule(grid: Grid, metric: str, candidates: Sequence[str]) -> tuple[dict[str, Any], Rows]:
+    """The numbers of one metric, from the development cells of a grid, and their rows."""
+    rows = Rows(grid, grid.where("development"), metric, candidates)
+    every = np.arange(len(rows.cell))
+    settings = crossvalidate(rows)
+    best = simplest(settings)
+    limits = {k: best[k] for k in ("form", "most_lost", "worth_a_race", "race_share")}
+    limits["range"] = {
+        name: [round(float(v), 4) for v in (rows.x[:, i].min(), rows.x[:, i].max())]
+        for i, name in enumerate(rows.names)
+        if name in ("strength", "repeated")
     }
-    for metric in METRIC:
-        rows = Rows(grid, grid.where("development"), metric)
-        every = np.arange(len(rows.cell))
-        settings = crossvalidate(rows)
-        best = simplest(settings)
-        limits = {k: best[k] for k in ("form", "most_lost", "worth_a_race", "race_share")}
-        limits["range"] = {
-            name: [round(float(v), 4) for v in (rows.x[:, i].min(), rows.x[:, i].max())]
-            for i, name in enumerate(rows.names)
-            if name in ("strength", "repeated")
-        }
-        rule[metric] = {
-            "auto": limits,
-            "left out": {
-                "fit": best["fit"],
-                **{k: round(best[k], 3) for k in ("criterion", "regret", "loses")},
-            },
-            **{form: best_of(settings, form)(rows, every) for form in ("regimes", "linear")},
-            best["form"]: fits()[best["fit"]][1](rows, every),
-        }
-        if metric == "greedy":
-            rule["theory"] = {"time_per_epoch": best_time(rows)}
-    write_text(RULE, json.dumps(rule, indent=1) + "\n")
+    left_out = {k: round(best[k], 3) for k in ("criterion", "regret", "loses")}
+    return {
+        "auto": limits,
+        "left out": {"fit": best["fit"], **left_out},
+        **{form: best_of(settings, form)(rows, every) for form in ("regimes", "linear")},
+        best["form"]: fits()[best["fit"]][1](rows, every),
+    }, rows
+
+
+def write(path: Path) -> Path:
+    """Fit on the development cells of a table and write the rule into the package, and beside the
+    table the one that may also name what the product does not have.
+    """
+    grid = load(path)
+    source = {
+        "written by": "python -m benchmarks.choice --fit",
+        "table": file_hash(path),
+        "development cells": int(grid.where("development").size),
+        "seeds": len(grid.seeds),
+        "versions": {k: environment()["versions"][k] for k in ("probtune", "numpy")},
+    }
+    for place, candidates in ((RULE, CANDIDATES), (WITH_OUTLIERS, (*CANDIDATES, *_OUTLIERS))):
+        rule: dict[str, Any] = {"source": source}
+        for metric in METRIC:
+            rule[metric], rows = fitted_rule(grid, metric, candidates)
+            if metric == "greedy":
+                rule["theory"] = {"time_per_epoch": best_time(rows)}
+        write_text(place, json.dumps(rule, indent=1) + "\n")
     choosing.read_rule.cache_clear()
     return RULE

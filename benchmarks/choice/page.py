@@ -23,6 +23,8 @@ FIGURE = DOCUMENT.with_name("choosing.svg")
 
 _TIE = 1.0
 """Points within which two objectives count as equal."""
+_SIZES = (_TIE, 5.0, 20.0)
+"""Leads at which the dots of the figure become larger."""
 
 
 def write_all(path: Path) -> None:
@@ -50,11 +52,18 @@ def diagram(grid: Grid) -> Any:
                 "-p leads by more than 1 point": (lead > _TIE, PALETTE[1]),
                 "within 1 point": (np.abs(lead) <= _TIE, "#aaaaaa"),
             }
+            size = np.searchsorted(_SIZES, np.abs(lead))
             for name, (mask, colour) in sides.items():
-                size = 10.0 + 2.0 * np.abs(lead[mask]).clip(0, 40)
-                axes.scatter(
-                    noise[mask], p[mask], s=size, c=colour, alpha=0.75, linewidths=0, label=name
-                )
+                for step in np.unique(size[mask]):
+                    among = mask & (size == step)
+                    axes.plot(
+                        *(noise[among], p[among], "o"),
+                        color=colour,
+                        markersize=3 + 2 * step,
+                        markeredgewidth=0,
+                        alpha=0.75,
+                        label=name if step == size[mask].min() else None,
+                    )
             axes.plot(
                 line,
                 crossover(noise=line, classes=10),

@@ -7,390 +7,40 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
-from probtune.choosing import auto, read_rule
 from probtune.terminal import Terminal
 
 from ..blocks import Table
-from .bases import LEVELS
-from .evaluate import RACED, choices, choosers, index_of, raced
+from .findings import (
+    calibration_table,
+    decision_table,
+    line_table,
+    noise_kind_table,
+    noise_table,
+    phase_table,
+    picks_table,
+    rule_table,
+    worst_table,
+)
 from .fit import METRIC
-from .noise import RATES
-from .regret import PROTOCOLS, Score, accuracy, crossed_regret, resampled, score
+from .standing import (
+    CONFIRMATION,
+    HELD_OUT,
+    choosers_table,
+    headline_table,
+    interval,
+    objectives_table,
+    paired_table,
+    percents,
+    protocol_table,
+    splits_table,
+    standing,
+)
 from .table import Grid, load
 
-__all__ = ["CARRY", "HELD_OUT", "TABLES", "overview", "show", "standing"]
+__all__ = ["CARRY", "TABLES", "show"]
 
-HELD_OUT = ("family", "kind", "both")
 CARRY = Path(__file__).with_name("carry.parquet")
-
-
-_MADE: dict[tuple[int, str, str], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-
-
-def made(grid: Grid, name: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A chooser's choices in every cell; they are asked for many times."""
-    key = (id(grid), name, metric)
-    if key not in _MADE:
-        _MADE[key] = choices(grid, choosers(metric)[name])
-    return _MADE[key]
-
-
-def standing(
-    grid: Grid, cells: np.ndarray, *, metric: str = "greedy", protocol: str = "validation"
-) -> dict[str, tuple[Score, float, float]]:
-    """Chooser -> (score, mean cost, share of cells and seeds where it races)."""
-    values = accuracy(grid, metric=METRIC[metric], protocol=protocol)[cells]
-    family = np.array([grid.cells[c]["family"] for c in cells])
-    nll = grid.index("nll()")
-    found = {}
-    for name in choosers(metric):
-        chosen, undecided, cost = made(grid, name, metric)
-        plain = name.startswith("always")
-        found[name] = (
-            score(values, chosen[cells], family, nll),
-            0.0 if plain else float(cost[cells].mean()),
-            float(undecided[cells].mean()),
-        )
-    for name, (of, share) in RACED.items():
-        chosen, cost = raced(grid, of, share)
-        found[name] = (score(values, chosen[cells], family, nll), float(cost[cells].mean()), 1.0)
-    return found
-
-
-def choosers_table(grid: Grid, *, split: str | tuple[str, ...], metric: str) -> Table:
-    """Regret, losses and cost of every chooser."""
-    header = [
-        "chooser",
-        "mean regret [95 %]",
-        "95 % of cells below",
-        "naive regret",
-        "gain over NLL [95 %]",
-        "loses > 1 to NLL",
-        "cost",
-    ]
-    rows = []
-    for name, (s, cost, _) in standing(grid, grid.where(split), metric=metric).items():
-        rows.append(
-            [
-                name,
-                _interval(s.regret),
-                f"{s.high:.1f}",
-                f"{s.naive[0]:.2f}, {s.naive_high:.1f}",
-                _interval(s.gain, sign=True),
-                _percents(s.loses),
-                f"{100 * cost:.1f} %",
-            ]
-        )
-    return header, rows
-
-
-def objectives_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
-    """Every objective as if it were always chosen, for both metrics."""
-    cells = grid.where(split)
-    family = np.array([grid.cells[c]["family"] for c in cells])
-    header = ["always"]
-    for metric in METRIC:
-        header += [f"{metric}: accuracy", "mean regret [95 %]", "95 % below", "loses > 1 to NLL"]
-    rows = []
-    for o, name in enumerate(grid.objectives):
-        row = [f"`{name}`"]
-        for metric in METRIC:
-            values = accuracy(grid, metric=METRIC[metric])[cells]
-            s = score(values, np.full(values.shape[:2], o), family, grid.index("nll()"))
-            row += [
-                f"{100 * values[..., o].mean():.1f}",
-                _interval(s.regret),
-                f"{s.high:.1f}",
-                f"{100 * s.loses[0]:.0f} %",
-            ]
-        rows.append(row)
-    return header, rows
-
-
-def paired_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
-    """Accuracy of auto less that of the plain rules, paired by cell."""
-    cells = grid.where(split)
-    family = np.array([grid.cells[c]["family"] for c in cells])
-    rivals = ("always NLL", "always -p", "paper's rule (mean p)", "theory's crossover")
-    rows = []
-    for metric in METRIC:
-        values = accuracy(grid, metric=METRIC[metric])
-        reached = {}
-        for name in (*rivals, "auto"):
-            chosen = made(grid, name, metric)[0]
-            picked = np.take_along_axis(values, chosen[..., None], -1)[..., 0]
-            reached[name] = 100.0 * picked.mean(1)[cells]
-        rows.append(
-            [
-                metric,
-                *(
-                    _interval(resampled(reached["auto"] - reached[r], family), sign=True)
-                    for r in rivals
-                ),
-            ]
-        )
-    return ["auto less, points [95 %]", *rivals], rows
-
-
-def headline_table(grid: Grid) -> Table:
-    """What auto was to reach on held-out cells, and what it reaches."""
-    cells = grid.where(HELD_OUT)
-    found = {metric: standing(grid, cells, metric=metric) for metric in METRIC}
-
-    def row(target: str, of: Callable[[str], tuple[str, bool]]) -> list[str]:
-        said = [of(metric) for metric in METRIC]
-        return [target, *(f"{text}: {'yes' if met else 'no'}" for text, met in said)]
-
-    def auto_of(metric: str) -> Score:
-        return found[metric]["auto"][0]
-
-    def beats(rival: str) -> Callable[[str], tuple[str, bool]]:
-        def of(metric: str) -> tuple[str, bool]:
-            theirs = found[metric][rival][0].regret
-            apart = auto_of(metric).regret[2] < theirs[1]
-            return f"{_interval(auto_of(metric).regret)} against {_interval(theirs)}", apart
-
-        return of
-
-    rows = [
-        row(
-            "mean regret at most 1.0",
-            lambda m: (f"{auto_of(m).regret[0]:.2f}", auto_of(m).regret[0] <= 1.0),
-        ),
-        row("95 % of cells below 3", lambda m: (f"{auto_of(m).high:.1f}", auto_of(m).high <= 3.0)),
-        row(
-            "more than 1 point below NLL in at most 5 % of cells",
-            lambda m: (f"{100 * auto_of(m).loses[0]:.1f} %", auto_of(m).loses[0] <= 0.05),
-        ),
-        row("less regret than always NLL, intervals apart", beats("always NLL")),
-        row("than always -p", beats("always -p")),
-        row("than the paper's rule", beats("paper's rule (mean p)")),
-        row(
-            "cost at most 1 % of training",
-            lambda m: (f"{100 * found[m]['auto'][1]:.1f} %", found[m]["auto"][1] <= 0.01),
-        ),
-        ["races", *(f"in {100 * found[m]['auto'][2]:.0f} % of cells and seeds" for m in METRIC)],
-    ]
-    return ["held-out cells, points of accuracy", *(f"{m} answers" for m in METRIC)], rows
-
-
-def splits_table(grid: Grid) -> Table:
-    """Auto and NLL on the parts of the design."""
-    parts: dict[str, tuple[str, ...]] = {
-        "development": ("development",),
-        "held-out family": ("family",),
-        "held-out kind": ("kind",),
-        "both held out": ("both",),
-    }
-    header = ["cells", "n"]
-    for metric in METRIC:
-        header += [f"{metric}: NLL regret", "auto regret", "auto 95 % below", "auto loses > 1"]
-    rows = []
-    for name, split in parts.items():
-        cells = grid.where(split)
-        if not cells.size:
-            continue
-        row = [name, str(cells.size)]
-        for metric in METRIC:
-            found = standing(grid, cells, metric=metric)
-            nll, auto = found["always NLL"][0], found["auto"][0]
-            row += [
-                _interval(nll.regret),
-                _interval(auto.regret),
-                f"{auto.high:.1f}",
-                f"{100 * auto.loses[0]:.0f} %",
-            ]
-        rows.append(row)
-    return header, rows
-
-
-def noise_table(grid: Grid) -> Table:
-    """The estimate of label noise against what was injected, by level of capability."""
-    header = [
-        "level",
-        "mean p (clean)",
-        "known",
-        "error where known",
-        "rank correlation where known",
-        "error, all",
-    ]
-    rows = []
-    for levels, name in [((level,), f"{level:g}") for level in LEVELS] + [(LEVELS, "all")]:
-        cells = [i for i, c in enumerate(grid.cells) if c["level"] in levels]
-        truth = grid.run["true_noise"][cells].ravel()
-        seen = [f for c in cells for f in grid.features[c]]
-        guess = np.array([f["noise"] for f in seen])
-        known = np.array([f["noise_known"] for f in seen]) > 0
-        error = np.abs(guess - truth)
-        rank = spearmanr(guess[known], truth[known]).statistic if known.sum() > 5 else float("nan")
-        rows.append(
-            [
-                name,
-                f"{grid.run['mean_p_clean'][cells].mean():.2f}",
-                f"{100 * known.mean():.0f} %",
-                f"{error[known].mean():.3f}" if known.any() else "-",
-                f"{rank:.2f}" if known.sum() > 5 else "-",
-                f"{error.mean():.3f}",
-            ]
-        )
-    return header, rows
-
-
-def noise_kind_table(grid: Grid) -> Table:
-    """The same by kind of noise, where the estimate calls itself known."""
-    kinds = sorted({c["kind"] for c in grid.cells})
-    rows = []
-    for kind in kinds:
-        cells = [i for i, c in enumerate(grid.cells) if c["kind"] == kind]
-        truth = grid.run["true_noise"][cells].ravel()
-        seen = [f for c in cells for f in grid.features[c]]
-        known = np.array([f["noise_known"] for f in seen]) > 0
-        difference = (np.array([f["noise"] for f in seen]) - truth)[known]
-        rows.append(
-            [
-                kind,
-                str(known.sum()),
-                f"{truth[known].mean():.3f}",
-                f"{difference.mean():+.3f}",
-                f"{np.abs(difference).mean():.3f}",
-            ]
-        )
-    return ["kind", "probes", "mean true rate", "mean error", "mean absolute error"], rows
-
-
-def phase_table(grid: Grid, *, metric: str) -> Table:
-    """-p less NLL in points, by level and rate, over all cells."""
-    values = accuracy(grid, metric=METRIC[metric]).mean(1)
-    lead = 100.0 * (values[:, grid.index("p()")] - values[:, grid.index("nll()")])
-    rows = []
-    for level in LEVELS:
-        row = [f"{level:g}"]
-        for rate in RATES:
-            cells = [
-                i for i, c in enumerate(grid.cells) if (c["level"], c["rate"]) == (level, rate)
-            ]
-            row.append(f"{lead[cells].mean():+.1f} ({len(cells)})" if cells else "-")
-        rows.append(row)
-    return ["level \\ noise", *(f"{100 * r:g} %" for r in RATES)], rows
-
-
-def protocol_table(grid: Grid, *, split: str | tuple[str, ...]) -> Table:
-    """How much hangs on how the learning rate is chosen."""
-    rows = []
-    for protocol in PROTOCOLS:
-        found = standing(grid, grid.where(split), protocol=protocol)
-        names = ("always NLL", "always -p", "paper's rule (mean p)", "auto")
-        rows.append([protocol, *(_interval(found[n][0].regret) for n in names)])
-    return ["learning rate chosen by", "always NLL", "always -p", "paper's rule", "auto"], rows
-
-
-def worst_table(grid: Grid, *, split: str | tuple[str, ...], metric: str = "greedy") -> Table:
-    """The held-out cells with the largest regret of auto."""
-    cells = grid.where(split)
-    values = accuracy(grid, metric=METRIC[metric])[cells]
-    chosen = made(grid, "auto", metric)[0]
-    regret = crossed_regret(values, chosen[cells])
-    rows = []
-    for i in np.argsort(-regret)[:8]:
-        cell, c = grid.cells[cells[i]], cells[i]
-        means = values[i].mean(0)
-        picked = sorted({grid.objectives[o] for o in chosen[c]})
-        rows.append(
-            [
-                f"{cell['family']}, {cell['kind']} {100 * cell['rate']:g} %, {cell['budget']}",
-                f"{grid.features[c][0]['mean_p']:.2f}",
-                ", ".join(f"`{o}`" for o in picked),
-                f"`{grid.objectives[int(means.argmax())]}`",
-                f"{100 * means[grid.index('nll()')]:.1f}",
-                f"{100 * means.max():.1f}",
-                f"{regret[i]:.1f}",
-            ]
-        )
-    return ["cell", "mean p", "auto took", "best", "NLL", "best reaches", "regret"], rows
-
-
-def calibration_table(grid: Grid) -> Table:
-    """How often the gain of one run lies in the interval that auto states."""
-    header = ["cells", "answers", "leaves NLL", "stated gain", "gain reached", "inside its 90 %"]
-    rows = []
-    for name, split in (("development", "development"), ("held out", HELD_OUT)):
-        for metric in METRIC:
-            values = accuracy(grid, metric=METRIC[metric])
-            stated, reached, inside, count = [], [], [], 0
-            for c in grid.where(split):
-                for s in range(len(grid.seeds)):
-                    choice = auto(grid.features[c][s], metric=metric)
-                    count += 1
-                    if choice.objective == "nll()" or choice.expected_gain is None:
-                        continue
-                    o = index_of(grid, choice.objective)
-                    gain = 100.0 * (values[c, s, o] - values[c, s, grid.index("nll()")])
-                    stated.append(choice.expected_gain.points)
-                    reached.append(gain)
-                    inside.append(choice.expected_gain.low <= gain <= choice.expected_gain.high)
-            if not stated:
-                continue
-            rows.append(
-                [
-                    name,
-                    metric,
-                    f"{100 * len(stated) / count:.0f} %",
-                    f"{np.mean(stated):+.1f}",
-                    f"{np.mean(reached):+.1f}",
-                    f"{100 * np.mean(inside):.0f} %",
-                ]
-            )
-    return header, rows
-
-
-def rule_table(_: Grid) -> Table:
-    """The fitted rule in words."""
-    rule = read_rule()
-    rows = []
-    for metric in METRIC:
-        linear = rule[metric]["linear"]
-        for name, fit in linear["objectives"].items():
-            weights = zip(linear["terms"], fit["weights"], strict=True)
-            rows.append(
-                [
-                    metric,
-                    f"`{name}`",
-                    f"{fit['intercept']:+.1f}",
-                    ", ".join(f"{term} {weight:+.1f}" for term, weight in weights),
-                ]
-            )
-        means = zip(linear["terms"], linear["centre"], linear["scale"], strict=True)
-        said = ", ".join(f"{term} {mean:.2f} ± {sd:.2f}" for term, mean, sd in means)
-        left = rule[metric]["left out"]
-        rows.append([metric, "mean and standard deviation", "", said])
-        rows.append(
-            [
-                metric,
-                "families left out",
-                "",
-                f"{left['fit']}: regret {left['regret']:.2f}, below NLL by more than 1 in"
-                f" {100 * left['loses']:.0f} % of cells",
-            ]
-        )
-    return ["answers", "gain of", "at the mean", "weights"], rows
-
-
-def picks_table(grid: Grid) -> Table:
-    """Which objectives auto takes, on held-out cells."""
-    header = ["objective"]
-    shares = []
-    for metric in METRIC:
-        header.append(f"{metric}: share of cells and seeds")
-        chosen = made(grid, "auto", metric)[0][grid.where(HELD_OUT)]
-        shares.append([float((chosen == o).mean()) for o in range(len(grid.objectives))])
-    rows = [
-        [f"`{name}`", *(f"{100 * share[o]:.0f} %" for share in shares)]
-        for o, name in enumerate(grid.objectives)
-        if any(share[o] for share in shares)
-    ]
-    return header, rows
 
 
 def carry_table(_: Grid) -> Table:
@@ -405,10 +55,10 @@ def carry_table(_: Grid) -> Table:
                 [
                     metric,
                     name,
-                    _interval(s.regret),
+                    interval(s.regret),
                     f"{s.high:.1f}",
-                    _interval(s.gain, sign=True),
-                    _percents(s.loses),
+                    interval(s.gain, sign=True),
+                    percents(s.loses),
                 ]
             )
     header = ["answers", "chooser", "mean regret [95 %]", "95 % of cells below"]
@@ -418,10 +68,13 @@ def carry_table(_: Grid) -> Table:
 def overview(grid: Grid) -> Table:
     """What was run."""
     hours = grid.run["seconds"].sum() / 3600.0
-    split = {name: int(grid.where(name).size) for name in ("development", *HELD_OUT)}
+    split = {name: int(grid.where(name).size) for name in ("development", *HELD_OUT, CONFIRMATION)}
     rows = [
         ["cells, seeds", f"{len(grid.cells)}, {len(grid.seeds)}"],
-        ["development, held-out family, kind, both", ", ".join(map(str, split.values()))],
+        [
+            "development, held-out family, kind, both, confirmation",
+            ", ".join(map(str, split.values())),
+        ],
         ["objectives x learning rates", "{} x {}".format(*grid.scores["accuracy"].shape[2:])],
         ["models trained", f"{grid.scores['accuracy'].size:,}"],
         ["core-hours of fine-tuning", f"{hours:.2f}"],
@@ -431,7 +84,22 @@ def overview(grid: Grid) -> Table:
 
 
 TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
-    "headline": ("What auto was to reach, and reaches", headline_table),
+    "decision_greedy": (
+        "What auto says, greedy answers",
+        lambda g: decision_table(g, metric="greedy"),
+    ),
+    "decision_sampled": (
+        "What auto says, sampled answers",
+        lambda g: decision_table(g, metric="sampled"),
+    ),
+    "confirmed": (
+        "What auto was to reach, and reaches: cells of the confirmation",
+        lambda g: headline_table(g, split=CONFIRMATION),
+    ),
+    "headline": (
+        "What auto was to reach, and reaches: held-out cells, second look",
+        lambda g: headline_table(g, split=HELD_OUT),
+    ),
     "overview": ("What was run", overview),
     "choosers_greedy": (
         "Choosers, held-out cells, greedy answers (points of accuracy)",
@@ -441,9 +109,21 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "Choosers, held-out cells, sampled answers (points of accuracy)",
         lambda g: choosers_table(g, split=HELD_OUT, metric="sampled"),
     ),
+    "confirm_greedy": (
+        "Choosers, cells of the confirmation, greedy answers",
+        lambda g: choosers_table(g, split=CONFIRMATION, metric="greedy"),
+    ),
+    "confirm_sampled": (
+        "Choosers, cells of the confirmation, sampled answers",
+        lambda g: choosers_table(g, split=CONFIRMATION, metric="sampled"),
+    ),
     "paired": (
         "Auto against the plain rules, held-out cells",
         lambda g: paired_table(g, split=HELD_OUT),
+    ),
+    "confirm_paired": (
+        "Auto against the plain rules, cells of the confirmation",
+        lambda g: paired_table(g, split=CONFIRMATION),
     ),
     "splits": ("By part of the design", splits_table),
     "objectives": (
@@ -458,6 +138,7 @@ TABLES: dict[str, tuple[str, Callable[[Grid], Table]]] = {
         "-p less NLL, sampled, points (cells)",
         lambda g: phase_table(g, metric="sampled"),
     ),
+    "line": ("Measured winners and the theory's crossover", line_table),
     "noise": ("Estimated label noise, by capability", noise_table),
     "noise_kinds": ("Estimated label noise, by kind", noise_kind_table),
     "protocols": (
@@ -486,12 +167,3 @@ def show(path: Path, terminal: Terminal) -> None:
 @cache
 def _cached(path: Path) -> Grid:
     return load(path)
-
-
-def _interval(x: tuple[float, float, float], *, sign: bool = False) -> str:
-    form = "{:+.2f} [{:+.2f}, {:+.2f}]" if sign else "{:.2f} [{:.2f}, {:.2f}]"
-    return form.format(*x)
-
-
-def _percents(x: tuple[float, float, float]) -> str:
-    return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * v for v in x))

@@ -15,7 +15,7 @@ import numpy as np
 from probtune.features import DESCRIPTIONS, features
 
 from .cell import Cell
-from .design import is_held_out
+from .design import split_of
 from .noise import WRONG_LABELS
 
 __all__ = ["RESULTS", "Grid", "build", "file_hash", "load", "save"]
@@ -51,7 +51,7 @@ def build(shards) -> tuple[dict[str, list], dict[str, Any]]:
             environments.append(record["environment"])
         wrong = record["kind"] in WRONG_LABELS
         shared = {k: record[k] for k in (*_KEYS, "seed", *_OF_RUN)}
-        shared["split"] = is_held_out(Cell(*(record[k] for k in _KEYS)))
+        shared["split"] = split_of(Cell(*(record[k] for k in _KEYS)))
         shared["true_noise"] = float(arrays["corrupted"].mean()) if wrong else 0.0
         shared |= {f"f_{k}": v for k, v in _features(record, arrays).items()}
         for row in record["rows"]:
