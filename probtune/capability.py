@@ -321,21 +321,20 @@ def suggest(
         UsageError: a feature is missing, or the decoding is unknown.
     """
     choice = auto(known, metric=decoding)
-    gain = choice.expected_gain
-    expected = (
-        f" Expected over NLL: {gain} points of accuracy (90 % for one run, by the bench of small"
-        " models)."
-        if gain is not None and choice.objective != NLL
-        else ""
-    )
-    reason = f"Mean p {_with_interval(mean_p)}; {choice.reason}.{expected}"
+    reason = f"Mean p {_with_interval(mean_p)}; {choice.reason}."
+    if choice.expected_gain is not None and choice.objective != NLL:
+        reason += f" Expected over NLL: {choice.expected_gain} points of accuracy."
+    reason += f" Runner-up: {choice.runner_up}"
+    if choice.runner_up_gain is not None and choice.runner_up != NLL:
+        reason += f", expected over NLL: {choice.runner_up_gain}"
+    reason += ". (90 % ranges for one run, from a bench of small models.)"
     return Suggestion(
         choice.objective,
         verdict(mean_p, below_0_1),
-        f"{reason} Runner-up: {choice.runner_up}.",
+        reason,
         choice.cautions,
         choice.runner_up,
-        gain,
+        choice.expected_gain,
         choice.undecided,
         choice.race,
         choice.race_share,

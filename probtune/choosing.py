@@ -83,12 +83,14 @@ class Choice:
     race_share: float = 0.0
     """Share of the planned steps after which to compare; the winner trains on from there."""
     cautions: tuple[str, ...] = ()
+    runner_up_gain: Gain | None = None
+    """Its expected difference to NLL; None where the rule states none."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a mapping, for a record."""
-        found = asdict(self)
-        gain = self.expected_gain
-        return {**found, "expected_gain": gain._asdict() if gain is not None else None}
+        gains = {n: getattr(self, n) for n in ("expected_gain", "runner_up_gain")}
+        as_mappings = {n: None if g is None else g._asdict() for n, g in gains.items()}
+        return {**asdict(self), **as_mappings}
 
     def __str__(self) -> str:
         gain = self.expected_gain
@@ -259,7 +261,8 @@ def auto(
     best = order[0]
     gain = gains.get(best, _NONE)
     cautions = _cautions(features)
-    runner_up = _concrete(next(o for o in _ranked(gains) if o != best), features)
+    second = next(o for o in _ranked(gains) if o != best)
+    runner_up = _concrete(second, features)
     promised = gains.get(bold, _NONE).points - gain.points
     beyond = _beyond(features, limits["range"])
     if beyond:
@@ -267,7 +270,14 @@ def auto(
     if bold != best and promised >= limits["worth_a_race"]:
         why = f"{_concrete(bold, features)} may gain {gains[bold]} points over NLL, and may lose"
         return _undecided(features, (best, bold), limits, f"{reason}; {why}", gain)
-    return Choice(_concrete(best, features), reason, runner_up, gain, cautions=cautions)
+    return Choice(
+        _concrete(best, features),
+        reason,
+        runner_up,
+        gain,
+        cautions=cautions,
+        runner_up_gain=gains.get(second, _NONE),
+    )
 
 
 def after_race(choice: Choice, scores: Mapping[str, float]) -> Choice:
@@ -305,11 +315,11 @@ _NONE = Gain(0.0, 0.0, 0.0)
 _WORDS = {
     "to_learn": "share of usual tokens with p < 0.1",
     "known": "share of sequences the model would write itself",
-    "strength": "mean p in usual sequences",
-    "unsure": "4 p (1 - p) there",
+    "strength": "mean p in usual rows",
+    "unsure": "half-sureness 4 p (1 - p) there",
     "noise": "estimated label noise",
-    "repeated": "noise x log2(1 + epochs)",
-    "passes": "log2(1 + epochs)",
+    "repeated": "label noise x log2(1 + passes)",
+    "passes": "log2(1 + passes)",
     "length": "log10(steps)",
 }
 
@@ -405,7 +415,8 @@ def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
     elif noise > 0.2:
         found.append(
             f"About {100 * noise:.0f} % of the demonstrations stand out as wrong: look at some of"
-            " them; mending data helps every objective."
+            " them; mending data helps every objective. Compare with inliers(nll()), which weighs"
+            " such demonstrations down."
         )
     if sequences < 64:
         found.append(f"Only {sequences:.0f} sequences were probed; probe 128 or more.")

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probtune.features import sequence_weights
+
 from .bases import Setting
-from .members import OBJECTIVES, Weights, outlier_weights
+from .members import OBJECTIVES, Weights
 from .noise import corrupt
 from .stacked import AdamW, Parameters, clip, decode, expand, response_logits
 from .world import Problems
@@ -95,7 +97,7 @@ def run_cell(
         objectives,
         len(rates),
         mean_p=float(known.mean()),
-        of_sequence=torch.from_numpy(outlier_weights(all_logp["logp"], all_logp["example"])).to(
+        of_sequence=torch.from_numpy(sequence_weights(all_logp["logp"], all_logp["example"])).to(
             device, torch.float32
         ),
     )

@@ -1,26 +1,24 @@
 """The objectives of the bench as token weights of a stack.
 
 An objective's logit gradient is w (softmax - onehot), so -sg(w) log p trains exactly like f. The
-product's objectives are asked for their own `token_weight`; three adaptive ones exist here only,
-until the figures say that they deserve more:
+product's objectives are asked for their own `token_weight`; three have names of the bench:
 
-    outlier       NLL; each sequence weighted down by how far it stands out before training
-    outlier_half  power(0.5) with the same weights
-    keyed         p^a with a from 0 to 1 as the model's own mean p goes from 0.3 to 0.7
+    outlier       inliers(nll()): each sequence weighs less the more it stands out before training
+    outlier_half  inliers(power(0.5)), the same weights
+    keyed         p^a with a from 0 to 1 as the model's own mean p goes from 0.3 to 0.7; here only,
+                  since the figures do not speak for it
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from probtune.features import sequence_outliers
 from probtune.objectives import Objective, Signals, cayley, objective
 
-__all__ = ["BENCH_ONLY", "OBJECTIVES", "Weights", "outlier_weights"]
+__all__ = ["BENCH_ONLY", "OBJECTIVES", "Weights"]
 
 CAYLEY = "cayley(mean_p)"
 BENCH_ONLY = ("outlier", "outlier_half", "keyed")
@@ -43,15 +41,6 @@ OBJECTIVES = (
 
 _KEYED = (0.3, 0.7)
 _DECAY = 0.9
-_OUTLIER, _SOFT, _LEAST = 2.0, 0.5, 0.05
-
-
-def outlier_weights(logp: np.ndarray, example: np.ndarray) -> np.ndarray:
-    """A weight per sequence: 1 for the usual, falling to 0.05 around two robust standard deviations
-    above the median surprise of the base model.
-    """
-    z = sequence_outliers(logp, example)
-    return _LEAST + (1.0 - _LEAST) / (1.0 + np.exp(np.clip((z - _OUTLIER) / _SOFT, -50, 50)))
 
 
 class Weights:
