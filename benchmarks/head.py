@@ -38,7 +38,6 @@ GRID = [
     *(("small", 1024, masked, "float32") for masked in (0.0, 0.5, 0.8)),
     ("small", 4096, 0.5, "float32"),
     ("wide", 512, 0.5, "float32"),
-    ("small", 512, 0.5, "bfloat16"),
 ]
 ONLY = {"torch-chunked": (1024, 0.5), 4096: ("plain", "ours")}
 """What takes longest: torch's chunked head in one case only, and 4096 tokens, where memory is the
