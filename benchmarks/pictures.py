@@ -1,4 +1,4 @@
-"""The pictures of the documents, from a demo's record.
+"""The picture of the README, from a demo's record.
 
 probtune demo --out runs/demo
 python benchmarks/pictures.py runs/demo
@@ -7,7 +7,6 @@ python benchmarks/pictures.py runs/demo
 import argparse
 from pathlib import Path
 
-from probtune.cli import main as probtune
 from probtune.records import read_record
 from probtune.reports.figures import continuum
 
@@ -19,7 +18,6 @@ def main() -> None:
     options = parser.parse_args()
     record = read_record(options.demo / "record.json", "demo")
     (options.out / "continuum.svg").write_text(continuum(record["cells"]))
-    probtune(["objectives", "--plot", str(options.out / "objectives.svg")])
 
 
 if __name__ == "__main__":
