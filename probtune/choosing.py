@@ -125,8 +125,8 @@ def paper_rule(features: Mapping[str, float]) -> Choice:
 
 
 def first_rule(features: Mapping[str, float]) -> Choice:
-    """The probe's first rule (`probtune.capability.suggest`) without its intervals: -p if the model
-    expects most of the data and has little of a tail, otherwise NLL.
+    """The limits of `probtune.capability.verdict` without its intervals, which the probe's first
+    rule went by: -p if the model expects most of the data and has little of a tail, otherwise NLL.
     """
     mean_p, low = _read(features, "mean_p", "below_0_1")
     strong = mean_p > 0.75 and low < 0.15

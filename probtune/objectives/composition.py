@@ -51,6 +51,10 @@ class Composed(Objective):
     def terms(self) -> Set[str]:
         return frozenset().union(*(value.terms for value in self._inner().values()))
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return tuple(q for value in self._inner().values() for q in value.thresholds)
+
     def _check(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
@@ -119,7 +123,7 @@ class _Threshold(Composed):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        return (self.q, *self.f.thresholds)
+        return (self.q, *super().thresholds)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,10 +186,6 @@ class _Clamped(Composed):
 
     def keeps(self, logp: Tensor) -> Tensor:
         return self.f.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
 
 
 @dataclass(frozen=True, repr=False)
@@ -294,7 +294,3 @@ class mix(Composed):
         if self.share in (0.0, 1.0):
             return (self.f if self.share == 1.0 else self.g).keeps(logp)
         return self.f.keeps(logp) | self.g.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return (*self.f.thresholds, *self.g.thresholds)

@@ -29,7 +29,7 @@ from .base import Objective, Signals, number
 from .catalogue import affine
 from .composition import Composed
 from .members import nll
-from .signalled import Signalled
+from .signalled import Around, Signalled
 
 __all__ = [
     "brier",
@@ -68,52 +68,32 @@ class _Shaped(Signalled):
         terms = [c * signals[name].detach() for name, c in self.factors.items()]
         return _Sum(self, self.target, self.factors, torch.stack(terms).sum(0) + self.constant)
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.target.thresholds
 
-
-class _Sum(Objective):
+class _Sum(Around):
     """f(p) plus terms whose values are known."""
 
     def __init__(self, of: Objective, target: Objective, factors: dict[str, float], added: Tensor):
-        self._of, self._target, self._factors, self._added = of, target, factors, added
-
-    @property
-    def needs(self) -> Set[str]:
-        return self._target.needs
+        super().__init__(of, target)
+        self._factors, self._added = factors, added
 
     @property
     def terms(self) -> Set[str]:
-        return self._target.terms | frozenset(self._factors)
-
-    def bind(self, signals: Signals) -> Objective:
-        return _Sum(self._of, self._target.bind(signals), self._factors, self._added)
+        return super().terms | frozenset(self._factors)
 
     def _f(self, logp: Tensor) -> Tensor:
-        return self._target._f(logp) + self._added.to(logp.dtype)
+        return self._inner._f(logp) + self._added.to(logp.dtype)
 
     def _w(self, logp: Tensor) -> Tensor:
-        return self._target._w(logp)
+        return self._inner._w(logp)
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
-        return self._target.logit_gradient(logp)
+        return self._inner.logit_gradient(logp)
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._target.coefficients(logp)
+        found = self._inner.coefficients(logp)
         for name, factor in self._factors.items():
             found[name] = found.get(name, 0.0) + torch.full_like(logp, factor)
         return found
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return self._target.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self._target.thresholds
-
-    def __repr__(self) -> str:
-        return repr(self._of)
 
 
 @dataclass(frozen=True, repr=False)

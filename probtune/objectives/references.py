@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ObjectiveError
 from .base import Objective, Signals, number, widen
 from .composition import Composed
-from .signalled import Scaled, Signalled, Weighted
+from .signalled import Around, Bound, Changed, Scaled, Signalled, Weighted
 
 __all__ = [
     "Masked",
@@ -55,20 +55,22 @@ class on_reference(Signalled, Composed):
         self._check("f")
         self._check_weight_only(self.f)
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        return ()  # the current p crosses none
+
     def bound(self, signals: Signals) -> Objective:
         return _OnReference(self, self.f, signals["reference"].detach())
 
 
-class _OnReference(Objective):
-    def __init__(self, of: Objective, f: Objective, reference: Tensor):
-        self._of, self._inner, self._reference = of, f, reference
+class _OnReference(Around):
+    def __init__(self, of: Objective, inner: Objective, reference: Tensor):
+        super().__init__(of, inner)
+        self._reference = reference
 
     @property
-    def needs(self) -> Set[str]:
-        return self._inner.needs
-
-    def bind(self, signals: Signals) -> Objective:
-        return _OnReference(self._of, self._inner.bind(signals), self._reference)
+    def thresholds(self) -> tuple[float, ...]:
+        return ()  # the current p crosses none
 
     def _f(self, logp: Tensor) -> Tensor:
         return -self._w(logp) * logp
@@ -78,9 +80,6 @@ class _OnReference(Objective):
 
     def keeps(self, logp: Tensor) -> Tensor:
         return self._inner.keeps(self._reference.to(logp.dtype))
-
-    def __repr__(self) -> str:
-        return repr(self._of)
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,11 +113,7 @@ class inliers(Signalled, Composed):
         self._check("f")
 
     def bound(self, signals: Signals) -> Objective:
-        return Scaled(self.f, signals["sequence_weight"].detach())
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
+        return Scaled(self, self.f, signals["sequence_weight"].detach())
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,17 +148,15 @@ class psft(Signalled):
         return _Psft(self, signals["old"].detach())
 
 
-class _Ratio(Objective):
+class _Ratio(Bound):
     """What looks at the ratio of p to another model's."""
 
     def __init__(self, of: Objective, other: Tensor):
-        self._of, self._other = of, other
+        super().__init__(of)
+        self._other = other
 
     def _ratio(self, logp: Tensor) -> Tensor:
         return torch.exp(logp - self._other.to(logp.dtype))
-
-    def __repr__(self) -> str:
-        return repr(self._of)
 
 
 class _Psft(_Ratio):
@@ -288,10 +281,6 @@ class token_cleaning(Signalled, Composed):
         cut = signals[f"excess_cut:{self.share:g}"]
         return Masked(self, self.f, signals["better"], signals["reference"], cut)
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
-
 
 def check_share(member: Objective) -> None:
     """Replace the parameter `share` by a number in (0, 1], or raise."""
@@ -303,50 +292,18 @@ def check_share(member: Objective) -> None:
     object.__setattr__(member, "share", share)
 
 
-class Masked(Objective):
+class Masked(Changed):
     """An objective on the tokens whose excess log p_better - other reaches a cut-off, 0 elsewhere.
     `other` is a stored log-probability, or the current one if None.
     """
 
     def __init__(self, of: Objective, f: Objective, better: Tensor, other: Tensor | None, cut: Any):
-        self._of, self._inner = of, f
+        super().__init__(of, f)
         self._better, self._other, self._cut = better, other, cut
 
-    @property
-    def needs(self) -> Set[str]:
-        return self._inner.needs
-
-    @property
-    def terms(self) -> Set[str]:
-        return self._inner.terms
-
-    def bind(self, signals: Signals) -> Objective:
-        inner = self._inner.bind(signals)
-        return Masked(self._of, inner, self._better, self._other, self._cut)
-
-    def _where(self, logp: Tensor, value: Tensor) -> Tensor:
+    def _change(self, logp: Tensor, x: Tensor) -> Tensor:
         other = logp.detach() if self._other is None else self._other
-        return torch.where(self._better - other >= self._cut, value, torch.zeros_like(value))
-
-    def _f(self, logp: Tensor) -> Tensor:
-        return self._where(logp, self._inner._f(logp))
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return self._where(logp, self._inner._w(logp))
-
-    def logit_gradient(self, logp: Tensor) -> Tensor:
-        return self._where(logp, self._inner.logit_gradient(logp))
-
-    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._inner.coefficients(logp)
-        return {name: self._where(logp, value) for name, value in found.items()}
+        return torch.where(self._better - other >= self._cut, x, torch.zeros_like(x))
 
     def keeps(self, logp: Tensor) -> Tensor:
-        return self._where(logp, self._inner.keeps(logp))
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self._inner.thresholds
-
-    def __repr__(self) -> str:
-        return repr(self._of)
+        return self._change(logp, self._inner.keeps(logp))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Set
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,9 @@ from .composition import Composed, Incomplete
 from .members import nll
 
 __all__ = [
+    "Around",
+    "Bound",
+    "Changed",
     "Scaled",
     "Signalled",
     "Weighted",
@@ -293,11 +297,7 @@ class weighted(Signalled, Composed):
         return {f"column:{self.column}"}
 
     def bound(self, signals: Signals) -> Objective:
-        return Scaled(self.f, signals[f"column:{self.column}"].detach())
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
+        return Scaled(self, self.f, signals[f"column:{self.column}"].detach())
 
 
 class _NllOn(Signalled, Composed):
@@ -310,11 +310,7 @@ class _NllOn(Signalled, Composed):
 
     def bound(self, signals: Signals) -> Objective:
         (name,) = self.own_needs
-        return _Chosen(signals[name].bool(), nll(), self.f)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
+        return _Chosen(self, self.f, signals[name].bool(), nll())
 
 
 @dataclass(frozen=True, repr=False)
@@ -356,7 +352,7 @@ class nll_on_answer(_NllOn):
     example = "nll_on_answer(p())"
 
 
-class _Bound(Objective):
+class Bound(Objective):
     """An objective for one batch. It prints as the member it came from."""
 
     def __init__(self, of: Objective):
@@ -366,7 +362,7 @@ class _Bound(Objective):
         return repr(self._of)
 
 
-class Weighted(_Bound):
+class Weighted(Bound):
     """-sg(weight) log p."""
 
     def __init__(self, of: Objective, weight: Tensor):
@@ -380,46 +376,67 @@ class Weighted(_Bound):
         return self._weight.to(logp.dtype).expand_as(logp)
 
 
-class Scaled(_Bound):
-    """An objective times a number per token."""
+class Around(Bound):
+    """A bound objective around another, which may still need signals."""
 
-    def __init__(self, of: Objective, factor: Tensor):
+    def __init__(self, of: Objective, inner: Objective):
         super().__init__(of)
-        self._factor = factor
+        self._inner = inner
 
     @property
     def needs(self) -> Set[str]:
-        return self._of.needs
+        return self._inner.needs
 
     @property
     def terms(self) -> Set[str]:
-        return self._of.terms
-
-    def bind(self, signals: Signals) -> Objective:
-        return Scaled(self._of.bind(signals), self._factor)
-
-    def _f(self, logp: Tensor) -> Tensor:
-        return self._factor.to(logp.dtype) * self._of._f(logp)
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return self._factor.to(logp.dtype) * self._of._w(logp)
-
-    def logit_gradient(self, logp: Tensor) -> Tensor:
-        return self._factor.to(logp.dtype) * self._of.logit_gradient(logp)
-
-    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._of.coefficients(logp)
-        return {name: self._factor.to(logp.dtype) * value for name, value in found.items()}
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return self._of.keeps(logp)
+        return self._inner.terms
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        return self._of.thresholds
+        return self._inner.thresholds
+
+    def bind(self, signals: Signals) -> Objective:
+        bound = copy(self)
+        bound._inner = self._inner.bind(signals)
+        return bound
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return self._inner.keeps(logp)
 
 
-class _Sed(_Bound):
+class Changed(Around):
+    """Another objective, its value and all its gradients changed by the same linear map."""
+
+    @abstractmethod
+    def _change(self, logp: Tensor, x: Tensor) -> Tensor:
+        """The map, per token."""
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._change(logp, self._inner._f(logp))
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._change(logp, self._inner._w(logp))
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._change(logp, self._inner.logit_gradient(logp))
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        found = self._inner.coefficients(logp)
+        return {name: self._change(logp, x) for name, x in found.items()}
+
+
+class Scaled(Changed):
+    """An objective times a number per token."""
+
+    def __init__(self, of: Objective, inner: Objective, factor: Tensor):
+        super().__init__(of, inner)
+        self._factor = factor
+
+    def _change(self, logp: Tensor, x: Tensor) -> Tensor:
+        return self._factor.to(logp.dtype) * x
+
+
+class _Sed(Bound):
     def __init__(self, of: Objective, strength: Tensor):
         super().__init__(of)
         self._strength = strength
@@ -432,7 +449,7 @@ class _Sed(_Bound):
         return 1.0 + self._strength.to(logp.dtype) * p * (1.0 - 2.0 * p)
 
 
-class _Powers(_Bound, TokenPower):
+class _Powers(Bound, TokenPower):
     def __init__(self, of: Objective, power: Tensor):
         super().__init__(of)
         self._of_tokens = power
@@ -441,7 +458,7 @@ class _Powers(_Bound, TokenPower):
         return self._of_tokens.to(logp.dtype)
 
 
-class _Idft(_Bound, TokenPower):
+class _Idft(Bound, TokenPower):
     def __init__(self, of: idft, entropy: Tensor):
         super().__init__(of)
         self._idft, self._entropy = of, entropy
@@ -451,46 +468,29 @@ class _Idft(_Bound, TokenPower):
         return torch.exp(-surprise / self._idft.beta).clamp(self._idft.low, self._idft.high)
 
 
-class _Chosen(Objective):
+class _Chosen(Around):
     """One objective, of p alone, where a mask is true, another elsewhere."""
 
-    def __init__(self, mask: Tensor, on: Objective, off: Objective):
-        self._mask, self._on, self._off = mask, on, off
-
-    @property
-    def needs(self) -> Set[str]:
-        return self._off.needs
-
-    @property
-    def terms(self) -> Set[str]:
-        return self._off.terms
-
-    def bind(self, signals: Signals) -> Objective:
-        return _Chosen(self._mask, self._on, self._off.bind(signals)) if self.needs else self
+    def __init__(self, of: Objective, inner: Objective, mask: Tensor, on: Objective):
+        super().__init__(of, inner)
+        self._mask, self._on = mask, on
 
     def _f(self, logp: Tensor) -> Tensor:
-        return torch.where(self._mask, self._on._f(logp), self._off._f(logp))
+        return torch.where(self._mask, self._on._f(logp), self._inner._f(logp))
 
     def _w(self, logp: Tensor) -> Tensor:
-        return torch.where(self._mask, self._on._w(logp), self._off._w(logp))
+        return torch.where(self._mask, self._on._w(logp), self._inner._w(logp))
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
-        on, off = self._on.logit_gradient(logp), self._off.logit_gradient(logp)
+        on, off = self._on.logit_gradient(logp), self._inner.logit_gradient(logp)
         return torch.where(self._mask, on, off)
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._off.coefficients(logp)
+        found = self._inner.coefficients(logp)
         return {name: value.masked_fill(self._mask, 0.0) for name, value in found.items()}
 
     def keeps(self, logp: Tensor) -> Tensor:
-        return torch.where(self._mask, self._on.keeps(logp), self._off.keeps(logp))
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self._off.thresholds
-
-    def __repr__(self) -> str:
-        return f"nll on chosen tokens, else {self._off!r}"
+        return torch.where(self._mask, self._on.keeps(logp), self._inner.keeps(logp))
 
 
 def _count(member: Objective, name: str, value: object, least: int) -> int:

@@ -71,10 +71,6 @@ class _StepQuantile(_OfStep, Composed):
         check_share(self)
         self._check("f")
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds
-
 
 @dataclass(frozen=True, repr=False)
 class step_top(_StepQuantile):
@@ -192,7 +188,3 @@ class rho1(_OfStep, Composed):
     def bound(self, signals: Signals) -> Objective:
         cut = signals["step"].excess_quantile(1.0 - self.share)
         return Masked(self, self.f, signals["better"], None, cut)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.f.thresholds

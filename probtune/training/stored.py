@@ -18,14 +18,12 @@ from .columns import BETTER, REFERENCE
 __all__ = ["with_logprobs"]
 
 
-def with_logprobs(
-    dataset: Any, column: str, which: str, *, model: Any, args: Any, trainer: Any
-) -> Any:
+def with_logprobs(dataset: Any, column: str, which: str, *, model: Any, trainer: Any) -> Any:
     """The dataset with the column `reference_logprobs` or `better_logprobs`, where it is asked for
     and not there yet.
 
     Args:
-        which: `train`, `eval`, ...: names the file under `args.output_dir`.
+        which: `train`, `eval`, ...: names the file under `output_dir`.
         model: the model before training.
 
     Raises:
@@ -40,7 +38,7 @@ def with_logprobs(
             f"{trainer.objective} compares with another model, row by row, and needs a dataset of"
             f" tokenized text that is not streamed, or one with the column {column!r}."
         )
-    named = args.reference if column == REFERENCE else args.better
+    named = trainer.args.reference if column == REFERENCE else trainer.args.better
     if column == BETTER and named is None:
         raise UsageError(
             f"{trainer.objective} compares with a better model: name it, or the file that"
@@ -52,7 +50,7 @@ def with_logprobs(
         store = LogprobStore(named)
         store.check_model(name, own, same=column == REFERENCE)
     else:
-        path = Path(args.output_dir) / f"reference-{which}.arrow"
+        path = Path(trainer.args.output_dir) / f"reference-{which}.arrow"
         store = _measured(path, dataset, model, name, own, trainer)
     rows = ((row["input_ids"], row["labels"]) for row in dataset)
     values = store.columns(rows)

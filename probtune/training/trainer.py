@@ -28,7 +28,6 @@ from ..head import HeadCall, add_objective_head, why_not
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (
-    REFERENCE,
     ColumnCollator,
     columns_for,
     excess_cut,
@@ -215,12 +214,12 @@ class ProbTuneTrainer(SFTTrainer):
         if dataset is None:
             return None
         for column in names:
-            dataset = with_logprobs(
-                dataset, column, which, model=self._inner, args=self.args, trainer=self
-            )
-        if "sequence_weight" in names and "sequence_weight" not in dataset.column_names:
-            dataset = with_sequence_weights(per_token(dataset, [REFERENCE]))
-        return per_token(dataset, names)
+            dataset = with_logprobs(dataset, column, which, model=self._inner, trainer=self)
+        derived = {"sequence_weight"} - set(dataset.column_names or ())
+        dataset = per_token(dataset, [name for name in names if name not in derived])
+        if derived & set(names):
+            dataset = per_token(with_sequence_weights(dataset), sorted(derived))
+        return dataset
 
     def _packed(self, dataset: Any, names: tuple[str, ...]) -> Any:
         """Packed by TRL with the columns, which its own preparation drops."""
