@@ -3,6 +3,7 @@
     ProbtuneError            the work could not be done               command line: exit status 1
     ├── DataError            rows that cannot be trained on           (file and line in the message)
     ├── TrainingError        training stopped; checkpoints are kept
+    ├── EvaluationError      an evaluation stopped; what was generated and graded is kept
     └── UsageError           the request itself is wrong              command line: exit status 2
         └── ObjectiveError   an objective's text or parameter is wrong
 
@@ -10,7 +11,14 @@ All of them are also `ValueError` or `RuntimeError`, so that callers of the Pyth
 those.
 """
 
-__all__ = ["DataError", "ObjectiveError", "ProbtuneError", "TrainingError", "UsageError"]
+__all__ = [
+    "DataError",
+    "EvaluationError",
+    "ObjectiveError",
+    "ProbtuneError",
+    "TrainingError",
+    "UsageError",
+]
 
 
 class ProbtuneError(Exception):
@@ -25,6 +33,10 @@ class DataError(ProbtuneError, ValueError):
 
 class TrainingError(ProbtuneError, RuntimeError):
     """Training stopped before its end; the last good checkpoint is kept."""
+
+
+class EvaluationError(ProbtuneError, RuntimeError):
+    """An evaluation stopped before its end: a server that died, a model that cannot be asked."""
 
 
 class UsageError(ProbtuneError, ValueError):

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "records", "statistics", "settings", "terminal"]
+LEAVES = ["errors", "prompts", "records", "statistics", "settings", "terminal"]
 LINE = [
     "objectives",
     "kernels",
@@ -35,6 +35,7 @@ ONLY = {
     "features": {"errors"},
     "choosing": {"errors", "features"},
     "errors": set(),
+    "prompts": {"errors"},
     "records": {"errors"},
     "statistics": set(),
     "settings": {"errors"},

@@ -1,0 +1,155 @@
+"""The files between the phases of an evaluation: what was generated, and how it was graded.
+
+    DIR/<task>/<key>/generation.json           record: model, prompt, decoding, questions, versions
+    DIR/<task>/<key>/samples.jsonl             one line per sample, in the order of generation
+    DIR/<task>/<key>/graded.<protocol>.jsonl   a header, then one line per sample, sorted
+
+`key` names how was asked and drawn (`generation_key`), so that protocols which ask in the same way
+share one generation. A sample's line is written whole, as soon as it exists; a line that an
+interruption cut off is dropped when the file is opened again, and its sample drawn anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from ..prompts import PromptSpec
+from ..records import digest
+from .tasks.base import Decoding
+
+__all__ = ["Sample", "append_samples", "check_samples", "generation_key", "read_samples", "sha256"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of a model."""
+
+    task: str
+    question: str
+    """`Question.id`."""
+    sample: int
+    """0 to k - 1."""
+    prompt_sha256: str
+    """Of the rendered prompt, as the model read it."""
+    seed: int | None
+    """What the sampler was seeded with; None for greedy decoding."""
+    text: str
+    finish_reason: str | None
+    """`stop`, `length`, or None where the backend does not say."""
+    tokens: int | None
+    """Generated tokens, without the end token."""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What is unique in a file."""
+        return self.question, self.sample
+
+
+def sha256(text: str) -> str:
+    """Of a text's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def generation_key(prompt: PromptSpec, decoding: Decoding) -> str:
+    """Eight hexadecimal digits that name how was asked and drawn. The number of samples is left
+    out: more samples of the same kind extend a file.
+    """
+    drawn = {name: value for name, value in asdict(decoding).items() if name != "samples"}
+    return digest([prompt.to_dict(), drawn])[:8]
+
+
+def append_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Write lines at the end of a file, and flush them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+
+
+def read_samples(path: Path, *, repair: bool = False) -> list[Sample]:
+    """All samples of a file.
+
+    Args:
+        repair: drop a last line that was cut off, also from the file.
+
+    Raises:
+        DataError: a line is no sample, or two lines are the same sample; with the line's number.
+    """
+    if not path.is_file():
+        return []
+    found: dict[tuple[str, int], int] = {}
+    samples = []
+    for number, line, last in _lines(path):
+        try:
+            sample = Sample(**json.loads(line))
+        except (ValueError, TypeError):
+            if last and repair:
+                _cut(path, number - 1)
+                break
+            raise DataError(
+                f"{path}:{number} is not a sample; "
+                + ("it was cut off: run the generation again, which goes on from there." if last
+                   else "was the file edited? Move it away and generate again.")
+            ) from None  # fmt: skip
+        if sample.place in found:
+            raise DataError(
+                f"{path}:{number} holds question {sample.question!r}, sample {sample.sample} again"
+                f" (first in line {found[sample.place]}); remove one of the two lines."
+            )
+        found[sample.place] = number
+        samples.append(sample)
+    return samples
+
+
+def check_samples(
+    path: Path, samples: Sequence[Sample], prompts: Mapping[str, str], number: int
+) -> None:
+    """Refuse a file that lacks a sample, has one of an unknown question, or was asked otherwise.
+
+    Args:
+        prompts: question id -> SHA-256 of its prompt.
+        number: samples that every question must have.
+
+    Raises:
+        DataError: with the first question and the way out.
+    """
+    for sample in samples:
+        if sample.question not in prompts:
+            raise DataError(
+                f"{path} has a sample of question {sample.question!r}, which the task does not"
+                " have: the benchmark's rows have changed; generate into another folder."
+            )
+        if prompts[sample.question] != sample.prompt_sha256:
+            raise DataError(
+                f"{path}: question {sample.question!r} was asked with another prompt; generate"
+                " into another folder."
+            )
+    there = {sample.place for sample in samples}
+    missing = [(q, i) for q in prompts for i in range(number) if (q, i) not in there]
+    if missing:
+        raise DataError(
+            f"{path} lacks {len(missing)} of {len(prompts) * number} samples (first: question"
+            f" {missing[0][0]!r}, sample {missing[0][1]}); run the generation again, which goes on"
+            " where it stopped."
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """(number, line, whether it is the last) of a file's lines that are not empty. Not
+    `str.splitlines`: that cuts inside texts as well.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    for index, (number, line) in enumerate(numbered):
+        yield number, line, index == len(numbered) - 1
+
+
+def _cut(path: Path, lines: int) -> None:
+    """Keep the first lines of a file."""
+    text = path.read_text(encoding="utf-8").split("\n")[:lines]
+    path.write_text("".join(line + "\n" for line in text), encoding="utf-8")
