@@ -7,6 +7,7 @@ model's family writes around them:
     chatml         Qwen, and most others          <|im_start|>user … <|im_end|>
     llama3         LLaMA 3                        <|start_header_id|>user… <|eot_id|>
     deepseek       DeepSeekMath and DeepSeek-LLM  User: … Assistant:
+    deepseek-bare  the same, and never a system text
     plain          no turns: the question as it stands
     …-reference    as the paper's code writes them, deviations included
 
@@ -66,8 +67,10 @@ FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
                 end="<|eot_id|>",
             ),
             TurnFormat("deepseek", "{system}\n\n", "User: {user}\n\nAssistant:"),
-            # The paper's code: a newline after each turn (math), two beginnings of text and the
-            # date of LLaMA 3.1's own template (medical, figlet).
+            # DeepSeek's models without a system text, which their authors advise against.
+            TurnFormat("deepseek-bare", "", "User: {user}\n\nAssistant:"),
+            # The paper's code (GaotangLi/Beyond-Log-Likelihood at 220589d). Math: a newline after
+            # each of LLaMA's turns, DeepSeek's token written out (vLLM adds a second one).
             TurnFormat(
                 "llama3-reference",
                 _HEADERS.format("system") + "{system}<|eot_id|>\n",
@@ -76,11 +79,35 @@ FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
                 end="<|eot_id|>",
             ),
             TurnFormat(
+                "deepseek-reference",
+                "",
+                "User: {user}\n\nAssistant:",
+                start="<｜begin▁of▁sentence｜>",
+            ),
+            # Medical: two beginnings of text, and the date instead of the system text.
+            TurnFormat(
                 "llama3-dated-reference",
-                _HEADERS.format("system") + _DATE + "{system}<|eot_id|>",
+                "",
+                f"{_USER}{{user}}<|eot_id|>{_ASSISTANT}",
+                start="<|begin_of_text|><|begin_of_text|>"
+                + _HEADERS.format("system")
+                + _DATE
+                + "<|eot_id|>",
+                end="<|eot_id|>",
+            ),
+            # Figlet: two beginnings of text, and for Qwen a newline before the turn ends.
+            TurnFormat(
+                "llama3-double-reference",
+                _HEADERS.format("system") + "{system}<|eot_id|>",
                 f"{_USER}{{user}}<|eot_id|>{_ASSISTANT}",
                 start="<|begin_of_text|><|begin_of_text|>",
                 end="<|eot_id|>",
+            ),
+            TurnFormat(
+                "chatml-newline-reference",
+                "<|im_start|>system\n{system}<|im_end|>\n",
+                "<|im_start|>user\n{user}\n<|im_end|>\n<|im_start|>assistant\n",
+                end="<|im_end|>",
             ),
         )
     }
