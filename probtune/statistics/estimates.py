@@ -1,7 +1,4 @@
-"""Estimates with their uncertainty. The unit of resampling is the item (a sequence, a problem, a
-seed), never the token: tokens of one sequence are not independent.
-
-SciPy does the statistics; here is which one, for what. No torch.
+"""Estimates with their uncertainty: the mean, and the ratio of two sums over items.
 
 References:
     Miller, "Adding Error Bars to Evals: A Statistical Approach to Language Model Evaluations",
@@ -20,10 +17,10 @@ from numpy.typing import ArrayLike
 __all__ = [
     "Estimate",
     "bootstrap_ratio",
-    "mcnemar",
     "mean",
     "paired_ratio_difference",
     "ratio",
+    "t_interval",
 ]
 
 
@@ -56,7 +53,7 @@ def mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     if x.size == 0:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     error = float(x.std(ddof=1) / math.sqrt(x.size)) if x.size > 1 else math.nan
-    return _t_interval(float(x.mean()), error, x.size, confidence)
+    return t_interval(float(x.mean()), error, x.size, confidence)
 
 
 def ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95) -> Estimate:
@@ -73,10 +70,10 @@ def ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95) -> Es
     value = float(x.sum() / n.sum())
     items = int((n > 0).sum())
     if items < 2:
-        return _t_interval(value, math.nan, items, confidence)
+        return t_interval(value, math.nan, items, confidence)
     residual = (x - value * n)[n > 0]
     error = math.sqrt(items / (items - 1) * float((residual**2).sum())) / float(n.sum())
-    return _t_interval(value, error, items, confidence)
+    return t_interval(value, error, items, confidence)
 
 
 def paired_ratio_difference(
@@ -134,27 +131,18 @@ def bootstrap_ratio(
     )
 
 
-def mcnemar(right: ArrayLike, other_right: ArrayLike) -> float:
-    """Exact two-sided McNemar test of two systems on the same items: the p-value.
+def t_interval(
+    value: float, error: float, n: int, confidence: float = 0.95, *, freedom: float | None = None
+) -> Estimate:
+    """A value with its standard error, and Student's t interval around it.
 
-    Under the null hypothesis, of the items that exactly one system gets right each system has half.
-    1.0 when the systems agree everywhere.
-
-    Reference: McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions
-    or Percentages", 1947, https://doi.org/10.1007/BF02295996.
+    Args:
+        n: number of independent items.
+        freedom: degrees of freedom, n - 1 unless given.
     """
-    from scipy.stats import binomtest
-
-    a = np.asarray(right, dtype=bool)
-    b = np.asarray(other_right, dtype=bool)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
-def _t_interval(value: float, error: float, n: int, confidence: float) -> Estimate:
     if n < 2 or math.isnan(error):
         return Estimate(value, error, math.nan, math.nan, n)
     from scipy.stats import t
 
-    half = float(t.ppf(0.5 + confidence / 2.0, n - 1)) * error
+    half = float(t.ppf(0.5 + confidence / 2.0, n - 1 if freedom is None else freedom)) * error
     return Estimate(value, error, value - half, value + half, n)

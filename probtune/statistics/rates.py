@@ -1,0 +1,175 @@
+"""How often a model is right: avg@k, one greedy answer, pass@k.
+
+References:
+    Miller, "Adding Error Bars to Evals: A Statistical Approach to Language Model Evaluations",
+    2024, https://arxiv.org/abs/2411.00640 (clustered standard errors). Bowyer, Aitchison and
+    Ivanova, "Position: Don't Use the CLT in LLM Evals With Fewer Than a Few Hundred Datapoints",
+    2025, https://arxiv.org/abs/2503.01747. Wilson, "Probable Inference, the Law of Succession, and
+    Statistical Inference", 1927, https://doi.org/10.1080/01621459.1927.10502953. Chen et al.,
+    "Evaluating Large Language Models Trained on Code", 2021, https://arxiv.org/abs/2107.03374.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from .estimates import Estimate, bootstrap_ratio, ratio
+from .questions import Clusters, Floats, Scores, by_cluster, read_scores
+
+__all__ = ["avg_at_k", "interval_of_means", "pass_at_k", "rate", "wilson"]
+
+Method = Literal["t", "bca"]
+
+
+def avg_at_k(
+    scores: Scores,
+    *,
+    clusters: Clusters = None,
+    method: Method = "t",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """avg@k: the average over the samples of each question, then over questions, with an interval
+    from the spread between questions (between clusters, where labels are given).
+
+    With m_i the average of question i, the error is sd(m) / sqrt(n); with clusters g of questions
+    it is that of the ratio sum_g sum_{i in g} m_i / sum_g |g|. A binomial interval over all n k
+    samples takes the samples of a question for independent and is far too short.
+
+    Args:
+        method: `t`, Student's t interval; `bca`, the bootstrap over questions (`bootstrap_ratio`:
+            BCa up to 1000 items, percentile beyond).
+
+    >>> avg_at_k([[0, 1, 1, 1], [0, 0, 0, 1]]).value
+    0.5
+    """
+    questions = read_scores(scores)
+    sums, sizes = by_cluster(questions.means, questions, clusters)
+    return interval_of_means(
+        sums, sizes, method=method, confidence=confidence, resamples=resamples, seed=seed
+    )
+
+
+def interval_of_means(
+    sums: Floats,
+    sizes: Floats,
+    *,
+    method: Method,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Estimate:
+    """`ratio` or `bootstrap_ratio` of the clusters' sums and sizes, by the name of the method."""
+    if method == "t":
+        return ratio(sums, sizes, confidence=confidence)
+    if method == "bca":
+        return bootstrap_ratio(sums, sizes, resamples=resamples, seed=seed, confidence=confidence)
+    raise ValueError(f"method must be t or bca, got {method!r}.")
+
+
+def wilson(correct: Scores, *, confidence: float = 0.95) -> Estimate:
+    """The share of right answers, one answer per question, with Wilson's score interval.
+
+    The standard error is sqrt(p (1 - p) / n); where p is 0 or 1 it is 0, and only the interval says
+    how little n questions prove.
+
+    Raises:
+        ValueError: an answer is neither 0 nor 1, or a question has several.
+
+    >>> wilson([0] * 30)
+    Estimate(value=0.0, standard_error=0.0, low=0.0, high=0.11..., n=30)
+    """
+    questions = read_scores(correct)
+    questions.require_binary()
+    several = np.flatnonzero(questions.counts > 1)
+    if several.size:
+        raise ValueError(
+            f"{questions.name(int(several[0]))} has {questions.counts[several[0]]} samples; "
+            "Wilson's interval is for one. Use avg_at_k."
+        )
+    return _wilson(int(questions.sums.sum()), len(questions), confidence)
+
+
+def rate(scores: Scores, *, clusters: Clusters = None, confidence: float = 0.95) -> Estimate:
+    """A rate with the interval that fits: Wilson's where each question (cluster) is a plain 0 or 1,
+    as with one greedy answer, Student's t on `avg_at_k` otherwise.
+
+    Samples that agree on every question are one answer per question, so Wilson's interval also
+    serves a model that solves nothing in k tries, where t would have no width. Clusters are 0 or 1
+    where their questions agree; they must then be of one size, or agree with each other.
+    """
+    questions = read_scores(scores)
+    sums, sizes = by_cluster(questions.means, questions, clusters)
+    shares = sums / sizes
+    plain = bool(np.isin(shares, (0.0, 1.0)).all())
+    if plain and len(shares) and (np.ptp(sizes) == 0 or np.ptp(shares) == 0):
+        return _wilson(int(shares.sum()), len(shares), confidence)
+    return ratio(sums, sizes, confidence=confidence)
+
+
+def pass_at_k(
+    correct: Scores,
+    ks: Sequence[int] | None = None,
+    *,
+    clusters: Clusters = None,
+    confidence: float = 0.95,
+) -> dict[int, Estimate]:
+    """k -> pass@k: the chance that at least one of k samples is right, from n >= k samples.
+
+    Of a question with c right of n samples it is 1 - C(n - c, k) / C(n, k), the share of its
+    k-subsets with a right one: unbiased, unlike 1 - (1 - c / n)^k. Counted in whole numbers, so
+    nothing cancels. The average over questions has the interval of `rate`.
+
+    Args:
+        ks: 1, 2, 4, 8, 16, up to the fewest samples of a question, unless given.
+
+    Raises:
+        ValueError: a sample is neither 0 nor 1, or a question has fewer than k samples.
+
+    >>> {k: round(found.value, 3) for k, found in pass_at_k([[1, 0, 0, 0], [1, 1, 0, 0]]).items()}
+    {1: 0.375, 2: 0.667, 4: 1.0}
+    """
+    questions = read_scores(correct)
+    questions.require_binary()
+    fewest = int(questions.counts.min()) if len(questions) else 0
+    if ks is None:
+        ks = [k for k in (1, 2, 4, 8, 16) if k <= fewest]
+    for k in ks:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}.")
+        if len(questions) and k > fewest:
+            name = questions.name(int(np.argmin(questions.counts)))
+            raise ValueError(f"pass@{k} needs {k} samples, {name} has {fewest}.")
+    n, c = questions.counts, questions.sums.astype(np.int64)
+    pairs, index = np.unique(np.stack([n, c]), axis=1, return_inverse=True)
+    chances = {k: np.array([_passes(*pair, k) for pair in pairs.T.tolist()]) for k in ks}
+    names = questions.names
+
+    def named(values: Floats) -> Scores:
+        return values if names is None else dict(zip(names, values, strict=True))
+
+    return {
+        k: rate(named(chance[index.ravel()]), clusters=clusters, confidence=confidence)
+        if len(questions)
+        else rate([], confidence=confidence)
+        for k, chance in chances.items()
+    }
+
+
+def _passes(n: int, c: int, k: int) -> float:
+    return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)
+
+
+def _wilson(successes: int, n: int, confidence: float) -> Estimate:
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, n, alpha=1.0 - confidence, method="wilson")
+    p = successes / n
+    return Estimate(p, math.sqrt(p * (1.0 - p) / n), float(low), float(high), n)
