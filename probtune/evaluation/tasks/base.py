@@ -8,14 +8,23 @@ included; `strict` as it should be done. Where both ask in the same way, one gen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from ...prompts import PromptSpec
 from ..grading.base import Grader
 
-__all__ = ["PROTOCOLS", "Decoding", "Protocol", "Question", "Source", "Task"]
+__all__ = [
+    "PROTOCOLS",
+    "Decoding",
+    "Protocol",
+    "Question",
+    "Source",
+    "Task",
+    "asked_under",
+    "counted_under",
+]
 
 PROTOCOLS = ("strict", "reference")
 
@@ -28,7 +37,7 @@ class Source:
     """Hub id, or `generated` for rows that are made here."""
     split: str
     rows: int
-    """Number of questions; another number is an error, so that a changed dataset is noticed."""
+    """Number of rows; another number is an error, so that a changed dataset is noticed."""
     licence: str
     config: str | None = None
     revision: str | None = None
@@ -59,13 +68,29 @@ class Question:
     """Questions that are not independent (copies, the same stem) share it."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Further columns that a breakdown may use, such as subject and level."""
+    asked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Protocol -> what it asks instead of `text`: see `asked_under`."""
+    protocols: tuple[str, ...] = PROTOCOLS
+    """Protocols whose results count it: see `counted_under`."""
+
+
+def asked_under(questions: Sequence[Question], protocol: str) -> list[Question]:
+    """The questions with the text that a protocol asks: what is generated from."""
+    return [replace(q, text=q.asked[protocol]) if protocol in q.asked else q for q in questions]
+
+
+def counted_under(questions: Sequence[Question], protocol: str) -> list[Question]:
+    """The questions that a protocol's results count: what is graded and analysed. Generation asks
+    all of them, so that one file serves both protocols.
+    """
+    return [question for question in questions if protocol in question.protocols]
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn. top_p is 1 and top_k off, always and explicitly: transformers samples
-    from the 50 most probable tokens unless told otherwise, and a model's generation_config may
-    change more.
+    """How answers are drawn. top_k is off and top_p is what stands here, always and explicitly:
+    transformers samples from the 50 most probable tokens unless told otherwise, and a model's
+    generation_config may change more.
     """
 
     max_new_tokens: int
@@ -75,6 +100,7 @@ class Decoding:
     """Answers per question."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer, besides the end of the turn and of the text."""
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True)

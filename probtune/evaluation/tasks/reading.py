@@ -1,0 +1,179 @@
+"""Rows of a benchmark, from the hub, a local file or a generator -> questions, checked before
+anything expensive: columns, number of rows, ids, golds.
+
+Rows are kept in memory only. What the hub's libraries download stays in their cache; nothing is
+ever written into a project.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, UsageError
+from ...readers import kind_of, read_source
+from .base import Question, Task
+
+__all__ = ["load_questions"]
+
+Caution = Callable[[str], None]
+
+
+def load_questions(
+    task: Task,
+    *,
+    data: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    caution: Caution | None = None,
+) -> list[Question]:
+    """The questions of a benchmark.
+
+    Args:
+        data: a file with rows in the dataset's own schema (.jsonl, .json, .parquet), or a folder
+            that holds it under the task's `local` name. Default: the hub, or the task's generator.
+        limit: take so many clusters of questions, drawn with `seed`, in their order.
+        caution: called with what is odd but no error, such as a local file with other rows.
+
+    Raises:
+        UsageError: the local file does not exist, or limit is below 1.
+        DataError: the dataset cannot be reached, has other columns or another number of rows, or a
+            row has no gold; the message names the row and the way out.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be at least 1, got {limit}.")
+    where, rows = _rows(task, data)
+    _check_rows(task, where, rows)
+    if len(rows) != task.source.rows:
+        found = f"{where} has {len(rows)} rows, but {task.title} has {task.source.rows}"
+        if data is None:
+            raise DataError(f"{found}: the dataset has changed, and results would not compare.")
+        if caution is not None:
+            caution(f"{found}; results compare only with results on the same rows.")
+    try:
+        questions = task.read(rows)
+    except DataError as error:
+        raise DataError(f"{where}, {error}") from None
+    _check_questions(where, questions)
+    return questions if limit is None else _limited(questions, limit, seed)
+
+
+def _rows(task: Task, data: str | None) -> tuple[str, list[Mapping[str, Any]]]:
+    if data is not None:
+        path = _local(task, Path(data).expanduser())
+        return str(path), _listed(path, task.source.config)
+    if task.make is not None:
+        return task.source.dataset, list(task.make())
+    return task.source.dataset, _from_hub(task)
+
+
+def _local(task: Task, path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder.")
+    if path.is_dir():
+        if task.local is None:
+            raise UsageError(f"{task.name} is not read from a folder; name its file with --data.")
+        if not (path / task.local).is_file():
+            raise UsageError(
+                f"{path} has no {task.local}, which {task.name} is read from; put its rows there,"
+                " in the schema of " + (task.source.url or task.source.dataset) + "."
+            )
+        path = path / task.local
+    return path
+
+
+def _listed(path: Path, key: str | None) -> list[Mapping[str, Any]]:
+    """Rows of a file; of a JSON object that holds several lists, those under `key`."""
+    rows = [row for _, row in read_source(str(path), "test", None)]
+    if len(rows) == 1 and key is not None and isinstance(rows[0], Mapping):
+        lists = {name: value for name, value in rows[0].items() if isinstance(value, list)}
+        if key in lists:
+            return lists[key]
+        if len(lists) > 1:
+            raise DataError(f"{path} has no list {key!r}; it has {', '.join(map(repr, lists))}.")
+    return rows
+
+
+def _from_hub(task: Task) -> list[Mapping[str, Any]]:
+    """Rows of a hub dataset, at the pinned commit."""
+    import datasets
+
+    source = task.source
+    try:
+        if source.files is not None:
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(
+                source.dataset, source.files, repo_type="dataset", revision=source.revision
+            )
+            return _listed(Path(path), source.config)
+        return list(
+            datasets.load_dataset(
+                source.dataset, source.config, split=source.split, revision=source.revision
+            )
+        )
+    except (OSError, ValueError, RuntimeError, json.JSONDecodeError) as error:
+        raise DataError(_unreachable(task, error)) from None
+
+
+def _unreachable(task: Task, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    dataset = task.source.dataset
+    names = {kind.__name__ for kind in type(error).__mro__} | {type(error.__cause__).__name__}
+    if "GatedRepoError" in names or "gated" in reason.lower() or "authenticat" in reason.lower():
+        return (
+            f"{dataset} is shown only to those who accepted its terms: accept them on"
+            f" https://huggingface.co/datasets/{dataset}, then log in with `hf auth login` or set"
+            f" HF_TOKEN. ({reason})"
+        )
+    return (
+        f"cannot load {task.title} from {dataset}"
+        f" (config {task.source.config!r}, split {task.source.split!r}): {reason} Without a"
+        " network, name a local file or folder with --data"
+        + (f", which holds {task.local}." if task.local else ".")
+        + " If HF_HUB_OFFLINE is set, unset it once to download."
+    )
+
+
+def _check_rows(task: Task, where: str, rows: Iterable[Any]) -> None:
+    """Every row is an object with the columns that the task reads."""
+    empty = True
+    for number, row in enumerate(rows, 1):
+        empty = False
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where}, row {number} is not an object but {kind_of(row)}.")
+        missing = [name for name in task.source.columns if name not in row]
+        if missing:
+            raise DataError(
+                f"{where}, row {number} has no column {', '.join(map(repr, missing))}, which"
+                f" {task.name} needs; its columns are {', '.join(map(repr, row)) or 'none'}."
+            )
+    if empty:
+        raise DataError(f"{where} has no rows.")
+
+
+def _check_questions(where: str, questions: list[Question]) -> None:
+    """Ids are there once, and there is something to ask and to compare with."""
+    first: dict[str, int] = {}
+    for number, question in enumerate(questions, 1):
+        if question.id in first:
+            raise DataError(
+                f"{where}: question {number} has the id {question.id!r} of question"
+                f" {first[question.id]}; ids must be unique."
+            )
+        first[question.id] = number
+        if question.gold is None or question.gold == "" or question.gold == {}:
+            raise DataError(f"{where}: question {number} (id {question.id!r}) has an empty gold.")
+        if not question.text.strip():
+            raise DataError(f"{where}: question {number} (id {question.id!r}) asks nothing.")
+
+
+def _limited(questions: list[Question], limit: int, seed: int) -> list[Question]:
+    clusters = list(dict.fromkeys(q.cluster or q.id for q in questions))
+    if limit >= len(clusters):
+        return questions
+    kept = set(random.Random(seed).sample(clusters, limit))
+    return [q for q in questions if (q.cluster or q.id) in kept]

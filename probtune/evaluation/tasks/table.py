@@ -1,0 +1,74 @@
+"""The benchmarks by name and by domain. A module is imported when its task is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from types import MappingProxyType
+
+from ...errors import UsageError
+from .base import Task
+
+__all__ = ["DOMAINS", "TASKS", "find_tasks"]
+
+_OURS = ("gsm8k",)
+"""Not in the paper."""
+
+DOMAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "math": ("math500", "minerva", "olympiadbench", "aime24", "amc23"),
+    }
+)
+"""The paper's seven domains -> its benchmarks."""
+
+_MODULES = {name: name for names in (*DOMAINS.values(), _OURS) for name in names}
+
+
+class _Tasks(Mapping[str, Task]):
+    """Name -> task, imported on demand."""
+
+    def __getitem__(self, name: str) -> Task:
+        module = import_module(f".{_MODULES[name]}", __package__)
+        return getattr(module, "TASK", None) or module.TASKS[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+TASKS: Mapping[str, Task] = _Tasks()
+"""Every task: the paper's benchmarks in its order, then ours."""
+
+
+def find_tasks(names: str) -> list[Task]:
+    """The tasks that a list of names and domains stands for, each once, in its order.
+
+    >>> [task.name for task in find_tasks("aime24, math")]
+    ['aime24', 'math500', 'minerva', 'olympiadbench', 'amc23']
+
+    Raises:
+        UsageError: a name is no task and no domain, with the names that come close.
+    """
+    found: dict[str, None] = {}
+    for name in (part.strip() for part in names.split(",")):
+        if not name:
+            continue
+        if name not in _MODULES and name not in DOMAINS:
+            raise UsageError(_unknown(name))
+        found |= dict.fromkeys(DOMAINS.get(name, (name,)))
+    if not found:
+        raise UsageError(f"name at least one task or domain: {_choices()}.")
+    return [TASKS[name] for name in found]
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name.lower(), [*DOMAINS, *_MODULES], n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(close)}?" if close else f"there are {_choices()}."
+    return f"{name!r} is no task and no domain; {meant} All: probtune eval --list."
+
+
+def _choices() -> str:
+    return f"the domains {', '.join(DOMAINS)}, and the tasks in them"
