@@ -122,6 +122,20 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--config", metavar="FILE", help="YAML file with settings")
     tune.set_defaults(run="commands.tune")
 
+    train = commands.add_parser(
+        "train",
+        help="only train: tune without measuring, also on several processes",
+        description=(
+            "The training of `probtune tune`, in the same folder, without measuring and comparing;"
+            " `probtune tune` with the same settings goes on from there. To train on several"
+            " devices: torchrun --nproc_per_node N -m probtune train …, or accelerate launch with"
+            " its configuration (FSDP, DeepSpeed)."
+        ),
+    )
+    add_options(train, TuneSettings)
+    train.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    train.set_defaults(run="commands.train")
+
     probe = commands.add_parser(
         "probe",
         help="measure what a base model knows of the data, and suggest an objective",
@@ -139,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
             "response_column",
             "separator",
             "chat",
+            "prompt_format",
+            "system",
+            "instruction",
+            "response_end",
             "split",
             "subset",
         ),
@@ -222,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run="commands.demo")
     theory = _theory(commands)
-    for command in (tune, probe, objectives, report, demo, *theory):
+    for command in (tune, train, probe, objectives, report, demo, *theory):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )

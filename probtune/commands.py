@@ -15,7 +15,7 @@ from .settings import TuneSettings, settings_from
 if TYPE_CHECKING:
     from .terminal import Terminal
 
-__all__ = ["demo", "objectives", "probe", "report", "tune"]
+__all__ = ["demo", "objectives", "probe", "report", "train", "tune"]
 
 
 def _settings(options: argparse.Namespace) -> TuneSettings:
@@ -37,6 +37,20 @@ def tune(options: argparse.Namespace) -> None:
     terminal = Terminal()
     record = tune(settings, terminal)
     _show_run(record, settings.folder, terminal)
+
+
+def train(options: argparse.Namespace) -> None:
+    from .terminal import Terminal, quiet_libraries
+
+    settings = _settings(options)
+    quiet_libraries()
+    from .pipeline import train
+
+    terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
+    models = train(settings, terminal)
+    if not terminal.quiet:
+        for objective, place in models.items():
+            terminal.show(f"{objective}  {place}", wrap=False)
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:

@@ -80,6 +80,8 @@ def encode(
     max_length: int,
     separator: str = "",
     chat: bool = False,
+    end: int | None = None,
+    begins: bool = False,
     skip_bad_rows: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Encoding:
@@ -90,6 +92,8 @@ def encode(
         separator: put between prompt and completion where neither brings white space of its own.
         chat: wrap prompt/completion rows into the tokenizer's chat template as user and assistant
             turns.
+        end: token that closes a completion (default: the tokenizer's end of text).
+        begins: the prompts bring their own beginning-of-text token, so the tokenizer adds none.
         skip_bad_rows: list rows the chat template refuses instead of raising.
         progress: called with the number of rows finished since the last call.
 
@@ -104,7 +108,7 @@ def encode(
     if examples and examples[0].messages:
         encoded = _encode_conversations(examples, tokenizer, bad if skip_bad_rows else None)
     else:
-        encoded = _encode_pairs(examples, tokenizer, separator)
+        encoded = _encode_pairs(examples, tokenizer, separator, end, begins)
     dropped: list[BadRow] = []
     finished = 0
     for number, row in enumerate(encoded, 1):
@@ -164,10 +168,15 @@ def _as_conversation(example: Example) -> Example:
 
 
 def _encode_pairs(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, separator: str
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    separator: str,
+    end: Any,
+    begins: bool,
 ) -> Iterator[Encoded]:
     """Prompt and completion as one text, so that training sees the tokens that generation sees."""
-    end: Any = tokenizer.eos_token_id
+    if end is None:
+        end = tokenizer.eos_token_id
     for start in range(0, len(examples), _BATCH):
         batch = examples[start : start + _BATCH]
         prompts, texts = [], []
@@ -176,9 +185,11 @@ def _encode_pairs(
             apart = example.prompt[-1].isspace() or example.completion[0].isspace()
             prompts.append(example.prompt if apart else example.prompt + separator)
             texts.append(prompts[-1] + example.completion)
-        prompt_ids, text_ids = tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"]
+        prompt_ids, text_ids = (
+            tokenizer(part, add_special_tokens=not begins)["input_ids"] for part in (prompts, texts)
+        )
         for example, before, ids in zip(batch, prompt_ids, text_ids, strict=True):
-            if len(before) > 1 and before[-1] == end:  # a tokenizer that ends every text
+            if len(before) > 1 and before[-1] == tokenizer.eos_token_id:  # it ends every text
                 before = before[:-1]
             common = _common_prefix(before, ids)
             if end is not None and ids[-1] != end:

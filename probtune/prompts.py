@@ -43,6 +43,9 @@ class TurnFormat:
     """What stands before everything: the token that begins a text, where the form names it."""
     end: str | None = None
     """The token that ends the assistant's turn; None: the tokenizer's end of text."""
+    gap: str = ""
+    """What stands between the prompt and a response that begins without white space. A model
+    writes it itself when it is asked."""
 
 
 _HEADERS = "<|start_header_id|>{}<|end_header_id|>\n\n"
@@ -66,9 +69,9 @@ FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
                 start="<|begin_of_text|>",
                 end="<|eot_id|>",
             ),
-            TurnFormat("deepseek", "{system}\n\n", "User: {user}\n\nAssistant:"),
+            TurnFormat("deepseek", "{system}\n\n", "User: {user}\n\nAssistant:", gap=" "),
             # DeepSeek's models without a system text, which their authors advise against.
-            TurnFormat("deepseek-bare", "", "User: {user}\n\nAssistant:"),
+            TurnFormat("deepseek-bare", "", "User: {user}\n\nAssistant:", gap=" "),
             # The paper's code (GaotangLi/Beyond-Log-Likelihood at 220589d). Math: a newline after
             # each of LLaMA's turns, DeepSeek's token written out (vLLM adds a second one).
             TurnFormat(

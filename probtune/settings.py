@@ -54,9 +54,16 @@ class TuneSettings:
     normalizer: str = _option(
         "supervised",
         "denominator of the loss: supervised tokens of the optimizer step, or those a threshold"
-        " kept",
+        " kept; per_batch: each micro-batch's own, as the paper's code counts",
         group="objective",
-        choices=("supervised", "kept"),
+        choices=("supervised", "kept", "supervised_per_batch", "kept_per_batch"),
+    )
+    accumulation: str = _option(
+        "mean",
+        "what micro-batches give: the step's loss, or (sum, as the paper's code accumulates) that"
+        " times their number, before clipping",
+        group="objective",
+        choices=("mean", "sum"),
     )
     decoding: str = _option(
         "greedy",
@@ -89,6 +96,29 @@ class TuneSettings:
     )
     chat: bool = _option(
         False, "wrap prompt and response into the tokenizer's chat template", group="data"
+    )
+    prompt_format: str | None = _option(
+        None,
+        "write a model family's turns around prompt and response, the same as `probtune eval`:"
+        " chatml, llama3, deepseek or plain; auto: by the tokenizer's special tokens",
+        group="data",
+    )
+    system: str | None = _option(None, "system text, with --prompt-format", group="data")
+    instruction: str = _option(
+        "", "text after every prompt, in the user's turn, with --prompt-format", group="data"
+    )
+    response_end: str = _option(
+        "turn",
+        "what closes a response, with --prompt-format: the token that ends the turn, or the text's"
+        " end, as in the paper's code",
+        group="data",
+        choices=("turn", "text"),
+    )
+    inner_prompt: dict[str, Any] = _option(
+        {},
+        "write these turns around the prompt first (format=, system=, instruction=): the paper's"
+        " code wraps LLaMA's medical and figlet prompts twice; repeatable",
+        group="data",
     )
     split: str = _option("train", "split of a saved or hub dataset", group="data")
     subset: str | None = _option(None, "configuration name of a hub dataset", group="data")
@@ -124,6 +154,13 @@ class TuneSettings:
         0,
         "train LoRA adapters of this rank on all linear layers; 0 trains all weights",
         group="training",
+    )
+    weights: str = _option(
+        "float32",
+        "dtype of the trained weights and of AdamW's states; the paper's code has bfloat16, in"
+        " which small updates round to nothing",
+        group="training",
+        choices=("float32", "bfloat16"),
     )
     packing: bool = _option(False, "pack rows into blocks of --max-length tokens", group="training")
     bf16: bool | None = _option(
@@ -179,6 +216,18 @@ class TuneSettings:
             raise UsageError(
                 f"--max-steps must be positive, or -1 to train by epochs, got {self.max_steps}."
             )
+        if self.prompt_format is None and (self.system or self.instruction or self.inner_prompt):
+            raise UsageError(
+                "--system, --instruction and --inner-prompt need --prompt-format, which says where"
+                " they go."
+            )
+        if self.prompt_format is not None and self.chat:
+            raise UsageError(
+                "--prompt-format writes the turns itself; --chat takes the tokenizer's template:"
+                " choose one."
+            )
+        if self.bf16 and self.weights == "bfloat16":
+            raise UsageError("--bf16 mixes precisions; with --weights bfloat16 there is only one.")
         if (self.prompt_column is None) != (self.response_column is None):
             raise UsageError(
                 "--prompt-column and --response-column belong together: name both columns or"
@@ -198,10 +247,10 @@ class TuneSettings:
 
 
 def add_options(
-    parser: argparse.ArgumentParser, settings: type[TuneSettings], only: tuple[str, ...] = ()
+    parser: argparse.ArgumentParser, settings: type[Any], only: tuple[str, ...] = ()
 ) -> None:
-    """Add a dataclass's fields to a parser: required ones as positionals, the others as flags
-    without defaults.
+    """Add a dataclass's fields to a parser: required ones and those of the group `positional` as
+    positionals, the others as flags without defaults.
 
     Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help
     names them.
@@ -211,7 +260,8 @@ def add_options(
     for item in dataclasses.fields(settings):
         if only and item.name not in only:
             continue
-        if item.default is MISSING and item.default_factory is MISSING:
+        required = item.default is MISSING and item.default_factory is MISSING
+        if required or item.metadata["group"] == "positional":
             parser.add_argument(
                 item.name, metavar=item.name.upper(), help=item.metadata["help"], nargs="?"
             )
@@ -249,6 +299,7 @@ def add_options(
             )
         else:
             group.add_argument(
+                *_SHORT.get(item.name, ()),
                 flag,
                 dest=item.name,
                 type=kind,
@@ -263,31 +314,35 @@ def add_options(
             )
 
 
-def settings_from(given: dict[str, Any], config: str | None) -> TuneSettings:
-    """Settings from the command line over a YAML file over the defaults.
+def settings_from(
+    given: dict[str, Any], config: str | None, kind: type[Any] = TuneSettings
+) -> Any:
+    """Settings (of `kind`) from the command line over a YAML file over the defaults.
 
     Raises:
         UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
             file and key.
     """
-    values = _read_yaml(config) if config else {}
+    values = _read_yaml(config, kind) if config else {}
     for name, value in given.items():
         if value is None:
             continue
-        if name == "training":
-            values[name] = {**values.get(name, {}), **dict(_pair(text) for text in value)}
+        if isinstance(value, list) and name in ("training", "inner_prompt"):
+            pairs = dict(_pair(text, _flag(name)) for text in value)
+            values[name] = {**values.get(name, {}), **pairs}
         else:
             values[name] = value
-    for name in ("model", "data"):
-        if name not in values:
+    for item in dataclasses.fields(kind):
+        name = item.name
+        if item.default is MISSING and item.default_factory is MISSING and name not in values:
             raise UsageError(
                 f"{name.upper()} is missing; give it on the command line or as '{name}:' in"
                 " --config."
             )
-    return TuneSettings(**values)
+    return kind(**values)
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
     import yaml
 
     try:
@@ -302,7 +357,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UsageError(
             f"{path} must hold settings as 'name: value', got {type(content).__name__}."
         )
-    kinds = typing.get_type_hints(TuneSettings)
+    kinds = typing.get_type_hints(kind)
     values = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
@@ -332,12 +387,12 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     return value
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pair(text: str, flag: str) -> tuple[str, Any]:
     import yaml
 
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--training takes KEY=VALUE, got {text!r}.")
+        raise UsageError(f"{flag} takes KEY=VALUE, got {text!r}.")
     parsed = yaml.safe_load(value)
     if isinstance(parsed, str):
         try:
@@ -367,12 +422,25 @@ def _stem(name: str) -> str:
     )
 
 
+_SHORT = {"samples": ("-k",)}
+
 _METAVARS = {
+    "tasks": "LIST",
+    "protocol": "LIST",
+    "limit": "N",
+    "paper_backbone": "NAME",
+    "samples": "K",
+    "temperature": "T",
+    "server": "URL",
+    "tokenizer": "NAME",
     "objective": "OBJECTIVE",
     "compare": "LIST",
     "prompt_column": "NAME",
     "response_column": "NAME",
     "separator": "TEXT",
+    "prompt_format": "FORMAT",
+    "system": "TEXT",
+    "instruction": "TEXT",
     "split": "NAME",
     "subset": "NAME",
     "reference": "FILE",

@@ -153,6 +153,52 @@ def test_kept_divides_by_the_kept_tokens_of_the_step(tmp_path):
     assert loss != pytest.approx(by_hand(rows, f)[0], rel=0.1)  # the two do differ
 
 
+def test_per_batch_and_sum_count_as_the_papers_code(tmp_path):
+    """Four micro-batches of two rows, one of them fully masked: the gradient is the sum, or the
+    mean, of the micro-batches' own, each divided by its own (kept) tokens.
+    """
+    rows = helpers.encoded_rows(8, masked=MASKED)
+    f = objective("above(0.06, nll)")
+    for normalizer in ("supervised_per_batch", "kept_per_batch"):
+        parts = []
+        for start in range(0, 8, 2):
+            part = rows[start : start + 2]
+            if any(label != -100 for row in part for label in row["labels"]):
+                parts.append(by_hand(part, f, kept=normalizer == "kept_per_batch")[0])
+        assert len(parts) == 3
+        for accumulation, factor in (("mean", 0.25), ("sum", 1.0)):
+            found = trainer(
+                tmp_path,
+                rows=rows,
+                objective=str(f),
+                normalizer=normalizer,
+                accumulation=accumulation,
+                max_steps=1,
+                per_device_train_batch_size=2,
+                gradient_accumulation_steps=4,
+                shuffle_dataset=False,
+                train_sampling_strategy="sequential",
+            )
+            found.train()
+            assert logs(found)[0]["loss"] == pytest.approx(factor * sum(parts), rel=1e-4)
+
+
+def test_sum_is_the_step_times_its_micro_batches(tmp_path):
+    norms = []
+    for accumulation in ("mean", "sum"):
+        found = trainer(
+            tmp_path,
+            objective="p",
+            accumulation=accumulation,
+            max_steps=1,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=4,
+        )
+        found.train()
+        norms.append(logs(found)[0]["grad_norm"])
+    assert norms[1] == pytest.approx(4 * norms[0], rel=1e-5)
+
+
 def on_two_ranks(out, *arguments):
     here = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

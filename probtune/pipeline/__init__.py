@@ -21,6 +21,6 @@ again: an interrupted run goes on where it was when the same command is given on
 """
 
 from .preparation import slug
-from .run import probe_only, tune
+from .run import probe_only, train, tune
 
-__all__ = ["probe_only", "slug", "tune"]
+__all__ = ["probe_only", "slug", "train", "tune"]

@@ -3,6 +3,7 @@ fine-tuned model at the end."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
@@ -18,7 +19,7 @@ from ..errors import ProbtuneError, TrainingError, UsageError
 from ..evaluation.answers import answer_mask, read_rule
 from ..models import default_device, load_model
 from ..objectives import Objective
-from ..records import read_record, write_record
+from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .preparation import Prepared
@@ -56,7 +57,9 @@ def train_stage(
 
     disable_progress_bars()
     started = time.monotonic()
-    model = load_model(settings.model)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    # Of several processes each has its own device, where the trainer puts the model.
+    model = load_model(settings.model, dtype=settings.weights, device=None if alone else "cpu")
     _check_space(place, model)
     clock = CheckpointClock(settings.checkpoint_minutes, until=until)
     rows = Dataset.from_dict(
@@ -88,17 +91,17 @@ def train_stage(
     _teach_to_stop(model, prepared.train.rows)
     with _writing(place):
         trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone
-    record = write_record(
-        path,
-        "train",
-        {
-            "objective": str(objective),
-            "steps": trainer.state.global_step,
-            "loss": result.training_loss,
-            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
-            "seconds": time.monotonic() - started,
-        },
-    )
+    content = {
+        "objective": str(objective),
+        "steps": trainer.state.global_step,
+        "loss": result.training_loss,
+        "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+        "processes": trainer.accelerator.num_processes,
+        "seconds": time.monotonic() - started,
+    }
+    if not trainer.is_world_process_zero():
+        return make_record("train", content)
+    record = write_record(path, "train", content)
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return record
 
@@ -139,6 +142,7 @@ def training_config(
         "output_dir": str(place / "checkpoints"),
         "objective": str(objective),
         "normalizer": settings.normalizer,
+        "accumulation": settings.accumulation,
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps,
         "learning_rate": settings.learning_rate,
@@ -148,7 +152,7 @@ def training_config(
         "lr_scheduler_type": settings.scheduler,
         "weight_decay": settings.weight_decay,
         "seed": settings.seed,
-        "bf16": settings.bf16 if settings.bf16 is not None else not on_cpu,
+        "bf16": _mixed(settings, on_cpu),
         "use_cpu": on_cpu,
         CHECKPOINTING: not on_cpu,
         "packing": settings.packing,
@@ -175,6 +179,13 @@ def training_config(
         return ProbTuneConfig(**{**fields, **settings.training})
     except (TypeError, ValueError) as error:
         raise UsageError(f"--training: {error}") from None
+
+
+def _mixed(settings: TuneSettings, on_cpu: bool) -> bool:
+    """Whether to mix precisions: on an accelerator, unless the weights are bfloat16 themselves."""
+    if settings.bf16 is not None:
+        return settings.bf16
+    return not on_cpu and settings.weights == "float32"
 
 
 def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..capability import sample
 from ..data import Example, Rows, hold_out, read_rows
 from ..encoding import Encoding, encode
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..evaluation.answers import choose_rule, read_rule
 from ..models import context_length, load_tokenizer
 from ..objectives import Objective
+from ..prompts import PromptSpec, format_of
 from ..records import digest
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -26,7 +27,9 @@ __all__ = [
     "check_vocabulary",
     "encode_rows",
     "max_length_of",
+    "inner_prompt_of",
     "prepare",
+    "prompt_of",
     "read",
     "slug",
 ]
@@ -150,6 +153,15 @@ def encode_rows(
     separator = settings.separator
     if separator is None:
         separator = "" if schema in ("prompt/completion", "messages") else "\n"
+    end, begins = None, False
+    prompt = prompt_of(settings, tokenizer)
+    if prompt is not None:
+        examples = [_asked(example, prompt, settings) for example in examples]
+        begins = prompt.begins
+        if prompt.format != "plain" and settings.separator is None:
+            separator = prompt.form.gap
+        if prompt.form.end is not None and settings.response_end == "turn":
+            end = tokenizer.get_vocab().get(prompt.form.end)
     with terminal.track("tokenizing", len(examples)) as advance:
         return encode(
             examples,
@@ -157,9 +169,45 @@ def encode_rows(
             max_length=max_length,
             separator=separator,
             chat=settings.chat,
+            end=end,
+            begins=begins,
             skip_bad_rows=settings.skip_bad_rows,
             progress=advance,
         )
+
+
+def prompt_of(settings: TuneSettings, tokenizer: PreTrainedTokenizerBase) -> PromptSpec | None:
+    """How prompts are written, or None: as the data has them."""
+    name = settings.prompt_format
+    if name is None:
+        return None
+    return PromptSpec(
+        format_of(tokenizer) if name == "auto" else name, settings.system, settings.instruction
+    )
+
+
+def inner_prompt_of(settings: TuneSettings) -> PromptSpec | None:
+    """The turns that are written inside the others, or None."""
+    if not settings.inner_prompt:
+        return None
+    unknown = sorted(set(settings.inner_prompt) - {"format", "system", "instruction"})
+    if unknown:
+        raise UsageError(
+            f"--inner-prompt takes format, system and instruction, got {', '.join(unknown)}."
+        )
+    return PromptSpec(**settings.inner_prompt)
+
+
+def _asked(example: Example, prompt: PromptSpec, settings: TuneSettings) -> Example:
+    """The example with its prompt written out."""
+    if example.prompt is None:
+        raise UsageError(
+            f"{example.where} is a conversation, which the tokenizer's chat template writes;"
+            " --prompt-format is for rows with a prompt and a completion as texts."
+        )
+    inner = inner_prompt_of(settings)
+    text = example.prompt if inner is None else inner.render(example.prompt)
+    return replace(example, prompt=prompt.render(text))
 
 
 def check_vocabulary(model: str, encoding: Encoding) -> None:

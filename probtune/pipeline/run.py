@@ -15,7 +15,7 @@ from ..encoding import Encoded
 from ..errors import UsageError
 from ..evaluation.compare import compare
 from ..evaluation.heldout import HeldOut, measure
-from ..models import TokenTable, load_model, load_tokenizer, token_table
+from ..models import TokenTable, default_device, load_model, load_tokenizer, token_table
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
 from ..records import environment, make_record, read_record, write_record, write_text
@@ -38,7 +38,7 @@ from .race import race_stage
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["probe_only", "tune"]
+__all__ = ["probe_only", "train", "tune"]
 
 
 def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
@@ -54,51 +54,25 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     terminal = terminal or Terminal()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "probtune tune runs in one process; to train on several, launch a script with"
-            " ProbTuneTrainer."
+            "probtune tune runs in one process; to train on several, launch `probtune train`, or a"
+            " script with ProbTuneTrainer."
         )
-    asked = None if settings.objective == "auto" else read_objective(settings.objective)
-    others = objective_list(settings.compare) if settings.compare.strip() else ()
     folder = settings.folder
-    _check_folder(folder, settings)
-    named = (asked or read_objective("nll"), *others)
-    needs = frozenset().union(*(objective.needs for objective in named))
-    _check_needs(needs, settings)
-    numbers = sorted({name for objective in named for name in number_columns(objective)})
-    prepared = prepare(settings, terminal, numbers=numbers)
-    if "answer" in needs and prepared.answer_rule == "none":
-        raise UsageError(
-            "nll_on_answer needs to know the answer, and no rule finds one in nine of ten held-out"
-            " responses; give --answer, such as 'regex:answer is (.+)'."
-        )
-    for objective in named:
-        training_config(folder, objective, settings)
-    _check_rows(settings, prepared)
-    _open_run(folder, settings, prepared)
-
-    stores = _stores(folder, needs, settings, prepared, terminal)
-    probed = _probe_stage(folder, settings, prepared, terminal, stores)
-    terminal.say(_explain(probed, asked))
+    asked, others, prepared, stores, probed = _begin(settings, terminal)
     raced = None
     if asked is None and probed["suggestion"]["undecided"]:
         prepared, raced = race_stage(folder, settings, prepared, probed, terminal)
     chosen = asked or read_objective((raced or probed["suggestion"])["objective"])
-    objectives = list(dict.fromkeys((chosen, *others)))
-    fixed = {o: o.fixed(lambda share: _quantile(probed, share)) for o in objectives}
-    for objective in objectives:
-        if fixed[objective] != objective:
-            terminal.say(f"{objective} is {fixed[objective]}, by the base model's quantiles.")
+    fixed = _fixed((chosen, *others), probed, terminal)
     results = {
         "base": _measure_stage(
             folder / "base", settings.model, prepared, settings, terminal, "base model"
         )
     }
     trained = {}
-    for objective in objectives:
+    for objective, meant in fixed.items():
         place = folder / slug(objective)
-        trained[str(objective)] = train_stage(
-            place, fixed[objective], settings, prepared, terminal, stores
-        )
+        trained[str(objective)] = train_stage(place, meant, settings, prepared, terminal, stores)
         results[str(objective)] = _measure_stage(
             place, str(place / "model"), prepared, settings, terminal, str(objective)
         )
@@ -128,6 +102,83 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     )
     write_text(folder / "report.html", render([record]))
     return record
+
+
+def train(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Path]:
+    """Only train: the same stages as `tune`, without measuring and comparing, in the same folder,
+    so that `tune` with the same settings goes on from there. Also on several processes, started by
+    torchrun or accelerate.
+
+    Returns:
+        Objective -> folder of its model.
+
+    Raises:
+        UsageError, DataError, TrainingError: as `tune`; also when the objective is left to the
+            probe and the probe would race two of them.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=default_device() == "cpu")
+    terminal = terminal or Terminal()
+    if not state.is_main_process:
+        terminal = Terminal(quiet=True)
+    folder = settings.folder
+    with state.main_process_first():
+        asked, others, prepared, stores, probed = _begin(settings, terminal)
+    if asked is None and probed["suggestion"]["undecided"]:
+        raise UsageError(
+            f"the probe cannot decide between {' and '.join(probed['suggestion']['race'])}; name"
+            " one with --objective, or let probtune tune race them."
+        )
+    chosen = asked or read_objective(probed["suggestion"]["objective"])
+    models = {}
+    for objective, meant in _fixed((chosen, *others), probed, terminal).items():
+        place = folder / slug(objective)
+        state.wait_for_everyone()
+        train_stage(place, meant, settings, prepared, terminal, stores)
+        models[str(objective)] = place / "model"
+    return models
+
+
+def _begin(
+    settings: TuneSettings, terminal: Terminal
+) -> tuple[Objective | None, tuple[Objective, ...], Prepared, dict[str, str], dict[str, Any]]:
+    """What comes before training: (objective asked for, further ones, data, files of
+    log-probabilities, record of the probe). Wrong requests end here.
+    """
+    asked = None if settings.objective == "auto" else read_objective(settings.objective)
+    others = tuple(objective_list(settings.compare)) if settings.compare.strip() else ()
+    folder = settings.folder
+    _check_folder(folder, settings)
+    named = (asked or read_objective("nll"), *others)
+    needs = frozenset().union(*(objective.needs for objective in named))
+    _check_needs(needs, settings)
+    numbers = sorted({name for objective in named for name in number_columns(objective)})
+    prepared = prepare(settings, terminal, numbers=numbers)
+    if "answer" in needs and prepared.answer_rule == "none":
+        raise UsageError(
+            "nll_on_answer needs to know the answer, and no rule finds one in nine of ten held-out"
+            " responses; give --answer, such as 'regex:answer is (.+)'."
+        )
+    for objective in named:
+        training_config(folder, objective, settings)
+    _check_rows(settings, prepared)
+    _open_run(folder, settings, prepared)
+    stores = _stores(folder, needs, settings, prepared, terminal)
+    probed = _probe_stage(folder, settings, prepared, terminal, stores)
+    terminal.say(_explain(probed, asked))
+    return asked, others, prepared, stores, probed
+
+
+def _fixed(
+    objectives: Sequence[Objective], probed: dict[str, Any], terminal: Terminal
+) -> dict[Objective, Objective]:
+    """Each objective once, with its shares of tokens as thresholds of the base model."""
+    fixed = {o: o.fixed(lambda share: _quantile(probed, share)) for o in objectives}
+    for objective, meant in fixed.items():
+        if meant != objective:
+            terminal.say(f"{objective} is {meant}, by the base model's quantiles.")
+    return fixed
 
 
 def _quantile(probed: dict[str, Any], share: float) -> float:

@@ -13,7 +13,8 @@ from ..objectives import objective as read_objective
 __all__ = ["CHECKPOINTING", "ProbTuneConfig"]
 
 HEADS = ("auto", "probtune", "trl")
-NORMALIZERS = ("supervised", "kept")
+NORMALIZERS = ("supervised", "kept", "supervised_per_batch", "kept_per_batch")
+ACCUMULATIONS = ("mean", "sum")
 
 _NAMES = {item.name for item in fields(SFTConfig)}
 CHECKPOINTING = next(
@@ -49,11 +50,23 @@ class ProbTuneConfig(SFTConfig):
         metadata={
             "help": (
                 "Denominator of the loss. 'supervised': the supervised tokens of the whole"
-                " optimizer step, all micro-batches and ranks. 'kept': those a threshold keeps, as"
-                " the paper's code divides (it counts per micro-batch; here, per optimizer step)."
-                " The two differ for objectives that drop tokens only."
+                " optimizer step, all micro-batches and ranks. 'kept': those of them that a"
+                " threshold keeps. 'supervised_per_batch' and 'kept_per_batch': the same counts of"
+                " each micro-batch alone, whose losses are averaged; the loss then depends on how"
+                " the step is split. The paper's code divides by 'kept_per_batch'."
             ),
             "choices": list(NORMALIZERS),
+        },
+    )
+    accumulation: str = field(
+        default="mean",
+        metadata={
+            "help": (
+                "What the micro-batches of an optimizer step give. 'mean': the loss of the step."
+                " 'sum': that times the number of micro-batches, as the paper's code accumulates;"
+                " it matters where gradients are clipped."
+            ),
+            "choices": list(ACCUMULATIONS),
         },
     )
     reference: str | None = field(
@@ -113,7 +126,11 @@ class ProbTuneConfig(SFTConfig):
             setattr(self, CHECKPOINTING, True)
         super().__post_init__()
         self.objective = repr(read_objective(self.objective))
-        for name, choices in (("normalizer", NORMALIZERS), ("head", HEADS)):
+        for name, choices in (
+            ("normalizer", NORMALIZERS),
+            ("accumulation", ACCUMULATIONS),
+            ("head", HEADS),
+        ):
             if getattr(self, name) not in choices:
                 raise UsageError(
                     f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}."

@@ -263,7 +263,7 @@ class ProbTuneTrainer(SFTTrainer):
         signals = self._signals(in_force.needs, model, inputs, extras)
         normalizer = self._normalizer(num_items_in_batch)
         out = self.forward(model, inputs, in_force, normalizer, signals)
-        loss = out.loss
+        loss = out.loss if not training else out.loss * self._factor(out)
         with torch.no_grad():
             sums = row_sums(out)
             if training:
@@ -368,11 +368,24 @@ class ProbTuneTrainer(SFTTrainer):
                     " labels, so the loss has no scale."
                 )
             return None
+        if self.args.normalizer.endswith("_per_batch"):
+            return None
         num_items = torch.as_tensor(num_items_in_batch, device=self.args.device).clamp(min=1)
         if not self.args.average_tokens_across_devices:
             return num_items
         # The count is over all ranks, and data parallelism averages the ranks' gradients.
         return num_items / (self.accelerator.num_processes // self.get_tp_size())
+
+    def _factor(self, out: Any) -> Tensor | float:
+        """What a micro-batch's loss is multiplied by, besides the normalizer of its sum."""
+        args, batches = self.args, self.current_gradient_accumulation_steps
+        factor: Tensor | float = batches if args.accumulation == "sum" else 1.0
+        if args.normalizer.endswith("_per_batch"):
+            factor = factor / batches
+        if args.normalizer == "kept_per_batch":
+            kept = (out.kept & out.label_mask).sum().clamp(min=1)
+            factor = factor * out.label_mask.sum() / kept
+        return factor
 
     def _check_kept(self) -> None:
         """Refuse what `_divide_by_kept` would get wrong."""
