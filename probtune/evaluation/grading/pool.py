@@ -1,0 +1,151 @@
+"""Comparisons that may hang, in worker processes that can be killed.
+
+A comparison is a module-level function of (gold, answer, …) that returns a bool, or raises. Each
+distinct one is made once. One that takes longer than the time-out is killed with its worker and
+given up; the others go on. Computer algebra can hang in one long integer power, where no signal is
+delivered, so nothing less than killing helps.
+
+Workers are started once, by `spawn` (never forked, so threads and GPUs in the caller do no harm),
+and end with the process. A script that grades at its top level needs the usual
+`if __name__ == "__main__":`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+__all__ = ["TIMEOUT_S", "Verdict", "compare_all", "default_workers"]
+
+TIMEOUT_S = 10.0
+"""Seconds that one comparison may take."""
+MEMORY_BYTES = 4 * 2**30
+"""Address space of a worker, where the system can limit it."""
+
+
+class Verdict(NamedTuple):
+    """The result of one comparison."""
+
+    equal: bool
+    error: str | None = None
+    """`timeout`, `crashed` (the worker died) or `unparsable`."""
+
+
+class Unparsable(Exception):
+    """A comparison's answer cannot be read."""
+
+
+Comparison = Callable[..., bool]
+
+
+def default_workers() -> int:
+    """The processors this process may use, at most eight."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(8, usable or 1))
+
+
+def compare_all(
+    comparison: Comparison,
+    tasks: Iterable[tuple[Any, ...]],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    workers: int | None = None,
+    finished: Callable[[tuple[Any, ...]], None] | None = None,
+) -> dict[tuple[Any, ...], Verdict]:
+    """One verdict for each distinct task; `finished` is called as they come.
+
+    Verdicts are remembered for the life of the process, except time-outs and crashes, which may be
+    the machine's fault.
+    """
+    from pebble import ProcessExpired
+
+    verdicts: dict[tuple[Any, ...], Verdict] = {}
+    waiting = []
+    for task in dict.fromkeys(tasks):
+        known = _known.get((comparison, task))
+        if known is None:
+            waiting.append(task)
+        else:
+            verdicts[task] = known
+            if finished:
+                finished(task)
+    if not waiting:
+        return verdicts
+    pool = _pool_of(workers or default_workers())
+    futures = [
+        (t, pool.schedule(_guarded, args=(comparison, t), timeout=timeout_s)) for t in waiting
+    ]
+    try:
+        for task, future in futures:
+            try:
+                verdict = future.result()
+                if len(_known) >= _MOST_KNOWN:
+                    _known.clear()
+                _known[comparison, task] = verdict
+            except TimeoutError:
+                verdict = Verdict(False, "timeout")
+            except ProcessExpired:
+                verdict = Verdict(False, "crashed")
+            verdicts[task] = verdict
+            if finished:
+                finished(task)
+    except BaseException:  # interrupted: what is still queued must not run on
+        for _, future in futures:
+            future.cancel()
+        raise
+    return verdicts
+
+
+_MOST_KNOWN = 500_000
+_known: dict[tuple[Comparison, tuple[Any, ...]], Verdict] = {}
+_pools: dict[tuple[int, int], Any] = {}
+_lock = threading.Lock()
+
+
+def _pool_of(workers: int) -> Any:
+    from multiprocessing import get_context
+
+    from pebble import ProcessPool
+
+    key = (os.getpid(), workers)  # a forked child must not speak to its parent's workers
+    with _lock:
+        if key not in _pools:
+            _pools[key] = ProcessPool(
+                max_workers=workers, context=get_context("spawn"), initializer=_start_worker
+            )
+        return _pools[key]
+
+
+@atexit.register
+def _end() -> None:
+    for (pid, _), pool in _pools.items():
+        if pid == os.getpid():
+            pool.stop()
+            pool.join()
+
+
+def _start_worker() -> None:
+    """Limit memory, keep libraries quiet, load what every comparison needs."""
+    import logging
+    import warnings
+
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
+    except (ImportError, ValueError, OSError):  # no such limit on this system
+        pass
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    sys.setrecursionlimit(3000)
+
+
+def _guarded(comparison: Comparison, task: tuple[Any, ...]) -> Verdict:
+    try:
+        return Verdict(bool(comparison(*task)))
+    except Exception:  # parsers of others' grammars may raise anything on what a model wrote
+        return Verdict(False, "unparsable")
