@@ -9,6 +9,7 @@ model's family writes around them:
     deepseek       DeepSeekMath and DeepSeek-LLM  User: … Assistant:
     deepseek-bare  the same, and never a system text
     plain          no turns: the question as it stands
+    …-evalplus     as EvalPlus asks for a program: the answer's first words are given
     …-reference    as the paper's code writes them, deviations included
 
 Turns are written out here instead of taken from the tokenizer's chat template: base models often
@@ -51,6 +52,16 @@ class TurnFormat:
 _HEADERS = "<|start_header_id|>{}<|end_header_id|>\n\n"
 _USER, _ASSISTANT = _HEADERS.format("user"), _HEADERS.format("assistant")
 
+_PROGRAM = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown"
+    " code block:\n```\n{user}```\n"
+)
+_ANSWER = (
+    "Below is a Python script with a self-contained function that solves the problem and passes"
+    " corresponding tests:\n```python\n"
+)
+"""EvalPlus 0.3.1, `codegen.py` and `provider/utility.py`; the problem ends with a newline."""
+
 FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
     {
         form.name: form
@@ -70,6 +81,22 @@ FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
                 end="<|eot_id|>",
             ),
             TurnFormat("deepseek", "{system}\n\n", "User: {user}\n\nAssistant:", gap=" "),
+            TurnFormat(
+                "chatml-evalplus",
+                "<|im_start|>system\n{system}<|im_end|>\n",
+                f"<|im_start|>user\n{_PROGRAM}<|im_end|>\n<|im_start|>assistant\n{_ANSWER}",
+                end="<|im_end|>",
+            ),
+            TurnFormat(
+                "llama3-evalplus",
+                _HEADERS.format("system") + "{system}<|eot_id|>",
+                f"{_USER}{_PROGRAM}<|eot_id|>{_ASSISTANT}{_ANSWER}",
+                start="<|begin_of_text|>",
+                end="<|eot_id|>",
+            ),
+            TurnFormat(
+                "deepseek-evalplus", "{system}\n\n", f"User: {_PROGRAM}\n\nAssistant: {_ANSWER}"
+            ),
             # DeepSeek's models without a system text, which their authors advise against.
             TurnFormat("deepseek-bare", "", "User: {user}\n\nAssistant:", gap=" "),
             # The paper's code (GaotangLi/Beyond-Log-Likelihood at 220589d). Math: a newline after
