@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .errors import ProbtuneError, UsageError
+from .eval_settings import EvalSettings
 from .settings import TuneSettings, add_options
 
 __all__ = ["main"]
@@ -239,12 +240,74 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)"
     )
     demo.set_defaults(run="commands.demo")
+    evaluation = _evaluation(commands)
     theory = _theory(commands)
-    for command in (tune, train, probe, objectives, report, demo, *theory):
+    for command in (tune, train, probe, objectives, report, demo, *evaluation, *theory):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+_EVAL_EPILOG = """\
+examples:
+  probtune eval Qwen/Qwen2.5-Math-1.5B --tasks math --protocol strict,reference -k 16
+  probtune eval runs/x/p/model --tasks math500 --limit 50 -k 4 --max-new-tokens 512
+  probtune eval NAME --server http://localhost:8000/v1 --tokenizer Qwen/Qwen2.5-7B --tasks medical
+  probtune eval --phase grade --out runs/eval-x     grade again, without the model
+
+A run that was interrupted goes on when the same command is given again; more tasks, protocols
+and answers (-k) extend its folder.
+"""
+
+
+def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
+    """`probtune eval` and `probtune compare`."""
+    plain = argparse.RawDescriptionHelpFormatter
+    evaluate = commands.add_parser(
+        "eval",
+        help="ask a model the paper's benchmarks, grade strictly and as the paper, with intervals",
+        description=(
+            "Ask MODEL benchmarks by lm-evaluation-harness, grade its answers under two protocols,"
+            " and write the numbers with their intervals: three phases, each to be run again alone."
+        ),
+        epilog=_EVAL_EPILOG,
+        formatter_class=plain,
+    )
+    add_options(evaluate, EvalSettings)
+    evaluate.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    evaluate.add_argument("--list", action="store_true", help="list the benchmarks, and stop")
+    evaluate.set_defaults(run="evaluation_commands.evaluate")
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare evaluated models on the same questions, paired",
+        description=(
+            "Differences between evaluations (folders of `probtune eval`), paired by question: with"
+            " intervals, p-values corrected for the number of pairs, macro averages of domains, and"
+            " over seeds where a label names several folders."
+        ),
+        epilog=(
+            "example:\n  probtune compare nll=runs/eval-nll-0 nll=runs/eval-nll-1"
+            " p=runs/eval-p-0 p=runs/eval-p-1\n"
+        ),
+        formatter_class=plain,
+    )
+    compare.add_argument(
+        "runs",
+        nargs="+",
+        metavar="[LABEL=]DIR",
+        help="folder of an evaluation; folders with the same label are seeds of one objective, in"
+        " the same order for every label",
+    )
+    compare.add_argument(
+        "--protocol", metavar="LIST", default="strict,reference", help="default: %(default)s"
+    )
+    compare.add_argument(
+        "--out", metavar="DIR", default="runs/comparison", help="folder (default: %(default)s)"
+    )
+    compare.set_defaults(run="evaluation_commands.compare")
+    return [evaluate, compare]
 
 
 def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "prompts", "records", "statistics", "settings", "terminal"]
+LEAVES = ["errors", "prompts", "records", "statistics", "settings", "eval_settings", "terminal"]
 LINE = [
     "objectives",
     "kernels",
@@ -28,6 +28,7 @@ LINE = [
     "demo",
     "commands",
     "theory_commands",
+    "evaluation_commands",
     "cli",
 ]
 ONLY = {
@@ -39,6 +40,7 @@ ONLY = {
     "records": {"errors"},
     "statistics": set(),
     "settings": {"errors"},
+    "eval_settings": {"errors", "settings"},
     "terminal": set(),
 }
 """Stricter than the line: a report must be made without torch."""

@@ -1,0 +1,212 @@
+"""From settings to a model that can be asked. What decides how it is asked (tokenizer, context,
+fingerprint) is read before the weights, so that wrong requests are refused early and a finished
+generation loads no model at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ...prompts import PromptSpec, format_of
+
+__all__ = ["Opening", "fingerprint", "open_model", "open_server"]
+
+_BATCH = {"hf": 16, "vllm": 1024, "server": 64}
+"""Requests at a time. vLLM fills the device by itself; its number says how much an interruption can
+lose.
+"""
+
+
+@dataclass
+class Opening:
+    """A model before its weights are loaded."""
+
+    name: str
+    """Folder, hub id, or the name it is served under."""
+    backend: str
+    """`hf`, `vllm` or `server`."""
+    tokenizer: Any
+    """None: a server whose tokenizer is not known here."""
+    context: int | None
+    """Longest sequence."""
+    fingerprint: str
+    """Changes when the weights do."""
+    dtype: str = "auto"
+    server: str | None = None
+    model: Any = None
+    """The model itself, where it is in this process already."""
+
+    @property
+    def family(self) -> str | None:
+        """The form of turns that the tokenizer's special tokens belong to."""
+        return None if self.tokenizer is None else format_of(self.tokenizer)
+
+    @property
+    def batch_size(self) -> int:
+        """Default number of requests at a time."""
+        return _BATCH[self.backend]
+
+    def ends(self, prompt: PromptSpec, stop: Sequence[str] = ()) -> list[int]:
+        """Ids of the tokens that end an answer: of the turn, of the text, stop texts that are one
+        token, and those that the model's own settings name.
+        """
+        if self.tokenizer is None:
+            return []
+        known = self.tokenizer.get_vocab()
+        found = [self.tokenizer.eos_token_id]
+        found += [known.get(text) for text in (prompt.form.end, *stop) if text]
+        stored = self._stored_ends()
+        found += stored if isinstance(stored, list) else [stored]
+        return sorted({end for end in found if end is not None})
+
+    def check(self, prompt: PromptSpec) -> None:
+        """Refuse a form whose special tokens the tokenizer does not have.
+
+        Raises:
+            UsageError: with the form, the token, and the form that fits.
+        """
+        if self.tokenizer is None:
+            return
+        form = prompt.form
+        known = self.tokenizer.get_vocab()
+        written = form.start + form.system + form.user + (form.end or "")
+        for token in dict.fromkeys(re.findall(r"<[|｜][^<>]*?[|｜]>", written)):
+            if token not in known:
+                raise UsageError(
+                    f"the prompt format {form.name} writes {token}, which is no token of"
+                    f" {self.name}; its own format is {self.family}."
+                )
+
+    def load(self, batch_size: int) -> Any:
+        """The model of lm-eval."""
+        if self.backend == "server":
+            from .server import ServerModel
+
+            assert self.server is not None
+            return ServerModel(self.server, self.name, self.tokenizer, concurrent=batch_size)
+        if self.backend == "vllm":
+            from .vllm import VLLMModel
+
+            return VLLMModel(self.name, context=self.context, dtype=self.dtype)
+        from .hf import HFModel
+
+        if self.model is None:
+            from ...models import load_model
+
+            self.model = load_model(self.name, dtype=self.dtype)
+        return HFModel(self.model, self.tokenizer, context=self.context)
+
+    def _stored_ends(self) -> Any:
+        if self.model is not None:
+            return getattr(self.model.generation_config, "eos_token_id", None)
+        if self.backend == "server":
+            return None  # the server knows them itself
+        from transformers import GenerationConfig
+
+        try:
+            return GenerationConfig.from_pretrained(self.name).eos_token_id
+        except OSError:  # most base models have no such file
+            return None
+
+
+def open_model(
+    name: str,
+    *,
+    backend: str = "hf",
+    dtype: str = "auto",
+    model: Any = None,
+    tokenizer: Any = None,
+) -> Opening:
+    """A folder, an adapter's folder or a hub id; or a model in this process, with its tokenizer.
+
+    Raises:
+        UsageError: there is no such model, it has no tokenizer, or vLLM is not installed.
+    """
+    from ...models import context_length, load_tokenizer
+
+    if backend == "vllm":
+        from .vllm import require_vllm
+
+        require_vllm()
+    if model is not None:
+        if tokenizer is None:
+            raise UsageError("a model in this process needs its tokenizer: give both.")
+        config = model.config.get_text_config()
+        context = getattr(config, "max_position_embeddings", None)
+        return Opening(name, "hf", tokenizer, context, fingerprint(name), dtype, model=model)
+    base = _base_of_adapter(name)
+    if base is not None and backend == "vllm":
+        raise UsageError(
+            f"{name} holds adapters, which the vllm backend does not load; merge them into the"
+            " model first, or take --backend hf."
+        )
+    own = base is None or (Path(name) / "tokenizer_config.json").is_file()
+    return Opening(
+        name,
+        backend,
+        load_tokenizer(name if own else str(base)),
+        context_length(base or name)[0],
+        fingerprint(name),
+        dtype,
+    )
+
+
+def open_server(url: str, name: str, *, tokenizer: str | None = None) -> Opening:
+    """A model that an OpenAI-compatible server at `url` (up to `/v1`) serves as `name`.
+
+    Args:
+        tokenizer: folder or hub id; default: `name`, if that is one.
+
+    Raises:
+        EvaluationError: nothing answers there.
+        UsageError: the server has no such model, or `tokenizer` is none.
+    """
+    from .server import ask_server
+
+    url = url.rstrip("/")
+    context = ask_server(url, name)
+    from ...models import load_tokenizer
+
+    found = None
+    if tokenizer is not None:
+        found = load_tokenizer(tokenizer)
+    else:
+        try:
+            found = load_tokenizer(name)
+        except UsageError:
+            found = None  # asked as text then; `family` is None, and a format must be given
+    return Opening(name, "server", found, context, fingerprint(name), server=url)
+
+
+def fingerprint(name: str) -> str:
+    """What tells two states of a model's folder apart: names, sizes and the ends of its weight
+    files, and its configuration. Of a hub id or a served name: the name.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return name
+    sha = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin", ".pt") or path.name == "config.json":
+            size = path.stat().st_size
+            sha.update(f"{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                sha.update(file.read(65536))
+                file.seek(max(0, size - 65536))
+                sha.update(file.read())
+    return sha.hexdigest()
+
+
+def _base_of_adapter(name: str) -> str | None:
+    """The model that a PEFT folder's adapters belong to."""
+    path = Path(name).expanduser() / "adapter_config.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]

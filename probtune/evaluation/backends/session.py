@@ -1,0 +1,206 @@
+"""One generation: which samples are wanted, which are there, in which batches and with which seeds
+the others are drawn.
+
+lm-eval hands a model all its requests at once. `Session.answer` numbers them, takes what the file
+of samples has, and asks the model for the rest, batch by batch. A batch is the same whether a run
+was interrupted or not: batches are cut from all samples, not from those that are missing. Where the
+rows of a batch share a random generator (transformers), it is seeded for the batch and the whole
+batch is drawn again if any of it is missing; where every sample has its own (vLLM, a server), only
+the missing ones are asked for.
+
+The first samples of all questions come before the second ones, so that more samples of the same
+kind extend a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ...errors import EvaluationError, UsageError
+from ...records import digest
+from ..samples import Sample, sha256
+
+__all__ = ["Draw", "Drawn", "Request", "Session", "cut_at_context"]
+
+
+class Request(NamedTuple):
+    """A sample to draw."""
+
+    question: str
+    sample: int
+    prompt: str
+    length: int | None
+    """Tokens of the prompt; None where there is no tokenizer to count them."""
+    seed: int | None
+    limit: int
+    """Most new tokens."""
+
+
+class Drawn(NamedTuple):
+    """What was drawn."""
+
+    text: str
+    finish_reason: str | None
+    tokens: int | None
+
+
+Draw = Callable[[int, Drawn], None]
+"""Called with the index of a request and what was drawn for it, in any order."""
+
+
+class _Model(Protocol):
+    name: str
+    shares_generator: bool
+
+    def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None: ...
+    def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None: ...
+
+
+@dataclass
+class Session:
+    """The state of one generation."""
+
+    task: str
+    questions: Sequence[str]
+    """Question ids, in the order of the task."""
+    seed: int
+    batch_size: int
+    write: Callable[[list[Sample]], None]
+    there: dict[tuple[str, int], Sample]
+    """Samples of earlier runs, and those drawn."""
+    begins: bool = False
+    """Whether prompts bring their own beginning of text."""
+    context: int | None = None
+    """Longest sequence of the model."""
+    fit: bool = False
+    """Whether answers may be cut at the context instead of refused."""
+    drawn: int = field(default=0, init=False)
+
+    def answer(self, model: _Model, instances: Sequence[Any]) -> list[str]:
+        """The texts of lm-eval's requests, in their order."""
+        places = list(_number(instances))
+        arguments = instances[0].args[1]
+        prompts = [instance.args[0] for instance in instances]
+        lengths = _lengths(model, prompts, self.begins)
+        limits = cut_at_context(
+            [(place[0], length) for place, length in zip(places, lengths, strict=True)],
+            arguments["max_gen_toks"],
+            self.context,
+            fit=self.fit,
+            task=self.task,
+        )
+        greedy = not arguments["do_sample"]
+        order = sorted(
+            range(len(places)), key=lambda i: (places[i][1], -(lengths[i] or 0), prompts[i])
+        )
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            if all(places[i] in self.there for i in batch):
+                continue
+            if model.shares_generator:
+                shared = None if greedy else _seed(self.seed, self.task, [places[i] for i in batch])
+                seeds = dict.fromkeys(batch, shared)
+            else:
+                batch = [i for i in batch if places[i] not in self.there]
+                seeds = {
+                    i: None if greedy else _seed(self.seed, self.task, [places[i]]) for i in batch
+                }
+            requests = [
+                Request(*places[i], prompts[i], lengths[i], seeds[i], limits[i]) for i in batch
+            ]
+            self._draw(model, requests, arguments)
+        return [self.there[place].text for place in places]
+
+    def _draw(self, model: _Model, requests: list[Request], arguments: dict[str, Any]) -> None:
+        waiting: list[Sample] = []
+
+        def done(index: int, drawn: Drawn) -> None:
+            request = requests[index]
+            sample = Sample(
+                self.task,
+                request.question,
+                request.sample,
+                sha256(request.prompt),
+                request.seed,
+                *drawn,
+            )
+            if sample.place in self.there:
+                return
+            self.there[sample.place] = sample
+            if model.shares_generator:
+                waiting.append(sample)
+            else:
+                self.write([sample])
+            self.drawn += 1
+
+        model.draw(requests, arguments, done)
+        if waiting:
+            self.write(waiting)
+        lacking = [r for r in requests if (r.question, r.sample) not in self.there]
+        if lacking:
+            raise EvaluationError(
+                f"{self.task}: the {model.name} backend returned nothing for question"
+                f" {lacking[0].question!r}, sample {lacking[0].sample}; what was generated is kept,"
+                " the same command goes on."
+            )
+
+
+def cut_at_context(
+    questions: Iterable[tuple[str, int | None]],
+    max_new_tokens: int,
+    context: int | None,
+    *,
+    fit: bool,
+    task: str,
+) -> list[int]:
+    """The most new tokens of each question, given the length of its prompt.
+
+    Raises:
+        UsageError: prompt and answer exceed the model's context, and `fit` is not set; or a prompt
+            alone fills it.
+    """
+    questions = list(questions)
+    if context is None:
+        return [max_new_tokens] * len(questions)
+    over = [(q, n) for q, n in questions if n is not None and n + max_new_tokens > context]
+    if over:
+        longest, tokens = max(over, key=lambda pair: pair[1])
+        number = len({question for question, _ in over})
+        if tokens >= context:
+            raise UsageError(
+                f"{task}: the prompt of question {longest!r} has {tokens} tokens and fills the"
+                f" model's context of {context}; choose a model with a longer one."
+            )
+        if not fit:
+            raise UsageError(
+                f"{task}: prompt and answer exceed the model's context of {context} tokens in"
+                f" {number} questions (longest prompt: {tokens}, question {longest!r}); give"
+                f" --max-new-tokens {context - tokens} or less, or --fit-context, which lets these"
+                " answers end at the context and counts them as truncated."
+            )
+    return [min(max_new_tokens, context - (n or 0)) for _, n in questions]
+
+
+def _number(instances: Sequence[Any]) -> Iterator[tuple[str, int]]:
+    """(question, sample): lm-eval repeats a request once for every sample."""
+    count: dict[str, int] = {}
+    for instance in instances:
+        question = instance.doc["id"]
+        yield question, count.get(question, 0)
+        count[question] = count.get(question, 0) + 1
+
+
+def _lengths(model: _Model, prompts: Sequence[str], begins: bool) -> list[int | None]:
+    distinct = list(dict.fromkeys(prompts))
+    found = model.lengths(distinct, begins)
+    if found is None:
+        return [None] * len(prompts)
+    length = dict(zip(distinct, found, strict=True))
+    return [length[prompt] for prompt in prompts]
+
+
+def _seed(seed: int, task: str, places: Sequence[tuple[str, int]]) -> int:
+    """31 bits, which every sampler takes."""
+    return int(digest([seed, task, places])[:8], 16) >> 1

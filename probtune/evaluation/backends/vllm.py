@@ -1,0 +1,100 @@
+"""lm-eval's vLLM model, with a seed for every sample, keeping tokens and finish reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.vllm_causallms import VLLM
+
+from ...errors import UsageError
+from .session import Draw, Drawn, Request, Session
+
+__all__ = ["VLLMModel", "require_vllm"]
+
+
+def require_vllm() -> None:
+    """Refuse the backend where vLLM is not installed.
+
+    Raises:
+        UsageError: with the way to reach one in another environment.
+    """
+    if find_spec("vllm") is None:
+        raise UsageError(
+            "vLLM is not installed here, and its versions of torch and transformers may not fit"
+            " this environment. Start it in one of its own, `vllm serve MODEL`, and give --backend"
+            " server --server http://localhost:8000/v1."
+        )
+
+
+class VLLMModel(VLLM):
+    """A model that vLLM runs in this process, as a model of lm-eval.
+
+    Args:
+        context: longest sequence; default: vLLM's choice, which is the model's.
+        options: further arguments of lm-eval's VLLM and of `vllm.LLM`.
+    """
+
+    name = "vllm"
+    shares_generator = False
+
+    def __init__(self, model: str, *, context: int | None = None, **options: Any):
+        require_vllm()
+        super().__init__(pretrained=model, max_length=context, batch_size="auto", **options)
+        self.session: Session | None = None
+        self._requests: Sequence[Request] = ()
+        self._found: list[Drawn] = []
+        self._ends: tuple[int, ...] = ()
+
+    def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None:
+        """Tokens of each prompt, with the beginning of text that will be added to it."""
+        self.add_bos_token = False if begins else None
+        return [len(ids) for ids in self.tok_encode(list(prompts))]
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """All texts through the session, which asks `draw` for those that are missing."""
+        if self.session is None:
+            return super().generate_until(list(requests), disable_tqdm=disable_tqdm)
+        return self.session.answer(self, requests)
+
+    def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None:
+        """One batch, through lm-eval's own `generate_until`."""
+        # In the order in which lm-eval will sort them, so that seeds meet their samples.
+        order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
+        self._requests = [requests[i] for i in order]
+        self._found = []
+        self._ends = tuple(arguments.get("stop_token_ids", ()))
+        texts = super().generate_until(
+            [
+                Instance(
+                    "generate_until", {}, (r.prompt, {**arguments, "max_gen_toks": r.limit}), 0
+                )
+                for r in self._requests
+            ],
+            disable_tqdm=True,
+        )
+        for index, text, drawn in zip(order, texts, self._found, strict=True):
+            done(index, drawn._replace(text=text))
+
+    def _model_generate(
+        self, requests: list[list[int]], generate: bool = False, sampling_params: Any = None
+    ) -> Any:
+        if self.session is None or not generate:
+            return super()._model_generate(requests, generate, sampling_params)
+        for ids, settings, request in zip(requests, sampling_params, self._requests, strict=True):
+            assert len(ids) == request.length, "lm-eval has sorted or cut the prompts otherwise"
+            settings.seed = request.seed
+        outputs = super()._model_generate(requests, generate, sampling_params)
+        ends = {*self._ends, self.eot_token_id}
+        for output in outputs:
+            (answer,) = output.outputs
+            ids = list(answer.token_ids)
+            ended = answer.finish_reason == "stop" and bool(ids) and ids[-1] in ends
+            self._found.append(Drawn(answer.text, answer.finish_reason, len(ids) - ended))
+        return outputs
+
+
+def _sort_key(request: Request) -> tuple[int, str]:
+    return -(request.length or 0), request.prompt

@@ -1,0 +1,320 @@
+"""Evaluated models against each other, on the same questions.
+
+Every difference is paired by question (by cluster, where questions are not independent). Where a
+label names several folders, they are the seeds of one objective: the interval is then about other
+seeds as well as other questions, by a model with both as random effects.
+
+References:
+    Miller, "Adding Error Bars to Evals", 2024, https://arxiv.org/abs/2411.00640.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, UsageError
+from ..records import environment
+from .analyse import Measured, Scores, disagreement, load_measured, passes
+from .tasks.table import DOMAINS, TASKS
+
+__all__ = ["compare_runs", "read_runs"]
+
+Runs = Mapping[str, Sequence[Path]]
+
+Key = tuple[str, str]
+"""(task, protocol)."""
+
+
+def read_runs(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """`label=DIR` or `DIR` -> folders by label.
+
+    Raises:
+        UsageError: a folder holds no evaluation or is named twice, there is one label only, or
+            labels have different numbers of folders.
+    """
+    found: dict[str, list[Path]] = {}
+    for text in texts:
+        label, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        if not (path / "run.json").is_file():
+            raise UsageError(f"{path} holds no evaluation; give folders of `probtune eval`.")
+        if any(path.resolve() == other.resolve() for paths in found.values() for other in paths):
+            raise UsageError(f"{path} is named twice; a comparison needs different evaluations.")
+        found.setdefault(label if equals else path.resolve().name.removeprefix("eval-"), [])
+        found[label if equals else path.resolve().name.removeprefix("eval-")].append(path)
+    if len(found) < 2:
+        raise UsageError(
+            f"a comparison needs two labels, got {', '.join(found)}; give label=DIR for each."
+        )
+    numbers = {label: len(paths) for label, paths in found.items()}
+    if len(set(numbers.values())) > 1:
+        said = ", ".join(f"{label} has {number}" for label, number in numbers.items())
+        raise UsageError(
+            f"folders of one label are its seeds, paired in the order given: {said}; give as many"
+            " for each."
+        )
+    return found
+
+
+def compare_runs(runs: Runs, *, protocols: str = "strict,reference") -> dict[str, Any]:
+    """Everything about the differences between labels.
+
+    Returns:
+        `labels`, `protocols` (each with `scores`, `differences` and `pass_at_k`), `disagreement`
+        and `cautions`. Differences are first - second; domains come after their benchmarks.
+
+    Raises:
+        DataError: runs have no benchmark in common, other questions, or grades of other graders.
+    """
+    measured = {
+        label: [{(m.task.name, m.protocol): m for m in load_measured(path)} for path in paths]
+        for label, paths in runs.items()
+    }
+    everywhere = [one for seeds in measured.values() for one in seeds]
+    common = [key for key in everywhere[0] if all(key in one for one in everywhere)]
+    wanted = [part.strip() for part in protocols.split(",") if part.strip()]
+    common = [key for key in common if key[1] in wanted]
+    if not common:
+        raise DataError(
+            f"the evaluations have no benchmark in common under {' or '.join(wanted)}; run the"
+            " same --tasks and --protocol for each."
+        )
+    left_out = sorted({key for one in everywhere for key in one if key[1] in wanted} - {*common})
+    cautions = [
+        f"left out, because not every evaluation has it: {task} ({protocol})."
+        for task, protocol in left_out
+    ]
+    for key in common:
+        cautions += _check(key, [one[key] for one in everywhere])
+    return {
+        "labels": [
+            {
+                "name": label,
+                "folders": [str(path) for path in runs[label]],
+                "models": [next(iter(one.values())).record["model"] for one in seeds],
+            }
+            for label, seeds in measured.items()
+        ],
+        "protocols": {
+            protocol: _protocol(
+                {
+                    label: [
+                        {task: one[task, p] for task, p in common if p == protocol} for one in seeds
+                    ]
+                    for label, seeds in measured.items()
+                }
+            )
+            for protocol in dict.fromkeys(protocol for _, protocol in common)
+        },
+        "disagreement": _disagreements(measured, list(dict.fromkeys(task for task, _ in common))),
+        "cautions": list(dict.fromkeys(cautions)),
+        "environment": environment(),
+    }
+
+
+def _check(key: Key, measured: Sequence[Measured]) -> list[str]:
+    """Refuse what cannot be compared; say what can, with care."""
+    first = measured[0]
+    name = f"{key[0]} ({key[1]})"
+    cautions = []
+    for other in measured[1:]:
+        if other.header["versions"] != first.header["versions"]:
+            wrong = next(
+                library
+                for library in {**first.header["versions"], **other.header["versions"]}
+                if first.header["versions"].get(library) != other.header["versions"].get(library)
+            )
+            raise DataError(
+                f"{name} was graded with another {wrong} in {first.folder} than in {other.folder};"
+                " grade both again: `probtune eval --phase grade --out DIR`."
+            )
+        lonely = set(first.scores) ^ set(other.scores)
+        if lonely:
+            raise DataError(
+                f"{name}: question {min(lonely)!r} is in one of {first.folder} and {other.folder}"
+                " only; evaluate both on the same rows."
+            )
+        if other.record["prompt"] != first.record["prompt"]:
+            cautions.append(f"{name}: the models were not asked in the same form of prompt.")
+        for what in ("temperature", "max_new_tokens", "samples"):
+            here, there = first.record["decoding"][what], other.record["decoding"][what]
+            if here != there:
+                cautions.append(f"{name}: {what} is not the same ({here} and {there}).")
+    return cautions
+
+
+def _protocol(measured: Mapping[str, Sequence[Mapping[str, Measured]]]) -> dict[str, Any]:
+    """Scores and differences under one protocol: label -> seeds -> task -> measurement."""
+    labels = list(measured)
+    tasks = list(measured[labels[0]][0])
+    scores, differences, curves = [], [], []
+    for task in tasks:
+        by_label = {label: [seed[task] for seed in seeds] for label, seeds in measured.items()}
+        first = by_label[labels[0]][0]
+        title = TASKS[task].title
+        estimates = {label: _estimate(seeds) for label, seeds in by_label.items()}
+        scores.append(
+            {
+                "task": task,
+                "title": title,
+                "n": len(set(first.clusters.values())) if first.clusters else len(first.scores),
+                "scores": estimates,
+            }
+        )
+        differences += _with_holm(
+            [
+                {"task": task, "title": title, "first": a, "second": b,
+                 **_difference(by_label[a], by_label[b])}
+                for a, b in combinations(labels, 2)
+            ]
+        )  # fmt: skip
+        found = {label: _curve(seeds) for label, seeds in by_label.items()}
+        if all(found.values()):
+            curves.append({"task": task, "title": title, "curves": found})
+    for domain, names in DOMAINS.items():
+        there = [name for name in names if name in tasks]
+        if len(there) > 1:
+            row, rows = _macro(domain, there, len(names), measured)
+            scores.append(row)
+            differences += _with_holm(rows)
+    return {"scores": scores, "differences": differences, "pass_at_k": curves}
+
+
+def _estimate(seeds: Sequence[Measured]) -> Any:
+    """A label's score: over questions, or over seeds and questions."""
+    from ..statistics import rate, two_level_bootstrap
+
+    if len(seeds) == 1:
+        return rate(seeds[0].scores, clusters=seeds[0].clusters)
+    found = two_level_bootstrap([one.scores for one in seeds], clusters=seeds[0].clusters)
+    return found.random_effects
+
+
+def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[str, Any]:
+    """Of two labels on one benchmark, paired by question and by seed."""
+    from ..statistics import (
+        detectable_difference,
+        mcnemar,
+        paired_difference,
+        sign_flip_test,
+        two_level_difference,
+    )
+
+    clusters = first[0].clusters
+    a, b = _over_seeds(first), _over_seeds(second)
+    over_questions = paired_difference(a, b, clusters=clusters)
+    found: dict[str, Any] = {"seed_sd": None, "difference": over_questions}
+    if len(first) > 1:
+        both = two_level_difference(
+            [one.scores for one in first], [one.scores for one in second], clusters=clusters
+        )
+        found = {
+            "seed_sd": both.seed_sd,
+            "difference": both.random_effects,
+            "bootstrap": both.bootstrap,
+            "over_questions": over_questions,
+        }
+    values = [x for scores in (a, b) for samples in scores.values() for x in samples]
+    single = all(len(samples) == 1 for scores in (a, b) for samples in scores.values())
+    if single and clusters is None and set(values) <= {0.0, 1.0}:
+        found["test"] = "exact McNemar"
+        found["p_value"] = mcnemar(
+            [a[question][0] == 1.0 for question in a], [b[question][0] == 1.0 for question in a]
+        )
+    else:
+        found["test"] = "sign flips"
+        found["p_value"] = sign_flip_test(a, b, clusters=clusters)
+    smallest = detectable_difference(found["difference"])
+    found["detectable"] = None if math.isnan(smallest) else smallest
+    return found
+
+
+def _over_seeds(seeds: Sequence[Measured]) -> Scores:
+    """Question -> its samples, or its average over the samples of each seed."""
+    if len(seeds) == 1:
+        return seeds[0].scores
+    return {
+        question: [sum(one.scores[question]) / len(one.scores[question]) for one in seeds]
+        for question in seeds[0].scores
+    }
+
+
+def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their p-values corrected for their number."""
+    from ..statistics import holm
+
+    known = [row for row in rows if not math.isnan(row["p_value"])]
+    corrected = dict(zip(map(id, known), holm([row["p_value"] for row in known]), strict=True))
+    return [{**row, "p_holm": corrected.get(id(row))} for row in rows]
+
+
+def _macro(
+    domain: str,
+    tasks: Sequence[str],
+    whole: int,
+    measured: Mapping[str, Sequence[Mapping[str, Measured]]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The mean over a domain's benchmarks: scores, and differences of all pairs. Over questions,
+    with the seeds that there are.
+    """
+    from ..statistics import macro_average, macro_difference
+
+    any_label = next(iter(measured.values()))[0]
+    clusters = {task: any_label[task].clusters for task in tasks if any_label[task].clusters}
+    by_label = {
+        label: {task: _over_seeds([seed[task] for seed in seeds]) for task in tasks}
+        for label, seeds in measured.items()
+    }
+    title = f"mean of {domain}" + (f" ({len(tasks)} of {whole})" if len(tasks) < whole else "")
+    row = {
+        "task": domain,
+        "title": title,
+        "n": sum(len(any_label[task].scores) for task in tasks),
+        "scores": {
+            label: macro_average(scores, clusters=clusters) for label, scores in by_label.items()
+        },
+    }
+    rows = []
+    for a, b in combinations(by_label, 2):
+        found = macro_difference(by_label[a], by_label[b], clusters=clusters)
+        rows.append(
+            {
+                "task": domain,
+                "title": title,
+                "first": a,
+                "second": b,
+                "difference": found.difference,
+                "test": "sign flips",
+                "p_value": found.p_value,
+                "detectable": None,
+                "seed_sd": None,
+            }
+        )
+    return row, rows
+
+
+def _curve(seeds: Sequence[Measured]) -> dict[str, float]:
+    """k -> pass@k, averaged over seeds."""
+    found = [passes(one) for one in seeds]
+    if not all(found):
+        return {}
+    return {k: sum(one[k].value for one in found if one) / len(found) for k in found[0] or {}}
+
+
+def _disagreements(
+    measured: Mapping[str, Sequence[Mapping[Key, Measured]]], tasks: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Benchmark -> label -> how often the two protocols disagree; the first seed of each label."""
+    found = []
+    for task in tasks:
+        by_label = {
+            label: disagreement({p: m for (t, p), m in seeds[0].items() if t == task})
+            for label, seeds in measured.items()
+        }
+        if all(by_label.values()):
+            found.append({"task": task, "title": TASKS[task].title, "labels": by_label})
+    return found

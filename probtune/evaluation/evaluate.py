@@ -1,0 +1,254 @@
+"""`probtune eval`: the three phases, each of which can be run again alone.
+
+DIR/run.json                  what makes it this evaluation: model, prompts, decoding, seed
+DIR/<task>/<key>/…            what `samples` and `graded` describe
+DIR/record.json               the numbers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, UsageError
+from ..records import environment, read_record, write_record
+from ..terminal import Terminal
+from .analyse import analyse
+from .generate import generate, load_generations, plan_generations, require_extra
+from .grade import allowed_grader, grade, is_current
+from .tasks.base import Question, Task, asked_under
+from .tasks.reading import load_questions
+from .tasks.table import TASKS, find_tasks
+
+if TYPE_CHECKING:
+    from ..eval_settings import EvalSettings
+    from .backends.opening import Opening
+
+__all__ = ["evaluate", "resumed"]
+
+
+def evaluate(
+    settings: EvalSettings, terminal: Terminal, *, model: Any = None, tokenizer: Any = None
+) -> dict[str, Any]:
+    """Run the phases that the settings name, and return the record (of `analyse`), or what makes
+    this evaluation (`run.json`) if that phase was not asked for.
+
+    Args:
+        model: a model in this process, to be asked instead of loading `settings.model`, which then
+            only names it; with its `tokenizer`.
+
+    Raises:
+        UsageError, DataError, EvaluationError: see the phases.
+    """
+    settings = resumed(settings)
+    root = settings.folder
+    questions = _Rows(settings, terminal)
+    if "generate" in settings.phases:
+        _generate(settings, root, questions, terminal, model, tokenizer)
+    run = read_record(root / "run.json", "eval-run")
+    if "grade" in settings.phases:
+        _grade(settings, root, questions, terminal)
+    if "analyse" not in settings.phases:
+        return run
+    found = analyse(root, backbone=settings.paper_backbone)
+    generations = load_generations(root)
+    content = {
+        "settings": settings.to_dict(),
+        "fingerprint": run["fingerprint"],
+        "environment": environment(),
+        "generated_with": generations[0][1]["environment"],
+        "backend": run["identity"]["backend"],
+        "seconds": sum(record["seconds"] for _, record in generations),
+        **found,
+        "beyond": _beyond(root),
+    }
+    return write_record(root / "record.json", "eval", content)
+
+
+def resumed(settings: EvalSettings) -> EvalSettings:
+    """The settings with what an earlier command on this folder had, where this one names nothing.
+
+    Raises:
+        UsageError: generating needs a model and benchmarks, which are not named; or a phase is
+            asked for in a folder that holds no evaluation.
+    """
+    path = settings.folder / "run.json"
+    if not path.is_file():
+        if "generate" not in settings.phases:
+            raise UsageError(
+                f"{settings.folder} holds no evaluation, so there is nothing to"
+                f" {settings.phase}; run the command without --phase first."
+            )
+        if settings.model is None:
+            raise UsageError("MODEL is missing; name a model.")
+        if not settings.tasks:
+            from .tasks.table import DOMAINS
+
+            raise UsageError(
+                f"--tasks is missing; name benchmarks or domains ({', '.join(DOMAINS)}), see"
+                " `probtune eval --list`."
+            )
+        return settings
+    run = read_record(path, "eval-run")
+    changes: dict[str, Any] = {}
+    if not settings.tasks:
+        changes["tasks"] = ",".join(run["tasks"])
+    if settings.data is None:
+        changes["data"] = run["data"]
+    if settings.server is None:
+        changes["server"] = run["server"]
+    if "generate" not in settings.phases or settings.model is None:
+        # Grading and analysis are about what is there; a model named again is of no concern.
+        known = {item.name for item in fields(settings)}
+        changes |= {name: value for name, value in run["identity"].items() if name in known}
+    return replace(settings, **changes)
+
+
+def _generate(
+    settings: EvalSettings,
+    root: Path,
+    questions: _Rows,
+    terminal: Terminal,
+    model: Any,
+    tokenizer: Any,
+) -> None:
+    tasks = find_tasks(settings.tasks)
+    if "grade" in settings.phases:
+        for task in tasks:
+            for protocol in settings.protocols:
+                allowed_grader(task, protocol, allow_code=settings.allow_code)
+    require_extra()
+    rows = [(task, questions.of(task)) for task in tasks]
+    opening = _open(settings, model, tokenizer)
+    family = settings.prompt_format or opening.family
+    if family is None:
+        raise UsageError(
+            f"the tokenizer of {opening.name} is not known here, so its form of turns is not"
+            " either; give --tokenizer (folder or hub id), or --prompt-format."
+        )
+    _start(settings, root, opening, [task.name for task in tasks])
+    models: dict[str, Any] = {}
+    for generation in plan_generations(rows, settings, family):
+        generate(generation, opening, settings, root, terminal, models)
+
+
+def _open(settings: EvalSettings, model: Any, tokenizer: Any) -> Opening:
+    from .backends.opening import open_model, open_server
+
+    assert settings.model is not None
+    if settings.backend == "server":
+        if settings.server is None:
+            raise UsageError("--backend server needs its address: --server http://HOST:PORT/v1.")
+        return open_server(settings.server, settings.model, tokenizer=settings.tokenizer)
+    return open_model(
+        settings.model,
+        backend=settings.backend,
+        dtype=settings.dtype,
+        model=model,
+        tokenizer=tokenizer,
+    )
+
+
+def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence[str]) -> None:
+    """Write what makes this evaluation, or compare with what is there.
+
+    Raises:
+        UsageError: the folder holds something else, or an evaluation with other settings.
+    """
+    path = root / "run.json"
+    identity = {**settings.identity(), "family": opening.family}
+    for name in ("tasks", "protocol", "allow_code"):  # a folder may grow by further benchmarks
+        del identity[name]
+    if path.is_file():
+        run = read_record(path, "eval-run")
+        for name, value in identity.items():
+            if run["identity"].get(name) != value:
+                raise UsageError(
+                    f"{root} holds an evaluation with {name} {run['identity'].get(name)!r}, not"
+                    f" {value!r}; choose another --out, or the same settings to go on."
+                )
+        if run["fingerprint"] != opening.fingerprint:
+            raise UsageError(
+                f"{root} holds an evaluation of {opening.name} with other weights than it has now;"
+                " choose another --out."
+            )
+        tasks = list(dict.fromkeys([*run["tasks"], *tasks]))
+    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root} is not an evaluation of probtune; choose another --out.")
+    write_record(
+        path,
+        "eval-run",
+        {
+            "identity": identity,
+            "fingerprint": opening.fingerprint,
+            "tasks": list(tasks),
+            "data": settings.data,
+            "server": settings.server,
+        },
+    )
+
+
+def _grade(settings: EvalSettings, root: Path, questions: _Rows, terminal: Terminal) -> None:
+    for folder, record in load_generations(root):
+        task = TASKS.get(record["task"])
+        if task is None:
+            raise DataError(
+                f"{folder} holds a benchmark {record['task']!r} that this version does not know."
+            )
+        for protocol in record["protocols"]:
+            if is_current(folder, protocol):
+                continue
+            grade(
+                folder,
+                record,
+                task,
+                protocol,
+                _same(asked_under(questions.of(task), protocol), record, folder),
+                terminal,
+                allow_code=settings.allow_code,
+            )
+
+
+def _same(
+    questions: Sequence[Question], record: dict[str, Any], folder: Path
+) -> Sequence[Question]:
+    """The questions, if they are those that were asked."""
+    asked = [entry["id"] for entry in record["questions"]]
+    there = {question.id for question in questions}
+    lost = next((question for question in asked if question not in there), None)
+    if lost is not None:
+        raise DataError(
+            f"{folder} was generated for rows with a question {lost!r}, which are not those read"
+            " now; give the same --data."
+        )
+    return [question for question in questions if question.id in set(asked)]
+
+
+class _Rows:
+    """The benchmarks' questions, each read once."""
+
+    def __init__(self, settings: EvalSettings, terminal: Terminal):
+        self._settings, self._terminal = settings, terminal
+        self._found: dict[str, list[Question]] = {}
+
+    def of(self, task: Task) -> list[Question]:
+        if task.name not in self._found:
+            self._found[task.name] = load_questions(
+                task,
+                data=self._settings.data,
+                limit=self._settings.limit,
+                seed=0,  # the same questions for every model and every seed of sampling
+                caution=self._terminal.say,
+            )
+        return self._found[task.name]
+
+
+def _beyond(root: Path) -> dict[str, Any]:
+    """Panels that other commands left in the folder: forgetting, calibration, drift, ..."""
+    return {
+        path.stem: read_record(path)["panel"]
+        for path in sorted((root / "beyond").glob("*.json"))
+        if path.is_file()
+    }

@@ -1,0 +1,120 @@
+"""Phase 2: grade what was generated. No model, no torch: only texts and golds.
+
+A file of grades says by which graders it was made, and of which samples; it is made again when
+either changed, and left alone otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..terminal import Terminal
+from .generate import question_hashes
+from .graded import file_sha256, graded_path, read_header, write_graded
+from .grading.base import VERSION, Grader, GradingItem, versions
+from .grading.code import CodeGrader
+from .samples import check_samples, read_samples
+from .tasks.base import Question, Task, counted_under
+
+__all__ = ["allowed_grader", "grade", "is_current"]
+
+
+def is_current(folder: Path, protocol: str) -> bool:
+    """Whether a generation's grades under a protocol are of its samples, by these graders."""
+    header = read_header(graded_path(folder, protocol))
+    return (
+        header is not None
+        and header.get("versions") == versions()
+        and header.get("samples_sha256") == file_sha256(folder / "samples.jsonl")
+    )
+
+
+def allowed_grader(task: Task, protocol: str, *, allow_code: bool) -> Grader:
+    """A task's grader, with leave to run programs if there is.
+
+    Raises:
+        UsageError: it would run a model's programs, and that was not allowed.
+    """
+    grader = task.protocols[protocol].grader
+    if not isinstance(grader, CodeGrader):
+        return grader
+    if not allow_code:
+        raise UsageError(
+            f"grading {task.name} runs the programs that the model wrote, in contained processes;"
+            " allow it with --allow-code."
+        )
+    return replace(grader, allow_code=True)
+
+
+def grade(
+    folder: Path,
+    record: dict[str, Any],
+    task: Task,
+    protocol: str,
+    questions: Sequence[Question],
+    terminal: Terminal,
+    *,
+    allow_code: bool = False,
+) -> None:
+    """Grade one generation under one protocol.
+
+    Args:
+        record: the generation's.
+
+    Raises:
+        DataError: a sample is missing, there twice, or of another question or prompt.
+        UsageError: as `allowed_grader`.
+    """
+    grader = allowed_grader(task, protocol, allow_code=allow_code)
+    counted = {question.id: question for question in counted_under(questions, protocol)}
+    path = folder / "samples.jsonl"
+    samples = read_samples(path)
+    check_samples(path, samples, question_hashes(record), record["decoding"]["samples"])
+    order = {question: index for index, question in enumerate(counted)}
+    samples = [sample for sample in samples if sample.question in counted]
+    samples.sort(key=lambda s: (order[s.question], s.sample))
+    items = [
+        GradingItem(s.text, counted[s.question].gold, counted[s.question].options) for s in samples
+    ]
+    start = time.monotonic()
+    with terminal.track(f"{task.name}: {protocol} grades", len(items)) as advance:
+        graded = 0
+
+        def progress(done: int) -> None:
+            nonlocal graded
+            advance(done - graded)
+            graded = done
+
+        grades = grader(items, progress=progress)
+        progress(len(items))
+    lines = [
+        {
+            "question": sample.question,
+            "sample": sample.sample,
+            "score": found.score,
+            "answer": found.answer,
+            "extraction": found.extraction,
+            "metrics": dict(found.metrics),
+            "error": found.error,
+            "truncated": None if sample.finish_reason is None else sample.finish_reason == "length",
+            "repeats": is_repetitive(sample.text),
+            "cluster": counted[sample.question].cluster,
+            "tokens": sample.tokens,
+        }
+        for sample, found in zip(samples, grades, strict=True)
+    ]
+    header = {
+        "task": task.name,
+        "protocol": protocol,
+        "grader": VERSION,
+        "versions": versions(),
+        "samples_sha256": file_sha256(path),
+        "samples": len(samples),
+        "seconds": time.monotonic() - start,
+    }
+    write_graded(graded_path(folder, protocol), header, lines)
