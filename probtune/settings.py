@@ -18,7 +18,17 @@ from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["TuneSettings", "add_options", "settings_from"]
+__all__ = ["RECIPES", "RECIPE_KEYS", "TuneSettings", "add_options", "recipe_path", "settings_from"]
+
+RECIPES = Path(__file__).with_name("recipes")
+"""Folder of the paper's cells; see `probtune.reproduction`."""
+
+RECIPE_KEYS = frozenset(
+    ("cell", "title", "backbone", "shows", "seeds", "learning_rates", "learning_rate_of")
+    + ("processes", "deviations", "vary", "likelihood")
+    + ("tasks", "protocol", "allow_code", "fit_context")
+)
+"""What a recipe holds besides `TuneSettings`: keys of its own, and some of `EvalSettings`."""
 
 
 def _option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -314,15 +324,16 @@ def add_options(
             )
 
 
-def settings_from(
-    given: dict[str, Any], config: str | None, kind: type[Any] = TuneSettings
-) -> Any:
+def settings_from(given: dict[str, Any], config: str | None, kind: type[Any] = TuneSettings) -> Any:
     """Settings (of `kind`) from the command line over a YAML file over the defaults.
 
     Raises:
         UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
             file and key.
     """
+    named = given.get("model")
+    if config is None and isinstance(named, str) and named.endswith((".yaml", ".yml")):
+        config, given = named, {**given, "model": None}
     values = _read_yaml(config, kind) if config else {}
     for name, value in given.items():
         if value is None:
@@ -342,11 +353,17 @@ def settings_from(
     return kind(**values)
 
 
+def recipe_path(name: str) -> Path:
+    """A file, or else the recipe of this package that is named so, as math/llama-3.1-8b."""
+    packaged = RECIPES / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    return packaged if packaged.is_file() and not Path(name).is_file() else Path(name)
+
+
 def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(recipe_path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read --config {path}: {error.strerror}.") from None
     except yaml.YAMLError as error:
@@ -358,9 +375,16 @@ def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
             f"{path} must hold settings as 'name: value', got {type(content).__name__}."
         )
     kinds = typing.get_type_hints(kind)
+    skipped: set[str] = set()
+    if "cell" in content:  # a recipe, which several commands share
+        skipped = RECIPE_KEYS - set(kinds)
+        if kind is not TuneSettings:
+            skipped |= set(typing.get_type_hints(TuneSettings)) - {"model"}
     values = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
+        if name in skipped:
+            continue
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(kinds)}."
