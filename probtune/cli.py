@@ -241,8 +241,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run="commands.demo")
     evaluation = _evaluation(commands)
+    prepare = _prepare(commands)
     theory = _theory(commands)
-    for command in (tune, train, probe, objectives, report, demo, *evaluation, *theory):
+    for command in (tune, train, probe, objectives, report, demo, *evaluation, prepare, *theory):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -308,6 +309,55 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
     )
     compare.set_defaults(run="evaluation_commands.compare")
     return [evaluate, compare]
+
+
+def _prepare(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """`probtune prepare`."""
+    prepare = commands.add_parser(
+        "prepare",
+        help="make a training set of the paper, with its manifest and contamination",
+        description=(
+            "Read a training set of the paper from its source, leave out what cannot be trained"
+            " on, and write rows.jsonl and manifest.json. Settings name it as data:"
+            " corpus:NAME."
+        ),
+    )
+    prepare.add_argument(
+        "name", nargs="?", metavar="NAME", help="as numina-67k or openbookqa-noisy(0.3)"
+    )
+    prepare.add_argument("--list", action="store_true", help="show the training sets")
+    prepare.add_argument(
+        "--dry-run", action="store_true", help="say what would be downloaded, and what is ours"
+    )
+    prepare.add_argument(
+        "--out", metavar="DIR", help="folder (default: in XDG_CACHE_HOME, else ~/.cache)"
+    )
+    prepare.add_argument(
+        "--data", metavar="PATH", help="local rows in the dataset's own schema, not the hub"
+    )
+    prepare.add_argument(
+        "--tokenizer", metavar="LIST", help="measure the bounded length with these models"
+    )
+    prepare.add_argument("--limit", type=int, metavar="N", help="rows of each part at most")
+    prepare.add_argument(
+        "--seed", type=int, metavar="N", help="subset, order and label noise (default: 42)"
+    )
+    prepare.add_argument(
+        "--unique", action="store_true", help="leave out questions that have come before"
+    )
+    prepare.add_argument(
+        "--check-against",
+        metavar="LIST",
+        help="report n-grams shared with these benchmarks, as math500,olympiadbench or math",
+    )
+    prepare.add_argument(
+        "--data-benchmarks", metavar="DIR", help="folder with the benchmarks' rows, not the hub"
+    )
+    prepare.add_argument(
+        "--ngrams", metavar="LIST", default="13,8", help="words in an n-gram (default: 13,8)"
+    )
+    prepare.set_defaults(run="corpora_commands.prepare")
+    return prepare
 
 
 def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
