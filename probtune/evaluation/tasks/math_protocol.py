@@ -11,13 +11,14 @@ both protocols: it says what form of answer is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from . import graders
 from .base import Decoding, Protocol
 from .figures import BASE, NLL, THRESHOLD, P, figures
 
-__all__ = ["PROTOCOLS", "columns", "question_text"]
+__all__ = ["PROTOCOLS", "ROUNDED", "columns", "question_text"]
 
 _SYSTEM = "You are a helpful assistant."
 _INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -54,6 +55,19 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         ),
     }
 )
+
+ROUNDED: Mapping[str, Protocol] = MappingProxyType(
+    {
+        **PROTOCOLS,
+        "strict": replace(
+            PROTOCOLS["strict"],
+            grader=graders.math_rounded,
+            extraction=PROTOCOLS["strict"].extraction
+            + " Numbers within a relative 1e-4 are equal: the golds are rounded.",
+        ),
+    }
+)
+"""For golds that are measurements."""
 
 _TABLE_1 = {
     ("Llama-3.1-8B", BASE): (1.76, 0.68, 0.86, 0.00, 1.25),

@@ -45,7 +45,7 @@ TASK = Task(
         " answers without the solutions.",
     ),
     read=_read,
-    protocols=math_protocol.PROTOCOLS,
+    protocols=math_protocol.ROUNDED,
     example={
         "problem": "A lamp radiates $60$ W evenly in all directions. What is the flux at a distance"
         " of $1$ m, in W m$^{-2}$, to two significant figures?",

@@ -12,17 +12,33 @@ from .base import Task
 
 __all__ = ["DOMAINS", "TASKS", "find_tasks"]
 
-_OURS = ("gsm8k",)
+_LANGUAGES = ("mr", "te", "ne", "sw", "wo", "yo", "zu")
+_OURS = ("gsm8k", "figlet_words", "figlet_fonts")
 """Not in the paper."""
 
 DOMAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "math": ("math500", "minerva", "olympiadbench", "aime24", "amc23"),
+        "medical": (
+            *("medmcqa", "medqa", "pubmedqa", "mmlu_pro_medical", "gpqa_medical"),
+            *("lancet", "medbullets4", "medbullets5", "medxpertqa", "nejm"),
+        ),
+        "figlet": ("figlet",),
+        "instructions": ("alpaca_eval",),
+        "code": ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus"),
+        "languages": tuple(f"mmlu_prox_{code}" for code in _LANGUAGES),
+        "knowledge": ("openbookqa",),
     }
 )
 """The paper's seven domains -> its benchmarks."""
 
-_MODULES = {name: name for names in (*DOMAINS.values(), _OURS) for name in names}
+_SHARED = {
+    **{f"mmlu_prox_{code}": "mmlu_prox" for code in _LANGUAGES},
+    **dict.fromkeys(("figlet", "figlet_words", "figlet_fonts"), "figlet"),
+}
+"""Tasks that share a module."""
+
+_MODULES = {name: _SHARED.get(name, name) for names in (*DOMAINS.values(), _OURS) for name in names}
 
 
 class _Tasks(Mapping[str, Task]):
@@ -30,7 +46,7 @@ class _Tasks(Mapping[str, Task]):
 
     def __getitem__(self, name: str) -> Task:
         module = import_module(f".{_MODULES[name]}", __package__)
-        return getattr(module, "TASK", None) or module.TASKS[name]
+        return module.TASKS[name] if name in _SHARED else module.TASK
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MODULES)
