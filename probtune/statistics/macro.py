@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -119,7 +119,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
         return []
     from statsmodels.stats.multitest import multipletests
 
-    return multipletests(list(p_values), method="holm")[1].tolist()
+    adjusted: Any = multipletests(list(p_values), method="holm")[1]
+    return adjusted.tolist()
 
 
 class _Stratum(NamedTuple):

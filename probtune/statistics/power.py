@@ -1,7 +1,9 @@
 """How small a difference a benchmark can show, and how many questions a difference takes.
 
-For the two-sided paired t test, through statsmodels; to first order n = 7.85 Var(d) / delta^2 at
-the level 5 % with power 80 %, where d is the difference per question.
+For the two-sided paired t test; to first order n = 7.85 Var(d) / delta^2 at the level 5 % with
+power 80 %, where d is the difference per question. The power is that of the right tail, by SciPy's
+noncentral t: statsmodels adds the wrong tail, which is nothing at any power of interest but comes
+out as NaN for large effects, and then its solver returns what is no solution.
 
 Reference: Miller, 2024, https://arxiv.org/abs/2411.00640, sec. 5.
 """
@@ -9,6 +11,8 @@ Reference: Miller, 2024, https://arxiv.org/abs/2411.00640, sec. 5.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from typing import Any
 
 from .estimates import Estimate
 
@@ -32,9 +36,12 @@ def minimum_detectable_difference(
     _check(variance, alpha, power)
     if n < 2:
         return math.nan
-    from statsmodels.stats.power import TTestPower
+    from scipy.optimize import brentq
 
-    effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=power, alternative="two-sided")
+    most = 1.0
+    while _power(most, n, alpha) < power:
+        most *= 2.0
+    effect: Any = brentq(lambda effect: _power(effect, n, alpha) - power, 0.0, most)
     return float(effect) * math.sqrt(variance)
 
 
@@ -69,14 +76,19 @@ def questions_needed(
         raise ValueError(f"delta must not be 0, got {delta}.")
     if abs(delta) >= minimum_detectable_difference(2, variance, alpha=alpha, power=power):
         return 2
-    from statsmodels.stats.power import TTestPower
+    effect, enough = abs(delta) / math.sqrt(variance), 4
+    while _power(effect, enough, alpha) < power:
+        enough *= 2
+    found = range(enough // 2, enough)
+    return found[0] + bisect_left(found, power, key=lambda n: _power(effect, n, alpha))
 
-    test, effect = TTestPower(), abs(delta) / math.sqrt(variance)
-    found = test.solve_power(effect_size=effect, alpha=alpha, power=power, alternative="two-sided")
-    n = max(2, math.floor(float(found)))
-    while test.power(effect, n, alpha) < power:
-        n += 1
-    return n
+
+def _power(effect: float, n: int, alpha: float) -> float:
+    """The chance that the t statistic of n differences with mean `effect` and variance 1 lies above
+    the two-sided critical value."""
+    from scipy.stats import nct, t
+
+    return float(nct.sf(t.isf(alpha / 2, n - 1), n - 1, effect * math.sqrt(n)))
 
 
 def _check(variance: float, alpha: float, power: float) -> None:
@@ -85,3 +97,5 @@ def _check(variance: float, alpha: float, power: float) -> None:
     for name, value in (("alpha", alpha), ("power", power)):
         if not 0.0 < value < 1.0:
             raise ValueError(f"{name} must be between 0 and 1, got {value}.")
+    if power <= alpha:
+        raise ValueError(f"the power must be above alpha, got {power} and {alpha}.")

@@ -168,16 +168,17 @@ def aligned(first: Questions, second: Questions) -> Floats:
     return second.means
 
 
-def by_cluster(
-    values: Floats, questions: Questions, clusters: Clusters
-) -> tuple[Floats, NDArray[np.float64]]:
+def by_cluster(values: Floats, questions: Questions, clusters: Clusters) -> tuple[Floats, Floats]:
     """(sums, sizes): the sum of the questions' values in each cluster, and its number of questions;
     every question is a cluster of its own without labels."""
     if clusters is None:
         return values, np.ones(len(values))
     codes: dict[Hashable, int] = {}
     index = [codes.setdefault(label, len(codes)) for label in labels_of(questions, clusters)]
-    return np.bincount(index, values, len(codes)), np.bincount(index, minlength=len(codes)) * 1.0
+    return (
+        np.bincount(index, values, len(codes)).astype(np.float64),
+        np.bincount(index, minlength=len(codes)).astype(np.float64),
+    )
 
 
 def labels_of(questions: Questions, clusters: Clusters) -> list[Hashable]:

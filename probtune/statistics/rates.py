@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -145,9 +145,9 @@ def pass_at_k(
         if len(questions) and k > fewest:
             name = questions.name(int(np.argmin(questions.counts)))
             raise ValueError(f"pass@{k} needs {k} samples, {name} has {fewest}.")
-    n, c = questions.counts, questions.sums.astype(np.int64)
-    pairs, index = np.unique(np.stack([n, c]), axis=1, return_inverse=True)
-    chances = {k: np.array([_passes(*pair, k) for pair in pairs.T.tolist()]) for k in ks}
+    table = np.stack([questions.counts, questions.sums.astype(np.int64)])
+    pairs, index = np.unique(table, axis=1, return_inverse=True)
+    chances = {k: np.array([_passes(n, c, k) for n, c in pairs.T.tolist()]) for k in ks}
     names = questions.names
 
     def named(values: Floats) -> Scores:
@@ -170,6 +170,6 @@ def _wilson(successes: int, n: int, confidence: float) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(successes, n, alpha=1.0 - confidence, method="wilson")
+    ends: Any = proportion_confint(successes, n, alpha=1.0 - confidence, method="wilson")
     p = successes / n
-    return Estimate(p, math.sqrt(p * (1.0 - p) / n), float(low), float(high), n)
+    return Estimate(p, math.sqrt(p * (1.0 - p) / n), float(ends[0]), float(ends[1]), n)
