@@ -72,7 +72,8 @@ class EvalSettings:
 
     samples: int | None = _option(
         None,
-        "answers per question where a protocol samples (default: the protocol's); more extend a run",
+        "answers per question where a protocol samples (default: the protocol's); more extend a"
+        " run",
         group="decoding",
     )
     temperature: float | None = _option(

@@ -101,7 +101,8 @@ class HFModel(HFLM):
                 range(len(row.ids)), len(text) + 1, key=lambda n: len(self.tok_decode(row.ids[:n]))
             )
             return Drawn(text, "stop", max(number - 1, 0))
-        return Drawn(text, "length" if row.full and not row.ended else "stop", len(row.ids))
+        # Not lm-eval's text: an end token that is not special would stand in it.
+        return Drawn(whole, "length" if row.full and not row.ended else "stop", len(row.ids))
 
     def _model_generate(
         self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any

@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
 from ...prompts import PromptSpec, format_of
 
-__all__ = ["Opening", "fingerprint", "open_model", "open_server"]
+__all__ = ["Opening", "fingerprint", "open_model", "open_server", "require_vllm"]
 
 _BATCH = {"hf": 16, "vllm": 1024, "server": 64}
 """Requests at a time. vLLM fills the device by itself; its number says how much an interruption can
@@ -132,8 +133,6 @@ def open_model(
     from ...models import context_length, load_tokenizer
 
     if backend == "vllm":
-        from .vllm import require_vllm
-
         require_vllm()
     if model is not None:
         if tokenizer is None:
@@ -183,6 +182,20 @@ def open_server(url: str, name: str, *, tokenizer: str | None = None) -> Opening
         except UsageError:
             found = None  # asked as text then; `family` is None, and a format must be given
     return Opening(name, "server", found, context, fingerprint(name), server=url)
+
+
+def require_vllm() -> None:
+    """Refuse the backend where vLLM is not installed.
+
+    Raises:
+        UsageError: with the way to reach one in another environment.
+    """
+    if find_spec("vllm") is None:
+        raise UsageError(
+            "vLLM is not installed here, and its versions of torch and transformers may not fit"
+            " this environment. Start it in one of its own, `vllm serve MODEL`, and give --backend"
+            " server --server http://localhost:8000/v1."
+        )
 
 
 def fingerprint(name: str) -> str:

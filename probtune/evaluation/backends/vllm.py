@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_causallms import VLLM
 
-from ...errors import UsageError
 from .session import Draw, Drawn, Request, Session
 
-__all__ = ["VLLMModel", "require_vllm"]
-
-
-def require_vllm() -> None:
-    """Refuse the backend where vLLM is not installed.
-
-    Raises:
-        UsageError: with the way to reach one in another environment.
-    """
-    if find_spec("vllm") is None:
-        raise UsageError(
-            "vLLM is not installed here, and its versions of torch and transformers may not fit"
-            " this environment. Start it in one of its own, `vllm serve MODEL`, and give --backend"
-            " server --server http://localhost:8000/v1."
-        )
+__all__ = ["VLLMModel"]
 
 
 class VLLMModel(VLLM):
@@ -41,7 +25,6 @@ class VLLMModel(VLLM):
     shares_generator = False
 
     def __init__(self, model: str, *, context: int | None = None, **options: Any):
-        require_vllm()
         super().__init__(pretrained=model, max_length=context, batch_size="auto", **options)
         self.session: Session | None = None
         self._requests: Sequence[Request] = ()
