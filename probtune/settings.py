@@ -47,8 +47,8 @@ class TuneSettings:
     data: str = field(
         metadata={
             "help": (
-                "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, or a"
-                " dataset id"
+                "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, a dataset"
+                " id, or corpus:NAME (see probtune prepare --list)"
             )
         }
     )
@@ -438,7 +438,7 @@ def _flag(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    path = Path(name.rstrip("/"))
+    path = Path(name.removeprefix("corpus:").rstrip("/"))
     return (
         path.stem
         if path.suffix in (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".ndjson")

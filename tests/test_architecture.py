@@ -23,12 +23,15 @@ LINE = [
     "capability",
     "training",
     "evaluation",
+    "corpora",
     "reports",
     "pipeline",
     "demo",
     "commands",
     "theory_commands",
     "evaluation_commands",
+    "corpora_commands",
+    "beyond_commands",
     "cli",
 ]
 ONLY = {

@@ -178,3 +178,25 @@ def test_the_command(word_model, rows, tmp_path, capsys):
     arguments += ["--prompt-format", "plain", "--inner-prompt", "format=plain"]
     assert main(arguments) == 0
     assert str(out / "p" / "model") in capsys.readouterr().out
+
+
+def test_a_training_set_of_the_paper_is_data(word_model, rows, tmp_path, monkeypatch):
+    """`corpus:NAME` is prepared for the model's tokenizer and read like any file."""
+    from probtune.pipeline import preparation
+
+    asked = []
+
+    def locate(text, *, terminal, tokenizer):
+        asked.append((text, tokenizer))
+        return Path(rows) if text.startswith("corpus:") else None
+
+    monkeypatch.setattr(preparation, "locate", locate)
+    chosen = settings(word_model, "corpus:numina-67k", None)
+    assert len(prepare(chosen, QUIET).rows) == 40
+    assert asked == [("corpus:numina-67k", str(word_model))]
+    assert chosen.folder.name == "words-numina-67k"
+
+
+def test_an_unknown_training_set(word_model):
+    with pytest.raises(UsageError, match="numina-67k"):
+        prepare(settings(word_model, "corpus:numina-67", None), QUIET)

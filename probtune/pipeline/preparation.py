@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..capability import sample
+from ..corpora import locate
 from ..data import Example, Rows, hold_out, read_rows
 from ..encoding import Encoding, encode
 from ..errors import DataError, UsageError
@@ -90,7 +91,7 @@ def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str
     Args:
         numbers: columns of the training rows that objectives need besides the texts.
     """
-    rows = read(settings, settings.data, numbers)
+    rows = read(settings, settings.data, terminal, numbers)
     if settings.heldout_data is None:
         size = (
             settings.heldout
@@ -101,7 +102,7 @@ def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str
         train, held = hold_out(rows, max(size, 1), seed=settings.seed)
         heldout_rows = rows
     else:
-        heldout_rows = read(settings, settings.heldout_data)
+        heldout_rows = read(settings, settings.heldout_data, terminal)
         train, held = rows.examples, heldout_rows.examples
         _warn_of_overlap(train, held, terminal)
         if settings.heldout is not None and settings.heldout >= 1:
@@ -122,9 +123,13 @@ def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str
     return prepared
 
 
-def read(settings: TuneSettings, source: str, numbers: Sequence[str] = ()) -> Rows:
+def read(
+    settings: TuneSettings, source: str, terminal: Terminal, numbers: Sequence[str] = ()
+) -> Rows:
+    """The rows of a source; `corpus:NAME` is a training set of the paper, prepared if need be."""
+    prepared = locate(source, terminal=terminal, tokenizer=settings.model)
     return read_rows(
-        source,
+        source if prepared is None else str(prepared),
         prompt_column=settings.prompt_column,
         response_column=settings.response_column,
         split=settings.split,

@@ -196,7 +196,7 @@ def probe_only(
     written there, for objectives that compare with them.
     """
     terminal = terminal or Terminal()
-    rows = read(settings, settings.data)
+    rows = read(settings, settings.data, terminal)
     tokenizer = load_tokenizer(settings.model)
     max_length = max_length_of(settings, terminal)
     chosen = sample(
