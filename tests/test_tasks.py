@@ -1,8 +1,10 @@
 """The table of benchmarks, and what each must say of itself."""
 
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +179,16 @@ def test_questions_of_a_protocol():
     assert counted_under([question, other], "strict") == [question]
     assert [q.text for q in asked_under([question, other], "strict")] == [question.text, "Else?"]
     assert asked_under([other], "reference") == [other]
+
+
+@pytest.mark.parametrize("name", ["tasks", "asking", "sources"])
+def test_the_tables_of_the_page_are_of_the_tasks(name, monkeypatch):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    page = importlib.import_module("tasks_page")
+    blocks = importlib.import_module("blocks")
+    try:
+        assert blocks.block(page.DOCUMENT, name) == blocks.markdown(page.TABLES[name]())
+    finally:
+        for module in ("tasks_page", "blocks"):
+            sys.modules.pop(module)
