@@ -1,8 +1,7 @@
 r"""Tables of hand-made cases for the graders, printed into docs/evaluation.md by
 `benchmarks/grading.py --cases`.
 
-MATH: (answer in the box, gold, whether they are the same answer, strict, reference). Where strict or
-reference differs from the truth, the last word says so in the document.
+MATH: (answer in the box, gold, whether they are the same answer, strict, reference).
 """
 
 MATH = [
@@ -24,17 +23,17 @@ MATH = [
     (r"\$18.90", "18.9", True, True, True),
     (r"10\%", "0.1", True, True, True),
     ("10", r"10\%", True, True, True),
-    ("0.1", "10", False, False, False),
+    ("0.1", "10", False, False, True),
     (r"62.5\%", "0.625", True, True, True),
     ("6.02e23", r"6.02 \times 10^{23}", True, True, False),
     (r"7.5 \times 10^{-4}", "7.5e-4", True, True, False),
     (r"10^{-3}", "0.001", True, True, True),
-    ("0.3333", r"\frac{1}{3}", False, False, False),
+    ("0.3333", r"\frac{1}{3}", False, False, True),
     ("0.33333333", r"\frac{1}{3}", True, True, True),
     ("3.14159", r"\pi", True, True, False),
     ("3.14", r"\pi", False, False, False),
     ("1.41421356", r"\sqrt{2}", True, True, True),
-    ("0.001414", r"\frac{\sqrt{2}}{1000}", False, False, True),
+    ("0.001414", r"\frac{\sqrt{2}}{1000}", False, False, False),
     ("0.0000001", "0", False, False, False),
     ("2.0000001", "2", False, False, True),
     ("50", "0.5", False, False, True),
@@ -42,7 +41,7 @@ MATH = [
     ("100", "1", False, False, True),
     ("900", "9", False, False, True),
     ("10000.5", "10000", False, False, True),
-    ("1 2", "12", False, False, False),
+    ("1 2", "12", False, False, True),
     # expressions
     (r"2^{10}", "1024", True, True, True),
     (r"\frac{3\sqrt{2}}{6}", r"\frac{1}{\sqrt{2}}", True, True, True),
@@ -57,7 +56,7 @@ MATH = [
     ("i+1", "1+i", True, True, True),
     ("-i", "i", False, False, False),
     (r"\cos x", r"\sin x", False, False, False),
-    ("sin(x)", r"\sin x", True, True, True),
+    ("sin(x)", r"\sin x", True, True, False),
     # several answers
     ("2,1", "1,2", True, True, False),
     (r"1 \text{ and } 2", "1,2", True, True, False),
@@ -77,7 +76,7 @@ MATH = [
     ("5", "x=5", True, True, True),
     ("y=5", "x=5", False, False, True),
     ("2x-y+3=0", "y=2x+3", True, True, False),
-    ("10x-14y+22z+8=0", "5x-7y+11z+4=0", True, True, True),
+    ("10x-14y+22z+8=0", "5x-7y+11z+4=0", True, True, False),
     (r"x<0 \text{ or } x>1", r"(-\infty,0)\cup(1,\infty)", True, True, False),
     (r"(1,\infty)\cup(-\infty,0)", r"(-\infty,0)\cup(1,\infty)", True, True, False),
     (r"-2 \le x \le 7", r"x \in [-2,7]", True, True, False),
@@ -93,8 +92,8 @@ MATH = [
     ),
     (r"\begin{pmatrix}2\\1\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}", False, False, False),
     ("Evelyn", r"\text{Evelyn}", True, True, True),
-    (r"\text{seat}", r"\text{east}", False, False, False),
-    ("on", "no", False, False, False),
+    (r"\text{seat}", r"\text{east}", False, False, True),
+    ("on", "no", False, False, True),
     (r"\text{yes}", "Yes", True, True, True),
     ("C", r"\text{(C)}", True, True, True),
     ("B", r"\text{(C)}", False, False, False),
@@ -102,9 +101,10 @@ MATH = [
     (r"90 \text{ degrees}", r"90^{\circ}", True, True, True),
     (r"864 \text{ in}^2", r"864 \mbox{ inches}^2", True, True, True),
     (r"5\text{ m}", r"5\text{ cm}", False, False, True),
-    ("2516", "2516_8", True, True, False),
-    (r"1011_{10}", r"1011_2", False, False, False),
+    ("2516", "2516_8", True, True, True),
+    (r"1011_{10}", r"1011_2", False, False, True),
     (r"2k", "2t", False, False, False),
+    ("10^{100}", "10^{10}", False, False, False),
     ("seven", "7", True, False, False),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)", True, False, False),
 ]

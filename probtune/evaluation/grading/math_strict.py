@@ -21,7 +21,7 @@ from .latex import clean
 from .plain import LONGEST, reduce
 from .pool import TIMEOUT_S, Verdict, compare_all
 
-__all__ = ["grade", "grade_answers", "gold_text"]
+__all__ = ["Count", "gold_text", "grade", "grade_answers"]
 
 
 def grade(
@@ -73,7 +73,7 @@ def grade_answers(
     progress: Progress | None = None,
 ) -> list[Verdict]:
     """One verdict for each pair of gold and answer; an answer of None is wrong."""
-    count = _Count(progress)
+    count = Count(progress)
     verdicts: dict[tuple[str, str], Verdict] = {}
     hard: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
     uses: dict[tuple[str, str], int] = {}
@@ -127,7 +127,7 @@ def gold_text(gold: Any, place: int | Mapping[str, Any] | str = "") -> str:
     return text
 
 
-class _Count:
+class Count:
     """Running number of graded items."""
 
     def __init__(self, progress: Progress | None) -> None:

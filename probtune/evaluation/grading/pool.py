@@ -117,14 +117,15 @@ def _pool_of(workers: int) -> Any:
             _pools[key] = ProcessPool(
                 max_workers=workers, context=get_context("spawn"), initializer=_start_worker
             )
+            if len(_pools) == 1:  # registered after multiprocessing's own, so that it runs before
+                atexit.register(_end)
         return _pools[key]
 
 
-@atexit.register
 def _end() -> None:
     for (pid, _), pool in _pools.items():
         if pid == os.getpid():
-            pool.stop()
+            pool.close()  # not stop(): a worker that is just starting would fail with a traceback
             pool.join()
 
 
