@@ -160,10 +160,10 @@ def _draws(table: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     batch = max(1, 2_000_000 // units)
     for start in range(0, resamples, batch):
         size = min(batch, resamples - start)
-        rows = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size) / seeds
+        rows = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size)
         columns = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
         counts = np.bincount(columns.ravel(), minlength=size * units).reshape(size, units)
-        found.append(((counts @ table.T) * rows).sum(axis=1) / units)
+        found.append(((counts @ table.T) * rows).sum(axis=1) / (seeds * units))
     return np.concatenate(found)
 
 
