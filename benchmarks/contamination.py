@@ -1,16 +1,24 @@
 """How long the contamination check takes: a training set of 67 thousand rows against 1,517
 questions, all made of words drawn by Zipf's law, on one core.
 
-python benchmarks/contamination.py        # prints one line for each length
+python benchmarks/contamination.py        # prints what was found and how long it took
+python benchmarks/contamination.py --write        # also contamination.json, for docs/data.md
 """
 
+import json
 import resource
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from probtune.corpora.contamination import overlap
+from probtune.records import environment
+
+RESULT = Path(__file__).with_suffix(".json")
 
 ROWS, QUESTIONS = 67_000, 1_517
 WORDS = {"question": 60, "response": 250}
@@ -36,25 +44,32 @@ def training(questions: list[tuple[str, str]], seed: int) -> Iterator[tuple[str,
         yield str(i), question, response
 
 
-def main() -> None:
+def measure() -> dict[str, Any]:
     generator = np.random.default_rng(0)
     questions = [(str(i), text) for i, text in enumerate(texts(QUESTIONS, 60, generator))]
     rows = list(training(questions, seed=1))
     start = time.perf_counter()
-    found = overlap(rows, {"synthetic": questions})
-    seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{found['rows']} rows, {found['words'] / 1e6:.1f} million words, {QUESTIONS} questions:"
-        f" {seconds:.1f} s, {found['words'] / seconds / 1e6:.2f} million words a second; the"
-        f" process, rows included, held {memory:.0f} MB at most"
-    )
-    for entry in found["found"]:
-        print(
-            f"n = {entry['n']}: {entry['questions_hit']} questions ({PLANTED} planted),"
-            f" {entry['rows_hit']} rows"
-        )
+    report = overlap(rows, {"synthetic": questions})
+    return {
+        "rows": report["rows"],
+        "words": report["words"],
+        "questions": QUESTIONS,
+        "planted": PLANTED,
+        "seconds": time.perf_counter() - start,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "found": [
+            {name: entry[name] for name in ("n", "questions_hit", "rows_hit")}
+            for entry in report["found"]
+        ],
+    }
+
+
+def main(arguments: list[str]) -> None:
+    found = measure()
+    print(json.dumps(found))
+    if "--write" in arguments:
+        RESULT.write_text(json.dumps({**found, "environment": environment()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

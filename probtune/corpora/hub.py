@@ -45,7 +45,11 @@ def check(parts: Sequence[Part], folder: Path) -> list[Offer]:
     """
     if offline():
         return [Offer(part.revision, None) for part in parts]
-    asked = {(part.dataset, part.revision): _ask(part) for part in parts}
+    asked: dict[tuple[str, str | None], Any] = {}
+    for part in parts:
+        key = (part.dataset, part.revision)
+        if key not in asked:
+            asked[key] = _ask(part)
     offers = [_offer(part, asked[part.dataset, part.revision]) for part in parts]
     sizes = [
         offer.bytes if offer.bytes is not None else round((part.megabytes or 0) * 1e6)

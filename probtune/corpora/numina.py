@@ -47,8 +47,8 @@ _FULL = Part(
     redistributable=True,
     megabytes=1235,
     note=(
-        "The card said cc-by-nc-4.0 until November 2024, apache-2.0 since. The count is what"
-        " the hub prints (859k)."
+        "The card said cc-by-nc-4.0 in 2024 and says apache-2.0 since. The count is what the"
+        " hub prints (859k)."
     ),
 )
 
