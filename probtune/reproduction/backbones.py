@@ -160,6 +160,8 @@ def backbone(name: str) -> Backbone:
     """
     if name not in BACKBONES:
         close = get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
-        meant = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(BACKBONES)}."
+        meant = (
+            f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(BACKBONES)}."
+        )
         raise UsageError(f"there is no backbone {name!r}. {meant}")
     return BACKBONES[name]

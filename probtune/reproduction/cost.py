@@ -35,7 +35,9 @@ __all__ = [
 PEAK = 989e12
 """Floating-point operations a second: bfloat16, dense, of an H100 or H200 (NVIDIA's data sheets)."""
 TRAINING_UTILISATION = 0.40
-DECODING_UTILISATION: Mapping[str, float] = MappingProxyType({"hf": 0.01, "vllm": 0.10, "server": 0.10})
+DECODING_UTILISATION: Mapping[str, float] = MappingProxyType(
+    {"hf": 0.01, "vllm": 0.10, "server": 0.10}
+)
 USABLE = 0.90
 """Share of a device's memory that a plan may fill."""
 DEVICE_BYTES = 141e9
@@ -168,8 +170,11 @@ def _run_cost(run: Run, plan: CellPlan, device_bytes: float) -> Cost:
     model, settings = run.backbone, run.training
     operations = peak = 0.0
     if run.trains:
-        attention = 12 * model.layers * model.hidden * min(
-            settings.max_length, prompt_tokens(corpus(settings.data[7:]).domain)
+        attention = (
+            12
+            * model.layers
+            * model.hidden
+            * min(settings.max_length, prompt_tokens(corpus(settings.data[7:]).domain))
         )
         operations = training_tokens(run) * (8 * model.parameters + attention)
         peak = memory_bytes(model, settings.weights, settings.batch_size, settings.max_length)

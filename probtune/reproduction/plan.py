@@ -75,10 +75,20 @@ class CellPlan:
         return any(DEVIATIONS[name].plan == "rounded" for name in self.deviations)
 
     def stages(self) -> list[list[Run]]:
-        """Runs that need nothing of each other, after those that they need."""
-        first = [run for run in self.runs if run.learning_rate is not None or not run.trains]
-        second = [run for run in self.runs if run.trains and run.learning_rate is None]
-        return [stage for stage in (first, second) if stage]
+        """Runs that need nothing of each other, after those that they need: base models (whose
+        quantiles thresholds may need), rates and lone rates, then what waits for the choice of a
+        rate.
+        """
+        stages = (
+            [run for run in self.runs if not run.trains],
+            [run for run in self.runs if run.trains and run.learning_rate is not None],
+            [run for run in self.runs if run.trains and run.learning_rate is None],
+        )
+        return [stage for stage in stages if stage]
+
+    def candidates(self, group: str) -> list[Run]:
+        """The learning rates of one objective."""
+        return [run for run in self.runs if run.candidate and run.group == group]
 
 
 def active_deviations(
@@ -130,6 +140,7 @@ def plan_cell(
         chosen_seeds = chosen_seeds[:1]
     count = processes or 1
     only_probed = target in _ONLY_PROBED
+    domain = corpus(recipe.training.data.removeprefix("corpus:")).domain
     runs: list[Run] = []
     for variant in recipe.variants():
         model = BACKBONES[variant.get("backbone", recipe.backbone.name)]
@@ -137,18 +148,22 @@ def plan_cell(
         evaluation = replace(
             recipe.evaluation,
             model=model.hub,
-            paper_backbone=model.label,
+            phase="generate" if domain == "instruction" else "all",
             **{k: v for name in on for k, v in DEVIATIONS[name].evaluation.items()},
             **({"backend": backend} if backend else {}),
         )
         base = "base" if model is recipe.backbone else f"base-{model.name}"
         if base not in {run.name for run in runs}:
             probe = only_probed or recipe.likelihood or bool({*recipe.shows} & {*_ONLY_PROBED})
-            runs.append(Run(base, model, training, evaluation if not only_probed else None, probe=probe))
+            runs.append(
+                Run(base, model, training, evaluation if not only_probed else None, probe=probe)
+            )
         if only_probed:
             continue
         for objective in recipe.objectives:
-            runs += _of_objective(recipe, model, training, evaluation, objective, variant, chosen_seeds, special)
+            runs += _of_objective(
+                recipe, model, training, evaluation, objective, variant, chosen_seeds, special
+            )
     return CellPlan(recipe, mode, on, tuple(runs), _notes(recipe, mode, on, count))
 
 
@@ -195,8 +210,8 @@ def _of_objective(
     special: Collection[str],
 ) -> list[Run]:
     """The runs of one objective: rates at the first seed, then the other seeds."""
-    from ..pipeline import slug
     from ..objectives import objective as read_objective
+    from ..pipeline import slug
 
     meant = read_objective(_cut(objective) if "cut-offs" in special else objective)
     rates = recipe.learning_rates
@@ -232,6 +247,12 @@ def _of_objective(
                 )
             )
     return found
+
+
+def _is_quantile(text: str) -> bool:
+    from ..objectives import objective
+
+    return bool(objective(text).open_cuts())
 
 
 def _cut(text: str) -> str:

@@ -136,7 +136,9 @@ def all_recipes() -> tuple[Recipe, ...]:
     found = [read_recipe(str(path)) for path in RECIPES.rglob("*.yaml")]
     models, domains = list(BACKBONES), list(_DOMAINS)
     return tuple(
-        sorted(found, key=lambda r: (domains.index(r.domain), models.index(r.backbone.name), r.cell))
+        sorted(
+            found, key=lambda r: (domains.index(r.domain), models.index(r.backbone.name), r.cell)
+        )
     )
 
 
@@ -163,7 +165,9 @@ def find_recipes(target: str) -> list[Recipe]:
     known = [name for r in everything for name in (r.cell, r.domain, *r.shows)]
     close = get_close_matches(target, dict.fromkeys(known), n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(close)}?" if close else "Name a cell, a table or a figure."
-    raise UsageError(f"there is no cell, table or figure {target!r}. {meant} All: probtune reproduce --list.")
+    raise UsageError(
+        f"there is no cell, table or figure {target!r}. {meant} All: probtune reproduce --list."
+    )
 
 
 def _content(path: Path, name: str) -> dict[str, Any]:
