@@ -19,7 +19,7 @@ from probtune.objectives import objective
 FAMILIES = ("chatml", "llama3", "deepseek", "plain")
 WRONG = {
     "math": "So it is \\boxed{1234567}.",
-    "medical": "\\boxed{Z}",
+    "medical": "\\boxed{D}",
     "figlet": "QQQ",
     "code": "def double_all(numbers):\n    return 7\n\ndef count_vowels(text):\n    return 99\n",
     "languages": "A",

@@ -6,7 +6,7 @@ import importlib.metadata
 import pytest
 
 from probtune.errors import UsageError
-from probtune.evaluation.tasks import figlet
+from probtune.evaluation.tasks import figlet_generator as figlet
 from probtune.evaluation.tasks.reading import load_questions
 from probtune.evaluation.tasks.table import TASKS
 
@@ -29,14 +29,14 @@ KNOWN = {
 
 def test_known_rows():
     for row, (index, (word, font, sha256)) in zip(
-        figlet._rows_at(KNOWN), KNOWN.items(), strict=True
+        figlet.rows_at(KNOWN), KNOWN.items(), strict=True
     ):
         assert (row["index"], row["answer"], row["font"]) == (index, word, font)
         assert hashlib.sha256(row["question"].encode()).hexdigest() == sha256
 
 
 def test_word_and_font_are_known_without_the_banner():
-    for row in figlet._rows_at(range(40_100, 40_130)):
+    for row in figlet.rows_at(range(40_100, 40_130)):
         assert figlet.drawn(row["index"]) == (row["answer"], row["font"])
 
 
@@ -48,7 +48,7 @@ def test_rows_are_made_once(tmp_path, monkeypatch):
     assert [row["index"] for row in rows] == list(range(15, 50))
     assert seen == [5, 25, 35]
     assert len(list(tmp_path.rglob("*.json"))) == 3
-    monkeypatch.setattr(figlet, "_rows_at", None)
+    monkeypatch.setattr(figlet, "rows_at", None)
     assert figlet.figlet_rows(15, 50) == rows
     assert figlet.figlet_rows(39, 41) == rows[24:26]
 
@@ -70,18 +70,18 @@ def test_the_tests_words_and_fonts_in_training():
 
 def test_the_harder_tests_are_disjoint_from_training():
     words = {figlet.drawn(index)[0] for index in figlet.TRAIN}
-    chosen = figlet._first(figlet._word_disjoint())
+    chosen = figlet.word_disjoint(1000)
     unseen = [figlet.drawn(index)[0] for index in chosen]
     assert len(set(unseen)) == len(unseen) == 1000
     assert not set(unseen) & words and min(chosen) >= figlet.TEST.stop
 
-    chosen = figlet._first(figlet._font_disjoint())
+    chosen = figlet.font_disjoint(1000)
     assert {figlet.drawn(index)[1] for index in chosen} == figlet.held_out_fonts()
     assert len(chosen) == 1000 and min(chosen) >= figlet.TEST.start
 
 
 def test_training_leaves_the_held_out_fonts_out(tmp_path, monkeypatch):
-    rows = figlet._rows_at(range(30))
+    rows = figlet.rows_at(range(30))
     monkeypatch.setattr(figlet, "figlet_rows", lambda start, stop, progress: rows)
     assert figlet.training_rows("figlet") == figlet.training_rows("figlet_words") == rows
     kept = figlet.training_rows("figlet_fonts")

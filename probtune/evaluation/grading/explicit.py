@@ -110,6 +110,6 @@ def _patterns(rule: str) -> tuple[tuple[int, re.Pattern[str]], ...]:
     letters = "([A-D])" if rule == "openbookqa" else "([A-J])"
     parts = _PARTS[rule] | {"letter": letters, "space": "\\s*"}
     return tuple(
-        (clear, re.compile("".join(parts.get(piece, piece) for piece in form)))
+        (clear, re.compile("".join(parts[piece] if piece in parts else piece for piece in form)))
         for clear, *form in _FORMS[rule]
     )

@@ -39,10 +39,10 @@ TASK = Task(
         split="test",
         rows=40,
         licence="[unknown]; the problems are the Mathematical Association of America's",
+        revision="80815d37005feb82cd7f8fbc6901d5d3eff43057",
         url="https://huggingface.co/datasets/math-ai/amc23",
         columns=("id", "question", "answer"),
-        note="Not pinned: no full commit was found, the file list showed 80815d3. Answers are"
-        " written 27.0 or 27, and read as 27.",
+        note="Answers are written 27.0 or 27, and read as 27.",
     ),
     read=_read,
     protocols=math_protocol.PROTOCOLS,

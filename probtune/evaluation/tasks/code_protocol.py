@@ -94,7 +94,7 @@ def _read(rows: Sequence[Mapping[str, Any]]) -> list[Question]:
 
 
 def _protocols(tests: Literal["base", "plus"]) -> Mapping[str, Protocol]:
-    found = {
+    found: dict[Literal["strict", "reference"], str] = {
         "strict": "The last fenced block that defines the function; else the response if it is"
         " valid Python and defines it; else as the prompt's continuation. Nothing is repaired.",
         "reference": "EvalPlus's `sanitize`: the longest run of valid lines, reduced to what the"

@@ -146,12 +146,13 @@ def _task(index: int, code: str) -> Task:
             split="validation+test",
             rows=11_829,
             licence="MIT",
+            revision="8e6106a6c6ce1c5027e66cc338143cf997b2aa09",
             redistributable=True,
             url="https://huggingface.co/datasets/li-lab/MMLU-ProX",
             columns=("question_id", "question", "option_0", "answer", "cot_content", "category"),
             note="70 rows of validation, which the five examples of each category are taken from,"
-            " then 11,759 of the test [numbers unverified]. Not pinned: no commit was found. The"
-            " same questions in every language share a cluster.",
+            " then 11,759 of the test [numbers unverified]. The same questions in every language"
+            " share a cluster.",
         ),
         read=_reader(code),
         protocols=MappingProxyType(

@@ -87,9 +87,11 @@ def _local(task: Task, path: Path) -> Path:
 
 def _listed(path: Path, key: str | None) -> list[Mapping[str, Any]]:
     """Rows of a file; of a JSON object that holds several lists, those under `key`."""
-    rows = [row for _, row in read_source(str(path), "test", None)]
+    rows: list[Any] = [row for _, row in read_source(str(path), "test", None)]
     if len(rows) == 1 and key is not None and isinstance(rows[0], Mapping):
-        lists = {name: value for name, value in rows[0].items() if isinstance(value, list)}
+        lists: dict[str, list[Any]] = {
+            name: value for name, value in rows[0].items() if isinstance(value, list)
+        }
         if key in lists:
             return lists[key]
         if len(lists) > 1:
