@@ -18,7 +18,10 @@ __all__ = ["PHASES", "EvalSettings"]
 
 PHASES = ("generate", "grade", "analyse")
 
-_NOT_IDENTITY = ("out", "phase", "batch_size", "samples", "paper_backbone", "data", "server")
+_NOT_IDENTITY = (
+    *("out", "phase", "batch_size", "samples", "paper_backbone", "data", "server"),
+    *("allow_code", "judge", "judge_model", "judge_key"),
+)
 """What may differ between two commands on one folder: more samples extend it, and the batch size is
 noted with the samples.
 """
@@ -50,6 +53,16 @@ class EvalSettings:
     )
     allow_code: bool = _option(
         False, "run the programs a model wrote, in a sandbox (code benchmarks)", group="benchmarks"
+    )
+    judge: str | None = _option(
+        None,
+        "address up to /v1 of an OpenAI-compatible server that judges answers to instructions"
+        " (alpaca_eval); without one they are kept, and not judged",
+        group="benchmarks",
+    )
+    judge_model: str | None = _option(None, "the judge's name there", group="benchmarks")
+    judge_key: str | None = _option(
+        None, "environment variable that holds the judge's key", group="benchmarks"
     )
     paper_backbone: str | None = _option(
         None,
@@ -144,6 +157,8 @@ class EvalSettings:
                 raise UsageError(
                     f"--protocol must be strict, reference, or both, got {self.protocol!r}."
                 )
+        if (self.judge is None) != (self.judge_model is None):
+            raise UsageError("--judge (an address) and --judge-model belong together: give both.")
         if self.server is not None and self.backend != "server":
             object.__setattr__(self, "backend", "server")
         if self.server is not None and not self.server.startswith(("http://", "https://")):

@@ -19,6 +19,7 @@ from ..records import SCHEMA_VERSION
 from .generate import load_generations, question_hashes
 from .graded import file_sha256, graded_path, read_graded
 from .grading.base import VERSION
+from .grading.judge import JudgeGrader
 from .samples import check_samples, read_samples
 from .tasks.base import Task
 from .tasks.table import DOMAINS, TASKS
@@ -40,6 +41,8 @@ class Measured:
     header: Mapping[str, Any]
     """Of the graded file."""
     lines: Sequence[Mapping[str, Any]]
+    texts: Mapping[tuple[str, int], str]
+    """(question, sample) -> the response."""
     scores: Scores = field(default_factory=dict)
     """Question -> the headline's number for each sample."""
     clusters: Mapping[str, str] | None = None
@@ -69,17 +72,28 @@ def load_measured(root: Path) -> list[Measured]:
                 f"{folder} holds a benchmark {record['task']!r} that this version does not know."
             )
         path = folder / "samples.jsonl"
-        check_samples(
-            path, read_samples(path), question_hashes(record), record["decoding"]["samples"]
-        )
+        samples = read_samples(path)
+        check_samples(path, samples, question_hashes(record), record["decoding"]["samples"])
+        texts = {sample.place: sample.text for sample in samples}
         for protocol in record["protocols"]:
-            found.append(_measured(root, folder, record, protocol))
+            grader = TASKS[record["task"]].protocols[protocol].grader
+            if isinstance(grader, JudgeGrader) and not graded_path(folder, protocol).is_file():
+                continue  # kept until there is a judge
+            found.append(_measured(root, folder, record, protocol, texts))
+    if not found:
+        raise DataError(f"the answers in {root} wait for a judge: `probtune eval --judge URL …`.")
     order = {name: index for index, name in enumerate(TASKS)}
     protocols = {"strict": 0, "reference": 1}
     return sorted(found, key=lambda m: (order[m.task.name], protocols.get(m.protocol, 2)))
 
 
-def _measured(root: Path, folder: Path, record: Mapping[str, Any], protocol: str) -> Measured:
+def _measured(
+    root: Path,
+    folder: Path,
+    record: Mapping[str, Any],
+    protocol: str,
+    texts: Mapping[tuple[str, int], str],
+) -> Measured:
     path = graded_path(folder, protocol)
     again = f"grade it: `probtune eval --phase grade --out {root}`."
     if not path.is_file():
@@ -111,7 +125,7 @@ def _measured(root: Path, folder: Path, record: Mapping[str, Any], protocol: str
     one_each = len(set(clusters.values())) == len(clusters)
     task = TASKS[record["task"]]
     measured = Measured(
-        task, protocol, folder, record, header, lines, {}, None if one_each else clusters
+        task, protocol, folder, record, header, lines, texts, {}, None if one_each else clusters
     )
     return replace(measured, scores=measured.values(task.headline))
 
@@ -193,6 +207,7 @@ def _numbers(one: Measured) -> dict[str, Any]:
         "repeats": _maybe(one.values("repeats"), clusters),
         "tokens": avg_at_k(tokens, clusters=clusters) if tokens else None,
         "pass_at_k": passes(one),
+        **_agreement(one),
         "detectable": (
             None if math.isnan(spread) else minimum_detectable_difference(score.n, spread)
         ),
@@ -224,11 +239,37 @@ def passes(one: Measured) -> dict[str, Any] | None:
     """k -> pass@k, where answers are right or wrong and there are several."""
     from ..statistics import pass_at_k
 
-    if one.record["decoding"]["samples"] < 2:
-        return None
-    if any(value not in (0.0, 1.0) for values in one.scores.values() for value in values):
+    if one.record["decoding"]["samples"] < 2 or not _binary(one):
         return None
     return {str(k): v for k, v in pass_at_k(one.scores, clusters=one.clusters).items()}
+
+
+def _agreement(one: Measured) -> dict[str, Any]:
+    """How different the samples of a question are, and whether their majority knows when it is
+    right; None for one sample, and where answers are not right or wrong.
+    """
+    if one.record["decoding"]["samples"] < 2 or not _binary(one):
+        return {"diversity": None, "votes": None}
+    from .calibration import vote_calibration
+    from .diversity import diversity
+
+    answers = _answers(one.lines)
+    texts: dict[str, list[str]] = {}
+    for line in one.lines:
+        text = one.texts[line["question"], line["sample"]]
+        texts.setdefault(line["question"], []).append(text)
+    questions = list(answers)
+    correct = [one.scores[question] for question in questions]
+    given = [answers[question] for question in questions]
+    clusters = None if one.clusters is None else [one.clusters[q] for q in questions]
+    return {
+        "diversity": diversity([texts[q] for q in questions], given, correct, clusters=clusters),
+        "votes": vote_calibration(given, correct, clusters=clusters),
+    }
+
+
+def _binary(one: Measured) -> bool:
+    return all(value in (0.0, 1.0) for values in one.scores.values() for value in values)
 
 
 def disagreement(protocols: Mapping[str, Measured]) -> dict[str, Any] | None:

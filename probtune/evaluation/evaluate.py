@@ -17,7 +17,8 @@ from ..records import environment, read_record, write_record
 from ..terminal import Terminal
 from .analyse import analyse
 from .generate import generate, load_generations, plan_generations, require_extra
-from .grade import allowed_grader, grade, is_current
+from .grade import grade, grader_of, is_current
+from .grading.judge import NO_JUDGE, Judge
 from .tasks.base import Question, Task, asked_under
 from .tasks.reading import load_questions
 from .tasks.table import TASKS, find_tasks
@@ -114,11 +115,13 @@ def _generate(
     model: Any,
     tokenizer: Any,
 ) -> None:
+    if settings.backend == "server" and settings.server is None:
+        raise UsageError("--backend server needs its address: --server http://HOST:PORT/v1.")
     tasks = find_tasks(settings.tasks)
     if "grade" in settings.phases:
         for task in tasks:
             for protocol in settings.protocols:
-                allowed_grader(task, protocol, allow_code=settings.allow_code)
+                grader_of(task, protocol, allow_code=settings.allow_code)
     require_extra()
     rows = [(task, questions.of(task)) for task in tasks]
     opening = _open(settings, model, tokenizer)
@@ -139,8 +142,7 @@ def _open(settings: EvalSettings, model: Any, tokenizer: Any) -> Opening:
 
     assert settings.model is not None
     if settings.backend == "server":
-        if settings.server is None:
-            raise UsageError("--backend server needs its address: --server http://HOST:PORT/v1.")
+        assert settings.server is not None
         return open_server(settings.server, settings.model, tokenizer=settings.tokenizer)
     return open_model(
         settings.model,
@@ -159,7 +161,7 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
     """
     path = root / "run.json"
     identity = {**settings.identity(), "family": opening.family}
-    for name in ("tasks", "protocol", "allow_code"):  # a folder may grow by further benchmarks
+    for name in ("tasks", "protocol"):  # a folder may grow by further benchmarks
         del identity[name]
     if path.is_file():
         run = read_record(path, "eval-run")
@@ -191,6 +193,10 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
 
 
 def _grade(settings: EvalSettings, root: Path, questions: _Rows, terminal: Terminal) -> None:
+    judge = None
+    if settings.judge is not None:
+        assert settings.judge_model is not None
+        judge = Judge(settings.judge, settings.judge_model, settings.judge_key)
     for folder, record in load_generations(root):
         task = TASKS.get(record["task"])
         if task is None:
@@ -198,7 +204,11 @@ def _grade(settings: EvalSettings, root: Path, questions: _Rows, terminal: Termi
                 f"{folder} holds a benchmark {record['task']!r} that this version does not know."
             )
         for protocol in record["protocols"]:
-            if is_current(folder, protocol):
+            grader = grader_of(task, protocol, allow_code=settings.allow_code, judge=judge)
+            if grader is None:
+                terminal.say(f"{task.title}: {NO_JUDGE}")
+                continue
+            if is_current(folder, protocol, grader):
                 continue
             grade(
                 folder,
@@ -206,8 +216,8 @@ def _grade(settings: EvalSettings, root: Path, questions: _Rows, terminal: Termi
                 task,
                 protocol,
                 _same(asked_under(questions.of(task), protocol), record, folder),
+                grader,
                 terminal,
-                allow_code=settings.allow_code,
             )
 
 

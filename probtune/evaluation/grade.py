@@ -18,29 +18,37 @@ from .generate import question_hashes
 from .graded import file_sha256, graded_path, read_header, write_graded
 from .grading.base import VERSION, Grader, GradingItem, versions
 from .grading.code import CodeGrader
+from .grading.judge import Judge, JudgeGrader
+from .grading.repetition import repeats
 from .samples import check_samples, read_samples
 from .tasks.base import Question, Task, counted_under
 
-__all__ = ["allowed_grader", "grade", "is_current"]
+__all__ = ["grade", "grader_of", "is_current"]
 
 
-def is_current(folder: Path, protocol: str) -> bool:
+def is_current(folder: Path, protocol: str, grader: Grader) -> bool:
     """Whether a generation's grades under a protocol are of its samples, by these graders."""
     header = read_header(graded_path(folder, protocol))
     return (
         header is not None
         and header.get("versions") == versions()
+        and header.get("judge") == _judge(grader)
         and header.get("samples_sha256") == file_sha256(folder / "samples.jsonl")
     )
 
 
-def allowed_grader(task: Task, protocol: str, *, allow_code: bool) -> Grader:
-    """A task's grader, with leave to run programs if there is.
+def grader_of(
+    task: Task, protocol: str, *, allow_code: bool = False, judge: Judge | None = None
+) -> Grader | None:
+    """A task's grader, with leave to run programs if there is, or with its judge; None if it needs
+    a judge and there is none.
 
     Raises:
         UsageError: it would run a model's programs, and that was not allowed.
     """
     grader = task.protocols[protocol].grader
+    if isinstance(grader, JudgeGrader):
+        return None if judge is None else replace(grader, judge=judge)
     if not isinstance(grader, CodeGrader):
         return grader
     if not allow_code:
@@ -57,9 +65,8 @@ def grade(
     task: Task,
     protocol: str,
     questions: Sequence[Question],
+    grader: Grader,
     terminal: Terminal,
-    *,
-    allow_code: bool = False,
 ) -> None:
     """Grade one generation under one protocol.
 
@@ -68,9 +75,7 @@ def grade(
 
     Raises:
         DataError: a sample is missing, there twice, or of another question or prompt.
-        UsageError: as `allowed_grader`.
     """
-    grader = allowed_grader(task, protocol, allow_code=allow_code)
     counted = {question.id: question for question in counted_under(questions, protocol)}
     path = folder / "samples.jsonl"
     samples = read_samples(path)
@@ -102,7 +107,7 @@ def grade(
             "metrics": dict(found.metrics),
             "error": found.error,
             "truncated": None if sample.finish_reason is None else sample.finish_reason == "length",
-            "repeats": is_repetitive(sample.text),
+            "repeats": repeats(sample.text),
             "cluster": counted[sample.question].cluster,
             "tokens": sample.tokens,
         }
@@ -113,8 +118,15 @@ def grade(
         "protocol": protocol,
         "grader": VERSION,
         "versions": versions(),
+        "judge": _judge(grader),
         "samples_sha256": file_sha256(path),
         "samples": len(samples),
         "seconds": time.monotonic() - start,
     }
     write_graded(graded_path(folder, protocol), header, lines)
+
+
+def _judge(grader: Grader) -> dict[str, Any] | None:
+    """The judge that a grader asks, for the record."""
+    judge = grader.judge if isinstance(grader, JudgeGrader) else None
+    return None if judge is None else judge.to_dict()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from . import figures
+from .evaluation import comparison_part, eval_part, points
 
 __all__ = ["METRIC_NAMES", "headline", "render"]
 
@@ -41,18 +42,20 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
         "estimate": _estimate,
         "interval": _interval,
         "signed": _signed,
+        "points": points,
+        "signed_points": _signed_points,
+        "p_value": _p_value,
     }
+    makers = {"tune": _tune, "demo": _demo, "eval": eval_part, "comparison": comparison_part}
     parts = []
     for record in records:
-        if record["kind"] == "tune":
-            parts.append({"kind": "tune", "record": record, **_tune(record)})
-        elif record["kind"] == "demo":
-            parts.append({"kind": "demo", "record": record, **_demo(record)})
-        else:
+        if record["kind"] not in makers:
             raise DataError(
-                f"a record of kind {record['kind']!r} has no report; give the folder of a run or a"
-                " demo."
+                f"a record of kind {record['kind']!r} has no report; give the folder of a run, a"
+                " demo, an evaluation or a comparison."
             )
+        found = makers[record["kind"]](record)
+        parts.append({"kind": record["kind"], "record": record, **found})
     css = environment.get_template("report.css").render()
     return environment.get_template("report.html").render(
         parts=parts, css=css, metric_names=METRIC_NAMES
@@ -212,6 +215,20 @@ def _interval(found: Mapping[str, Any], digits: int = 3) -> str:
         f"{_number(found['value'], digits)} [{_number(found['low'], digits)},"
         f" {_number(found['high'], digits)}]"
     )
+
+
+def _signed_points(found: Mapping[str, Any]) -> str:
+    """+value [+low, +high] in points of 100"""
+    scaled = {
+        key: None if found[key] is None else 100 * found[key] for key in ("value", "low", "high")
+    }
+    return _signed(scaled, 2)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def _signed(found: Mapping[str, Any], digits: int = 3) -> str:

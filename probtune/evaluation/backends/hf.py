@@ -43,6 +43,7 @@ class HFModel(HFLM):
     shares_generator = True
 
     def __init__(self, model: Any, tokenizer: Any, *, context: int | None = None):
+        was_training = model.training
         super().__init__(
             pretrained=model,
             tokenizer=tokenizer,
@@ -50,6 +51,7 @@ class HFModel(HFLM):
             batch_size=1,
             max_length=context,
         )
+        model.train(was_training)  # lm-eval puts it into evaluation mode, for good
         self.session: Session | None = None
         self._rows: list[_Row] = []
         self._ends: tuple[int, ...] = ()

@@ -61,8 +61,8 @@ Which answer is better? Reply with one letter, A or B.\
 
 NO_JUDGE = (
     "the answers to instructions are kept, and not judged: that takes a judge, which you name."
-    " Judge them later with `probtune judge`, giving the address of an OpenAI-compatible server up"
-    " to /v1 (--url) and the name of a model there (--model)."
+    " Judge them later with `probtune eval --phase grade`, the same --out, and the address of an"
+    " OpenAI-compatible server up to /v1 (--judge) with the name of a model there (--judge-model)."
 )
 
 
