@@ -143,6 +143,9 @@ def test_one_list_of_a_file_with_many(tmp_path, monkeypatch):
     path.write_text(json.dumps(kept))
     assert len(load_questions(TASKS["lancet"], data=str(tmp_path))) == 3
     assert len(load_questions(TASKS["medqa"], data=str(path))) == 2
+    said = []
+    load_questions(TASKS["medqa"], data=str(path), caution=said.append)
+    assert "is not the file that the paper's code was run on" in said[0] and len(said) == 2
     with pytest.raises(DataError, match="has no list 'NEJM'; it has 'MedQA_USLME_test', 'Lancet'"):
         load_questions(TASKS["nejm"], data=str(path))
 
@@ -205,3 +208,20 @@ def test_options_that_a_table_format_filled_in_are_left_out():
     row = TASKS["medqa"].example
     filled = {**row, "options": {**row["options"], "E": None}}
     assert TASKS["medqa"].read([filled]) == TASKS["medqa"].read([row])
+
+
+def test_languages_need_the_words_of_lm_eval(monkeypatch):
+    from probtune.evaluation.tasks import mmlu_prox
+
+    monkeypatch.setattr(mmlu_prox, "find_spec", lambda name: None)
+    mmlu_prox._words.cache_clear()
+    task = TASKS["mmlu_prox_wo"]
+    with pytest.raises(UsageError, match=r"pip install 'probtune\[eval\]'"):
+        task.read([task.example])
+
+
+def test_nothing_is_written_beside_the_work(tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "rows.jsonl", rows("minerva", 3))
+    monkeypatch.chdir(tmp_path)
+    assert len(load_questions(TASKS["minerva"], data=str(path))) == 3
+    assert list(tmp_path.iterdir()) == [path]

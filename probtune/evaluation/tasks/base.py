@@ -50,6 +50,8 @@ class Source:
     note: str = ""
     files: str | None = None
     """A file of the dataset to read, where it has no loader of its own."""
+    md5: str | None = None
+    """Of that file, where it is known; another one is a caution."""
 
 
 @dataclass(frozen=True)

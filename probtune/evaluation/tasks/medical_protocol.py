@@ -121,8 +121,9 @@ def medical_task(
             url="https://huggingface.co/datasets/UCSC-VLAA/m1_eval_data",
             columns=("question", "options", "answer", "answer_idx"),
             files="m1_eval_data.json",
+            md5="fe50ce67a958cfa9bc958a51b2502e57",
             note=f"From {origin}. Not pinned: no full commit was found, the file list showed"
-            f" 22fc408. {note}".strip(),
+            f" 22fc408; the file's MD5 is checked. {note}".strip(),
         ),
         read=_read_once if once else read_choices,
         protocols=PROTOCOLS,

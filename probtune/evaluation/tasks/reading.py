@@ -7,6 +7,7 @@ ever written into a project.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,7 @@ def load_questions(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, got {limit}.")
-    where, rows = _rows(task, data)
+    where, rows = _rows(task, data, caution)
     _check_rows(task, where, rows)
     if len(rows) != task.source.rows:
         found = f"{where} has {len(rows)} rows, but {task.title} has {task.source.rows}"
@@ -61,13 +62,15 @@ def load_questions(
     return questions if limit is None else _limited(questions, limit, seed)
 
 
-def _rows(task: Task, data: str | None) -> tuple[str, list[Mapping[str, Any]]]:
+def _rows(
+    task: Task, data: str | None, caution: Caution | None
+) -> tuple[str, list[Mapping[str, Any]]]:
     if data is not None:
         path = _local(task, Path(data).expanduser())
-        return str(path), _listed(path, task.source.config)
+        return str(path), _listed(task, path, caution)
     if task.make is not None:
         return task.source.dataset, list(task.make())
-    return task.source.dataset, _from_hub(task)
+    return task.source.dataset, _from_hub(task, caution)
 
 
 def _local(task: Task, path: Path) -> Path:
@@ -85,13 +88,19 @@ def _local(task: Task, path: Path) -> Path:
     return path
 
 
-def _listed(path: Path, key: str | None) -> list[Mapping[str, Any]]:
-    """Rows of a file; of a JSON object that holds several lists, those under `key`."""
+def _listed(task: Task, path: Path, caution: Caution | None) -> list[Any]:
+    """Rows of a file; of a JSON object that holds several lists, those under the task's config."""
+    key, wanted = task.source.config, task.source.md5
+    if wanted is not None and caution is not None:
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != wanted:
+            caution(
+                f"{path} is not the file that the paper's code was run on (MD5 {found}, not"
+                f" {wanted})."
+            )
     rows: list[Any] = [row for _, row in read_source(str(path), "test", None)]
     if len(rows) == 1 and key is not None and isinstance(rows[0], Mapping):
-        lists: dict[str, list[Any]] = {
-            name: value for name, value in rows[0].items() if isinstance(value, list)
-        }
+        lists = {name: value for name, value in rows[0].items() if isinstance(value, list)}
         if key in lists:
             return lists[key]
         if len(lists) > 1:
@@ -99,7 +108,7 @@ def _listed(path: Path, key: str | None) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _from_hub(task: Task) -> list[Mapping[str, Any]]:
+def _from_hub(task: Task, caution: Caution | None) -> list[Mapping[str, Any]]:
     """Rows of a hub dataset, at the pinned commit."""
     import datasets
 
@@ -111,12 +120,11 @@ def _from_hub(task: Task) -> list[Mapping[str, Any]]:
             path = hf_hub_download(
                 source.dataset, source.files, repo_type="dataset", revision=source.revision
             )
-            return _listed(Path(path), source.config)
-        return list(
-            datasets.load_dataset(
-                source.dataset, source.config, split=source.split, revision=source.revision
-            )
+            return _listed(task, Path(path), caution)
+        rows: Any = datasets.load_dataset(
+            source.dataset, source.config, split=source.split, revision=source.revision
         )
+        return list(rows)
     except (OSError, ValueError, RuntimeError, json.JSONDecodeError) as error:
         raise DataError(_unreachable(task, error)) from None
 
