@@ -101,6 +101,18 @@ def test_the_paper_trains_on_the_short_answer_and_the_bare_question():
     assert [t["prompt"] for t in texts] == [texts[0]["prompt"]] * 2
 
 
+def test_training_asks_as_the_benchmark_does():
+    """Domains, and the text of a question, are those of `probtune eval`."""
+    from probtune.corpora import DOMAINS
+    from probtune.evaluation.tasks import table
+
+    assert set(DOMAINS) == set(table.DOMAINS)
+    part = CORPORA["openbookqa"].parts[0]
+    (question,) = table.TASKS["openbookqa"].read([part.example])
+    row = part.convert(part.example)
+    assert (question.text, question.gold) == (row["prompt"], row["completion"])
+
+
 def test_magpie_takes_the_first_turn_and_drops_what_has_none():
     part = CORPORA["magpie-evol"].parts[0]
     turns = [("human", "Q"), ("gpt", "A"), ("human", "more"), ("gpt", "B")]
@@ -285,6 +297,8 @@ def test_rows_longer_than_the_bound_are_left_out(tmp_path, word_model):
         "longer than 2048 tokens": {"count": 1, "first": [f"{magpie}:3"]}
     }
     assert manifest.record["request"]["tokenizers"] == [str(word_model)]
+    with pytest.raises(UsageError, match="cannot load the tokenizer.*hf auth login.*--tokenizer"):
+        prepare(found, out=tmp_path / "other", data=str(data))
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,8 @@ class Corpus:
     training sets keep them; they are counted in the manifest.
     """
     noise: Noise | None = None
-    make: Callable[[int | None], list[dict[str, Any]]] | None = None
-    """Makes the first rows of a generated corpus, all of them for None."""
+    make: Callable[[int, Callable[[int], None]], list[dict[str, Any]]] | None = None
+    """Makes so many rows of a generated corpus; the function is told how many are there so far."""
     verify: Callable[[Sequence[tuple[str, str]]], str] | None = None
     """Compares the (question, response) pairs with known ones; says what was compared, raises
     DataError.

@@ -9,7 +9,7 @@ the benchmark takes those from 40,000 on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import DataError
@@ -53,17 +53,17 @@ _EXAMPLE = {
 }
 
 
-def _make(limit: int | None) -> list[dict[str, Any]]:
+def _make(rows: int, progress: Callable[[int], None]) -> list[dict[str, Any]]:
     """The first rows, in the schema of the paper's file as far as it is read here."""
-    from ..evaluation.tasks.figlet import figlet_rows
+    from ..evaluation.tasks.figlet_generator import figlet_rows
 
-    return _published(figlet_rows(0, ROWS if limit is None else min(limit, ROWS)))
+    return _published(figlet_rows(0, rows, progress=progress))
 
 
-def _make_other_fonts(limit: int | None) -> list[dict[str, Any]]:
-    from ..evaluation.tasks.figlet import training_rows
+def _make_other_fonts(rows: int, progress: Callable[[int], None]) -> list[dict[str, Any]]:
+    from ..evaluation.tasks.figlet_generator import training_rows
 
-    return _published(training_rows("figlet_fonts")[:limit])
+    return _published(training_rows("figlet_fonts", progress=progress)[:rows])
 
 
 def _published(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -144,6 +144,7 @@ CORPORA = (
                 "train",
                 reader("question", "answer", "figlet"),
                 _EXAMPLE,
+                rows=35_880,
                 licence="apache-2.0",
                 redistributable=True,
                 megabytes=0,

@@ -41,7 +41,7 @@ _STATES = (
 CORPORA = (
     Corpus(
         "magpie-evol",
-        "instruction",
+        "instructions",
         "Magpie 70k + Evol-Instruct 70k",
         (
             Part(
@@ -88,7 +88,7 @@ CORPORA = (
     ),
     Corpus(
         "magpie-evol-published",
-        "instruction",
+        "instructions",
         "Magpie + Evol-Instruct, the paper's own file",
         (
             Part(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..errors import UsageError
 from ..prompts import PromptSpec, format_of
 
 __all__ = ["longest", "turns"]
@@ -35,7 +36,13 @@ def longest(names: Sequence[str]) -> Callable[[str, str], int]:
     """
     from ..models import load_tokenizer
 
-    tokenizers: list[Any] = [load_tokenizer(name) for name in names]
+    try:
+        tokenizers: list[Any] = [load_tokenizer(name) for name in names]
+    except UsageError as error:
+        raise UsageError(
+            f"{str(error).rstrip('.')}. The length is measured with {' and '.join(names)}: a gated"
+            " model needs `hf auth login` or HF_TOKEN; --tokenizer names others."
+        ) from None
     special = [not PromptSpec(format_of(tokenizer)).begins for tokenizer in tokenizers]
 
     def measure(prompt: str, completion: str) -> int:

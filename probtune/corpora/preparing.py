@@ -150,7 +150,7 @@ def prepare(
         terminal.say(f"{slug(corpus)} is there already: {out}")
         return found
     reading = Reading(corpus, wanted)
-    opened = sources.open_parts(corpus, out, data=data, limit=limit)
+    opened = sources.open_parts(corpus, out, data=data, limit=limit, terminal=terminal)
     with _rows_file(out) as file:
         offsets: list[int] = []
         parts = []

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..readers import read_source
+from ..terminal import Terminal
 from . import hub
 from .base import Corpus, Part
 
@@ -73,7 +74,7 @@ class Opened:
 
 
 def open_parts(
-    corpus: Corpus, out: Path, *, data: str | None, limit: int | None
+    corpus: Corpus, out: Path, *, data: str | None, limit: int | None, terminal: Terminal
 ) -> Iterator[Opened]:
     """The parts of a corpus, one after the other; what can fail beforehand is checked for all of
     them first.
@@ -82,7 +83,7 @@ def open_parts(
         paths = _local_paths(corpus.parts, Path(data).expanduser())
         return (_local(part, path) for part, path in zip(corpus.parts, paths, strict=True))
     if corpus.make is not None:
-        return (_generated(part, corpus, limit) for part in corpus.parts)
+        return (_generated(part, corpus, limit, terminal) for part in corpus.parts)
     offers = hub.check(corpus.parts, out)
     return (_from_hub(part, offer, limit) for part, offer in zip(corpus.parts, offers, strict=True))
 
@@ -95,9 +96,18 @@ def _from_hub(part: Part, offer: hub.Offer, limit: int | None) -> Opened:
     return opened
 
 
-def _generated(part: Part, corpus: Corpus, limit: int | None) -> Opened:
-    assert corpus.make is not None
-    made = corpus.make(limit)
+def _generated(part: Part, corpus: Corpus, limit: int | None, terminal: Terminal) -> Opened:
+    assert corpus.make is not None and part.rows is not None
+    wanted = part.rows if limit is None else min(limit, part.rows)
+    there = 0
+    with terminal.track("making rows", wanted) as advance:
+
+        def progress(count: int) -> None:
+            nonlocal there
+            advance(count - there)
+            there = count
+
+        made = corpus.make(wanted, progress)
     rows = ((f"generated: row {number}", row) for number, row in enumerate(made, 1))
     return Opened(part, rows, len(made), None, "generated", whole=limit is None)
 
