@@ -242,8 +242,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run="commands.demo")
     evaluation = _evaluation(commands)
     prepare = _prepare(commands)
+    reproduce = _reproduce(commands)
     theory = _theory(commands)
-    for command in (tune, train, probe, objectives, report, demo, *evaluation, prepare, *theory):
+    several = (*evaluation, prepare, reproduce, *theory)
+    for command in (tune, train, probe, objectives, report, demo, *several):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -309,6 +311,81 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
     )
     compare.set_defaults(run="evaluation_commands.compare")
     return [evaluate, compare]
+
+
+_REPRODUCE_EPILOG = """\
+examples:
+  probtune reproduce --list
+  probtune reproduce table-1 --dry-run                     runs and cost, offline
+  probtune reproduce math/qwen2.5-math-1.5b --mode faithful --gpus 2
+  probtune reproduce figure-6 --slurm partition=gpu --slurm time=720
+  probtune reproduce medical/llama-3.2-3b --mode faithful --without double-prompt
+  probtune reproduce table-10 --miniature                  the same path in a minute, on a CPU
+
+Runs that are finished are not done again when the same command is given once more.
+"""
+
+
+def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """`probtune reproduce`."""
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="reproduce a cell, a table or a figure of the paper, as its code ran or fairly",
+        description=(
+            "Show the runs and what they cost, carry them out, and print the paper's table with"
+            " ours beside it: difference, interval, verdict."
+        ),
+        epilog=_REPRODUCE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = reproduce.add_argument
+    add(
+        "target",
+        nargs="?",
+        metavar="CELL|TABLE|FIGURE|all",
+        help="as math/llama-3.1-8b, table-1, figure-5, or a recipe's file",
+    )
+    add(
+        "--mode",
+        choices=("fair", "faithful"),
+        default="fair",
+        help="fair: shared prompts, rates swept, seeds, strict grading; faithful: as the paper's"
+        " code ran (default: fair)",
+    )
+    add("--list", action="store_true", help="list cells and deviations, and stop")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="show runs and cost, resolve every option, offline, and stop",
+    )
+    add("--without", action="append", default=[], metavar="NAME", help="leave a deviation out")
+    add("--with", action="append", default=[], dest="add", metavar="NAME", help="add a deviation")
+    add("--seeds", metavar="LIST", help="as 0,1,2 (default: the recipe's)")
+    add("--gpus", type=int, metavar="N", help="devices that train one model together (default: 1)")
+    add(
+        "--backend",
+        choices=("hf", "vllm"),
+        help="what draws the answers: transformers or vLLM (default: hf)",
+    )
+    add(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="submit to SLURM with this parameter, as partition=gpu (probtune[slurm]); repeatable",
+    )
+    add("--out", metavar="DIR", default="runs/reproduction", help="folder (default: %(default)s)")
+    add("--keep-models", action="store_true", help="keep models once they are evaluated")
+    add("--yes", action="store_true", help="begin without asking")
+    add("--report", action="store_true", help="only make table and report of what is there")
+    add(
+        "--miniature",
+        action="store_true",
+        help="try the path on this machine: tiny models, example rows, two steps",
+    )
+    add("--run", dest="one", help=argparse.SUPPRESS)
+    reproduce.set_defaults(run="reproduction_commands.reproduce")
+    return reproduce
 
 
 def _prepare(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -26,12 +26,14 @@ LINE = [
     "corpora",
     "reports",
     "pipeline",
+    "reproduction",
     "demo",
     "commands",
     "theory_commands",
     "evaluation_commands",
     "corpora_commands",
     "beyond_commands",
+    "reproduction_commands",
     "cli",
 ]
 ONLY = {

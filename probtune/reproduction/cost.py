@@ -13,7 +13,7 @@ Standard library only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -69,7 +69,7 @@ ASSUMPTIONS = (
     " transformers",
     "mean tokens of a row and an answer by domain: "
     + ", ".join(f"{name} {row}/{answer}" for name, (row, answer) in _TOKENS.items()),
-    "activations recomputed; one checkpoint on disk while training; models kept as they are trained",
+    "activations recomputed; one checkpoint on disk while training; models removed once evaluated",
 )
 
 
@@ -87,15 +87,22 @@ class Cost:
     """Of the largest run, over all its devices together."""
     devices: int = 1
     """That the largest run needs."""
-    disk_bytes: float = 0.0
-    """Models that are kept, a checkpoint, the downloads."""
-    download_bytes: float = 0.0
+    downloads: Mapping[str, float] = MappingProxyType({})
+    """Model or training set -> bytes."""
+    kept_bytes: float = 0.0
+    """Trained models that stay."""
+    passing_bytes: float = 0.0
+    """Models and the checkpoint that are there for a while."""
     unknown_downloads: tuple[str, ...] = ()
     """Datasets whose size is not known."""
 
     @property
     def hours(self) -> float:
         return self.training_hours + self.generation_hours
+
+    @property
+    def disk_bytes(self) -> float:
+        return math.fsum(self.downloads.values()) + self.kept_bytes + self.passing_bytes
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -105,26 +112,31 @@ class Cost:
             self.trainings + other.trainings,
             max(self.peak_bytes, other.peak_bytes),
             max(self.devices, other.devices),
-            self.disk_bytes + other.disk_bytes,
-            self.download_bytes + other.download_bytes,
+            {**self.downloads, **other.downloads},
+            self.kept_bytes + other.kept_bytes,
+            max(self.passing_bytes, other.passing_bytes),
             tuple(dict.fromkeys((*self.unknown_downloads, *other.unknown_downloads))),
         )
 
 
-def cost_of(plan: CellPlan, *, device_bytes: float = DEVICE_BYTES) -> Cost:
-    """What one cell takes."""
+def cost_of(
+    plan: CellPlan, *, device_bytes: float = DEVICE_BYTES, keep_models: bool = False
+) -> Cost:
+    """What one cell takes, its runs one after another."""
     total = Cost()
     for run in plan.runs:
         total += _run_cost(run, plan, device_bytes)
-    models = {run.backbone.name: run.backbone for run in plan.runs}
     downloads, unknown = _datasets(plan)
-    downloads += sum(2.0 * model.parameters for model in models.values())
-    trained = [run for run in plan.runs if run.trains]
-    checkpoint = max((3.0 * _stored(run) for run in trained), default=0.0)
-    kept = sum(_stored(run) for run in trained)
+    for run in plan.runs:
+        downloads[run.backbone.hub] = 2.0 * run.backbone.parameters
+    stored = [_stored(run) for run in plan.runs if run.trains]
+    largest = max(stored, default=0.0)
+    rates = len(plan.recipe.learning_rates) if any(run.candidate for run in plan.runs) else 1
     return total + Cost(
-        disk_bytes=downloads + checkpoint + kept,
-        download_bytes=downloads,
+        downloads=downloads,
+        kept_bytes=math.fsum(stored) if keep_models else 0.0,
+        # Models that wait for the choice of a rate, and a checkpoint with AdamW's moments.
+        passing_bytes=3.0 * largest + (0.0 if keep_models else rates * largest),
         unknown_downloads=unknown,
     )
 
@@ -231,14 +243,13 @@ def _stored(run: Run) -> float:
     return (4.0 if run.training.weights == "float32" else 2.0) * run.backbone.parameters
 
 
-def _datasets(plan: CellPlan) -> tuple[float, tuple[str, ...]]:
+def _datasets(plan: CellPlan) -> tuple[dict[str, float], tuple[str, ...]]:
     """Bytes of the training sets, and those whose size is not known."""
-    names: Iterable[str] = dict.fromkeys(run.training.data[7:] for run in plan.runs)
-    known, unknown = 0.0, []
-    for name in names:
+    known, unknown = {}, {}
+    for name in dict.fromkeys(run.training.data[7:] for run in plan.runs):
         found = corpus(name)
         if found.megabytes is None:
-            unknown.append(found.name)
+            unknown[found.name] = None
         else:
-            known += found.megabytes * 1e6
-    return known, tuple(dict.fromkeys(unknown))
+            known[found.name] = found.megabytes * 1e6
+    return known, tuple(unknown)

@@ -1,0 +1,347 @@
+"""`probtune reproduce`: plan and cost, then the runs, then the paper's table with ours beside it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UsageError
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from .reproduction.cost import Cost
+    from .reproduction.plan import CellPlan, Run
+    from .reproduction.run import Options
+
+__all__ = ["reproduce"]
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    terminal = Terminal()
+    if options.list:
+        return _list(terminal)
+    if options.target is None:
+        raise UsageError("name a cell, a table or a figure; probtune reproduce --list shows all.")
+    out = Path(options.out)
+    if options.miniature:
+        return _miniature(options, out, terminal)
+    plans = _plans(options)
+    cost = _show_plan(plans, options, terminal)
+    if options.dry_run:
+        return _dry_run(plans, terminal)
+    if options.report:
+        return _finish(plans, out, terminal)
+    how = _options(options)
+    if options.one is not None:
+        return _one(plans, options.one, out, how, terminal)
+    from .reproduction import checks
+
+    checks.check_hub(plans)
+    devices = [] if options.slurm else checks.accelerators()
+    if not options.slurm:
+        checks.check_memory(cost, devices, how.processes)
+    checks.check_disk(cost, out)
+    _ask(options)
+    from .terminal import quiet_libraries
+
+    quiet_libraries()
+    if options.slurm or len(devices) > how.processes:
+        _launch(plans, options, out, how, devices, terminal)
+    else:
+        from .reproduction.run import run_plan
+
+        for plan in plans:
+            run_plan(plan, out, how, terminal)
+    _finish(plans, out, terminal)
+
+
+def _plans(options: argparse.Namespace) -> list[CellPlan]:
+    from .reproduction.plan import plan_cell
+    from .reproduction.recipe import find_recipes
+
+    return [
+        plan_cell(recipe, options.mode, **_planned(options))
+        for recipe in find_recipes(options.target)
+    ]
+
+
+def _planned(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "target": options.target,
+        "add": options.add,
+        "leave_out": options.without,
+        "processes": options.gpus,
+        "seeds": _seeds(options.seeds),
+        "backend": options.backend,
+    }
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds takes numbers as 0,1,2, got {text!r}.") from None
+
+
+def _options(options: argparse.Namespace) -> Options:
+    from .reproduction.run import Options
+
+    return Options(processes=options.gpus or 1, keep_models=options.keep_models)
+
+
+def _list(terminal: Terminal) -> None:
+    from .reproduction.deviations import DEVIATIONS
+    from .reproduction.recipe import all_recipes
+
+    terminal.table(
+        "Cells; reproduce takes their names, their domains, tables, figures, and all",
+        ["cell", "model", "shows", "objectives", "deviations"],
+        [
+            [
+                recipe.cell,
+                recipe.backbone.hub,
+                ", ".join(recipe.shows),
+                str(len(recipe.objectives)),
+                str(len(recipe.deviations)),
+            ]
+            for recipe in all_recipes()
+        ],
+        words=True,
+    )
+    terminal.table(
+        "Deviations of the paper's code; --mode faithful takes all that apply, --without and --with"
+        " switch one",
+        ["name", "what the code does"],
+        [[found.name, found.what] for found in DEVIATIONS.values()],
+        words=True,
+    )
+
+
+def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal: Terminal) -> Cost:
+    from .reproduction.cost import ASSUMPTIONS, Cost, cost_of
+
+    total, rows = Cost(), []
+    for plan in plans:
+        cost = cost_of(plan, keep_models=options.keep_models)
+        total += cost
+        rows.append([plan.recipe.cell, str(len(plan.runs)), *_figures(cost)])
+    if len(plans) > 1:
+        rows.append(["all", str(sum(len(plan.runs) for plan in plans)), *_figures(total)])
+    notes = [
+        f"deviations  {plan.recipe.cell}: {', '.join(plan.deviations)}"
+        for plan in plans
+        if plan.deviations
+    ]
+    notes = notes if len(notes) <= 3 else []
+    notes += [note for plan in plans for note in plan.notes]
+    if total.unknown_downloads:
+        notes.append(
+            f"size not known before it is asked for: {', '.join(total.unknown_downloads)}."
+        )
+    terminal.table(
+        f"{options.target}, {options.mode}",
+        [
+            *("cell", "runs", "trainings", "GPU hours", "of it training", "answers"),
+            *("memory GB", "devices", "disk GB"),
+        ],
+        rows,
+        notes=[*notes, "Estimates: " + "; ".join(ASSUMPTIONS) + "."],
+    )
+    return total
+
+
+def _figures(cost: Cost) -> list[str]:
+    return [
+        str(cost.trainings),
+        f"{cost.hours:.1f}",
+        f"{cost.training_hours:.1f}",
+        f"{cost.generations:,}",
+        f"{cost.peak_bytes / 1e9:.0f}",
+        str(cost.devices),
+        f"{cost.disk_bytes / 1e9:.0f}",
+    ]
+
+
+def _dry_run(plans: Sequence[CellPlan], terminal: Terminal) -> None:
+    from .reproduction.checks import resolve
+
+    for plan in plans:
+        prompts = resolve(plan)
+        if len(plans) > 1:
+            continue
+        for text in prompts:
+            terminal.show(text, wrap=False)
+        for run in plan.runs:
+            terminal.show(_described(run), wrap=False)
+    terminal.show(
+        f"every option of {len(plans)} cells resolves: settings, training sets, benchmarks, prompts,"
+        " deviations. Nothing was fetched or run."
+    )
+
+
+def _described(run: Run) -> str:
+    if not run.trains:
+        return f"{run.name:40s} {run.backbone.hub}"
+    rate = "the rate chosen by the sweep" if run.learning_rate is None else f"{run.learning_rate:g}"
+    return f"{run.name:40s} {run.training.objective}, rate {rate}, seed {run.seed}"
+
+
+def _ask(options: argparse.Namespace) -> None:
+    """On a terminal, whether to begin."""
+    if options.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    if input("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("not begun; --dry-run shows every run, --yes begins without asking.")
+
+
+def _one(plans: Sequence[CellPlan], name: str, out: Path, how: Options, terminal: Terminal) -> None:
+    """A run by its name, or the choice of a learning rate by `GROUP/choice`: what a job does."""
+    from .reproduction.run import choose, open_cell, run_one
+    from .terminal import quiet_libraries
+
+    quiet_libraries()
+    for plan in plans:
+        folder = open_cell(plan, out, how)
+        for run in plan.runs:
+            if run.name == name:
+                run_one(plan, run, folder, how, terminal)
+                return
+            if f"{run.group}/choice" == name:
+                choose(plan, run.group, folder, how, terminal)
+                return
+    raise UsageError(f"there is no run {name!r}; --dry-run shows all.")
+
+
+def _launch(
+    plans: Sequence[CellPlan],
+    options: argparse.Namespace,
+    out: Path,
+    how: Options,
+    devices: Sequence[float],
+    terminal: Terminal,
+) -> None:
+    from .reproduction.launch import launch_local, launch_slurm, slurm_options
+
+    waves = _waves(plans, options, out)
+    logs = out / "logs"
+    if options.slurm:
+        launch_slurm(waves, slurm_options(options.slurm, how.processes), logs, terminal)
+    else:
+        launch_local(waves, range(len(devices)), how.processes, logs, terminal)
+
+
+def _waves(
+    plans: Sequence[CellPlan], options: argparse.Namespace, out: Path
+) -> list[list[list[str]]]:
+    """Commands, wave after wave: base models, rates, choices, other seeds."""
+    waves: list[list[list[str]]] = [[], [], [], []]
+    for plan in plans:
+        names: tuple[list[str], ...] = ([], [], [], [])
+        for run in plan.runs:
+            which = 0 if not run.trains else 1 if run.learning_rate is not None else 3
+            names[which].append(run.name)
+            if run.candidate and f"{run.group}/choice" not in names[2]:
+                names[2].append(f"{run.group}/choice")
+        for wave, found in zip(waves, names, strict=True):
+            wave += [[*_command(plan, options, out), "--run", name] for name in found]
+    return [wave for wave in waves if wave]
+
+
+def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str]:
+    target = options.target if options.target.endswith((".yaml", ".yml")) else plan.recipe.cell
+    command = [sys.executable, "-m", "probtune", "reproduce", target, "--yes"]
+    command += ["--mode", plan.mode, "--out", str(out.absolute())]
+    for flag, values in (("--with", options.add), ("--without", options.without)):
+        for value in values:
+            command += [flag, value]
+    for flag, value in (("--gpus", options.gpus), ("--seeds", options.seeds)):
+        command += [] if value is None else [flag, str(value)]
+    command += ["--backend", options.backend] if options.backend else []
+    return [*command, *(["--keep-models"] if options.keep_models else [])]
+
+
+def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> None:
+    """The same path with tiny models and rows written by us."""
+    from .terminal import quiet_libraries
+
+    quiet_libraries()
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from .reproduction.miniature import miniature
+    from .reproduction.recipe import find_recipes
+    from .reproduction.run import Options, run_plan
+
+    out = out / "miniature"
+    plans = []
+    for recipe in find_recipes(options.target):
+        files = out / "files" / recipe.cell
+        plan = miniature(recipe, options.mode, files, terminal, **_planned(options))
+        run_plan(plan, out, Options(keep_models=options.keep_models), terminal)
+        plans.append(plan)
+    _finish(plans, out, terminal)
+    terminal.show(
+        "These are tiny models on example rows: the path is real, the numbers mean nothing."
+    )
+
+
+def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal) -> None:
+    from .records import environment, write_record, write_text
+    from .reports.report import render
+    from .reproduction.tables import RULE, cell_table, check_complete
+
+    tables = [cell_table(plan, out) for plan in plans]
+    check_complete(tables)
+    record = write_record(
+        out / "reproduction.json",
+        "reproduction",
+        {"cells": tables, "rule": RULE, "environment": environment()},
+    )
+    write_text(out / "reproduction.html", render([record]))
+    for table in record["cells"]:
+        show_table(table, terminal)
+    terminal.show(RULE)
+    terminal.show(f"record  {out / 'reproduction.json'}", wrap=False)
+    terminal.show(f"report  {out / 'reproduction.html'}", wrap=False)
+
+
+def show_table(table: Mapping[str, Any], terminal: Terminal) -> None:
+    """One cell, the paper's numbers beside ours."""
+    rows = []
+    before = None
+    for row in (*table["objectives"], *table["rows"]):
+        head = " ".join(part for part in (row["variant"], row["objective"]) if part)
+        head = f"{head}, {row['protocol']}" if row["protocol"] else head
+        rows.append([head if head != before else "", row["what"], str(row["runs"]), *_cells(row)])
+        before = head
+    notes = [*table["notes"]]
+    notes += [
+        f"{choice['group']}: learning rate {choice['learning_rate']:g} by {choice['metric']}"
+        for choice in table["choices"]
+    ]
+    if table["missing"]:
+        notes.append(f"not finished: {', '.join(table['missing'])}.")
+    terminal.table(
+        f"{table['title']} ({', '.join(table['shows'])}; {table['mode']})",
+        ["", "", "runs", "ours [95 %]", "paper", "difference [95 %]", "verdict"],
+        rows,
+        notes=notes,
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    value, low, high = row["ours"]["value"], row["ours"]["low"], row["ours"]["high"]
+    ours = "-" if value is None else f"{value:.2f}"
+    ours += "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    if row["verdict"] is None:
+        return [ours, "", "", ""]
+    found = row["verdict"]
+    difference = "-" if found["difference"] is None else f"{found['difference']:+.2f}"
+    if found["low"] is not None and found["high"] is not None:
+        difference += f" [{found['low']:+.2f}, {found['high']:+.2f}]"
+    return [ours, f"{row['paper']:.2f}", difference, found["word"]]
