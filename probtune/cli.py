@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .beyond_options import add_beyond_commands
 from .errors import ProbtuneError, UsageError
 from .eval_settings import EvalSettings
 from .settings import TuneSettings, add_options
@@ -243,8 +244,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluation = _evaluation(commands)
     prepare = _prepare(commands)
     reproduce = _reproduce(commands)
+    beyond = add_beyond_commands(commands)
     theory = _theory(commands)
-    several = (*evaluation, prepare, reproduce, *theory)
+    several = (*evaluation, prepare, reproduce, *beyond, *theory)
     for command in (tune, train, probe, objectives, report, demo, *several):
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS

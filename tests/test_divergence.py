@@ -103,6 +103,7 @@ def test_confidences_agree_with_the_table_and_with_full_logits():
     np.testing.assert_array_equal(found.example, table.example)
     np.testing.assert_allclose(found.logp, table.logp, atol=1e-5)
     np.testing.assert_array_equal(found.correct, table.is_top1)
+    np.testing.assert_allclose(found.entropy, table.entropy, atol=1e-5)
     ids = torch.tensor(rows[0].input_ids[None].astype(np.int64))
     with torch.no_grad():
         p = model(ids).logits[0, 1:-1].softmax(1)

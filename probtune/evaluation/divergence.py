@@ -143,6 +143,8 @@ class Calibrated:
     """Whether the target is as probable (bool)."""
     brier: np.ndarray
     """sum over v of (p(v) - [v is the target])^2 = 1 - 2 p(target) + sum of p(v)^2, 0 to 2."""
+    entropy: np.ndarray
+    """In nats."""
     rows: int
 
 
@@ -155,7 +157,7 @@ def confidences(
     block: int | None = None,
     progress: Progress | None = None,
 ) -> Calibrated:
-    """Confidence, correctness and Brier score of a model at every supervised token of `rows`.
+    """Confidence, correctness, Brier score and entropy at every supervised token of `rows`.
 
     `models.token_table` has the log-probabilities alone; a calibration needs the most probable
     token's, too.
@@ -170,7 +172,8 @@ def confidences(
             logp = log_probs.gather(1, targets[part].unsqueeze(1)).squeeze(1)
             top = log_probs.amax(1)
             brier = 1.0 - 2.0 * logp.exp() + (2.0 * log_probs).exp().sum(1)
-            found = (logp.double(), top.double().exp(), logp >= top, brier.double())
+            entropy = -(log_probs.exp() * log_probs).sum(1)
+            found = (logp.double(), top.double().exp(), logp >= top, brier.double(), entropy)
             pieces.append((indices[part].numpy(), *(x.cpu().numpy() for x in found)))
 
     _over(rows, (model,), batch_tokens, measure, progress)

@@ -1,0 +1,127 @@
+"""The options of `probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`."""
+
+from __future__ import annotations
+
+import argparse
+
+from .settings import TuneSettings, add_options
+
+__all__ = ["add_beyond_commands"]
+
+_ROWS = (
+    *("prompt_column", "response_column", "separator", "chat", "prompt_format", "system"),
+    *("instruction", "response_end", "split", "subset", "max_length", "skip_bad_rows", "seed"),
+)
+
+
+def add_beyond_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
+    """`probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`."""
+
+    def command(name: str, help: str, description: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=help, description=description)
+        parser.set_defaults(run=f"beyond_commands.{name}")
+        return parser
+
+    forgetting = command(
+        "forgetting",
+        "what fine-tuning cost elsewhere: divergence, held-out text, other benchmarks",
+        "KL between BASE and TUNED per token, both ways, on new rows and on samples of BASE; bits"
+        " per byte of held-out text; and the drop on benchmarks from two evaluations.",
+    )
+    forgetting.add_argument("base", metavar="BASE", help="folder of the base model, or hub id")
+    forgetting.add_argument("tuned", metavar="TUNED", help="the fine-tuned model")
+    forgetting.add_argument("--data", dest="rows", help="rows, as `tune` reads them")
+    forgetting.add_argument("--text", metavar="FILE", help="documents: .txt, or rows with a text")
+    forgetting.add_argument("--text-column", metavar="NAME", default="text", help="(%(default)s)")
+    forgetting.add_argument(
+        "--eval", nargs=2, metavar=("base=DIR", "tuned=DIR"), help="folders of `probtune eval`"
+    )
+    forgetting.add_argument(
+        "--target", metavar="LIST", default="", help="benchmarks that the tuning was for"
+    )
+    forgetting.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=256,
+        metavar="N",
+        help="of each sample of the base model; 0: no samples (%(default)s)",
+    )
+    forgetting.add_argument(
+        "--window", type=int, default=2048, metavar="N", help="tokens of text at once (%(default)s)"
+    )
+
+    calibration = command(
+        "calibration",
+        "whether a model is right as often as it says: tokens, letters, samples that agree",
+        "Calibration of MODEL's tokens on DATA, of the letters of multiple-choice benchmarks, and"
+        " of the share of samples that agree in an evaluation.",
+    )
+    calibration.add_argument("model", metavar="MODEL", nargs="?", help="folder or hub id")
+    calibration.add_argument("rows", metavar="DATA", nargs="?", help="rows, as `tune` reads them")
+    calibration.add_argument("--tasks", metavar="LIST", help="multiple-choice benchmarks")
+    calibration.add_argument(
+        "--questions", type=int, metavar="N", help="of each benchmark at most (default: all)"
+    )
+    calibration.add_argument("--eval", metavar="DIR", help="folder of `probtune eval`")
+
+    diversity = command(
+        "diversity",
+        "pass@k, distinct answers and the majority's answer of evaluations",
+        "What the samples of an evaluation differ in, and what it is worth. Needs no model.",
+    )
+    diversity.add_argument("folders", nargs="+", metavar="[LABEL=]DIR", help="of `probtune eval`")
+
+    drift = command(
+        "drift",
+        "how far the weights moved, by layer and kind, and in how many directions",
+        "||theta - theta0|| / ||theta0|| and effective ranks, read tensor by tensor; TUNED may hold"
+        " LoRA adapters.",
+    )
+    drift.add_argument("base", metavar="BASE", help="folder with safetensors, or hub id")
+    drift.add_argument("tuned", metavar="TUNED", help="the same")
+    drift.add_argument("--no-ranks", action="store_true", help="norms only, which takes seconds")
+    drift.add_argument("--device", default="cpu", help="where ranks are computed (%(default)s)")
+
+    judge = command(
+        "judge",
+        "have another model judge answers to instructions: win rates",
+        "Compare the answers of an evaluation (--tasks alpaca_eval) with the benchmark's, or with"
+        " another model's, by a judge that you name. A stopped run goes on.",
+    )
+    judge.add_argument("folder", metavar="DIR", help="folder of `probtune eval`")
+    judge.add_argument("--against", metavar="DIR", help="another one (default: the benchmark's)")
+    judge.add_argument("--url", required=True, help="an OpenAI-compatible server, up to /v1")
+    judge.add_argument("--model", required=True, metavar="NAME", help="the judge's name there")
+    judge.add_argument("--key-variable", metavar="NAME", help="environment variable with its key")
+    judge.add_argument("--prompt", metavar="FILE", help="instead of ours")
+    judge.add_argument("--concurrent", type=int, default=8, metavar="N", help="(%(default)s)")
+
+    for parser in (forgetting, calibration):
+        add_options(parser, TuneSettings, only=_ROWS)
+        parser.add_argument(
+            "--rows",
+            dest="limit",
+            type=int,
+            default=500,
+            metavar="N",
+            help="rows of DATA, at random (%(default)s)",
+        )
+        parser.add_argument("--dtype", default="auto", help="of the weights (default: as stored)")
+        parser.add_argument("--device", help="default: the accelerator if there is one")
+    for parser in (forgetting, calibration, diversity, judge):
+        parser.add_argument(
+            "--protocol", choices=("strict", "reference"), default="strict", help="(%(default)s)"
+        )
+    for parser in (calibration, judge):
+        parser.add_argument(
+            "--benchmark-data", metavar="DIR", help="the benchmarks' rows, instead of the hub"
+        )
+    found = [forgetting, calibration, diversity, drift, judge]
+    for parser in found:
+        parser.add_argument(
+            "--out",
+            metavar="FILE",
+            help="write the record here (JSON); an evaluation's report shows those in its folder"
+            " `beyond`",
+        )
+    return found
