@@ -101,11 +101,6 @@ class EvalSettings:
         " as truncated",
         group="decoding",
     )
-    option_likelihoods: bool = _option(
-        False,
-        "also measure the log-probability of each option's letter, for calibration (hf, vllm)",
-        group="decoding",
-    )
     seed: int = _option(0, "of sampling", group="decoding")
 
     backend: str = _option(

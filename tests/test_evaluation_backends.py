@@ -20,6 +20,7 @@ from probtune.prompts import PromptSpec
 
 ServerModel = pytest.importorskip("probtune.evaluation.backends.server").ServerModel
 EOS = helpers.WORDS.index("<eos>")
+PLAIN = PromptSpec()
 
 
 class Server:
@@ -79,7 +80,7 @@ def questions(n=4):
     return [Question(str(i), f"ask {i}", str(i)) for i in range(n)]
 
 
-def draw(lm, decoding, *, there=(), batch_size=4, spec=PromptSpec(), backend="server"):
+def draw(lm, decoding, *, there=(), batch_size=4, spec=PLAIN, backend="server"):
     written = []
     lm.session = Session(
         "toy", list("0123"), 0, batch_size, written.extend, {s.place: s for s in there},

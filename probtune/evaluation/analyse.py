@@ -41,8 +41,6 @@ class Measured:
     header: Mapping[str, Any]
     """Of the graded file."""
     lines: Sequence[Mapping[str, Any]]
-    texts: Mapping[tuple[str, int], str]
-    """(question, sample) -> the response."""
     scores: Scores = field(default_factory=dict)
     """Question -> the headline's number for each sample."""
     clusters: Mapping[str, str] | None = None
@@ -72,14 +70,14 @@ def load_measured(root: Path) -> list[Measured]:
                 f"{folder} holds a benchmark {record['task']!r} that this version does not know."
             )
         path = folder / "samples.jsonl"
-        samples = read_samples(path)
-        check_samples(path, samples, question_hashes(record), record["decoding"]["samples"])
-        texts = {sample.place: sample.text for sample in samples}
+        check_samples(
+            path, read_samples(path), question_hashes(record), record["decoding"]["samples"]
+        )
         for protocol in record["protocols"]:
             grader = TASKS[record["task"]].protocols[protocol].grader
             if isinstance(grader, JudgeGrader) and not graded_path(folder, protocol).is_file():
                 continue  # kept until there is a judge
-            found.append(_measured(root, folder, record, protocol, texts))
+            found.append(_measured(root, folder, record, protocol))
     if not found:
         raise DataError(f"the answers in {root} wait for a judge: `probtune eval --judge URL …`.")
     order = {name: index for index, name in enumerate(TASKS)}
@@ -92,7 +90,6 @@ def _measured(
     folder: Path,
     record: Mapping[str, Any],
     protocol: str,
-    texts: Mapping[tuple[str, int], str],
 ) -> Measured:
     path = graded_path(folder, protocol)
     again = f"grade it: `probtune eval --phase grade --out {root}`."
@@ -125,7 +122,7 @@ def _measured(
     one_each = len(set(clusters.values())) == len(clusters)
     task = TASKS[record["task"]]
     measured = Measured(
-        task, protocol, folder, record, header, lines, texts, {}, None if one_each else clusters
+        task, protocol, folder, record, header, lines, {}, None if one_each else clusters
     )
     return replace(measured, scores=measured.values(task.headline))
 
@@ -207,7 +204,6 @@ def _numbers(one: Measured) -> dict[str, Any]:
         "repeats": _maybe(one.values("repeats"), clusters),
         "tokens": avg_at_k(tokens, clusters=clusters) if tokens else None,
         "pass_at_k": passes(one),
-        **_agreement(one),
         "detectable": (
             None if math.isnan(spread) else minimum_detectable_difference(score.n, spread)
         ),
@@ -242,30 +238,6 @@ def passes(one: Measured) -> dict[str, Any] | None:
     if one.record["decoding"]["samples"] < 2 or not _binary(one):
         return None
     return {str(k): v for k, v in pass_at_k(one.scores, clusters=one.clusters).items()}
-
-
-def _agreement(one: Measured) -> dict[str, Any]:
-    """How different the samples of a question are, and whether their majority knows when it is
-    right; None for one sample, and where answers are not right or wrong.
-    """
-    if one.record["decoding"]["samples"] < 2 or not _binary(one):
-        return {"diversity": None, "votes": None}
-    from .calibration import vote_calibration
-    from .diversity import diversity
-
-    answers = _answers(one.lines)
-    texts: dict[str, list[str]] = {}
-    for line in one.lines:
-        text = one.texts[line["question"], line["sample"]]
-        texts.setdefault(line["question"], []).append(text)
-    questions = list(answers)
-    correct = [one.scores[question] for question in questions]
-    given = [answers[question] for question in questions]
-    clusters = None if one.clusters is None else [one.clusters[q] for q in questions]
-    return {
-        "diversity": diversity([texts[q] for q in questions], given, correct, clusters=clusters),
-        "votes": vote_calibration(given, correct, clusters=clusters),
-    }
 
 
 def _binary(one: Measured) -> bool:

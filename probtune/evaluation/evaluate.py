@@ -256,9 +256,5 @@ class _Rows:
 
 
 def _beyond(root: Path) -> dict[str, Any]:
-    """Panels that other commands left in the folder: forgetting, calibration, drift, ..."""
-    return {
-        path.stem: read_record(path)["panel"]
-        for path in sorted((root / "beyond").glob("*.json"))
-        if path.is_file()
-    }
+    """Records that other commands left for the report: forgetting, calibration, drift, ..."""
+    return {path.stem: read_record(path) for path in sorted((root / "beyond").glob("*.json"))}

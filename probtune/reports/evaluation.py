@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import evaluation_figures as figures
+from .panels import panel
 
-__all__ = ["comparison_part", "eval_part", "panels", "points"]
+__all__ = ["comparison_part", "eval_part", "panel_part", "points"]
 
 
 def eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
         ],
-        "panels": panels(record["beyond"]),
+        "panels": [panel_part(one)["panel"] for one in record["beyond"].values()],
     }
 
 
@@ -85,17 +86,11 @@ def comparison_part(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"labels": labels, "blocks": blocks, "headline": ", ".join(labels)}
 
 
-def panels(beyond: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Panels as they are, their figures drawn."""
-    return [
-        {
-            "title": panel["title"],
-            "note": panel.get("note", ""),
-            "table": panel.get("table"),
-            "figure": figures.panel_figure(panel["figure"]) if panel.get("figure") else None,
-        }
-        for panel in beyond.values()
-    ]
+def panel_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record beyond the target score: its panel, the figure drawn."""
+    found = panel(record)
+    drawn = figures.panel_figure(found["figure"]) if found["figure"] else None
+    return {"headline": found["title"], "panel": {**found, "figure": drawn}}
 
 
 def points(found: Mapping[str, Any] | None, digits: int = 2) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import DataError
 from . import figures
-from .evaluation import comparison_part, eval_part, points
+from .evaluation import comparison_part, eval_part, panel_part, points
+from .panels import KINDS
 
 __all__ = ["METRIC_NAMES", "headline", "render"]
 
@@ -47,15 +48,18 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
         "p_value": _p_value,
     }
     makers = {"tune": _tune, "demo": _demo, "eval": eval_part, "comparison": comparison_part}
+    makers |= dict.fromkeys(KINDS, _panel)
+    makers |= dict.fromkeys(KINDS, panel_part)
     parts = []
     for record in records:
         if record["kind"] not in makers:
             raise DataError(
                 f"a record of kind {record['kind']!r} has no report; give the folder of a run, a"
-                " demo, an evaluation or a comparison."
+                " demo, an evaluation or a comparison, or a record made with --out."
             )
         found = makers[record["kind"]](record)
-        parts.append({"kind": record["kind"], "record": record, **found})
+        kind = "panel" if record["kind"] in KINDS else record["kind"]
+        parts.append({"kind": kind, "record": record, **found})
     css = environment.get_template("report.css").render()
     return environment.get_template("report.html").render(
         parts=parts, css=css, metric_names=METRIC_NAMES
@@ -172,6 +176,11 @@ def _items(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, An
         }
         for i in (disagree + rest)[:_MAX_ITEMS]
     ]
+
+
+def _panel(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record beyond the target score, alone."""
+    return {"panels": panels({record["kind"]: record["panel"]})}
 
 
 def _demo(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def flip_signs(contributions: Floats, *, resamples: int, seed: int) -> float:
     if not len(contributions):
         return float("nan")
     moved = contributions[contributions != 0]
-    if not len(moved):
+    if len(moved) < 2:  # of one, either sign is as far from 0
         return 1.0
     from scipy.stats import permutation_test
 
