@@ -48,7 +48,6 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
         "p_value": _p_value,
     }
     makers = {"tune": _tune, "demo": _demo, "eval": eval_part, "comparison": comparison_part}
-    makers |= dict.fromkeys(KINDS, _panel)
     makers |= dict.fromkeys(KINDS, panel_part)
     parts = []
     for record in records:
@@ -176,11 +175,6 @@ def _items(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, An
         }
         for i in (disagree + rest)[:_MAX_ITEMS]
     ]
-
-
-def _panel(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record beyond the target score, alone."""
-    return {"panels": panels({record["kind"]: record["panel"]})}
 
 
 def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
