@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..corpora import corpus
@@ -48,7 +48,7 @@ _TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "math": (550, 900),
         "medical": (450, 400),
         "figlet": (300, 5),
-        "instruction": (600, 500),
+        "instructions": (600, 500),
         "code": (550, 300),
         "languages": (550, 400),
         "knowledge": (90, 3),
@@ -87,7 +87,7 @@ class Cost:
     """Of the largest run, over all its devices together."""
     devices: int = 1
     """That the largest run needs."""
-    downloads: Mapping[str, float] = MappingProxyType({})
+    downloads: Mapping[str, float] = field(default_factory=dict)
     """Model or training set -> bytes."""
     kept_bytes: float = 0.0
     """Trained models that stay."""

@@ -148,7 +148,7 @@ def plan_cell(
         evaluation = replace(
             recipe.evaluation,
             model=model.hub,
-            phase="generate" if domain == "instruction" else "all",
+            phase="generate" if domain == "instructions" else "all",
             **{k: v for name in on for k, v in DEVIATIONS[name].evaluation.items()},
             **({"backend": backend} if backend else {}),
         )

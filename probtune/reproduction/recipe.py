@@ -143,7 +143,7 @@ def all_recipes() -> tuple[Recipe, ...]:
 
 
 _DOMAINS = (
-    *("math", "medical", "figlet", "instruction", "code", "languages", "knowledge"),
+    *("math", "medical", "figlet", "instructions", "code", "languages", "knowledge"),
     "ablations",
 )
 
