@@ -10,6 +10,7 @@ from ..errors import DataError
 from . import figures
 from .evaluation import comparison_part, eval_part, panel_part, points
 from .panels import KINDS
+from .reproduction import reproduction_part
 
 __all__ = ["METRIC_NAMES", "headline", "render"]
 
@@ -48,7 +49,7 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
         "p_value": _p_value,
     }
     makers = {"tune": _tune, "demo": _demo, "eval": eval_part, "comparison": comparison_part}
-    makers |= dict.fromkeys(KINDS, panel_part)
+    makers |= {**dict.fromkeys(KINDS, panel_part), "reproduction": reproduction_part}
     parts = []
     for record in records:
         if record["kind"] not in makers:
