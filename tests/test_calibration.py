@@ -33,24 +33,24 @@ def test_error_by_hand():
     found = calibration_error(probs, hits, bins=2).error
     assert found.value == pytest.approx(0.4 * low + 0.6 * high)
     table = reliability(probs, hits, bins=2)
-    assert [(b.low, b.high, b.count) for b in table] == [(0, 0.5, 2), (0.5, 1, 3)]
+    assert [(b.low, b.high, b.size) for b in table] == [(0, 0.5, 2), (0.5, 1, 3)]
     assert table[1].probability == pytest.approx(2.65 / 3)
     assert table[1].accuracy == pytest.approx(mean([1, 1, 0]))
-    error = sum(b.count / 5 * abs(b.probability - b.accuracy.value) for b in table)
+    error = sum(b.size / 5 * abs(b.probability - b.accuracy.value) for b in table)
     assert found.value == pytest.approx(error)
 
 
 def test_bins_hold_their_lower_edge_and_the_last_holds_one():
     table = reliability([0.0, 0.5, 1.0], [0, 1, 1], bins=2)
-    assert [b.count for b in table] == [1, 2]
+    assert [b.size for b in table] == [1, 2]
 
 
 def test_adaptive_bins_hold_equally_many_and_keep_ties_together():
     p = np.random.default_rng(0).beta(8, 1, 1500)
     hits = np.ones(1500)
-    assert {b.count for b in reliability(p, hits, adaptive=True)} == {100}
+    assert {b.size for b in reliability(p, hits, adaptive=True)} == {100}
     tied = reliability([0.7] * 50 + [1.0] * 50, np.ones(100), adaptive=True)
-    assert [b.count for b in tied] == [50, 50]
+    assert [b.size for b in tied] == [50, 50]
     assert len(reliability([0.7] * 20, np.ones(20), adaptive=True)) == 1
     one = calibration_error([0.7] * 20, [1] * 14 + [0] * 6, adaptive=True)
     assert one.error.value == pytest.approx(0.0, abs=1e-12)
@@ -115,7 +115,7 @@ def test_items_are_the_unit():
         assert thrice.standard_error == pytest.approx(once.standard_error, rel=0.02), name
         assert measure(*tripled, items=[f"q{i}" for i in items]).n == 300
     table = reliability(*tripled, items=items)
-    assert [b.accuracy.n * 3 for b in table] == [b.count for b in table]
+    assert [b.accuracy.n * 3 for b in table] == [b.size for b in table]
 
 
 def test_auroc_is_scikit_learns_and_its_error_delongs():

@@ -66,7 +66,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    size: int
     probability: float
     """Their average."""
     accuracy: Estimate
