@@ -1,4 +1,4 @@
-"""`probtune reproduce`: plan and cost, then the runs, then the paper's table with ours beside it."""
+"""`probtune reproduce`: plan and cost, the runs, then the paper's table with ours beside it."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ def _dry_run(plans: Sequence[CellPlan], terminal: Terminal) -> None:
         for run in plan.runs:
             terminal.show(_described(run), wrap=False)
     terminal.show(
-        f"every option of {len(plans)} cells resolves: settings, training sets, benchmarks, prompts,"
-        " deviations. Nothing was fetched or run."
+        f"every option of {len(plans)} cells resolves: settings, training sets, benchmarks,"
+        " prompts, deviations. Nothing was fetched or run."
     )
 
 

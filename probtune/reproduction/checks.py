@@ -1,5 +1,5 @@
-"""What would stop a reproduction after hours is said before it begins: a model or dataset that the hub
-does not give, too little memory, too little disk.
+"""What would stop a reproduction after hours is said before it begins: a model or dataset that the
+hub does not give, too little memory, too little disk.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def check_memory(cost: Cost, devices: Sequence[float], processes: int) -> None:
     """
     if not devices:
         raise UsageError(
-            "there is no accelerator here, and these models do not train on a CPU; see the plan with"
-            " --dry-run, try the path with --miniature, or submit it with --slurm."
+            "there is no accelerator here, and these models do not train on a CPU; see the plan"
+            " with --dry-run, try the path with --miniature, or submit it with --slurm."
         )
     smallest = min(devices)
     if processes > len(devices):
@@ -149,29 +149,27 @@ def _allowed(name: str, kind: str, model: Backbone | None) -> None:
         if kind == "dataset":  # its files may be in the cache; reading them says so
             return
         raise DataError(
-            f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask for it; fetch it once"
-            f" with `HF_HUB_OFFLINE=0 {command}`."
+            f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask for it; fetch it"
+            f" once with `HF_HUB_OFFLINE=0 {command}`."
         )
     gated = model is not None and model.gated
     if gated and not get_token():
         raise DataError(
-            f"{name} is shown only to those who accepted its licence ({model.licence if model else ''}):"
-            f" accept it on {where}, then log in with `hf auth login` or set HF_TOKEN."
+            f"{name} is shown only to those who accepted its licence"
+            f" ({model.licence if model else ''}): accept it on {where}, then log in with `hf auth login` or set HF_TOKEN."
         )
     try:
         HfApi().auth_check(name, repo_type=kind)
     except GatedRepoError:
         raise DataError(
-            f"{name} is shown only to those who accepted its terms: accept them on {where}, then log"
-            " in with `hf auth login` or set HF_TOKEN."
+            f"{name} is shown only to those who accepted its terms: accept them on {where}, then"
+            " log in with `hf auth login` or set HF_TOKEN."
         ) from None
     except RepositoryNotFoundError:
-        raise DataError(
-            f"the hub has no {kind} {name} (any more, or not for you): {where}."
-        ) from None
+        raise DataError(f"the hub has no {kind} {name} (any more, or for you): {where}.") from None
     except (OSError, HfHubHTTPError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"the hub cannot be reached ({reason}); where it can, run `{command}`, and bring HF_HOME"
-            " here."
+            f"the hub cannot be reached ({reason}); where it can, run `{command}`, and bring"
+            " HF_HOME here."
         ) from None

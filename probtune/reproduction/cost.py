@@ -1,9 +1,9 @@
-"""What a plan takes before it starts: GPU hours, memory and devices, disk, generations. Estimates, from
-arithmetic and from assumptions that are all named here.
+"""What a plan takes before it starts: GPU hours, memory and devices, disk, generations. Estimates,
+from arithmetic and from assumptions that are all named here.
 
     training     6 N floating-point operations a token (Kaplan et al., "Scaling Laws for Neural
-                 Language Models", 2020, https://arxiv.org/abs/2001.08361), 8 N where activations are
-                 recomputed, plus attention's 12 x layers x hidden x length
+                 Language Models", 2020, https://arxiv.org/abs/2001.08361), 8 N where activations
+                 are recomputed, plus attention's 12 x layers x hidden x length
     generation   2 N a token
     memory       weights, gradients and AdamW's two moments; activations at one checkpoint a layer
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 PEAK = 989e12
-"""Floating-point operations a second: bfloat16, dense, of an H100 or H200 (NVIDIA's data sheets)."""
+"""Floating-point operations a second: bfloat16, dense, of an H100 or H200 (by NVIDIA)."""
 TRAINING_UTILISATION = 0.40
 DECODING_UTILISATION: Mapping[str, float] = MappingProxyType(
     {"hf": 0.01, "vllm": 0.10, "server": 0.10}
@@ -54,8 +54,8 @@ _TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "knowledge": (90, 3),
     }
 )
-"""Domain -> tokens of a training row, prompt included, and of an answer: assumed means. The limits of
-the recipe bound both."""
+"""Domain -> tokens of a training row, prompt included, and of an answer: assumed means. The limits
+of the recipe bound both."""
 
 _ROWS_UNKNOWN: Mapping[str, int] = MappingProxyType(
     {"numina-67k": 67_600, "muri": 95_000, "magpie-evol": 140_000}

@@ -1,8 +1,8 @@
 """What the paper's code does that the paper does not say, or that changes its results: options by
 name, each of which can be switched on and off alone.
 
-In faithful mode all that apply to a cell are on (`--without NAME` leaves one out), in fair mode none
-(`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and, for
+In faithful mode all that apply to a cell are on (`--without NAME` leaves one out), in fair mode
+none (`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and, for
 the domains it added later, at 89e4b0c. Standard library only.
 """
 
@@ -113,11 +113,11 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             Deviation(
                 "summed-micro-batches",
                 "The gradients of a step's micro-batches are summed, not averaged, before they are"
-                " clipped at 1.0: with 32 micro-batches the norm that is clipped is 32 times that of"
-                " the mean. Objectives with larger gradients are clipped more.",
+                " clipped at 1.0: with 32 micro-batches the norm that is clipped is 32 times that"
+                " of the mean. Objectives with larger gradients are clipped more.",
                 "The loss of the whole step.",
-                f"{_TRAINER}, _compute_loss_and_backward: backward on the undivided loss (verl issue"
-                " 2919, fixed there by 3332 after this fork)",
+                f"{_TRAINER}, _compute_loss_and_backward: backward on the undivided loss (verl"
+                " issue 2919, fixed there by 3332 after this fork)",
                 lambda domain, model: {"accumulation": "sum"},
             ),
             Deviation(
@@ -125,8 +125,8 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
                 "The loss is divided by the tokens that a threshold keeps, of each micro-batch and"
                 " device alone: the fewer are kept, the more each counts.",
                 "Divided by the supervised tokens of the whole step, kept or not.",
-                f"{_TRAINER}: loss_mask is overwritten by the threshold, valid_token_this_rank is its"
-                " sum",
+                f"{_TRAINER}: loss_mask is overwritten by the threshold, valid_token_this_rank is"
+                " its sum",
                 lambda domain, model: {"normalizer": "kept_per_batch"},
             ),
             Deviation(
@@ -139,7 +139,7 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "text-end",
-                "A response ends with the token that ends a text, not with the one that ends a turn.",
+                "A response ends with the token that ends a text, not with one that ends a turn.",
                 "The token that ends the family's turn.",
                 f"{_DATASET}: response + tokenizer.eos_token",
                 lambda domain, model: {"response_end": "text"},
@@ -163,8 +163,8 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "bare-question",
-                "Qwen is trained on its tokenizer's chat template around the question alone (with the"
-                " system text that the template brings), and evaluated with another system text and"
+                "Qwen is trained on its tokenizer's chat template around the question alone (with"
+                " the system text that the template brings), and evaluated with another system text and"
                 " the request for a box.",
                 "One prompt, the same in training and evaluation.",
                 f"{_DATASET}: tokenizer.apply_chat_template; evaluations/math: qwen-boxed",
@@ -183,8 +183,8 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "all-rows",
-                "All rows are trained on; the validation rows are some of them. Here one row is held"
-                " out, since a run needs one.",
+                "All rows are trained on; the validation rows are some of them. Here one row is"
+                " held out, since a run needs one.",
                 "Rows are held out to choose the learning rate.",
                 "scripts/training: data.val_files",
                 lambda domain, model: {"heldout": 1.0},
@@ -198,8 +198,8 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "own-learning-rate",
-                "On noised OpenBookQA, -p has the learning rate 2e-5 and -log p 5e-5: the comparison"
-                " is of objective and rate together.",
+                "On noised OpenBookQA, -p has the learning rate 2e-5 and -log p 5e-5: the"
+                " comparison is of objective and rate together.",
                 "The rate of each objective is chosen on held-out rows.",
                 "scripts/training/knowledge_memorization/example_noisy_0.3_p.sh and _original.sh",
                 plan="own rate",
@@ -220,7 +220,7 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "reference-grading",
-                "Prompts, decoding and graders of the paper's evaluation, its bugs included, alone.",
+                "Prompts, decoding and graders of the paper's evaluation alone, bugs included.",
                 "The strict protocol decides; the reference protocol stands beside it.",
                 "evaluations/",
                 evaluation={"protocol": "reference"},

@@ -2,8 +2,8 @@
 (https://github.com/facebookincubator/submitit, MIT) starts them in both cases.
 
 submitit rather than Ray: a run is one command that leaves its files and may be given again, so all
-that is wanted is that commands start, on SLURM through its own queue and accounts. submitit is a small
-package that needs no server; Ray would bring a cluster of its own on top of the cluster.
+that is wanted is that commands start, on SLURM through its own queue and accounts. submitit is a
+small package that needs no server; Ray would bring a cluster of its own on top of the cluster.
 
 A run is `probtune reproduce … --run NAME`. What needs the results of others (other seeds need the
 learning rate) starts when those have ended.

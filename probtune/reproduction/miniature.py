@@ -1,5 +1,6 @@
-"""A plan at the size of a trial: the same path from rows to the table, with a tiny model of the backbone's
-architecture and family, rows written by us in the datasets' own schemas, two steps, and a few tokens.
+"""A plan at the size of a trial: the same path from rows to the table, with a tiny model of the
+backbone's architecture and family, rows written by us in the datasets' own schemas, two steps, and
+a few tokens.
 
 Its numbers mean nothing; that it ends in the paper's table does.
 """

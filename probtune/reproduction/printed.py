@@ -1,5 +1,5 @@
-"""Numbers that the paper prints outside the tables of its benchmarks: averages, mean probabilities, and
-what stands in its figures. Those read from the vector paths of a figure are exact to about 0.02.
+"""Numbers that the paper prints outside the tables of its benchmarks: averages, mean probabilities,
+and what stands in its figures. Those read from the vector paths of a figure are exact to about 0.02.
 
 Benchmarks' own cells are in `probtune.evaluation.tasks` (`Task.paper`). Standard library only.
 """
@@ -55,8 +55,8 @@ AVERAGES: Mapping[tuple[str, str], float] = MappingProxyType(
         ("languages/qwen2.5-7b", _P): 13.3,
     }
 )
-"""(cell, objective) -> average over the domain's benchmarks as printed in Tables 1, 2, 8, 9 and Figure
-1. Those of Table 2 are over eleven test sets, one of which it does not show.
+"""(cell, objective) -> average over the domain's benchmarks as printed in Tables 1, 2, 8, 9 and
+Figure 1. Those of Table 2 are over eleven test sets, one of which it does not show.
 """
 
 _CONVEXITY_STRONG = (

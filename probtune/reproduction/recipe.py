@@ -1,5 +1,5 @@
-"""A recipe: one cell of the paper's tables as a YAML file, which `probtune tune`, `train`, `eval` and
-`compare` take as it stands, and which says which options make it the run of the paper's code.
+"""A recipe: one cell of the paper's tables as a YAML file, which `probtune tune`, `train`, `eval`
+and `compare` take as it stands, and which says which options make it the run of the paper's code.
 
 The files lie in `probtune/recipes/`; each value is followed by where it stands in the paper or its
 code. As they stand they are the fair mode.

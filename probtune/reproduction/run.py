@@ -1,5 +1,5 @@
-"""One run after another: train, measure on held-out rows, choose a rate, evaluate; each step is kept,
-and not done again.
+"""One run after another: train, measure on held-out rows, choose a rate, evaluate; each step is
+kept, and not done again.
 
     OUT/<cell>/<mode>/plan.json            what makes it this reproduction
     OUT/<cell>/<mode>/<run>/training/      the folder of `probtune train`
@@ -192,8 +192,8 @@ def _train(settings: TuneSettings, place: Path, options: Options, terminal: Term
     status = subprocess.run(command, check=False).returncode
     if status:
         raise ProbtuneError(
-            f"training on {options.processes} devices ended with status {status}; its messages stand"
-            f" above. What was finished is kept under {place}; the same command goes on."
+            f"training on {options.processes} devices ended with status {status}; its messages"
+            f" stand above. What was finished is kept under {place}; the same command goes on."
         )
     return model
 

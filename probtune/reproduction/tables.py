@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +105,8 @@ def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
             scores[variant, objective] = measured
             for which in dict.fromkeys(one.protocol for one in measured[0]):
                 rows += _benchmark_rows(plan, variant, objective, which, measured)
+    if _instructions(plan):
+        rows += _unjudged(plan)
     return {
         "cell": plan.recipe.cell,
         "title": plan.recipe.title,
@@ -152,31 +155,52 @@ def _benchmark_rows(
     for one in (one for seed in seeds for one in seed if one.protocol == protocol):
         by_task.setdefault(one.task.name, []).append(one)
     rows = []
-    papers: list[float] = []
+    errors = []
     for name, measured in by_task.items():
         paper = TASKS[name].paper.get((_label(plan), objective)) if not variant else None
         ours = _task_number(measured, rounded=plan.rounded and protocol == "reference")
-        error = _paper_error(paper, len(measured[0].scores))
-        rows.append(
-            _row(plan, variant, objective, protocol, TASKS[name].title, ours, paper, error, seeds)
-        )
-        papers.append(math.nan if paper is None else paper)
-    if len(by_task) > 1 or plan.recipe.domain == "ablations":
-        paper = printed.average(plan.recipe.cell, objective)
-        ours = _macro_number(by_task)
-        errors = [
-            _paper_error(None if math.isnan(p) else p, len(m[0].scores))
-            for p, m in zip(papers, by_task.values(), strict=True)
-        ]
+        errors.append(_paper_error(paper, len(measured[0].scores)))
+        title = TASKS[name].title
+        rows.append(_row(variant, objective, protocol, title, ours, paper, errors[-1], len(seeds)))
+        for also in _ALSO.get(name, {}).get(protocol, ()):
+            ours = _task_number([_as(one, also) for one in measured], rounded=False)
+            paper = _similarity(plan, objective) if not variant else None
+            error = _paper_error(paper, len(measured[0].scores))
+            rows.append(
+                _row(variant, objective, protocol, _SIMILARITY, ours, paper, error, len(seeds))
+            )
+    if "figlet" in by_task:
+        return rows
+    paper = printed.average(plan.recipe.cell, objective) if not variant else None
+    if len(by_task) > 1:
         if paper is not None and any(math.isnan(error) for error in errors):
             errors = [_paper_error(paper, len(m[0].scores)) for m in by_task.values()]
         error = math.sqrt(sum(e * e for e in errors)) / len(errors)
-        rows.append(_row(plan, variant, objective, protocol, "average", ours, paper, error, seeds))
+        ours = _macro_number(by_task)
+        rows.append(_row(variant, objective, protocol, "average", ours, paper, error, len(seeds)))
     return rows
 
 
+_SIMILARITY = "Jaro-Winkler x 100"
+_ALSO: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "figlet": {"strict": ("jaro_winkler",), "reference": ("jaro_winkler_reference",)}
+}
+
+
+def _as(one: Measured, name: str) -> Measured:
+    """The same benchmark with another of its numbers."""
+    return replace(one, scores=one.values(name))
+
+
+def _similarity(plan: CellPlan, objective: str) -> float | None:
+    from ..evaluation.tasks.figlet import JARO_WINKLER
+
+    if plan.recipe.domain == "ablations":
+        return printed.average(plan.recipe.cell, objective)
+    return JARO_WINKLER.get((_label(plan), objective))
+
+
 def _row(
-    plan: CellPlan,
     variant: str,
     objective: str,
     protocol: str,
@@ -184,7 +208,7 @@ def _row(
     ours: _Number,
     paper: float | None,
     error: float,
-    seeds: Sequence[Any],
+    runs: int,
 ) -> dict[str, Any]:
     found = None if paper is None else verdict(ours, paper, error)
     return {
@@ -192,7 +216,7 @@ def _row(
         "objective": objective,
         "protocol": protocol,
         "what": what,
-        "runs": len(seeds),
+        "runs": runs,
         "ours": ours,
         "paper": paper,
         "paper_error": None if paper is None else error,
@@ -228,8 +252,9 @@ def _rounded(one: Measured) -> float:
 
 
 def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
-    """The mean over benchmarks; its error has a part from questions and, with several runs, one from
-    their spread."""
+    """The mean over benchmarks; its error has a part from questions and, with several runs, one
+    from their spread.
+    """
     from scipy.stats import t
 
     from ..statistics import macro_average
@@ -294,9 +319,7 @@ def _objective_rows(
             half = math.hypot(half, float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs))
         ours = _Number(*(100 * x for x in (found.value, found.value - half, found.value + half)))
         paper, error = _paper_difference(plan, variant, first[0], protocol)
-        rows.append(
-            _row(plan, variant, "p() - nll()", protocol, "average", ours, paper, error, first)
-        )
+        rows.append(_row(variant, "p() - nll()", protocol, "average", ours, paper, error, runs))
     return rows
 
 
@@ -376,19 +399,8 @@ def _likelihood_rows(
         high = max(one[key]["high"] for one in found)
         ours = _Number(100 * value, 100 * low, 100 * high)
         # Over tens of millions of tokens the paper's error is that of its two printed digits.
-        rows.append(
-            _row(
-                plan,
-                variant,
-                objective,
-                "",
-                what,
-                ours,
-                None if paper is None else 100 * paper,
-                0.5 / _Z,
-                found,
-            )
-        )
+        printed_value = None if paper is None else 100 * paper
+        rows.append(_row(variant, objective, "", what, ours, printed_value, 0.5 / _Z, len(found)))
     return rows
 
 
@@ -406,12 +418,32 @@ def _cautions(plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measure
     found = []
     if any(len(seeds) == 1 for (_, name), seeds in scores.items() if name != "base"):
         found.append("One run: the interval is over questions alone, and another seed may differ.")
-    if plan.recipe.evaluation.tasks == "instructions":
+    if _instructions(plan):
         found.append(
             "Answers to instructions are generated and not judged: the paper names no judge. Judge"
             " p() against nll() with `probtune judge`."
         )
     return found
+
+
+def _instructions(plan: CellPlan) -> bool:
+    return plan.recipe.evaluation.tasks == "instructions"
+
+
+def _unjudged(plan: CellPlan) -> list[dict[str, Any]]:
+    """The paper's win rates of p() over nll(), which need a judge."""
+    from ..evaluation.tasks.alpaca_eval import LENGTH_CONTROLLED
+
+    key = (_label(plan), "p()")
+    rows = []
+    for what, paper in (
+        ("win rate over nll()", TASKS["alpaca_eval"].paper.get(key)),
+        ("the same, length-controlled", LENGTH_CONTROLLED.get(key)),
+    ):
+        unknown = _Number(math.nan, math.nan, math.nan)
+        row = _row("", "p()", "", what, unknown, paper, 0.0, 0)
+        rows.append({**row, "verdict": row["verdict"]._replace(word="not judged")})
+    return rows
 
 
 def _label(plan: CellPlan) -> str:
