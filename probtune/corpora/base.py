@@ -60,8 +60,6 @@ class Part:
     licence: str = "not stated"
     redistributable: bool = False
     """Whether the rows may be passed on."""
-    gated: bool = False
-    """Whether the hub asks for an account and an agreement."""
     megabytes: float | None = None
     """Size of the download. None: not known before asking the hub."""
     take: Take | None = None
