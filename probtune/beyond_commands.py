@@ -355,7 +355,7 @@ def _check_out(out: str | None) -> None:
 def _finish(
     kind: str, content: dict[str, Any], options: argparse.Namespace, terminal: Terminal
 ) -> None:
-    """Print the panel, and write the record with it."""
+    """Print the panel, and write the record that it is made of."""
     from .records import environment, make_record, write_record
     from .reports.panels import panel
 
@@ -364,5 +364,5 @@ def _finish(
     table = shown["table"]
     terminal.table(shown["title"], table["header"], table["rows"], notes=[shown["note"]])
     if options.out is not None:
-        write_record(Path(options.out), kind, {**content, "panel": shown})
+        write_record(Path(options.out), kind, content)
         terminal.show(f"record  {options.out}", wrap=False)

@@ -32,6 +32,7 @@ LINE = [
     "theory_commands",
     "evaluation_commands",
     "corpora_commands",
+    "beyond_options",
     "beyond_commands",
     "reproduction_commands",
     "cli",
