@@ -108,3 +108,68 @@ MATH = [
     ("seven", "7", True, False, False),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)", True, False, False),
 ]
+
+OPTIONS = {
+    "A": "Diabetes insipidus",
+    "B": "Nephrotic syndrome",
+    "C": "Vitamin D deficiency",
+    "D": "Acute pancreatitis",
+}
+
+CHOICE = [
+    # what the response means (None: nothing), strict, reference
+    (r"The calcium is low, so \boxed{C}.", "C", "C", "C"),
+    (r"The answer is \boxed{\text{C}}", "C", "C", "C"),
+    (r"\boxed{(B)}", "B", "B", "B"),
+    (r"\boxed{B. Nephrotic syndrome}", "B", "B", "B"),
+    (r"\boxed{\textbf{B: Nephrotic syndrome}}", "B", "B", "B"),
+    (r"\boxed{Nephrotic syndrome}", "B", "B", "B"),
+    (r"\boxed{\text{acute pancreatitis}}", "D", "D", "D"),
+    (r"\boxed{c}", "C", "C", "A"),
+    (r"First \boxed{A}, but on reflection \boxed{D}.", "D", "D", "D"),
+    (r"\boxed{C}. Give her vitamin D.", "C", "C", "D"),
+    (r"\boxed{B}. A diet low in salt may help.", "B", "B", "A"),
+    (r"\boxed{A, C}", None, None, "C"),
+    (r"\boxed{E}", None, None, "A"),
+    (r"\boxed{}", None, None, "A"),
+    (r"\boxed{12}", None, None, "A"),
+    (r"\boxed{\text{The answer is C}}", "C", "C", "C"),
+    (r"It must be \boxed{C", "C", None, "C"),
+    ("C", "C", "C", "C"),
+    ("C.", "C", "C", "C"),
+    ("(D)", "D", "D", "D"),
+    ("**B**", "B", "B", "B"),
+    ("D. Acute pancreatitis", "D", "D", "D"),
+    ("Vitamin D deficiency", "C", "C", "D"),
+    ("nephrotic syndrome.", "B", "B", "B"),
+    ("The final answer is C.", "C", "C", "C"),
+    ("The answer is (D).", "D", "D", "D"),
+    ("Answer: B", "B", "B", "B"),
+    ("Answer: **B. Nephrotic syndrome**", "B", "B", "B"),
+    ("the correct answer is option A", "A", "A", "A"),
+    ("So the answer is C because calcium is low.", "C", "C", "C"),
+    ("The answer is Nephrotic syndrome.", "B", None, "N"),
+    ("The answer is Diabetes insipidus.", "A", None, "D"),
+    ("The answer is A patient's worst fear: pain after meals, that is D.", "D", None, "A"),
+    ("The answer is A common disease.", None, None, "A"),
+    ("Hence the answer is not C.", None, None, "C"),
+    ("The answer is C.\nBut let me check the calcium again, it may be that", None, None, "C"),
+    ("Option B fits the oedema and the protein in the urine.", "B", None, "B"),
+    ("It could be A or B.", None, None, "B"),
+    ("It is diabetes insipidus, as the urine is dilute.", "A", None, "A"),
+    ("The pain after meals suggests acute pancreatitis, not nephrotic syndrome.", "D", None, "B"),
+    ("I do not know", None, None, "B"),
+    ("I cannot help with that.", None, None, "D"),
+    ("", None, None, "D"),
+    ("   \n", None, None, "C"),
+    ("none of these", None, None, "B"),
+    ("The patient needs vitamin K and rest.", None, None, "C"),
+]
+
+SAME = {
+    (r"90^\circ", "90"),
+    ("90", r"90^\circ"),
+    ("f(x)=1", "1"),
+    ("1", "f(x)=1"),
+}
+"""Golds of different questions that are the same answer in other words: (gold, other gold)."""

@@ -2,7 +2,7 @@
 
 Rule: after white space is made single, the last characters are one piece repeated at least
 `TIMES` times, over at least `CHARACTERS` characters (the last piece may be cut off). The piece may
-have up to 1,000 characters. A loop that counts ("Step 1 …, Step 2 …") or varies is not seen.
+have up to 1,000 characters. So much white space at the end is a loop too. A loop that counts ("Step 1 …, Step 2 …") or varies is not seen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def repeats(text: str) -> bool:
     >>> repeats("So we are done. " + "I hope it is correct. " * 12), repeats("So we are done.")
     (True, False)
     """
+    if len(text) - len(text.rstrip()) >= CHARACTERS:
+        return True
     tail = " ".join(text[-2 * _TAIL :].split())[-_TAIL:]
     if len(tail) < CHARACTERS:
         return False
