@@ -181,19 +181,19 @@ def test_the_command(word_model, rows, tmp_path, capsys):
 
 
 def test_a_training_set_of_the_paper_is_data(word_model, rows, tmp_path, monkeypatch):
-    """`corpus:NAME` is prepared for the model's tokenizer and read like any file."""
+    """`corpus:NAME` is prepared, the same for every run, and read like any file."""
     from probtune.pipeline import preparation
 
     asked = []
 
-    def locate(text, *, terminal, tokenizer):
-        asked.append((text, tokenizer))
+    def locate(text, *, terminal):
+        asked.append(text)
         return Path(rows) if text.startswith("corpus:") else None
 
     monkeypatch.setattr(preparation, "locate", locate)
     chosen = settings(word_model, "corpus:numina-67k", None)
     assert len(prepare(chosen, QUIET).rows) == 40
-    assert asked == [("corpus:numina-67k", str(word_model))]
+    assert asked == ["corpus:numina-67k"]
     assert chosen.folder.name == "words-numina-67k"
 
 

@@ -127,7 +127,7 @@ def read(
     settings: TuneSettings, source: str, terminal: Terminal, numbers: Sequence[str] = ()
 ) -> Rows:
     """The rows of a source; `corpus:NAME` is a training set of the paper, prepared if need be."""
-    prepared = locate(source, terminal=terminal, tokenizer=settings.model)
+    prepared = locate(source, terminal=terminal)
     return read_rows(
         source if prepared is None else str(prepared),
         prompt_column=settings.prompt_column,
