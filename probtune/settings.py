@@ -386,8 +386,9 @@ def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
         if name in skipped:
             continue
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(kinds)}."
+            known = [*kinds, *sorted(skipped)]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(known)}."
             raise UsageError(f"{path}: unknown setting {key!r}.{hint}")
         values[name] = _typed(value, kinds[name], f"{path}: {key}")
     return values

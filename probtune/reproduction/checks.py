@@ -156,7 +156,8 @@ def _allowed(name: str, kind: str, model: Backbone | None) -> None:
     if gated and not get_token():
         raise DataError(
             f"{name} is shown only to those who accepted its licence"
-            f" ({model.licence if model else ''}): accept it on {where}, then log in with `hf auth login` or set HF_TOKEN."
+            f" ({model.licence if model else ''}): accept it on {where}, then log in with `hf auth"
+            " login` or set HF_TOKEN."
         )
     try:
         HfApi().auth_check(name, repo_type=kind)

@@ -2,8 +2,8 @@
 name, each of which can be switched on and off alone.
 
 In faithful mode all that apply to a cell are on (`--without NAME` leaves one out), in fair mode
-none (`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and, for
-the domains it added later, at 89e4b0c. Standard library only.
+none (`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and,
+for the domains it added later, at 89e4b0c. Standard library only.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             Deviation(
                 "bare-question",
                 "Qwen is trained on its tokenizer's chat template around the question alone (with"
-                " the system text that the template brings), and evaluated with another system text and"
-                " the request for a box.",
+                " the system text that the template brings), and evaluated with another system text"
+                " and the request for a box.",
                 "One prompt, the same in training and evaluation.",
                 f"{_DATASET}: tokenizer.apply_chat_template; evaluations/math: qwen-boxed",
                 lambda domain, model: {

@@ -80,7 +80,7 @@ def miniature(
             run.evaluation,
             model=models[run.backbone.name],
             data=str(questions),
-            limit=2,
+            limit=1 if "code" in run.evaluation.tasks else 2,  # programs run in processes
             samples=2,
             max_new_tokens=4,
             backend="hf",
@@ -201,8 +201,9 @@ def _training_rows(text: str, folder: Path, model: str, terminal: Terminal) -> P
         _write(path, _converted(found))
         return path
     sources = folder / "sources" / found.name
-    for part in found.parts:
-        _write(sources / f"{part.stem}.jsonl", [_other(part.example, n) for n in range(_ROWS)])
+    for index, part in enumerate(found.parts):
+        numbers = range(index * _ROWS, (index + 1) * _ROWS)
+        _write(sources / f"{part.stem}.jsonl", [_other(part.example, n) for n in numbers])
     data = sources if len(found.parts) > 1 else sources / f"{found.parts[0].stem}.jsonl"
     manifest = prepare(
         found, out=place, tokenizers=(model,), data=str(data), unique=False, terminal=terminal
@@ -259,7 +260,7 @@ def _write_questions(tasks: Sequence[Task], folder: Path) -> None:
     for task in tasks:
         assert task.local is not None
         path = folder / task.local
-        rows = [_changed(task.example, number) for number in range(3)]
+        rows = [_worked(_changed(task.example, number)) for number in range(3)]
         if path.suffix == ".json" and task.source.config is not None:
             lists.setdefault(path, {})[task.source.config] = rows
         elif path.suffix == ".json":
@@ -268,6 +269,11 @@ def _write_questions(tasks: Sequence[Task], folder: Path) -> None:
             _write(path, rows)
     for path, content in lists.items():
         write_text(path, json.dumps(content, ensure_ascii=False))
+
+
+def _worked(row: dict[str, Any]) -> dict[str, Any]:
+    """MMLU-ProX asks with worked examples, which are rows with their reasoning."""
+    return {**row, "cot_content": "…"} if row.get("cot_content") == "" else row
 
 
 def _write(path: Path, rows: Sequence[Any]) -> None:

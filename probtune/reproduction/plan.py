@@ -155,6 +155,7 @@ def plan_cell(
         base = "base" if model is recipe.backbone else f"base-{model.name}"
         if base not in {run.name for run in runs}:
             probe = only_probed or recipe.likelihood or bool({*recipe.shows} & {*_ONLY_PROBED})
+            probe = probe or any(_is_quantile(objective) for objective in recipe.objectives)
             runs.append(
                 Run(base, model, training, evaluation if not only_probed else None, probe=probe)
             )

@@ -1,5 +1,5 @@
 """Numbers that the paper prints outside the tables of its benchmarks: averages, mean probabilities,
-and what stands in its figures. Those read from the vector paths of a figure are exact to about 0.02.
+and what stands in its figures. Those read from the vector paths of a figure are exact to 0.02.
 
 Benchmarks' own cells are in `probtune.evaluation.tasks` (`Task.paper`). Standard library only.
 """
