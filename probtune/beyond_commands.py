@@ -239,16 +239,18 @@ def drift(options: argparse.Namespace) -> None:
 
 
 def judge(options: argparse.Namespace) -> None:
-    from .evaluation.grading.judge import Judge
+    from .evaluation.grading.judge import PROMPT, Judge
     from .evaluation.judging import judge_answers
 
     _check_out(options.out)
     terminal = Terminal()
-    given = {"prompt": _text(options.prompt)} if options.prompt else {}
     asked = Judge(
-        options.url, options.model, key_variable=options.key_variable,
-        concurrent=options.concurrent, **given,
-    )  # fmt: skip
+        options.url,
+        options.model,
+        key_variable=options.key_variable,
+        prompt=_text(options.prompt) if options.prompt else PROMPT,
+        concurrent=options.concurrent,
+    )
     content = judge_answers(
         Path(options.folder),
         asked,

@@ -162,10 +162,10 @@ def test_the_reference_rule_is_evalplus_own(graded):
 
 
 @linux
-def test_a_canonical_solution_that_fails_is_no_fault_of_the_model():
+def test_a_canonical_solution_that_fails_is_no_fault_of_the_model(graded):
     row = {**ROW, "canonical_solution": "    return xs[0] / 0\n"}
     with pytest.raises(EvaluationError, match="HumanEval/9000 fails on its own base tests"):
-        CodeGrader(allow_code=True)([GradingItem(RIGHT, problem(row))])
+        graded(RIGHT, row=row)
 
 
 def body(text):
@@ -314,6 +314,7 @@ def test_a_worker_that_dies_loses_one_program(monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @linux
 def test_workers_side_by_side_keep_the_order():
     programs = [fenced(RIGHT), "", fenced("def total(xs):\n    return 3")] * 3

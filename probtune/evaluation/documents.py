@@ -117,7 +117,7 @@ def cost_of(
     """
     first = tokenizer.bos_token_id
     first = tokenizer.eos_token_id if first is None else first
-    if first is None or isinstance(first, list):
+    if not isinstance(first, int):
         raise UsageError(
             "the tokenizer has no single beginning- or end-of-text token to predict a document's"
             " first token from."
