@@ -18,6 +18,7 @@ from probtune.evaluation.grading.base import GradingItem
 from probtune.evaluation.grading.code import CodeGrader, problem, rows
 
 pytest.importorskip("evalplus")
+pytestmark = pytest.mark.filterwarnings("ignore:programs are contained less here")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="contained on Linux only")
 
 ROW = {
@@ -294,6 +295,13 @@ def test_what_a_program_may_do(graded):
     assert {n: (g.score, g.error) for n, g in zip(fair, grades, strict=True)} == dict.fromkeys(
         fair, (1, None)
     )
+
+
+@linux
+def test_what_a_system_lacks_is_said(worker, graded, monkeypatch):
+    monkeypatch.setattr(worker, "protections", {**worker.protections, "network": False})
+    with pytest.warns(UserWarning, match="contained less here: it permits no network"):
+        graded(RIGHT)
 
 
 @linux

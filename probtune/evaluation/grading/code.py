@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from typing import Any, Literal
 from ...errors import DataError, EvaluationError, UsageError
 from .base import Grade, GradingItem, Progress
 
-__all__ = ["DATASETS", "CodeGrader", "problem", "rows"]
+__all__ = ["DATASETS", "CodeGrader", "problem", "rows", "weaknesses"]
 
 DATASETS = ("humaneval", "mbpp")
 
@@ -142,6 +143,8 @@ class CodeGrader:
             for _ in range(number):
                 workers.append(Worker())
                 idle.put(workers[-1])
+            for what in weaknesses(workers[0].protections):
+                warnings.warn(f"programs are contained less here: {what}.", stacklevel=2)
 
             def grade(job: dict[str, Any]) -> Grade:
                 nonlocal finished
@@ -171,6 +174,23 @@ class CodeGrader:
             "policy": self.policy,
             "tests": self.tests,
         }
+
+
+def weaknesses(protections: Mapping[str, Any]) -> list[str]:
+    """What a system does not hold against a program, of what `Worker.protections` found there.
+
+    >>> weaknesses({"network": True, "folder size": True, "files": True})
+    []
+    """
+    missing = {
+        "network": "it permits no network of their own, so that sockets are refused by seccomp"
+        " alone",
+        "folder size": "it permits no file system of their own, so that they may fill the disk of"
+        " the temporary folder, in files of 16 MiB",
+        "files": "its kernel has no Landlock that covers truncation (6.2), so that other files are"
+        " guarded by Python's audit hook alone, which a program can get around",
+    }
+    return [text for name, text in missing.items() if not protections[name]]
 
 
 def _grade(found: Mapping[str, Any], tests: str) -> Grade:
