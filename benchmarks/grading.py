@@ -24,7 +24,7 @@ from blocks import Table, markdown, write
 
 from probtune.evaluation.grading import choice, math_reference, math_strict
 from probtune.evaluation.grading.base import Grade, GradingItem, versions
-from probtune.evaluation.grading.latex import brackets, normal, split_list
+from probtune.evaluation.grading.latex import brackets, clean, normal, split_list
 from probtune.evaluation.grading.literals import read_literal
 from probtune.records import environment
 
@@ -111,9 +111,12 @@ def rewritings(gold: str) -> dict[str, str]:
     elif unordered:
         found["in another order"] = ", ".join(reversed(parts))
         found["joined by and"] = r" \text{ and } ".join(parts)
-    elif around is None and "=" not in gold and "\\text" not in gold and "\\infty" not in gold:
-        found["computed"] = f"{gold} + 1 - 1" if "\\begin" not in gold else gold
+    elif around is None and not _NOT_A_NUMBER.search(clean(gold)):
+        found["computed"] = f"{gold} + 1 - 1"
     return {name: text for name, text in found.items() if name == "as it is" or text != gold}
+
+
+_NOT_A_NUMBER = re.compile(r"[=_%,]|\\(?:text|infty|begin|in|cup|pm|circ)(?![A-Za-z])")
 
 
 def _large(gold: str) -> str:
@@ -272,7 +275,8 @@ def speed(golds: dict[str, list[str]], options: argparse.Namespace) -> dict[str,
         found[name] = {"seconds": seconds, **count}
         rows.append([
             name, f"{len(grades):,}", f"{count['distinct']:,}",
-            f"{count['right'] / len(grades):.1%}", f"{count['no answer'] / len(grades):.1%}", str(count["timeout"]), f"{seconds:.0f}",
+            f"{count['right'] / len(grades):.1%}", f"{count['no answer'] / len(grades):.1%}",
+            str(count["timeout"]), f"{seconds:.0f}",
         ])  # fmt: skip
         print(rows[-1], flush=True)
     header = [

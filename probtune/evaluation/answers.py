@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import UsageError
+from .grading.boxes import last_box
 
 __all__ = ["AnswerRule", "answer_mask", "choose_rule", "exact_match", "read_rule"]
 
@@ -50,7 +51,7 @@ def read_rule(name: str) -> AnswerRule:
     if name == "hash":
         return _after_hash
     if name == "boxed":
-        return _last_boxed
+        return last_box
     if name == "whole":
         return _whole
     if name.startswith("regex:"):
@@ -117,19 +118,6 @@ def _after_hash(text: str) -> str | None:
     _, mark, answer = text.rpartition("####")
     lines = answer.strip().splitlines()
     return lines[0].strip() or None if mark and lines else None
-
-
-def _last_boxed(text: str) -> str | None:
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    begin = start + len("\\boxed")
-    for index in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[index], 0)
-        if depth == 0:
-            return text[begin + 1 : index].strip() or None
-    return None
 
 
 def _whole(text: str) -> str | None:

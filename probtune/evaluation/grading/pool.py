@@ -17,7 +17,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
+
+from ...errors import ProbtuneError
 
 __all__ = ["TIMEOUT_S", "Verdict", "compare_all", "default_workers"]
 
@@ -60,25 +63,48 @@ def compare_all(
 
     Verdicts are remembered for the life of the process, except time-outs and crashes, which may be
     the machine's fault.
+
+    Raises:
+        ProbtuneError: no worker can be started.
     """
+    verdicts: dict[tuple[Any, ...], Verdict] = {}
+
+    def finish(task: tuple[Any, ...], verdict: Verdict) -> None:
+        verdicts[task] = verdict
+        if finished:
+            finished(task)
+
+    distinct = dict.fromkeys(tasks)
+    for task in distinct:
+        if (comparison, task) in _known:
+            finish(task, _known[comparison, task])
+    while waiting := [task for task in distinct if task not in verdicts]:
+        before = len(verdicts)
+        key = (os.getpid(), workers or default_workers())  # a fork must not use its parent's pool
+        try:
+            _compare(_pool_of(key), comparison, waiting, timeout_s, finish)
+        except BrokenExecutor:  # a worker died between two tasks
+            with _lock:
+                _pools.pop(key, None)
+            if len(verdicts) == before:
+                raise ProbtuneError(
+                    "The processes that compare answers could not start. A script that grades at "
+                    'its top level needs `if __name__ == "__main__":` around that; else free '
+                    "memory, or allow fewer workers."
+                ) from None
+    return verdicts
+
+
+def _compare(
+    pool: Any,
+    comparison: Comparison,
+    tasks: list[tuple[Any, ...]],
+    timeout_s: float,
+    finish: Callable[[tuple[Any, ...], Verdict], None],
+) -> None:
     from pebble import ProcessExpired
 
-    verdicts: dict[tuple[Any, ...], Verdict] = {}
-    waiting = []
-    for task in dict.fromkeys(tasks):
-        known = _known.get((comparison, task))
-        if known is None:
-            waiting.append(task)
-        else:
-            verdicts[task] = known
-            if finished:
-                finished(task)
-    if not waiting:
-        return verdicts
-    pool = _pool_of(workers or default_workers())
-    futures = [
-        (t, pool.schedule(_guarded, args=(comparison, t), timeout=timeout_s)) for t in waiting
-    ]
+    futures = [(t, pool.schedule(_guarded, args=(comparison, t), timeout=timeout_s)) for t in tasks]
     try:
         for task, future in futures:
             try:
@@ -90,14 +116,11 @@ def compare_all(
                 verdict = Verdict(False, "timeout")
             except ProcessExpired:
                 verdict = Verdict(False, "crashed")
-            verdicts[task] = verdict
-            if finished:
-                finished(task)
+            finish(task, verdict)
     except BaseException:  # interrupted: what is still queued must not run on
         for _, future in futures:
             future.cancel()
         raise
-    return verdicts
 
 
 _MOST_KNOWN = 500_000
@@ -106,16 +129,15 @@ _pools: dict[tuple[int, int], Any] = {}
 _lock = threading.Lock()
 
 
-def _pool_of(workers: int) -> Any:
+def _pool_of(key: tuple[int, int]) -> Any:
     from multiprocessing import get_context
 
     from pebble import ProcessPool
 
-    key = (os.getpid(), workers)  # a forked child must not speak to its parent's workers
     with _lock:
         if key not in _pools:
             _pools[key] = ProcessPool(
-                max_workers=workers, context=get_context("spawn"), initializer=_start_worker
+                max_workers=key[1], context=get_context("spawn"), initializer=_start_worker
             )
             if len(_pools) == 1:  # registered after multiprocessing's own, so that it runs before
                 atexit.register(_end)

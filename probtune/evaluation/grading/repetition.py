@@ -2,7 +2,8 @@
 
 Rule: after white space is made single, the last characters are one piece repeated at least
 `TIMES` times, over at least `CHARACTERS` characters (the last piece may be cut off). The piece may
-have up to 1,000 characters. So much white space at the end is a loop too. A loop that counts ("Step 1 …, Step 2 …") or varies is not seen.
+have up to 1,000 characters. So much white space at the end is a loop too. A loop that counts
+("Step 1 …, Step 2 …") or varies is not seen.
 """
 
 from __future__ import annotations

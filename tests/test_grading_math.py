@@ -1,0 +1,264 @@
+r"""Mathematical answers: the table of cases, real golds, boxes, and answers that never end."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+from grading_cases import MATH, SAME
+
+from probtune.errors import DataError
+from probtune.evaluation.answers import read_rule
+from probtune.evaluation.grading import math_reference, math_strict
+from probtune.evaluation.grading.base import VERSION, GradingItem, versions
+from probtune.evaluation.grading.boxes import last_box
+from probtune.evaluation.grading.latex import clean, interval, normal, split_list, unit
+from probtune.evaluation.grading.literals import read_literal
+from probtune.evaluation.grading.pool import compare_all
+
+TOWER = r"\boxed{\dfrac{5^{5^{5^{5^5}}-4}-5}{16}}"
+
+
+def in_boxes(pairs):
+    return [GradingItem(rf"so \boxed{{{answer}}}", gold) for answer, gold in pairs]
+
+
+@pytest.fixture(scope="module")
+def graded():
+    items = in_boxes([case[:2] for case in MATH])
+    return math_strict.grade(items), math_reference.grade(items)
+
+
+@pytest.mark.parametrize("number", range(len(MATH)), ids=lambda i: "~".join(MATH[i][:2]))
+def test_cases(graded, number):
+    _, _, _, strict, reference = MATH[number]
+    assert graded[0][number].score == strict
+    assert graded[1][number].score == reference
+    assert all(grades[number].error in (None, "unparsable") for grades in graded)
+
+
+def test_strict_accepts_no_wrong_case_and_the_table_is_not_trivial():
+    assert len(MATH) >= 60 and len({case[:2] for case in MATH}) == len(MATH)
+    assert not [case for case in MATH if case[3] and not case[2]]
+    assert sum(case[2] for case in MATH) >= 30 and sum(not case[2] for case in MATH) >= 20
+    assert sum(case[4] and not case[2] for case in MATH) >= 5  # the paper's rule accepts too much
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        (r"\boxed{1} \boxed{2}", "2"),
+        (r"\fbox{ 3 }", "3"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\frac{1}{2}}}}", r"\frac{1}{2}"),
+        (r"\boxed{\text{so } \boxed{7}}", "7"),
+        (r"\boxed {4}", "4"),
+        ("\\boxed\n{4}", "4"),
+        (r"$\boxed 5$", "5"),
+        (r"\boxed \frac{1}{2}, done", r"\frac{1}{2}"),
+        (r"\boxed{1} then \boxed{2", None),
+        (r"\boxed{1} then \boxed{}", None),
+        (r"\boxed{a\\}", r"a\\"),
+        (r"\boxedtext{1}", None),
+        (r"\boxed", None),
+        ("", None),
+        ("boxed{1}", None),
+    ],
+)
+def test_last_box(text, box):
+    assert last_box(text) == box
+    assert read_rule("boxed")(text) == box
+
+
+def test_no_box_is_no_answer_and_no_earlier_formula_stands_in():
+    grades = math_strict.grade([GradingItem(t, "7") for t in ("so $x=7$", r"$7$ \boxed{8\%}", "")])
+    assert [(g.score, g.answer, g.extraction) for g in grades] == [
+        (0.0, None, "none"), (0.0, r"8\%", "boxed"), (0.0, None, "none"),
+    ]  # fmt: skip
+
+
+def test_the_reference_reads_on_where_there_is_no_box():
+    texts = ["The answer is: 7.", "6 or 7", r"\boxed{7", "nothing", "the answer is 6\nor 7"]
+    grades = math_reference.grade([GradingItem(text, "7") for text in texts])
+    assert [(g.score, g.extraction) for g in grades] == [
+        (1.0, "phrase"), (1.0, "number"), (1.0, "boxed"), (0.0, "none"), (0.0, "phrase"),
+    ]  # fmt: skip
+    assert grades[3].answer is None
+
+
+def test_golds_are_numbers_text_or_boxes_and_never_empty():
+    for gold in (27, 27.0, "27", "$27$", r"hence $\boxed{27}$", Fraction(27)):
+        assert math_strict.grade([GradingItem(r"\boxed{27}", gold)])[0].score == 1
+    for gold in ("", None, "$$", r"\boxed{}"):
+        with pytest.raises(DataError, match="item 1"):
+            math_strict.grade([GradingItem("1", "1"), GradingItem("1", gold)])
+
+
+def test_a_named_tolerance_is_relative_to_the_gold():
+    pairs = [("0.3333", r"\frac13"), ("3.14", r"\pi"), ("101", "100"), (r"\sqrt{2}", "1.41"),
+             ("(0.3333, 2)", r"(\frac13, 2)"), ("99", "100"), ("98", "100"),
+             ("-100", "100")]  # fmt: skip
+    exact = math_strict.grade(in_boxes(pairs))
+    near = math_strict.grade(in_boxes(pairs), rel_tol=1e-2)
+    assert not any(grade.score for grade in exact)
+    assert [grade.score for grade in near] == [1, 1, 1, 1, 1, 1, 0, 0]
+
+
+def test_a_tower_of_powers_is_given_up_and_the_others_go_on():
+    items = [GradingItem(TOWER, "7"), *in_boxes([(r"2\sqrt{4}", "4"), (r"\sqrt{9}", "4")])]
+    math_strict.grade(items[1:])  # the workers are up
+    start = time.perf_counter()
+    first, *others = math_strict.grade(items, timeout_s=2)
+    assert time.perf_counter() - start < 15
+    assert (first.score, first.error) == (0.0, "timeout")
+    assert [(grade.score, grade.error) for grade in others] == [(1.0, None), (0.0, None)]
+    again = math_strict.grade(in_boxes([(r"3\sqrt{4}", "6")]))
+    assert again[0].score == 1
+
+
+def test_it_works_in_threads_and_equal_pairs_are_compared_once():
+    found = {}
+
+    def work(name):
+        pairs = [(rf"{name} + \sqrt{{{k * k}}}", str(name + k)) for k in range(1, 6)] * 3
+        found[name] = [grade.score for grade in math_strict.grade(in_boxes(pairs))]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {name: [1.0] * 15 for name in range(3)}
+    seen = []
+    assert len(compare_all(_equal, [("a", "a"), ("a", "a")], finished=seen.append)) == 1
+    assert seen == [("a", "a")]
+
+
+def test_workers_that_die_are_replaced():
+    tasks = [("a", "die"), ("a", "a"), ("a", "b")]
+    found = compare_all(_deadly, tasks)
+    assert found[tasks[0]] == (False, "crashed")
+    assert found[tasks[1]] == (True, None) and found[tasks[2]] == (False, None)
+
+
+def _equal(gold, answer):
+    return gold == answer
+
+
+def _deadly(gold, answer):
+    if answer == "die":
+        os._exit(3)
+    return gold == answer
+
+
+def test_progress_counts_every_item():
+    for grade in (math_strict.grade, math_reference.grade):
+        seen = []
+        items = [
+            *in_boxes([("1", "1"), (r"\sqrt{4}", "2"), (r"\sqrt{4}", "2")]),
+            GradingItem("", "1"),
+        ]
+        grade(items, progress=seen.append)
+        assert seen == sorted(seen) and seen[-1] == 4
+    assert math_strict.grade([]) == []
+
+
+def test_hostile_texts_neither_raise_nor_hang():
+    draw = random.Random(0)
+    letters = "\\{}$boxedfrac^_&%#~0123456789.,()[] \n"
+    texts = [
+        "\\boxed{" * 15_000, "\\boxed{" + "{" * 100_000, "\0" * 100_000, "\\boxed{\0}",
+        "\\boxed{\ud800}", "\\boxed{" + "x+" * 50_000 + "1}", "\\boxed{" + "9" * 5_000 + "}",
+        "\\boxed{" + "9" * 1_900 + "}", "\\boxed{1e999999}", "\\boxed{10^{999999}}",
+        "\\boxed{答案}", "\\boxed{٣}", "\\boxed{²}", "7" * 100_000, "\\boxed{" + ",1" * 900 + "}",
+        "\\boxed{\\frac}", "\\boxed{\\frac{1}{0}}", "\\boxed{1/0}", "\\boxed{%}", "\\boxed{\\\\}",
+        *("\\boxed{" + "".join(draw.choices(letters, k=40)) + "}" for _ in range(25)),
+        "".join(draw.choices(letters, k=100_000)),
+    ]  # fmt: skip
+    for grade in (math_strict.grade, math_reference.grade):
+        start = time.perf_counter()
+        grades = grade([GradingItem(text, r"\frac{\pi}{2}") for text in texts], timeout_s=3)
+        assert time.perf_counter() - start < 60
+        assert not any(g.score for g in grades)
+
+
+@pytest.mark.parametrize(
+    ("folder", "key"), [("math500", "answer"), ("olympiadbench", "final_answer")]
+)
+@pytest.mark.parametrize("number", [60, pytest.param(None, marks=pytest.mark.slow)])
+def test_real_golds(shared_data, folder, key, number):
+    rows = [
+        json.loads(line) for line in (shared_data / folder / "test.jsonl").read_text().splitlines()
+    ]
+    golds = [row[key] if isinstance(row[key], str) else row[key][0].strip("$") for row in rows]
+    draw = random.Random(0)
+    sample = draw.sample(golds, number or len(golds))
+    right = math_strict.grade(in_boxes((gold, gold) for gold in sample))
+    assert all(grade.score for grade in right)
+    pairs = [(draw.choice(golds), gold) for gold in sample]
+    wrong = math_strict.grade(in_boxes(pairs))
+    accepted = {
+        (gold, other)
+        for (other, gold), grade in zip(pairs, wrong, strict=True)
+        if grade.score and normal(other) != normal(gold)
+    }
+    assert accepted <= SAME
+    assert all(grade.error in (None, "unparsable") for grade in wrong)
+
+
+def test_numbers_are_read_exactly():
+    values = {
+        "1{,}000": 1000,
+        r"11,\! 111,\!100": 11111100,
+        "-.5": Fraction(-1, 2),
+        "1e-3": Fraction(1, 1000),
+        r"-\frac{-3}{4}": Fraction(3, 4),
+        r"2\frac34": Fraction(11, 4),
+        r"\$1,234.50": Fraction(2469, 2),
+        "10^{4}": 10_000,
+        r"6.02 \times 10^{23}": 602 * 10**21,
+    }
+    assert {text: read_literal(text).value for text in values} == values
+    for text in ("", "x", "1,2", "1 2", "2n", "1/0", r"\frac{1}{0}", "1e99999", "--1", "1,00"):
+        assert read_literal(text) is None, text
+
+
+def test_text_of_latex():
+    assert split_list("(1,2), [3,4) and 5") == ["(1,2)", "[3,4)", "5"]
+    assert unit(r"5.4 \text{ cents}") == ("5.4", "cent") and unit("2m")[1] == ""
+    assert (
+        unit("15\\mbox{ cm}^2") == ("15", "centimeter^2") == unit(r"15 \text{ square centimeters}")
+    )
+    assert interval(r"2 \geq x > -1") == ("x", "(-1,2]") and interval("x > x^2") is None
+    assert clean(r"\begin{pmatrix}1 \\ -2\end{pmatrix}") == r"\begin{pmatrix}1 \\ -2\end{pmatrix}"
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from probtune.evaluation.grading import math_strict as m\n"
+        "print(m.grade([m.GradingItem(r'\\boxed{\\sqrt{4}}', '2')], timeout_s=5))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert 'needs `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+def test_versions_name_what_decides():
+    found = versions()
+    assert found["grading"] == VERSION and "absent" not in found.values()
+    assert {"math-verify", "sympy", "latex2sympy2_extended", "rapidfuzz"} < set(found)
+
+
+def test_grading_needs_no_torch():
+    code = (
+        "import sys; from probtune.evaluation.grading import *; "
+        "from probtune.evaluation.grading import choice, figlet, math_reference, math_strict; "
+        "assert not {'torch', 'sympy', 'math_verify', 'pebble'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
