@@ -60,9 +60,11 @@ Which answer is better? Reply with one letter, A or B.\
 """
 
 NO_JUDGE = (
-    "the answers to instructions are kept, and not judged: that takes a judge, which you name."
-    " Judge them later with `probtune eval --phase grade`, the same --out, and the address of an"
-    " OpenAI-compatible server up to /v1 (--judge) with the name of a model there (--judge-model)."
+    "the answers to instructions are kept, and not judged: that takes a judge, which you name, by"
+    " the address of an OpenAI-compatible server up to /v1 and the name of a model there. Judge"
+    " them later: `probtune eval --phase grade --judge URL --judge-model NAME` against the"
+    " benchmark's own answers, `probtune judge DIR --against DIR --url URL --model NAME` against"
+    " another model's."
 )
 
 
