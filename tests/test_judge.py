@@ -72,7 +72,7 @@ def items(*answers, other="fine!"):
 
 
 def test_without_a_judge_nothing_is_sent_and_the_way_out_is_said():
-    with pytest.raises(UsageError, match="Judge them later with `probtune eval --phase grade`"):
+    with pytest.raises(UsageError, match="Judge them later: `probtune eval --phase grade"):
         JudgeGrader()(items("hello"))
     assert JudgeGrader()([]) == []
 
