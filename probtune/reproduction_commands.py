@@ -14,8 +14,8 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from .reproduction.cost import Cost
+    from .reproduction.launch import Job
     from .reproduction.plan import CellPlan, Run
-    from .reproduction.run import Options
 
 __all__ = ["reproduce"]
 
@@ -30,43 +30,54 @@ def reproduce(options: argparse.Namespace) -> None:
     if options.miniature:
         return _miniature(options, out, terminal)
     plans = _plans(options)
+    if options.one is not None:
+        return _one(plans, options, out, terminal)
+    if options.report:
+        return _finish(plans, out, terminal)
     cost = _show_plan(plans, options, terminal)
     if options.dry_run:
         return _dry_run(plans, terminal)
-    if options.report:
-        return _finish(plans, out, terminal)
-    how = _options(options)
-    if options.one is not None:
-        return _one(plans, options.one, out, how, terminal)
     from .reproduction import checks
 
-    checks.check_hub(plans)
+    checks.check_hub(plans, out)
     devices = [] if options.slurm else checks.accelerators()
     if not options.slurm:
-        checks.check_memory(cost, devices, how.processes)
+        for plan in plans:
+            checks.check_memory(plan, devices)
     checks.check_disk(cost, out)
     _ask(options)
     from .terminal import quiet_libraries
 
     quiet_libraries()
-    if options.slurm or len(devices) > how.processes:
-        _launch(plans, options, out, how, devices, terminal)
+    if options.slurm or len(devices) > max(plan.processes for plan in plans):
+        _launch(plans, options, out, len(devices), terminal)
     else:
         from .reproduction.run import run_plan
 
         for plan in plans:
-            run_plan(plan, out, how, terminal)
+            run_plan(plan, out, terminal, keep_models=options.keep_models)
     _finish(plans, out, terminal)
 
 
 def _plans(options: argparse.Namespace) -> list[CellPlan]:
+    """A plan for each cell. Without --gpus, the devices of the paper's run where its micro-batches
+    count, else as many as the memory needs.
+    """
+    from .reproduction.cost import cost_of
     from .reproduction.plan import plan_cell
     from .reproduction.recipe import find_recipes
 
-    return [
-        plan_cell(recipe, options.mode, **_planned(options))
-        for recipe in find_recipes(options.target)
-    ]
+    found = []
+    for recipe in find_recipes(options.target):
+        planned = _planned(options)
+        if options.gpus is None and options.mode == "faithful":
+            planned["processes"] = recipe.processes
+        plan = plan_cell(recipe, options.mode, **planned)
+        needed = cost_of(plan).devices
+        if options.gpus is None and needed > plan.processes:
+            plan = plan_cell(recipe, options.mode, **{**planned, "processes": needed})
+        found.append(plan)
+    return found
 
 
 def _planned(options: argparse.Namespace) -> dict[str, Any]:
@@ -87,12 +98,6 @@ def _seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"--seeds takes numbers as 0,1,2, got {text!r}.") from None
-
-
-def _options(options: argparse.Namespace) -> Options:
-    from .reproduction.run import Options
-
-    return Options(processes=options.gpus or 1, keep_models=options.keep_models)
 
 
 def _list(terminal: Terminal) -> None:
@@ -130,9 +135,11 @@ def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal:
     for plan in plans:
         cost = cost_of(plan, keep_models=options.keep_models)
         total += cost
-        rows.append([plan.recipe.cell, str(len(plan.runs)), *_figures(cost)])
+        rows.append([plan.recipe.cell, str(len(plan.runs)), *_figures(cost, plan.processes)])
     if len(plans) > 1:
-        rows.append(["all", str(sum(len(plan.runs) for plan in plans)), *_figures(total)])
+        runs = sum(len(plan.runs) for plan in plans)
+        most = max(plan.processes for plan in plans)
+        rows.append(["all", str(runs), *_figures(total, most)])
     notes = [
         f"deviations  {plan.recipe.cell}: {', '.join(plan.deviations)}"
         for plan in plans
@@ -156,14 +163,14 @@ def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal:
     return total
 
 
-def _figures(cost: Cost) -> list[str]:
+def _figures(cost: Cost, devices: int) -> list[str]:
     return [
         str(cost.trainings),
         f"{cost.hours:.1f}",
         f"{cost.training_hours:.1f}",
         f"{cost.generations:,}",
         f"{cost.peak_bytes / 1e9:.0f}",
-        str(cost.devices),
+        str(devices),
         f"{cost.disk_bytes / 1e9:.0f}",
     ]
 
@@ -200,68 +207,76 @@ def _ask(options: argparse.Namespace) -> None:
         raise UsageError("not begun; --dry-run shows every run, --yes begins without asking.")
 
 
-def _one(plans: Sequence[CellPlan], name: str, out: Path, how: Options, terminal: Terminal) -> None:
-    """A run by its name, or the choice of a learning rate by `GROUP/choice`: what a job does."""
+def _one(
+    plans: Sequence[CellPlan], options: argparse.Namespace, out: Path, terminal: Terminal
+) -> None:
+    """What a job does: `CELL::RUN`, or `CELL::GROUP/choice`, the choice of a learning rate."""
     from .reproduction.run import choose, open_cell, run_one
     from .terminal import quiet_libraries
 
     quiet_libraries()
+    cell, _, name = options.one.partition("::")
     for plan in plans:
-        folder = open_cell(plan, out, how)
+        if plan.recipe.cell != cell:
+            continue
+        folder = open_cell(plan, out)
         for run in plan.runs:
             if run.name == name:
-                run_one(plan, run, folder, how, terminal)
+                run_one(plan, run, folder, terminal, keep_models=options.keep_models)
                 return
             if f"{run.group}/choice" == name:
-                choose(plan, run.group, folder, how, terminal)
+                choose(plan, run.group, folder, terminal, keep_models=options.keep_models)
                 return
-    raise UsageError(f"there is no run {name!r}; --dry-run shows all.")
+    raise UsageError(f"there is no run {options.one!r}; --dry-run shows all.")
 
 
 def _launch(
     plans: Sequence[CellPlan],
     options: argparse.Namespace,
     out: Path,
-    how: Options,
-    devices: Sequence[float],
+    devices: int,
     terminal: Terminal,
 ) -> None:
     from .reproduction.launch import launch_local, launch_slurm, slurm_options
+    from .reproduction.run import open_cell
 
+    for plan in plans:  # refuse another reproduction's folder here, and not in every job
+        open_cell(plan, out)
     waves = _waves(plans, options, out)
     logs = out / "logs"
     if options.slurm:
-        launch_slurm(waves, slurm_options(options.slurm, how.processes), logs, terminal)
+        launch_slurm(waves, slurm_options(options.slurm), logs, terminal)
     else:
-        launch_local(waves, range(len(devices)), how.processes, logs, terminal)
+        launch_local(waves, range(devices), logs, terminal)
 
 
-def _waves(
-    plans: Sequence[CellPlan], options: argparse.Namespace, out: Path
-) -> list[list[list[str]]]:
-    """Commands, wave after wave: base models, rates, choices, other seeds."""
-    waves: list[list[list[str]]] = [[], [], [], []]
+def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) -> list[list[Job]]:
+    """Jobs, wave after wave: base models, rates, choices, other seeds."""
+    from .reproduction.launch import Job
+
+    waves: list[list[Job]] = [[], [], [], []]
     for plan in plans:
-        names: tuple[list[str], ...] = ([], [], [], [])
+        names: tuple[dict[str, None], ...] = ({}, {}, {}, {})
         for run in plan.runs:
             which = 0 if not run.trains else 1 if run.learning_rate is not None else 3
-            names[which].append(run.name)
-            if run.candidate and f"{run.group}/choice" not in names[2]:
-                names[2].append(f"{run.group}/choice")
+            names[which][run.name] = None
+            if run.candidate:
+                names[2][f"{run.group}/choice"] = None
         for wave, found in zip(waves, names, strict=True):
-            wave += [[*_command(plan, options, out), "--run", name] for name in found]
+            for name in found:
+                command = [*_command(plan, options, out), "--run", f"{plan.recipe.cell}::{name}"]
+                wave.append(Job(tuple(command), plan.processes))
     return [wave for wave in waves if wave]
 
 
 def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str]:
-    target = options.target if options.target.endswith((".yaml", ".yml")) else plan.recipe.cell
-    command = [sys.executable, "-m", "probtune", "reproduce", target, "--yes"]
-    command += ["--mode", plan.mode, "--out", str(out.absolute())]
+    """The same command, for one run."""
+    command = [sys.executable, "-m", "probtune", "reproduce", options.target, "--yes"]
+    command += ["--mode", plan.mode, "--out", str(out.absolute()), "--gpus", str(plan.processes)]
     for flag, values in (("--with", options.add), ("--without", options.without)):
         for value in values:
             command += [flag, value]
-    for flag, value in (("--gpus", options.gpus), ("--seeds", options.seeds)):
-        command += [] if value is None else [flag, str(value)]
+    command += ["--seeds", options.seeds] if options.seeds else []
     command += ["--backend", options.backend] if options.backend else []
     return [*command, *(["--keep-models"] if options.keep_models else [])]
 
@@ -275,14 +290,14 @@ def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> No
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from .reproduction.miniature import miniature
     from .reproduction.recipe import find_recipes
-    from .reproduction.run import Options, run_plan
+    from .reproduction.run import run_plan
 
     out = out / "miniature"
     plans = []
     for recipe in find_recipes(options.target):
         files = out / "files" / recipe.cell
         plan = miniature(recipe, options.mode, files, terminal, **_planned(options))
-        run_plan(plan, out, Options(keep_models=options.keep_models), terminal)
+        run_plan(plan, out, terminal, keep_models=options.keep_models)
         plans.append(plan)
     _finish(plans, out, terminal)
     terminal.show(

@@ -26,7 +26,7 @@ RECIPES = Path(__file__).with_name("recipes")
 RECIPE_KEYS = frozenset(
     ("cell", "title", "backbone", "shows", "seeds", "learning_rates", "learning_rate_of")
     + ("processes", "deviations", "vary", "likelihood")
-    + ("tasks", "protocol", "allow_code", "fit_context", "paper_backbone")
+    + ("tasks", "protocol", "allow_code", "fit_context", "paper_backbone", "dtype")
 )
 """What a recipe holds besides `TuneSettings`: keys of its own, and some of `EvalSettings`."""
 

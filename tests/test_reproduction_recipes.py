@@ -11,7 +11,6 @@ from probtune.evaluation.tasks.table import DOMAINS, find_tasks
 from probtune.pipeline.preparation import inner_prompt_of
 from probtune.prompts import PromptSpec
 from probtune.reproduction.backbones import BACKBONES, backbone
-from probtune.reproduction.checks import resolve
 from probtune.reproduction.deviations import CUT_OFFS, DEVIATIONS
 from probtune.reproduction.plan import plan_cell
 from probtune.reproduction.recipe import all_recipes, find_recipes, read_recipe
@@ -73,10 +72,9 @@ def test_fair_prompts_are_those_of_the_strict_protocol(cell):
 
 @pytest.mark.parametrize("mode", ["fair", "faithful"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_option_of_every_cell_resolves(cell, mode):
+def test_every_cell_has_a_plan(cell, mode):
     (recipe,) = find_recipes(cell)
     plan = plan_cell(recipe, mode)
-    assert resolve(plan)
     names = [run.name for run in plan.runs]
     assert len(set(names)) == len(names)
     assert sorted(names) == sorted(run.name for stage in plan.stages() for run in stage)

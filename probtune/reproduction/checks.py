@@ -4,15 +4,13 @@ hub does not give, too little memory, too little disk.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError, ProbtuneError, UsageError
 from ..evaluation.tasks.table import find_tasks
-from .backbones import Backbone
-from .cost import Cost
+from .cost import Cost, cost_of
 from .plan import CellPlan
 
 __all__ = ["accelerators", "check_disk", "check_hub", "check_memory", "resolve"]
@@ -52,25 +50,39 @@ def resolve(plan: CellPlan) -> list[str]:
     return list(prompts)
 
 
-def check_hub(plans: Sequence[CellPlan]) -> None:
-    """Whether every model and dataset can be had, asked of the hub before anything is fetched.
+def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
+    """Whether every model, training set and benchmark can be had, asked of the hub before anything
+    is fetched.
 
     Raises:
-        DataError: the hub cannot be reached, or a licence must be accepted first.
+        DataError: the hub cannot be reached, a licence must be accepted first, or a commit is gone.
     """
-    models = {run.backbone.name: run.backbone for plan in plans for run in plan.runs}
-    for model in models.values():
+    from ..corpora import corpus, hub
+
+    for model in {run.backbone.name: run.backbone for plan in plans for run in plan.runs}.values():
         if not _cached(model.hub):
-            _allowed(model.hub, "model", model)
-    seen: set[str] = set()
-    for plan in plans:
-        for name in _datasets(plan):
-            if name not in seen:
-                seen.add(name)
-                _allowed(name, "dataset", None)
+            _ask(model.hub, "model", None, f"licence ({model.licence})" if model.gated else None)
+    texts = dict.fromkeys(run.training.data for plan in plans for run in plan.runs)
+    parts = [
+        part
+        for text in texts
+        for part in corpus(text.removeprefix("corpus:")).parts
+        if part.dataset != "generated"
+    ]
+    hub.check(parts, out)
+    if hub.offline():  # the benchmarks' rows may be in the cache; reading them says so
+        return
+    names = dict.fromkeys(
+        run.evaluation.tasks for plan in plans for run in plan.runs if run.evaluation
+    )
+    tasks = {task.name: task for text in names for task in find_tasks(text)}
+    for dataset, revision in dict.fromkeys(
+        (task.source.dataset, task.source.revision) for task in tasks.values() if task.make is None
+    ):
+        _ask(dataset, "dataset", revision, None)
 
 
-def check_memory(cost: Cost, devices: Sequence[float], processes: int) -> None:
+def check_memory(plan: CellPlan, devices: Sequence[float]) -> None:
     """Whether the largest run fits into the devices that train together.
 
     Args:
@@ -79,21 +91,23 @@ def check_memory(cost: Cost, devices: Sequence[float], processes: int) -> None:
     Raises:
         UsageError: it does not, with what does.
     """
+    cell, count = plan.recipe.cell, plan.processes
     if not devices:
         raise UsageError(
-            "there is no accelerator here, and these models do not train on a CPU; see the plan"
-            " with --dry-run, try the path with --miniature, or submit it with --slurm."
+            f"there is no accelerator here, and the models of {cell} do not train on a CPU; see the"
+            " plan with --dry-run, try the path with --miniature, or submit it with --slurm."
         )
-    smallest = min(devices)
-    if processes > len(devices):
-        raise UsageError(f"--gpus {processes}, but there are {len(devices)} here.")
-    room = 0.9 * smallest * processes
-    if cost.peak_bytes > room:
+    cost = cost_of(plan, device_bytes=min(devices))
+    if count > len(devices):
         raise UsageError(
-            f"the largest run needs about {cost.peak_bytes / 1e9:.0f} GB of device memory, and"
-            f" {processes} of {smallest / 1e9:.0f} GB are given; use --gpus"
-            f" {cost.devices}, or smaller rows a pass (batch_size, gradient_accumulation) in a copy"
-            " of the recipe."
+            f"{cell} is planned for {count} devices, and there are {len(devices)} here; give --gpus"
+            " for fewer, or submit it with --slurm."
+        )
+    if cost.devices > count:
+        raise UsageError(
+            f"{cell}: the largest run needs about {cost.peak_bytes / 1e9:.0f} GB of device memory,"
+            f" and {count} of {min(devices) / 1e9:.0f} GB are given; use --gpus {cost.devices}, or"
+            " fewer rows a pass (batch_size, gradient_accumulation) in a copy of the recipe."
         )
 
 
@@ -121,56 +135,49 @@ def accelerators() -> list[float]:
     return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(count)]
 
 
-def _datasets(plan: CellPlan) -> Iterable[str]:
-    from ..corpora import corpus
-
-    for run in plan.runs:
-        for part in corpus(run.training.data.removeprefix("corpus:")).parts:
-            if part.dataset != "generated":
-                yield part.dataset
-        for task in find_tasks(run.evaluation.tasks) if run.evaluation else []:
-            if task.make is None:
-                yield task.source.dataset
-
-
 def _cached(hub: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub, "config.json"), str)
 
 
-def _allowed(name: str, kind: str, model: Backbone | None) -> None:
-    from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+def _ask(name: str, kind: str, revision: str | None, licence: str | None) -> None:
+    """Whether the hub has something, and gives it to us."""
+    from huggingface_hub import HfApi, errors, get_token
+
+    from ..corpora import hub
 
     where = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
     command = f"hf download {name}{' --repo-type dataset' if kind == 'dataset' else ''}"
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        if kind == "dataset":  # its files may be in the cache; reading them says so
-            return
+    if hub.offline():
         raise DataError(
             f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask for it; fetch it"
             f" once with `HF_HUB_OFFLINE=0 {command}`."
         )
-    gated = model is not None and model.gated
-    if gated and not get_token():
-        raise DataError(
-            f"{name} is shown only to those who accepted its licence"
-            f" ({model.licence if model else ''}): accept it on {where}, then log in with `hf auth"
-            " login` or set HF_TOKEN."
-        )
+    gated = DataError(
+        f"{name} is shown only to those who accepted its {licence or 'licence'}: accept it on"
+        f" {where}, then log in with `hf auth login` or set HF_TOKEN."
+    )
+    if licence is not None and not get_token():
+        raise gated
     try:
+        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=30)
         HfApi().auth_check(name, repo_type=kind)
-    except GatedRepoError:
+    except errors.GatedRepoError:
+        raise gated from None
+    except errors.RevisionNotFoundError:
         raise DataError(
-            f"{name} is shown only to those who accepted its terms: accept them on {where}, then"
-            " log in with `hf auth login` or set HF_TOKEN."
+            f"{name} has no commit {revision} any more: its history was rewritten, and results"
+            " would not compare."
         ) from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise DataError(f"the hub has no {kind} {name} (any more, or for you): {where}.") from None
-    except (OSError, HfHubHTTPError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (
+        errors.HTTPError,  # pyright: ignore[reportPrivateImportUsage] - of the hub's HTTP library
+        OSError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
-            f"the hub cannot be reached ({reason}); where it can, run `{command}`, and bring"
-            " HF_HOME here."
+            f"the hub cannot be asked for {name}: {reason}. Where it can, run `{command}`, and"
+            " bring HF_HOME here (then HF_HUB_OFFLINE=1)."
         ) from None

@@ -11,54 +11,59 @@ learning rate) starts when those have ended.
 
 from __future__ import annotations
 
-import queue
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ProbtuneError, UsageError
 from ..terminal import Terminal
 
-__all__ = ["launch_local", "launch_slurm", "slurm_options"]
+__all__ = ["Job", "launch_local", "launch_slurm", "slurm_options"]
 
-Command = Sequence[str]
+_TWO_WEEKS = 14 * 24 * 60
+
+
+class Job(NamedTuple):
+    """One run."""
+
+    command: tuple[str, ...]
+    devices: int
 
 
 def launch_local(
-    waves: Sequence[Sequence[Command]],
-    devices: Sequence[int],
-    each: int,
-    logs: Path,
-    terminal: Terminal,
+    waves: Sequence[Sequence[Job]], devices: Sequence[int], logs: Path, terminal: Terminal
 ) -> None:
-    """Run commands on one machine, `each` devices to a command, as many at a time as there are.
+    """Run jobs on one machine, each on devices of its own, as many at a time as there are.
 
     Raises:
-        ProbtuneError: a command failed; the others of its wave were let finish.
+        ProbtuneError: a job failed; the others of its wave were let finish.
     """
     submitit = _submitit()
-    sets: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
-    places = [tuple(devices[i : i + each]) for i in range(0, len(devices) - each + 1, each)]
-    for place in places:
-        sets.put(place)
+    free, changed = set(devices), threading.Condition()
 
-    def one(command: Command) -> str | None:
-        place = sets.get()
+    def one(job: Job) -> str | None:
+        with changed:
+            changed.wait_for(lambda: len(free) >= job.devices)
+            place = sorted(free)[: job.devices]
+            free.difference_update(place)
         try:
             executor = submitit.LocalExecutor(folder=str(logs / "%j"))
             executor.update_parameters(
-                visible_gpus=place, gpus_per_node=each, timeout_min=60 * 24 * 14
+                visible_gpus=tuple(place), gpus_per_node=job.devices, timeout_min=_TWO_WEEKS
             )
-            job = executor.submit(submitit.helpers.CommandFunction(list(command), verbose=False))
-            return _outcome(job, command)
+            function = submitit.helpers.CommandFunction(list(job.command), verbose=False)
+            return _outcome(executor.submit(function), job)
         finally:
-            sets.put(place)
+            with changed:
+                free.update(place)
+                changed.notify_all()
 
     for wave in waves:
+        failed = []
         with terminal.track(f"runs on {len(devices)} devices", len(wave)) as advance:
-            with ThreadPoolExecutor(max_workers=len(places)) as pool:
-                failed = []
+            with ThreadPoolExecutor(max_workers=len(devices)) as pool:
                 for outcome in pool.map(one, wave):
                     advance(1)
                     failed += [outcome] if outcome else []
@@ -66,7 +71,7 @@ def launch_local(
 
 
 def launch_slurm(
-    waves: Sequence[Sequence[Command]], options: Mapping[str, Any], logs: Path, terminal: Terminal
+    waves: Sequence[Sequence[Job]], options: Mapping[str, Any], logs: Path, terminal: Terminal
 ) -> None:
     """Submit each wave as one job array and wait for it. A wait that is interrupted loses nothing:
     the same command finds what was finished.
@@ -75,32 +80,35 @@ def launch_slurm(
         ProbtuneError: a job failed.
     """
     submitit = _submitit()
-    executor = submitit.SlurmExecutor(folder=str(logs / "%j"))
-    executor.update_parameters(**options)
     for wave in waves:
-        functions = [submitit.helpers.CommandFunction(list(c), verbose=False) for c in wave]
-        with executor.batch():
-            jobs = [executor.submit(function) for function in functions]
-        terminal.say(f"submitted {len(jobs)} jobs, first {jobs[0].job_id}; logs under {logs}.")
-        failed = [_outcome(job, c) for job, c in zip(jobs, wave, strict=True)]
+        submitted = []
+        for devices in sorted({job.devices for job in wave}):
+            executor = submitit.SlurmExecutor(folder=str(logs / "%j"))
+            executor.update_parameters(**{"gpus_per_node": devices, **options})
+            jobs = [job for job in wave if job.devices == devices]
+            with executor.batch():
+                handles = [
+                    executor.submit(
+                        submitit.helpers.CommandFunction(list(job.command), verbose=False)
+                    )
+                    for job in jobs
+                ]
+            submitted += zip(handles, jobs, strict=True)
+            terminal.say(f"{len(jobs)} jobs of {devices} devices, first {handles[0].job_id}.")
+        failed = [_outcome(handle, job) for handle, job in submitted]
         _raise([text for text in failed if text], logs)
 
 
-def slurm_options(texts: Sequence[str], gpus: int) -> dict[str, Any]:
-    """`partition=gpu` and the like, as submitit names them, with the devices of a run.
+def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
+    """`partition=gpu` and the like, as submitit names them.
 
-    >>> slurm_options(["partition=gpu", "time=720"], 2)["time"]
+    >>> slurm_options(["partition=gpu", "time=720"])["time"]
     720
 
     Raises:
         UsageError: not KEY=VALUE.
     """
-    found: dict[str, Any] = {
-        "gpus_per_node": gpus,
-        "nodes": 1,
-        "time": 24 * 60,
-        "job_name": "probtune",
-    }
+    found: dict[str, Any] = {"nodes": 1, "time": 24 * 60, "job_name": "probtune"}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -120,13 +128,13 @@ def _submitit() -> Any:
     return submitit
 
 
-def _outcome(job: Any, command: Command) -> str | None:
+def _outcome(handle: Any, job: Job) -> str | None:
     """None, or what failed."""
     try:
-        job.result()
+        handle.result()
     except Exception as error:  # submitit's own, or the command's: told by the last line
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        return f"{command[-1]}: {last}"
+        return f"{job.command[-1]}: {last}"
     return None
 
 

@@ -43,13 +43,13 @@ _BEGINS = {"llama3": "<|begin_of_text|>", "deepseek": "<｜begin▁of▁sentence
 def miniature(
     recipe: Recipe, mode: Mode, folder: Path, terminal: Terminal, **options: Any
 ) -> CellPlan:
-    """The recipe's plan with at most two objectives (three of an ablation), rates, seeds and values
-    of what varies; its models and rows are written into the folder.
+    """The recipe's plan with at most two objectives (three of many), rates, seeds and values of
+    what varies; its models and rows are written into the folder.
 
     Args:
         options: as of `plan_cell`.
     """
-    plan = plan_cell(_smaller(recipe), mode, **options)
+    plan = plan_cell(_smaller(recipe), mode, **{**options, "processes": 1})
     questions = folder / "questions"
     models = {}
     for model in {run.backbone.name: run.backbone for run in plan.runs}.values():
@@ -72,7 +72,7 @@ def miniature(
             max_steps=2,
             batch_size=2,
             gradient_accumulation=2,
-            max_length=min(run.training.max_length, 256),
+            max_length=min(run.training.max_length, 1024),
             heldout=min(run.training.heldout or 1, 2.0),
             max_new_tokens=4,
         )
@@ -84,11 +84,12 @@ def miniature(
             samples=2,
             max_new_tokens=4,
             backend="hf",
+            dtype="float32",
             server=None,
             fit_context=True,
         )
         runs.append(replace(run, training=training, evaluation=evaluation))
-    return replace(plan, runs=tuple(runs))
+    return replace(plan, runs=tuple(runs), notes=())
 
 
 def save_tiny_model(model: Backbone, folder: Path, texts: Sequence[str]) -> None:
@@ -160,12 +161,14 @@ def _smaller(recipe: Recipe) -> Recipe:
     kept = objectives[:2]
     if len(objectives) > 4:  # an ablation: its first, middle and last
         kept = (objectives[0], objectives[len(objectives) // 2], objectives[-1])
-    rates = recipe.learning_rates
+    rates, seeds = recipe.learning_rates, recipe.seeds[:2]
     chosen = [rate for rate in rates if rate != recipe.training.learning_rate][:1]
+    if recipe.vary:  # where values vary, one run of each
+        seeds, chosen = seeds[:1], []
     return replace(
         recipe,
         training=replace(recipe.training, objective=kept[0], compare=", ".join(kept[1:])),
-        seeds=recipe.seeds[:2],
+        seeds=seeds,
         learning_rates=(recipe.training.learning_rate, *chosen),
         vary={name: values[:2] for name, values in recipe.vary.items()},
     )

@@ -66,6 +66,8 @@ class CellPlan:
     mode: Mode
     deviations: tuple[str, ...]
     runs: tuple[Run, ...]
+    processes: int
+    """Devices that train one model together."""
     notes: tuple[str, ...]
     """What differs from the paper's run although the mode is faithful."""
 
@@ -127,7 +129,7 @@ def plan_cell(
     Args:
         target: what was asked for: of a table of base models alone, nothing is trained.
         add, leave_out: deviations to switch on (where they apply) and off.
-        processes: devices that train one model together; micro-batches are spread over them.
+        processes: devices that train one model together, over which micro-batches are spread.
         seeds, backend: instead of the recipe's.
 
     Raises:
@@ -165,7 +167,7 @@ def plan_cell(
             runs += _of_objective(
                 recipe, model, training, evaluation, objective, variant, chosen_seeds, special
             )
-    return CellPlan(recipe, mode, on, tuple(runs), _notes(recipe, mode, on, count))
+    return CellPlan(recipe, mode, on, tuple(runs), count, _notes(recipe, on, count))
 
 
 def _training(
@@ -280,9 +282,9 @@ def _slugs(variant: Mapping[str, Any]) -> list[str]:
     return [f"{name}-{plain(name, value)}" for name, value in variant.items()]
 
 
-def _notes(recipe: Recipe, mode: Mode, on: Sequence[str], processes: int) -> tuple[str, ...]:
+def _notes(recipe: Recipe, on: Sequence[str], processes: int) -> tuple[str, ...]:
     notes = []
-    if mode == "faithful" and "summed-micro-batches" in on and processes != recipe.processes:
+    if "summed-micro-batches" in on and processes != recipe.processes:
         notes.append(
             f"{recipe.cell}: the paper's run spreads its micro-batches over {recipe.processes}"
             f" devices, this one over {processes}: the sum before clipping is"

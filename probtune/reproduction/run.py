@@ -16,8 +16,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,14 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .plan import CellPlan, Run
 
-__all__ = ["Options", "cell_folder", "choose", "open_cell", "run_one", "run_plan"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How runs are carried out: what does not change their results."""
-
-    processes: int = 1
-    """Devices that train one model together."""
-    keep_models: bool = False
-    """Whether models stay once they were evaluated."""
-    replaced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Settings of `probtune train` that a trial changes, such as `max_steps`."""
-    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The same of `probtune eval`."""
+__all__ = ["cell_folder", "choose", "open_cell", "run_one", "run_plan"]
 
 
 def cell_folder(out: Path, plan: CellPlan) -> Path:
     return out / plan.recipe.cell / plan.mode
 
 
-def open_cell(plan: CellPlan, out: Path, options: Options) -> Path:
+def open_cell(plan: CellPlan, out: Path) -> Path:
     """The cell's folder, after a look whether it holds this reproduction.
 
     Raises:
@@ -61,9 +46,7 @@ def open_cell(plan: CellPlan, out: Path, options: Options) -> Path:
         "mode": plan.mode,
         "deviations": list(plan.deviations),
         "runs": [run.name for run in plan.runs],
-        "processes": options.processes,
-        "training": dict(options.replaced),
-        "evaluation": dict(options.evaluation),
+        "processes": plan.processes,
     }
     if path.is_file():
         there = read_record(path, "reproduction-plan")["identity"]
@@ -78,22 +61,25 @@ def open_cell(plan: CellPlan, out: Path, options: Options) -> Path:
     return folder
 
 
-def run_plan(plan: CellPlan, out: Path, options: Options, terminal: Terminal) -> None:
+def run_plan(plan: CellPlan, out: Path, terminal: Terminal, *, keep_models: bool = False) -> None:
     """Every run of a cell, one after another. What was finished is not done again.
+
+    Args:
+        keep_models: leave models where they are once they were evaluated.
 
     Raises:
         ProbtuneError: a run failed; the others' results are kept, and the same call goes on.
     """
-    folder = open_cell(plan, out, options)
+    folder = open_cell(plan, out)
     for stage in plan.stages():
         for run in stage:
-            run_one(plan, run, folder, options, terminal)
+            run_one(plan, run, folder, terminal, keep_models=keep_models)
             if run.candidate and run is plan.candidates(run.group)[-1]:
-                choose(plan, run.group, folder, options, terminal)
+                choose(plan, run.group, folder, terminal, keep_models=keep_models)
 
 
 def run_one(
-    plan: CellPlan, run: Run, folder: Path, options: Options, terminal: Terminal
+    plan: CellPlan, run: Run, folder: Path, terminal: Terminal, *, keep_models: bool = False
 ) -> dict[str, Any]:
     """One run to its end: its record `done.json`. A candidate is measured, and not evaluated."""
     place = folder / run.name
@@ -115,9 +101,9 @@ def run_one(
         "seed": run.seed,
         "learning_rate": rate,
     }
-    settings = _settings(run, folder, place, rate, options)
+    settings = _settings(run, folder, place, rate)
     if run.trains:
-        model = str(_train(settings, place, options, terminal))
+        model = str(_train(settings, place, plan.processes, terminal))
         content["trained_as"] = settings.objective
     else:
         model = settings.model
@@ -126,15 +112,14 @@ def run_one(
     if run.probe:
         content["likelihood"] = _likelihood(settings, model, place, terminal)
     if run.evaluation is not None and not run.candidate:
-        _evaluate(run, model, place, options, terminal)
-    if run.trains and not run.candidate and not options.keep_models:
+        _evaluate(run, model, place, terminal)
+    record = write_record(done, "reproduction-run", content)
+    if run.trains and not run.candidate and not keep_models:
         _drop(model)
-    return write_record(done, "reproduction-run", content)
+    return record
 
 
-def _settings(
-    run: Run, folder: Path, place: Path, rate: float | None, options: Options
-) -> TuneSettings:
+def _settings(run: Run, folder: Path, place: Path, rate: float | None) -> TuneSettings:
     """A run's settings, with quantiles as numbers and the rate that was chosen."""
     from ..objectives import objective as read_objective
 
@@ -147,7 +132,6 @@ def _settings(
         probe_examples=1,  # what the probe of `train` finds is not used
         all=False,
         out=str(place / "training"),
-        **options.replaced,
     )
 
 
@@ -167,7 +151,7 @@ def _with_quantiles(text: str, folder: Path, run: Run) -> str:
     return str(fixed)
 
 
-def _train(settings: TuneSettings, place: Path, options: Options, terminal: Terminal) -> Path:
+def _train(settings: TuneSettings, place: Path, processes: int, terminal: Terminal) -> Path:
     """The folder of the trained model."""
     from ..objectives import objective as read_objective
     from ..pipeline import slug, train
@@ -175,14 +159,14 @@ def _train(settings: TuneSettings, place: Path, options: Options, terminal: Term
     model = settings.folder / slug(read_objective(settings.objective)) / "model"
     if (model.parent / "train.json").is_file():
         return model
-    if options.processes == 1:
+    if processes == 1:
         train(settings, terminal)
         return model
     config = place / "settings.yaml"
     write_text(config, _yaml(settings))
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch"),
-        *("--num_processes", str(options.processes), "--num_machines", "1"),
+        *("--num_processes", str(processes), "--num_machines", "1"),
         *("--mixed_precision", "bf16" if settings.weights == "float32" else "no"),
         *("--dynamo_backend", "no", "--use_fsdp", "--fsdp_version", "2"),
         *("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"),
@@ -192,7 +176,7 @@ def _train(settings: TuneSettings, place: Path, options: Options, terminal: Term
     status = subprocess.run(command, check=False).returncode
     if status:
         raise ProbtuneError(
-            f"training on {options.processes} devices ended with status {status}; its messages"
+            f"training on {processes} devices ended with status {status}; its messages"
             f" stand above. What was finished is kept under {place}; the same command goes on."
         )
     return model
@@ -248,17 +232,15 @@ def _likelihood(
     return {"mean_p": found["mean_p"], "above_0_55": found["above_0_55"], "tokens": found["tokens"]}
 
 
-def _evaluate(run: Run, model: str, place: Path, options: Options, terminal: Terminal) -> None:
+def _evaluate(run: Run, model: str, place: Path, terminal: Terminal) -> None:
     from ..evaluation.evaluate import evaluate
 
     assert run.evaluation is not None
-    changes = dict(options.evaluation)
-    settings = replace(run.evaluation, model=model, out=str(place / "evaluation"), **changes)
-    evaluate(settings, terminal)
+    evaluate(replace(run.evaluation, model=model, out=str(place / "evaluation")), terminal)
 
 
 def choose(
-    plan: CellPlan, group: str, folder: Path, options: Options, terminal: Terminal
+    plan: CellPlan, group: str, folder: Path, terminal: Terminal, *, keep_models: bool = False
 ) -> dict[str, Any]:
     """The learning rate of an objective, by its candidates on held-out rows; ties go to the smaller
     rate. The chosen model is evaluated, the others are removed.
@@ -284,13 +266,10 @@ def choose(
     terminal.say(f"{group}: learning rate {best.learning_rate:g}, by {held['metric']}.")
     if best.evaluation is not None:
         place = folder / best.name
-        settings = _settings(best, folder, place, best.learning_rate, options)
-        _evaluate(best, str(_train(settings, place, options, terminal)), place, options, terminal)
-    if not options.keep_models:
-        for run in candidates:
-            for model in (folder / run.name / "training").glob("*/model"):
-                _drop(str(model))
-    return write_record(
+        settings = _settings(best, folder, place, best.learning_rate)
+        model = _train(settings, place, plan.processes, terminal)
+        _evaluate(best, str(model), place, terminal)
+    record = write_record(
         path,
         "reproduction-choice",
         {
@@ -300,6 +279,11 @@ def choose(
             "rates": rates,
         },
     )
+    if not keep_models:
+        for run in candidates:
+            for model in (folder / run.name / "training").glob("*/model"):
+                _drop(str(model))
+    return record
 
 
 def _chosen_rate(plan: CellPlan, run: Run, folder: Path) -> float:

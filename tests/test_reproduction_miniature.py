@@ -1,0 +1,102 @@
+"""Every recipe from rows to the paper's table, with tiny models of its architecture and family."""
+
+import pytest
+
+from probtune.cli import main
+from probtune.records import read_record
+from probtune.reproduction.backbones import backbone
+from probtune.reproduction.miniature import save_tiny_model
+from probtune.reproduction.recipe import all_recipes, find_recipes
+
+SAMPLE = [
+    ("math/deepseekmath-7b", "faithful"),
+    ("figlet/llama-3.2-3b", "faithful"),
+    ("knowledge/qwen2.5-7b-noisy", "fair"),
+    ("ablations/likelihood-weak", "fair"),
+]
+FAIR = ("math/qwen2.5-math-1.5b", "medical/qwen2.5-1.5b", "instructions/qwen2.5-3b")
+REST = [
+    (recipe.cell, "fair" if recipe.cell in FAIR or recipe.domain == "ablations" else "faithful")
+    for recipe in all_recipes()
+    if recipe.cell not in dict(SAMPLE)
+]
+
+
+def reproduced(cell, mode, tmp_path):
+    """The cell's table from the record."""
+    options = ["--miniature", "--mode", mode, "--out", str(tmp_path)]
+    assert main(["reproduce", cell, *options]) == 0
+    record = read_record(tmp_path / "miniature" / "reproduction.json", "reproduction")
+    assert (tmp_path / "miniature" / "reproduction.html").is_file()
+    (table,) = record["cells"]
+    assert not table["missing"]
+    return table
+
+
+def check(cell, mode, tmp_path):
+    table = reproduced(cell, mode, tmp_path)
+    (recipe,) = find_recipes(cell)
+    assert table["mode"] == mode
+    assert table["deviations"] == (list(recipe.deviations) if mode == "faithful" else [])
+    objectives = {row["objective"] for row in table["rows"]}
+    if recipe.evaluation.tasks == "instructions":
+        assert {row["verdict"]["word"] for row in table["rows"]} == {"not judged"}
+        return
+    assert {"base", recipe.objectives[0]} <= objectives
+    protocols = {row["protocol"] for row in table["rows"]} - {""}
+    assert protocols == ({"reference"} if mode == "faithful" else {"strict", "reference"})
+    words = {row["verdict"]["word"] for row in table["rows"] if row["verdict"]}
+    assert words <= {"agrees", "differs", "cannot tell"}
+    if "table-1" in recipe.shows or "table-10" in recipe.shows:
+        assert words and any(row["paper"] is not None for row in table["rows"])
+    if mode == "fair" and len(recipe.learning_rates) > 1 and not recipe.vary:
+        assert len(table["choices"]) == 2
+        assert {row["runs"] for row in table["rows"] if row["objective"] == "p()"} == {2}
+
+
+@pytest.mark.parametrize(("cell", "mode"), SAMPLE, ids=[cell for cell, _ in SAMPLE])
+def test_a_cell_ends_in_the_papers_table(cell, mode, tmp_path):
+    check(cell, mode, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "mode"), REST, ids=[cell for cell, _ in REST])
+def test_every_cell_ends_in_the_papers_table(cell, mode, tmp_path):
+    check(cell, mode, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseekmath-7b", "qwen2.5-14b"])
+def test_tiny_models_are_of_the_backbones_class_and_family(name, tmp_path):
+    from probtune.models import load_model, load_tokenizer
+    from probtune.prompts import format_of
+
+    model = backbone(name)
+    save_tiny_model(model, tmp_path, ["some text to learn tokens from"])
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert type(load_model(str(tmp_path), dtype="float32")).__name__ == model.architecture
+    assert format_of(tokenizer) == model.family
+    begins = tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    assert begins == (model.family != "chatml")
+
+
+def test_a_stopped_reproduction_goes_on(tmp_path, monkeypatch, capsys):
+    import probtune.reproduction.run as run
+
+    before = run._evaluate
+    calls = []
+
+    def once(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        before(*arguments)
+
+    monkeypatch.setattr(run, "_evaluate", once)
+    options = ["reproduce", "knowledge/qwen2.5-7b", "--mode", "faithful", "--miniature"]
+    assert main([*options, "--out", str(tmp_path)]) == 130
+    monkeypatch.setattr(run, "_evaluate", before)
+    trained = list(tmp_path.rglob("train.json"))
+    written = trained[0].stat().st_mtime_ns
+    assert main([*options, "--out", str(tmp_path)]) == 0
+    assert trained[0].stat().st_mtime_ns == written
+    assert "p() - nll()" in capsys.readouterr().out
