@@ -188,14 +188,19 @@ def _show_comparison(
 
 
 def points(found: Mapping[str, Any] | None, *, signed: bool = False) -> str:
-    """An estimate between 0 and 1 in points of 100, with its interval."""
+    """An estimate in points of 100, with its interval; of a share (not of a signed difference) the
+    part of it between 0 and 100.
+    """
     if found is None or found["value"] is None:
         return "-"
     sign = "+" if signed else ""
     value = f"{100 * found['value']:{sign}.2f}"
     if found["low"] is None:
         return value
-    return f"{value} [{100 * found['low']:{sign}.2f}, {100 * found['high']:{sign}.2f}]"
+    low, high = 100 * found["low"], 100 * found["high"]
+    if not signed:
+        low, high = max(low, 0.0), min(high, 100.0)
+    return f"{value} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def share(found: Mapping[str, Any] | None) -> str:

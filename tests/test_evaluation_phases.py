@@ -179,6 +179,20 @@ def test_overrides_change_prompt_and_decoding(word_model, data):
     assert plain.key != found.key and plain.decoding.samples == 3
 
 
+def test_asking_otherwise_than_in_training_is_said(data, tmp_path, capsys):
+    from probtune.records import write_record
+
+    helpers.save_word_model(tmp_path / "run" / "nll" / "model")
+    trained = {"prompt_format": "auto", "system": None, "instruction": " ="}
+    write_record(tmp_path / "run" / "run.json", "run", {"settings": trained, "hashes": {}})
+    given = settings(tmp_path / "run" / "nll" / "model", data)
+    evaluate(given, Terminal())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "in another form than the model was trained in: instruction '', not ' ='." in said
+    evaluate(settings(given.model, data, instruction=" =", out="same"), Terminal())
+    assert "another form" not in capsys.readouterr().err
+
+
 # --- licences ------------------------------------------------------------------------------------
 
 

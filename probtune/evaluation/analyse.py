@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..records import SCHEMA_VERSION
+from ..statistics import Estimate
 from .generate import load_generations, question_hashes
 from .graded import file_sha256, graded_path, read_graded
 from .grading.base import VERSION
@@ -290,10 +291,11 @@ def _domains(
                 name: by_task[name][protocol] for name in there if protocol in by_task[name]
             }
             if len(measured) == len(there):
-                averages[protocol] = macro_average(
+                average = macro_average(
                     {name: one.scores for name, one in measured.items()},
                     clusters={n: one.clusters for n, one in measured.items() if one.clusters},
                 )
+                averages[protocol] = without_spread(average)
         paper: dict[str, list[float]] = {}
         for name in there:
             for objective, value in paper_figures(TASKS[name], backbone).items():
@@ -312,6 +314,15 @@ def _domains(
             }
         )
     return found
+
+
+def without_spread(found: Estimate) -> Estimate:
+    """An estimate whose questions all agree has no interval by resampling, rather than one of width
+    0.
+    """
+    if found.standard_error != 0.0:
+        return found
+    return found._replace(standard_error=math.nan, low=math.nan, high=math.nan)
 
 
 def paper_figures(task: Task, backbone: str | None) -> dict[str, float]:

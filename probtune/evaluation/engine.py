@@ -161,7 +161,7 @@ def run_task(lm: Any, compiled: Mapping[str, Any]) -> dict[str, float]:
     finally:
         loud.setLevel(before)
     assert found is not None
-    (metrics,) = found["results"].values()
+    (metrics,) = found.get("results", {}).values()
     return {
         name.split(",")[0]: value
         for name, value in metrics.items()

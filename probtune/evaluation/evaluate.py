@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
+from ..prompts import PromptSpec
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
 from .analyse import analyse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..eval_settings import EvalSettings
     from .backends.opening import Opening
 
-__all__ = ["evaluate", "resumed"]
+__all__ = ["evaluate", "resumed", "trained_prompt"]
 
 
 def evaluate(
@@ -133,8 +134,41 @@ def _generate(
         )
     _start(settings, root, opening, [task.name for task in tasks])
     models: dict[str, Any] = {}
+    trained = trained_prompt(opening)
     for generation in plan_generations(rows, settings, family):
+        if trained not in (None, generation.prompt):
+            terminal.say(
+                f"{generation.task.title} ({', '.join(generation.protocols)}) asks in another form"
+                f" than the model was trained in: {_differences(generation.prompt, trained)}."
+            )
         generate(generation, opening, settings, root, terminal, models)
+
+
+def trained_prompt(opening: Opening) -> PromptSpec | None:
+    """The prompt of the training, where a model lies in a folder of `probtune tune` that was told
+    one; None if that is not known.
+    """
+    path = Path(opening.name).expanduser().resolve().parent.parent / "run.json"
+    if not Path(opening.name).expanduser().is_dir() or not path.is_file():
+        return None
+    run = read_record(path)
+    settings = run.get("settings", {})
+    name = settings.get("prompt_format")
+    if run["kind"] != "run" or name is None:
+        return None
+    return PromptSpec(
+        opening.family or "plain" if name == "auto" else name,
+        settings.get("system"),
+        settings.get("instruction", ""),
+    )
+
+
+def _differences(asked: PromptSpec, trained: PromptSpec | None) -> str:
+    assert trained is not None
+    before, now = trained.to_dict(), asked.to_dict()
+    return "; ".join(
+        f"{name} {now[name]!r}, not {before[name]!r}" for name in now if now[name] != before[name]
+    )
 
 
 def _open(settings: EvalSettings, model: Any, tokenizer: Any) -> Opening:

@@ -8,7 +8,7 @@ from typing import Any
 from . import evaluation_figures as figures
 from .panels import panel
 
-__all__ = ["comparison_part", "eval_part", "panel_part", "points"]
+__all__ = ["comparison_part", "eval_part", "panel_part", "percent", "points"]
 
 
 def eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,13 +94,21 @@ def panel_part(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def points(found: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """An estimate from 0 to 1 in points of 100, with its interval."""
+    """An estimate from 0 to 1 in points of 100, with the part of its interval in that range."""
     if found is None or found["value"] is None:
         return "-"
     value = f"{100 * found['value']:.{digits}f}"
     if found["low"] is None:
         return value
-    return f"{value} [{100 * found['low']:.{digits}f}, {100 * found['high']:.{digits}f}]"
+    low, high = max(100 * found["low"], 0.0), min(100 * found["high"], 100.0)
+    return f"{value} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def percent(found: Mapping[str, Any] | None) -> str:
+    """A share as a percentage, without its interval."""
+    if found is None or found["value"] is None:
+        return "-"
+    return f"{100 * found['value']:.1f} %"
 
 
 def _headline(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Evaluations -> SVG: scores with intervals beside the paper's, pass@k, and the figures of panels."""
+"""Evaluations -> SVG: scores with intervals beside the paper's, pass@k, the figures of panels."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from . import figures
-from .evaluation import comparison_part, eval_part, panel_part, points
+from .evaluation import comparison_part, eval_part, panel_part, percent, points
 from .panels import KINDS
 from .reproduction import reproduction_part
 
@@ -45,6 +45,7 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
         "interval": _interval,
         "signed": _signed,
         "points": points,
+        "percent": percent,
         "signed_points": _signed_points,
         "p_value": _p_value,
     }

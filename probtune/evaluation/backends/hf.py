@@ -31,7 +31,10 @@ class _Row(NamedTuple):
     """Whether the limit of new tokens was reached."""
 
 
-class HFModel(HFLM):
+_Base: Any = HFLM  # its registration in lm-eval hides the class's type
+
+
+class HFModel(_Base):
     """A transformers model and its tokenizer, as a model of lm-eval.
 
     Args:

@@ -46,7 +46,10 @@ def ask_server(url: str, model: str) -> int | None:
     return served[model].get("max_model_len")
 
 
-class ServerModel(LocalCompletionsAPI):
+_Base: Any = LocalCompletionsAPI  # its registration in lm-eval hides the class's type
+
+
+class ServerModel(_Base):
     """A served model as a model of lm-eval.
 
     Args:

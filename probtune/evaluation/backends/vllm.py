@@ -13,7 +13,10 @@ from .session import Draw, Drawn, Request, Session
 __all__ = ["VLLMModel"]
 
 
-class VLLMModel(VLLM):
+_Base: Any = VLLM  # its registration in lm-eval hides the class's type
+
+
+class VLLMModel(_Base):
     """A model that vLLM runs in this process, as a model of lm-eval.
 
     Args:
