@@ -113,7 +113,39 @@ def rewritings(gold: str) -> dict[str, str]:
         found["joined by and"] = r" \text{ and } ".join(parts)
     elif around is None and not _NOT_A_NUMBER.search(clean(gold)):
         found["computed"] = f"{gold} + 1 - 1"
+    found |= printed(gold)
     return {name: text for name, text in found.items() if name == "as it is" or text != gold}
+
+
+def near_misses(gold: str) -> list[str]:
+    """Other answers that look alike: one number one higher, the sign, the order of a tuple."""
+    found = []
+    for number in re.finditer(r"\d+", gold):
+        found.append(f"{gold[: number.start()]}{int(number[0]) + 1}{gold[number.end() :]}")
+    if not _NOT_A_NUMBER.search(clean(gold)) and gold != "0":
+        found.append(f"-({gold})" if re.search(r"[-+,]", gold[1:]) else f"-{gold}")
+    around = brackets(gold)
+    if around and around[0] == "(":
+        parts = split_list(around[1])
+        if parts != parts[::-1]:
+            found.append(f"({','.join(parts[::-1])})")
+    return found
+
+
+def printed(gold: str) -> dict[str, str]:
+    """A number or formula as SymPy prints it, as it is and with its brackets multiplied out."""
+    from math_verify import parse
+    from sympy import Expr, expand, latex
+
+    read = parse(f"\\boxed{{{clean(gold).replace('%', '')}}}")
+    if not read or not isinstance(read[0], Expr) or _NOT_A_NUMBER.search(clean(gold)):
+        return {}
+    expression = read[0].doit()
+    return {
+        "printed by SymPy": latex(expression),
+        "expanded by SymPy": latex(expand(expression)),
+        "on one line by SymPy": latex(expression, fold_short_frac=True, root_notation=False),
+    }
 
 
 _NOT_A_NUMBER = re.compile(r"[=_%,]|\\(?:text|infty|begin|in|cup|pm|circ)(?![A-Za-z])")
@@ -138,6 +170,7 @@ def error_rates(golds: dict[str, list[str]], workers: int) -> dict[str, Any]:
             draw = random.Random(seed)
             wrong += [(gold, draw.choice(answers)) for gold in answers]
         wrong = [(g, o) for g, o in wrong if normal(g) != normal(o) and (g, o) not in SAME]
+        near = [(gold, miss) for gold in answers for miss in near_misses(gold)]
         verdicts = {}
         for grader, grade in GRADERS.items():
             restated, _, ms_first = timed(
@@ -147,12 +180,14 @@ def error_rates(golds: dict[str, list[str]], workers: int) -> dict[str, Any]:
                 grade, [(gold, text) for gold, _, text in right], workers
             )
             random_, more, ms_wrong = timed(grade, wrong, workers)
+            missed, most, _ = timed(grade, near, workers)
             verdicts[grader] = written + random_
             for (_, how, _), good in zip(right, written, strict=True):
                 count = by_rewriting.setdefault(how, {}).setdefault(grader, [0, 0])
                 count[0] += good
                 count[1] += 1
-            false = sorted({pair for pair, good in zip(wrong, random_, strict=True) if good})
+            tried = zip(wrong + near, random_ + missed, strict=True)
+            false = sorted({pair for pair, good in tried if good})
             accepted[f"{name}, {grader}"] = false
             for (gold, how, text), good in zip(right, written, strict=True):
                 if grader == "strict" and not good:
@@ -162,7 +197,8 @@ def error_rates(golds: dict[str, list[str]], workers: int) -> dict[str, Any]:
                 f"{sum(restated)} of {len(restated)}",
                 f"{sum(written)} of {len(written)} ({sum(written) / len(written):.2%})",
                 f"{sum(random_)} of {len(random_)}",
-                f"{sum(error == 'timeout' for error in errors + more)}",
+                f"{sum(missed)} of {len(missed)}",
+                f"{sum(error == 'timeout' for error in errors + more + most)}",
                 f"{ms_first:.2f} / {ms_right:.1f} / {ms_wrong:.1f}",
             ])  # fmt: skip
             print(rows[-1], flush=True)
@@ -175,7 +211,7 @@ def error_rates(golds: dict[str, list[str]], workers: int) -> dict[str, Any]:
     tables = {
         "grader errors": (
             ["golds", "grader", "restated: accepted", "rewritten: accepted",
-             "other golds: accepted", "time-outs", "ms per pair"],
+             "other golds: accepted", "near misses: accepted", "time-outs", "ms per pair"],
             rows,
         ),
         "rewritings": (

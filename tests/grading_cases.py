@@ -54,6 +54,10 @@ MATH = [
     (r"\binom{5}{2}", "10", True, True, True),
     ("3!", "6", True, True, True),
     ("i+1", "1+i", True, True, True),
+    ("9 i + 6", "6+9i", True, True, True),
+    (r"\frac{1+i}{\sqrt{2}}", r"e^{i\pi/4}", True, True, False),
+    ("2i", "(1+i)^2", True, True, False),
+    ("1+j", "1+i", False, False, False),
     ("-i", "i", False, False, False),
     (r"\cos x", r"\sin x", False, False, False),
     ("sin(x)", r"\sin x", True, True, False),
@@ -101,6 +105,9 @@ MATH = [
     (r"90 \text{ degrees}", r"90^{\circ}", True, True, True),
     (r"864 \text{ in}^2", r"864 \mbox{ inches}^2", True, True, True),
     (r"5\text{ m}", r"5\text{ cm}", False, False, True),
+    (r"5 \text{ or more}", "5", False, False, True),
+    ("3 or 4", "3", False, False, False),
+    ("12 square inches", r"12 \text{ in}^2", True, True, False),
     ("2516", "2516_8", True, True, True),
     (r"1011_{10}", r"1011_2", False, False, True),
     (r"2k", "2t", False, False, False),
@@ -171,5 +178,7 @@ SAME = {
     ("90", r"90^\circ"),
     ("f(x)=1", "1"),
     ("1", "f(x)=1"),
+    ("k=3", "3"),
+    ("3", "k=3"),
 }
 """Golds of different questions that are the same answer in other words: (gold, other gold)."""

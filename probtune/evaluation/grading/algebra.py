@@ -10,6 +10,8 @@ for an answer, reads it into SymPy and compares. Here it is given the answer alo
     lists and tuples            compared part by part too, in any order without brackets or in
                                 braces, in order otherwise
     inequalities                beside intervals, written as intervals
+    i                           the imaginary unit where it is the only letter; read as a letter,
+                                `9 i + 6` was refused for `6+9i`
     `%`                         escaped: it would start a comment
 """
 
@@ -108,7 +110,19 @@ def _parse(text: str) -> list[Any]:
     )
     text = re.sub(r"(?<!\\)%", r"\\%", text)
     found = parse(f"\\boxed{{{text}}}", [config], parsing_timeout=None)  # pyright: ignore
-    return found if found and not isinstance(found[0], str) else []
+    if not found or isinstance(found[0], str):
+        return []
+    return [_with_imaginary_unit(found[0]), *found[1:]]
+
+
+def _with_imaginary_unit(expression: Any) -> Any:
+    """A number in i alone, which math-verify reads as a letter, with the square root of -1."""
+    from sympy import Expr, I
+
+    letters = expression.free_symbols
+    if isinstance(expression, Expr) and {letter.name for letter in letters} == {"i"}:
+        return expression.subs({letter: I for letter in letters})
+    return expression
 
 
 def _real(parsed: list[Any]) -> Fraction | None:
@@ -121,9 +135,7 @@ def _real(parsed: list[Any]) -> Fraction | None:
     value = expression.doit()
     if not value.is_Rational:
         value = value.evalf(30)
-    if value.is_Rational:
-        return Fraction(int(value.p), int(value.q))
-    return Fraction(str(value)) if value.is_Float else None
+    return Fraction(str(value)) if value.is_Rational or value.is_Float else None
 
 
 def _literal_is(

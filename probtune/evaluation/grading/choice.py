@@ -134,7 +134,7 @@ def _named(text: str, options: Mapping[str, str]) -> Found:
     if len(text) > _LINE:
         return None, "none"
     plain = _plain(text)
-    by_text = {_plain(option).casefold(): letter for letter, option in reversed(options.items())}
+    by_text = {_plain(option).casefold(): letter for letter, option in [*options.items()][::-1]}
     if plain.casefold() in by_text:
         # an option's text that is itself a letter names that letter
         return by_text[plain.casefold()] if plain not in options else plain, "text"

@@ -95,7 +95,7 @@ def unit(text: str) -> tuple[str, str]:
     if not found:
         return text, ""
     words = " ".join(found["unit"].casefold().split()).strip(" .")
-    if words in ("or", "and"):
+    if not _NOT_UNITS.isdisjoint(words.split()):
         return text, ""
     power = (found["power"] or "").strip("^{}")
     if words.startswith(("square ", "sq ", "cubic ", "cu ")):
@@ -265,8 +265,11 @@ _VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+")
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*(.+)")
 _UNIT = re.compile(r"(?P<value>.*\S)\s*\\text\{(?P<unit>[^{}]*)\}(?P<power>\^\{?[23]\}?)?")
 _PLAIN_UNIT = re.compile(
-    r"(?P<value>-?[\d,.]+(?:/\d+)?)\s*(?P<unit>[A-Za-z]{2,}(?: [A-Za-z]+){0,2})"
+    r"(?P<value>-?[\d,.]+(?:/\d+)?)\s*(?P<unit>(?:(?:square|sq|cubic|cu) )?[A-Za-z]{2,})"
     r"(?P<power>\^\{?[23]\}?)?"
+)
+_NOT_UNITS = set(
+    "and or more less than least most not if for when where with otherwise to mod odd even".split()
 )
 _UNITS = {
     "cm": "centimeter", "centimetre": "centimeter", "m": "meter", "metre": "meter",
