@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from probtune.errors import DataError, UsageError
+from probtune.evaluation import drift as module
 from probtune.evaluation.drift import drift, effective_rank, summary
 
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -66,6 +67,18 @@ def test_a_known_perturbation(base, tuned):
     assert found["kinds"]["down_proj"]["tensors"] == 2
     whole = math.sqrt(sum(float(x.double().square().sum()) for x in origin.values()))
     assert found["all"]["base_norm"] == pytest.approx(whole, rel=1e-6)
+
+
+def test_blocks_give_what_the_whole_gives(base, tuned, monkeypatch):
+    torch.manual_seed(3)
+    folder = tuned(**{DOWN: torch.randn(16, 32), "lm_head.weight": torch.randn(18, 16)})
+    whole = drift(str(base), folder)
+    monkeypatch.setattr(module, "_BLOCK", 50)
+    for one, other in zip(drift(str(base), folder), whole, strict=True):
+        assert one.squares == pytest.approx(other.squares, rel=1e-6)
+        assert one.base_squares == pytest.approx(other.base_squares, rel=1e-6)
+        assert (one.rank is None) == (other.rank is None)
+        assert one.rank is None or one.rank == pytest.approx(other.rank, rel=1e-6)
 
 
 def test_ranks_equal_those_of_the_svd(base, tuned):

@@ -4,7 +4,7 @@ matrix, and how many directions the difference of a matrix has.
     effective rank = exp(-sum p_i ln p_i),   p_i = sigma_i / sum of sigma
 
 with sigma the singular values of the difference: 1 for a difference in one direction, r for r equal
-ones. Tensors are read one at a time from safetensors; neither model is ever whole in memory. LoRA
+ones. Tensors are read in blocks from safetensors; neither model is ever whole in memory. LoRA
 adapters are merged on the way: their difference is scale x B A, and its rank comes from the two
 factors.
 
@@ -34,6 +34,9 @@ from ..errors import DataError, UsageError
 __all__ = ["Moved", "drift", "effective_rank", "summary"]
 
 Progress = Callable[[int], None]
+
+_BLOCK = 2**24
+"""Elements of a tensor that are widened at a time."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,11 @@ class _Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._files[name].get_slice(name).get_shape())
 
-    def read(self, name: str) -> Tensor:
-        """In float32."""
-        return self._files[name].get_tensor(name).float()
+    def read(self, name: str, part: tuple[slice, ...] = ()) -> Tensor:
+        """A part of a tensor, or all of it, in float32."""
+        if not part:
+            return self._files[name].get_tensor(name).float()
+        return self._files[name].get_slice(name)[part].float()
 
 
 def _folder(name: str) -> Path:
@@ -275,55 +280,75 @@ def _moved(
     ranks: bool,
     device: str,
 ) -> Moved:
-    origin = before.read(name)
-    spectrum: Tensor | None = None  # of squares of singular values
-    if adapters is None:
-        difference: Tensor | None = after.read(name).sub_(origin)
-    elif name in adapters:
-        adapter = adapters[name]
-        a, b = after.read(adapter.a), after.read(adapter.b)
-        difference = adapter.scale * (b @ a)
-        if adapter.transposed:
-            difference = difference.T
-        if difference.shape != origin.shape:
-            raise DataError(
-                f"the adapter of {name} is {tuple(difference.shape)}, the matrix is"
-                f" {tuple(origin.shape)}; is it the adapter of another model?"
-            )
-        # The singular values of B A are those of the triangular factors' product.
-        left, right = torch.linalg.qr(b.double())[1], torch.linalg.qr(a.double().T)[1]
-        spectrum = torch.linalg.svdvals(adapter.scale * left @ right.T).square()
-    elif f"base_model.model.{name}" in after:  # a module that was trained whole
-        difference = after.read(f"base_model.model.{name}").sub_(origin)
-    else:
-        difference = None
-    squares = 0.0 if difference is None else float(difference.double().square().sum())
+    shape = before.shape(name)
+    trained = name if adapters is None else f"base_model.model.{name}"  # a module trained whole
+    adapter = (adapters or {}).get(name)
+    ranks = ranks and len(shape) == 2
+    squares = base_squares = 0.0
+    gram: Tensor | None = None
+    for part in _parts(shape):
+        origin = before.read(name, part)
+        base_squares += _squared_norm(origin)
+        if adapter is None and trained in after:
+            difference = after.read(trained, part).sub_(origin)
+            squares += _squared_norm(difference)
+            if ranks:
+                block = difference.to(device).double()
+                block = block.T @ block if shape[0] >= shape[1] else block @ block.T
+                gram = block if gram is None else gram.add_(block)
+    spectrum: Tensor | None = None  # squares of the singular values
+    if adapter is not None:
+        spectrum = _adapter_spectrum(name, shape, adapter, after)
+        squares = float(spectrum.sum())
+    elif gram is not None and squares > 0:
+        # Far cheaper than an SVD, and exact to 1e-8 of the largest singular value.
+        spectrum = torch.linalg.eigvalsh(gram).clamp_min(0)
     rank = share = None
-    if ranks and difference is not None and difference.dim() == 2 and squares > 0:
-        if spectrum is None:
-            spectrum = _squared_singular_values(difference.to(device))
-        rank = effective_rank(spectrum.clamp_min(0).sqrt())
+    if ranks and spectrum is not None and squares > 0:
+        rank = effective_rank(spectrum.sqrt())
         share = float(spectrum.max() / spectrum.sum())
     layer = re.search(r"\.(?:layers|h|blocks|block)\.(\d+)\.", f".{name}")
     return Moved(
         name,
         int(layer[1]) if layer else None,
         _kind(name),
-        tuple(origin.shape),
+        shape,
         squares,
-        float(origin.double().square().sum()),
+        base_squares,
         rank,
         share,
     )
 
 
-def _squared_singular_values(matrix: Tensor) -> Tensor:
-    """Through the Gram matrix of the shorter side, in float64: far cheaper than an SVD, and exact
-    to 1e-8 of the largest singular value, which no effective rank notices.
-    """
-    matrix = matrix.double()
-    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    return torch.linalg.eigvalsh(gram)
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """A tensor in blocks along its longer side, each of at most `_BLOCK` elements."""
+    if len(shape) != 2 or math.prod(shape) <= _BLOCK:
+        yield tuple(slice(0, size) for size in shape)
+        return
+    rows, columns = shape
+    step = max(1, _BLOCK // min(shape))
+    for start in range(0, max(shape), step):
+        part = slice(start, min(start + step, max(shape)))
+        yield (part, slice(0, columns)) if rows >= columns else (slice(0, rows), part)
+
+
+def _squared_norm(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
+
+
+def _adapter_spectrum(
+    name: str, shape: tuple[int, ...], adapter: _Adapter, after: _Tensors
+) -> Tensor:
+    """Squares of the singular values of scale x B A: those of the triangular factors' product."""
+    a, b = after.read(adapter.a), after.read(adapter.b)
+    merged = (b.shape[0], a.shape[1])
+    if (merged[::-1] if adapter.transposed else merged) != shape:
+        raise DataError(
+            f"the adapter of {name} is for a matrix of {merged}, which has {shape} in the base"
+            " model; is it the adapter of another model?"
+        )
+    left, right = torch.linalg.qr(b.double())[1], torch.linalg.qr(a.double().T)[1]
+    return torch.linalg.svdvals(adapter.scale * left @ right.T).square()
 
 
 def _kind(name: str) -> str:
