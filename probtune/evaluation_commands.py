@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,23 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
     )
 
 
+def _folders(texts: Sequence[str]) -> list[str]:
+    """What to compare, with a recipe's file as what `probtune reproduce` has evaluated of it."""
+    from .reproduction.run import evaluated
+
+    found: list[str] = []
+    for text in texts:
+        found += evaluated(text) if text.endswith((".yaml", ".yml")) else [text]
+    return found
+
+
 def compare(options: argparse.Namespace) -> None:
     from .evaluation.comparison import compare_runs, read_runs
     from .records import write_record, write_text
     from .reports.report import render
 
     terminal = Terminal()
-    content = compare_runs(read_runs(options.runs), protocols=options.protocol)
+    content = compare_runs(read_runs(_folders(options.runs)), protocols=options.protocol)
     out = Path(options.out)
     record = write_record(out / "record.json", "comparison", content)
     write_text(out / "report.html", render([record]))

@@ -1,8 +1,11 @@
 """Cost, verdicts, tables, checks before a start, and the command, without a model."""
 
+import importlib
 import math
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -314,3 +317,18 @@ def test_a_wrong_request_is_refused(options, said, capsys, tmp_path):
 def test_backbones_are_as_their_published_shapes():
     for model in BACKBONES.values():
         assert model.hidden % model.heads == 0 and model.heads % model.key_value_heads == 0
+
+
+@pytest.mark.parametrize("name", ["cells", "deviations", "backbones"])
+def test_the_page_has_the_tables_of_the_code(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    blocks, page = map(importlib.import_module, ("blocks", "reproduction_page"))
+    assert blocks.block(page.DOCUMENT, name) == blocks.markdown(page.TABLES[name]())
+
+
+def test_the_page_names_all_contradictions():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "reproduction.md").read_text()
+    assert [letter for letter in "abcdefghijklmno" if f"\n| {letter} | " not in text] == []
+    for target in re.findall(r"`probtune reproduce ([^` ]+)", text):
+        if target not in ("--list", "all", "mine.yaml"):
+            assert find_recipes(target)

@@ -33,7 +33,17 @@ def reproduced(cell, mode, tmp_path):
     return table
 
 
-def check(cell, mode, tmp_path):
+def compared(cell, tmp_path, monkeypatch):
+    """`probtune compare` takes the recipe as what was evaluated of it."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "reproduction").symlink_to(tmp_path / "miniature")
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", f"{cell}.yaml", "--out", str(tmp_path / "compared")]) == 0
+    labels = read_record(tmp_path / "compared" / "record.json")["labels"]
+    assert [(label["name"], len(label["folders"])) for label in labels] == [("nll", 2), ("p", 2)]
+
+
+def check(cell, mode, tmp_path, monkeypatch):
     table = reproduced(cell, mode, tmp_path)
     (recipe,) = find_recipes(cell)
     assert table["mode"] == mode
@@ -47,6 +57,8 @@ def check(cell, mode, tmp_path):
     assert protocols == ({"reference"} if mode == "faithful" else {"strict", "reference"})
     words = {row["verdict"]["word"] for row in table["rows"] if row["verdict"]}
     assert words <= {"agrees", "differs", "cannot tell"}
+    if cell == "knowledge/qwen2.5-7b-noisy":
+        compared(cell, tmp_path, monkeypatch)
     if "table-1" in recipe.shows or "table-10" in recipe.shows:
         assert words and any(row["paper"] is not None for row in table["rows"])
     if mode == "fair" and len(recipe.learning_rates) > 1 and not recipe.vary:
@@ -55,14 +67,14 @@ def check(cell, mode, tmp_path):
 
 
 @pytest.mark.parametrize(("cell", "mode"), SAMPLE, ids=[cell for cell, _ in SAMPLE])
-def test_a_cell_ends_in_the_papers_table(cell, mode, tmp_path):
-    check(cell, mode, tmp_path)
+def test_a_cell_ends_in_the_papers_table(cell, mode, tmp_path, monkeypatch):
+    check(cell, mode, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("cell", "mode"), REST, ids=[cell for cell, _ in REST])
-def test_every_cell_ends_in_the_papers_table(cell, mode, tmp_path):
-    check(cell, mode, tmp_path)
+def test_every_cell_ends_in_the_papers_table(cell, mode, tmp_path, monkeypatch):
+    check(cell, mode, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseekmath-7b", "qwen2.5-14b"])

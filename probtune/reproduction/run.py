@@ -26,7 +26,7 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .plan import CellPlan, Run
 
-__all__ = ["cell_folder", "choose", "open_cell", "run_one", "run_plan"]
+__all__ = ["cell_folder", "choose", "evaluated", "open_cell", "run_one", "run_plan"]
 
 
 def cell_folder(out: Path, plan: CellPlan) -> Path:
@@ -59,6 +59,31 @@ def open_cell(plan: CellPlan, out: Path) -> Path:
         return folder
     write_record(path, "reproduction-plan", {"identity": identity})
     return folder
+
+
+def evaluated(recipe: str, out: Path = Path("runs/reproduction")) -> list[str]:
+    """`objective=FOLDER` for each evaluation of a recipe in fair mode, seed after seed: what
+    `probtune compare` takes. The base model, which has no seeds, is left out.
+
+    Raises:
+        UsageError: nothing of the recipe was evaluated there.
+    """
+    from .plan import plan_cell
+    from .recipe import read_recipe
+
+    plan = plan_cell(read_recipe(recipe), "fair")
+    folder = cell_folder(out, plan)
+    found = [
+        f"{run.group}={folder / run.name / 'evaluation'}"
+        for run in plan.runs
+        if run.trains and (folder / run.name / "evaluation" / "record.json").is_file()
+    ]
+    if not found:
+        raise UsageError(
+            f"{folder} has no evaluation of {plan.recipe.cell}; make them with `probtune reproduce"
+            f" {plan.recipe.cell}`."
+        )
+    return found
 
 
 def run_plan(plan: CellPlan, out: Path, terminal: Terminal, *, keep_models: bool = False) -> None:
@@ -129,7 +154,7 @@ def _settings(run: Run, folder: Path, place: Path, rate: float | None) -> TuneSe
     return replace(
         settings,
         learning_rate=rate or settings.learning_rate,
-        probe_examples=1,  # what the probe of `train` finds is not used
+        probe_examples=128,  # what the probe of `train` finds is not used
         all=False,
         out=str(place / "training"),
     )
