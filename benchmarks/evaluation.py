@@ -106,6 +106,7 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
         for k, kind in enumerate(("wall", "cpu"))
     }
     return {
+        "load": os.getloadavg()[0],
         "pairs": rows,
         "tokens": tokens,
         "questions": questions,
@@ -150,7 +151,7 @@ def fill(root: Path) -> int:
     rng = random.Random(0)
     spec, decoding = PromptSpec("chatml"), Decoding(4096, temperature=1.0, samples=16)
     run = {"identity": {"backend": "hf"}, "fingerprint": "none", "tasks": list(QUESTIONS),
-           "data": None, "server": None}  # fmt: skip
+           "protocols": ["strict", "reference"], "data": None, "server": None}  # fmt: skip
     write_record(root / "run.json", "eval-run", run)
     total = 0
     for name, n in QUESTIONS.items():

@@ -452,6 +452,7 @@ _SHORT = {"samples": ("-k",)}
 _METAVARS = {
     "tasks": "LIST",
     "protocol": "LIST",
+    "data": "DIR",
     "limit": "N",
     "paper_backbone": "NAME",
     "samples": "K",

@@ -344,7 +344,7 @@ def test_adapters_are_loaded_with_their_base(word_model, tmp_path):
 
 def test_a_backend_that_returns_nothing_is_named():
     class Silent:
-        name, shares_generator = "silent", False
+        name, shares_generator, answers_singly = "silent", False, False
 
         def lengths(self, prompts, begins):
             return None

@@ -381,6 +381,43 @@ def test_a_graders_death_keeps_the_answers(word_model, data, monkeypatch):
     assert only("toy/*/samples.jsonl").read_text() == before
 
 
+def test_answers_to_instructions_wait_for_a_judge(word_model, data, monkeypatch, capsys):
+    from probtune.evaluation.grading.judge import JudgeGrader
+    from probtune.evaluation.tasks.base import Decoding, Protocol
+
+    protocol = Protocol(Decoding(4), JudgeGrader(), "judged")
+    judged = toy_task.toy("judged", protocols={"strict": protocol, "reference": protocol})
+    toy_task.install(monkeypatch, judged)
+    helpers.write_jsonl(data / "judged.jsonl", helpers.sums(3))
+    given = settings(word_model, data, tasks="toy,judged")
+    record = evaluate(given, Terminal())
+    assert "Judged: the answers to instructions are kept, and not judged" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert [task["task"] for task in record["tasks"]] == ["toy"]
+    with pytest.raises(DataError, match="wait for a judge"):
+        run(word_model, data, tasks="judged", out="alone")
+    with pytest.raises(UsageError, match="--judge .* and --judge-model belong together"):
+        settings(word_model, data, judge="http://localhost/v1")
+    asked = []
+
+    def post(self, body):
+        asked.append(body["messages"][0]["content"])
+        return {"choices": [{"message": {"content": "A"}}]}
+
+    monkeypatch.setattr("probtune.evaluation.grading.judge.Judge._post", post)
+    gold = {"instruction": "i", "output": "o"}
+    rows = [{**row, "completion": gold} for row in helpers.sums(3)]
+    helpers.write_jsonl(data / "judged.jsonl", rows)
+    again = EvalSettings(out="alone", phase="grade", judge="http://localhost/v1", judge_model="j")
+    evaluate(again, Terminal(quiet=True))
+    found = evaluate(EvalSettings(out="alone", phase="analyse"), Terminal(quiet=True))
+    score = found["tasks"][0]["protocols"]["strict"]["score"]
+    assert score["value"] == 0.5 and len(asked) == 2 * 2 * 3  # the first place, in both orders
+    head = read_graded(only("judged/*/graded.strict.jsonl", "alone")).header
+    assert head["judge"]["model"] == "j"
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

@@ -101,6 +101,8 @@ def resumed(settings: EvalSettings) -> EvalSettings:
         changes["data"] = run["data"]
     if settings.server is None:
         changes["server"] = run["server"]
+    if settings.model is None:
+        changes["protocol"] = ",".join(run["protocols"])
     if "generate" not in settings.phases or settings.model is None:
         # Grading and analysis are about what is there; a model named again is of no concern.
         known = {item.name for item in fields(settings)}
@@ -194,6 +196,7 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
         UsageError: the folder holds something else, or an evaluation with other settings.
     """
     path = root / "run.json"
+    protocols = list(settings.protocols)
     identity = {**settings.identity(), "family": opening.family}
     for name in ("tasks", "protocol"):  # a folder may grow by further benchmarks
         del identity[name]
@@ -211,6 +214,7 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
                 " choose another --out."
             )
         tasks = list(dict.fromkeys([*run["tasks"], *tasks]))
+        protocols = list(dict.fromkeys([*run["protocols"], *protocols]))
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"{root} is not an evaluation of probtune; choose another --out.")
     write_record(
@@ -220,6 +224,7 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
             "identity": identity,
             "fingerprint": opening.fingerprint,
             "tasks": list(tasks),
+            "protocols": protocols,
             "data": settings.data,
             "server": settings.server,
         },

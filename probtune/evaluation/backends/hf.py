@@ -44,6 +44,7 @@ class HFModel(_Base):
 
     name = "hf"
     shares_generator = True
+    answers_singly = False
 
     def __init__(self, model: Any, tokenizer: Any, *, context: int | None = None):
         was_training = model.training

@@ -60,6 +60,7 @@ class ServerModel(_Base):
 
     name = "server"
     shares_generator = False
+    answers_singly = True
 
     def __init__(
         self,

@@ -53,6 +53,9 @@ Draw = Callable[[int, Drawn], None]
 class _Model(Protocol):
     name: str
     shares_generator: bool
+    """Whether the rows of a batch do, so that a batch is drawn whole."""
+    answers_singly: bool
+    """Whether each answer is handed on by itself, so that batches would only make others wait."""
 
     def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None: ...
     def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None: ...
@@ -95,8 +98,9 @@ class Session:
         order = sorted(
             range(len(places)), key=lambda i: (places[i][1], -(lengths[i] or 0), prompts[i])
         )
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        size = len(order) if model.answers_singly else self.batch_size
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
             if all(places[i] in self.there for i in batch):
                 continue
             if model.shares_generator:

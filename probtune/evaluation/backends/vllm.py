@@ -26,6 +26,7 @@ class VLLMModel(_Base):
 
     name = "vllm"
     shares_generator = False
+    answers_singly = False
 
     def __init__(self, model: str, *, context: int | None = None, **options: Any):
         super().__init__(pretrained=model, max_length=context, batch_size="auto", **options)
