@@ -134,10 +134,12 @@ def near_misses(gold: str) -> list[str]:
 
 def printed(gold: str) -> dict[str, str]:
     """A number or formula as SymPy prints it, as it is and with its brackets multiplied out."""
-    from math_verify import parse
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
     from sympy import Expr, expand, latex
 
-    read = parse(f"\\boxed{{{clean(gold).replace('%', '')}}}")
+    config = LatexExtractionConfig(normalization_config=NormalizationConfig(units=False))
+    read = parse(f"\\boxed{{{clean(gold).replace('%', '')}}}", [config])
     if not read or not isinstance(read[0], Expr) or _NOT_A_NUMBER.search(clean(gold)):
         return {}
     expression = read[0].doit()

@@ -112,6 +112,9 @@ MATH = [
     (r"1011_{10}", r"1011_2", False, False, True),
     (r"2k", "2t", False, False, False),
     ("10^{100}", "10^{10}", False, False, False),
+    ("3^{1009}", "2^{1009}", False, False, False),
+    ("27,55", "27,54", False, False, False),
+    ("2700,5401", "2700,5400", False, False, True),
     ("seven", "7", True, False, False),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)", True, False, False),
 ]

@@ -25,6 +25,7 @@ as Python.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -161,7 +162,7 @@ def _number(text: str) -> float | None:
 
 
 def _close(answer: float, gold: float) -> bool:
-    return abs(answer - gold) <= REL_TOL * max(abs(answer), abs(gold))
+    return math.isclose(answer, gold, rel_tol=REL_TOL)
 
 
 def _parts(text: str) -> list[str]:
