@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -320,6 +321,22 @@ def test_a_worker_that_dies_loses_one_program(monkeypatch):
     finally:
         worker.close()
     assert not folder.exists()
+
+
+@pytest.mark.slow
+@linux
+def test_an_interruption_does_not_wait_for_the_rest():
+    """The caller raises while two programs run and many wait."""
+    programs = [body("while True:\n    pass")] * 40
+
+    def stop(number):
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        grader = CodeGrader(allow_code=True, workers=2, tests="base")
+        grader([GradingItem(t, problem(ROW)) for t in programs], progress=stop)
+    assert time.monotonic() - begin < 20  # all of them would take a minute
 
 
 @pytest.mark.slow

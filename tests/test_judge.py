@@ -135,6 +135,11 @@ def test_busy_servers_are_asked_again_and_refusals_are_not(server, monkeypatch):
     with pytest.raises(EvaluationError, match="status 401: not now"):
         JudgeGrader(judge)(items("hi"))
     assert len(server.asked) == 1
+    server.asked.clear()
+    server.fails = [401] * 100
+    with pytest.raises(EvaluationError, match="401"):
+        JudgeGrader(judge)(items(*["hi"] * 50))
+    assert len(server.asked) < 5
     dead = Judge("http://127.0.0.1:9/v1", "m", pause=0.0)
     with pytest.raises(EvaluationError, match="does not answer"):
         JudgeGrader(dead)(items("hi"))

@@ -138,7 +138,7 @@ class CodeGrader:
         workers: list[Any] = []
         idle: SimpleQueue[Any] = SimpleQueue()
         lock, finished = Lock(), 0
-        grades: list[Grade] = []
+        threads = ThreadPoolExecutor(number)
         try:
             for _ in range(number):
                 workers.append(Worker())
@@ -159,12 +159,11 @@ class CodeGrader:
                         progress(finished)
                 return _grade(found, self.tests)
 
-            with ThreadPoolExecutor(number) as threads:
-                grades = list(threads.map(grade, jobs))
-        finally:
+            return list(threads.map(grade, jobs))
+        finally:  # an interruption does not wait for the programs that are left
+            threads.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 worker.close()
-        return grades
 
     def _job(self, item: GradingItem) -> dict[str, Any]:
         gold = item.gold if isinstance(item.gold, str) else problem(item.gold)

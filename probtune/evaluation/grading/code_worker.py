@@ -60,6 +60,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = ""
+        self._closed = False
         self.protections: dict[str, Any] = {}
         """What holds on this system."""
         self._start()
@@ -94,13 +95,13 @@ class Worker:
         )
         hello = self._read(60.0) or {"broken": "the process that runs programs did not start."}
         if "broken" in hello:
-            self.close()
+            self._end()
             raise EvaluationError(hello["broken"])
         self.protections = hello["protections"]
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """What a job gives; a worker that died or hung over it counts as a program that crashed."""
-        if self._process is None:
+        if self._process is None and not self._closed:
             self._start()
         process = self._process
         assert process is not None and process.stdin is not None
@@ -111,7 +112,7 @@ class Worker:
         found = self._read(EXTRACTION_SECONDS + 4 * TASK_SECONDS)
         if found is not None:
             return found
-        self.close()
+        self._end()
         return {"program": None, "extraction": "none", "errors": ["crashed"], "base": 0, "plus": 0}
 
     def _read(self, seconds: float) -> dict[str, Any] | None:
@@ -130,7 +131,12 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """End the worker, with all it started, and remove its folder."""
+        """End the worker for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        """End the process, with all it started, and remove its folder."""
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):

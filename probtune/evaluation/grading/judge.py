@@ -249,8 +249,11 @@ class JudgeGrader:
                 error="undecided" if undecided else None,
             )
 
-        with ThreadPoolExecutor(judge.concurrent) as threads:
+        threads = ThreadPoolExecutor(judge.concurrent)
+        try:
             return list(threads.map(grade, items))
+        finally:  # a judge that fails is not asked the rest
+            threads.shutdown(cancel_futures=True)
 
 
 def length_controlled(
