@@ -377,7 +377,7 @@ def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
     kinds = typing.get_type_hints(kind)
     skipped: set[str] = set()
     if "cell" in content:  # a recipe, which several commands share
-        skipped = RECIPE_KEYS - set(kinds)
+        skipped = set(RECIPE_KEYS) - set(kinds)
         if kind is not TuneSettings:
             skipped |= set(typing.get_type_hints(TuneSettings)) - {"model"}
     values = {}

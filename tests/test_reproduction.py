@@ -2,7 +2,10 @@
 
 import importlib
 import math
+import random
 import re
+import statistics
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,8 @@ import pytest
 
 from probtune.cli import main
 from probtune.errors import DataError, ProbtuneError, UsageError
-from probtune.evaluation.tasks.table import find_tasks
+from probtune.evaluation.analyse import Measured
+from probtune.evaluation.tasks.table import TASKS, find_tasks
 from probtune.records import read_record, write_record
 from probtune.reproduction import checks
 from probtune.reproduction.backbones import BACKBONES, backbone
@@ -20,8 +24,19 @@ from probtune.reproduction.launch import Job, launch_local, slurm_options
 from probtune.reproduction.plan import plan_cell
 from probtune.reproduction.printed import MEAN_P, SCALING, average
 from probtune.reproduction.recipe import all_recipes, find_recipes
-from probtune.reproduction.run import choose, open_cell
-from probtune.reproduction.tables import _Number, cell_table, verdict
+from probtune.reproduction.run import choose, open_cell, run_one
+from probtune.reproduction.tables import (
+    _macro_number,
+    _mean,
+    _Number,
+    _paper_difference,
+    _rounded,
+    _task_number,
+    cell_table,
+    verdict,
+)
+from probtune.settings import settings_from
+from probtune.statistics import macro_average
 from probtune.terminal import Terminal
 
 QUIET = Terminal(quiet=True)
@@ -185,6 +200,78 @@ def test_mean_probabilities_stand_beside_the_papers(tmp_path):
     assert row["what"] == "mean p x 100" and row["paper"] == pytest.approx(7)
     assert row["verdict"].word == "agrees" and share["verdict"] is None
     assert not table["missing"]
+
+
+def measured(task, scores, protocol="reference"):
+    return Measured(TASKS[task], protocol, Path(), {}, {}, (), scores)
+
+
+def test_passes_are_rounded_as_the_papers_code_does():
+    """12 right of 480 are 2.50 %; from passes with 2, 1 and 0 right, it prints 2.49."""
+    right = [2] * 3 + [1] * 6 + [0] * 7
+    scores = {f"q{n}": [float(n < count) for count in right] for n in range(30)}
+    one = measured("aime24", scores)
+    assert _rounded(one) == pytest.approx((3 * 6.7 + 6 * 3.3) / 16)
+    plain, shifted = (_task_number([one], rounded=rounded) for rounded in (False, True))
+    assert plain.value == pytest.approx(2.5) and round(shifted.value, 2) == 2.49
+    assert shifted.high - shifted.low == pytest.approx(plain.high - plain.low)
+
+
+def test_the_average_over_benchmarks_has_a_part_from_seeds():
+    generator = random.Random(0)
+    tasks = {
+        name: [
+            measured(name, {q: [float(generator.random() < p)] for q in range(40)})
+            for p in (0.3, 0.4, 0.6)
+        ]
+        for name in ("aime24", "amc23")
+    }
+    found = _macro_number(tasks)
+    each = [statistics.mean(_mean(seeds[i]) for seeds in tasks.values()) for i in range(3)]
+    assert found.value == pytest.approx(100 * statistics.mean(each))
+    merged = {
+        name: {q: [x for one in seeds for x in one.scores[q]] for q in range(40)}
+        for name, seeds in tasks.items()
+    }
+    questions = macro_average(merged)
+    # t of 0.975 with two degrees of freedom, from a table
+    seeds = 4.302653 * statistics.stdev(each) / math.sqrt(3)
+    expected = 100 * math.hypot((questions.high - questions.low) / 2, seeds)
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_papers_difference_has_the_error_of_its_four_shares():
+    plan = plan_cell(cell("code/qwen2.5-coder-7b"), "fair")
+    asked = {"humaneval": 164, "mbpp": 378}
+    found = [measured(n, {q: [0.0] for q in range(m)}, "strict") for n, m in asked.items()]
+    difference, error = _paper_difference(plan, "", found, "strict")
+    assert difference == pytest.approx((83.5 - 80.4 + 83.1 - 78.8) / 2)
+    shares = [(83.5, 164), (80.4, 164), (83.1, 378), (78.8, 378)]
+    variance = sum(p * (100 - p) / n for p, n in shares)
+    assert error == pytest.approx(math.sqrt(variance) / 2)
+    assert _paper_difference(plan, "noise", found, "strict")[0] is None
+
+
+def test_a_run_on_several_devices_is_launched_by_accelerate(monkeypatch, tmp_path):
+    from accelerate.commands.launch import launch_command_parser
+
+    asked = []
+    done = subprocess.CompletedProcess([], 1)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command) or done)
+    plan = plan_cell(cell("math/qwen2.5-32b"), "faithful", processes=4)
+    with pytest.raises(ProbtuneError, match="training on 4 devices ended with status 1"):
+        run_one(plan, plan.runs[1], open_cell(plan, tmp_path), QUIET)
+    command = asked[0]
+    options = launch_command_parser().parse_args(command[3:])
+    assert options.num_processes == 4 and options.use_fsdp and options.fsdp_version == "2"
+    assert options.module and options.training_script == "probtune"
+    assert options.mixed_precision == "no"  # bfloat16 weights
+    config = options.training_script_args[-1]
+    assert settings_from({}, config) == replace(
+        plan.runs[1].training,
+        probe_examples=128,
+        out=str(tmp_path / "math/qwen2.5-32b/faithful/nll/seed-0/training"),
+    )
 
 
 # Before a start

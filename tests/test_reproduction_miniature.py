@@ -27,7 +27,8 @@ def reproduced(cell, mode, tmp_path):
     options = ["--miniature", "--mode", mode, "--out", str(tmp_path)]
     assert main(["reproduce", cell, *options]) == 0
     record = read_record(tmp_path / "miniature" / "reproduction.json", "reproduction")
-    assert (tmp_path / "miniature" / "reproduction.html").is_file()
+    page = (tmp_path / "miniature" / "reproduction.html").read_text()
+    assert f"Reproduction of {cell}" in page and "numbers of the paper" in page
     (table,) = record["cells"]
     assert not table["missing"]
     return table

@@ -207,7 +207,8 @@ def _training_rows(text: str, folder: Path, model: str, terminal: Terminal) -> P
     for index, part in enumerate(found.parts):
         numbers = range(index * _ROWS, (index + 1) * _ROWS)
         _write(sources / f"{part.stem}.jsonl", [_other(part.example, n) for n in numbers])
-    data = sources if len(found.parts) > 1 else sources / f"{found.parts[0].stem}.jsonl"
+    files = [sources / f"{part.stem}.jsonl" for part in found.parts]
+    data = sources if len(files) > 1 else files[0]
     manifest = prepare(
         found, out=place, tokenizers=(model,), data=str(data), unique=False, terminal=terminal
     )
