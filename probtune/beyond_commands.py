@@ -5,10 +5,12 @@ target score. Each calls functions of `evaluation`, prints a panel, and writes a
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .beyond_options import ROWS
 from .errors import DataError, UsageError
 from .settings import TuneSettings
 from .terminal import Terminal
@@ -138,7 +140,8 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
     from .terminal import quiet_libraries
 
     quiet_libraries()
-    settings = _row_settings(options, options.model, options.rows)
+    base = _base_of(options.model)
+    settings = _row_settings(options, base, options.rows)
     encoded = None if settings is None else _encoded(settings, options.limit, terminal)
     asked = []
     if options.tasks:
@@ -168,7 +171,7 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
         from .models import context_length, load_tokenizer
         from .prompts import format_of
 
-        tokenizer = load_tokenizer(options.model)
+        tokenizer = load_tokenizer(base)
         family = getattr(options, "prompt_format", None) or "auto"
         family = format_of(tokenizer) if family == "auto" else family
         letters = sum(len(question.options or ()) for question in questions)
@@ -180,7 +183,7 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
                     task,
                     questions,
                     task.protocols[options.protocol].prompt(family),
-                    max_length=context_length(options.model)[0],
+                    max_length=context_length(base)[0],
                     progress=advance,
                 )
             )
@@ -293,11 +296,7 @@ def _row_settings(
 ) -> TuneSettings | None:
     if source is None:
         return None
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if name in TuneSettings.__dataclass_fields__ and name not in ("model", "data", "out")
-    }
+    given = {name: value for name, value in vars(options).items() if name in ROWS}
     return TuneSettings(model=model, data=source, **given)
 
 
@@ -316,6 +315,16 @@ def _encoded(
     encoding = encode_rows(chosen, tokenizer, settings, rows.schema, length, terminal)
     check_vocabulary(settings.model, encoding)
     return encoding, {"source": rows.source, "sha256": rows.sha256, "of_rows": len(rows)}
+
+
+def _base_of(name: str) -> str:
+    """The model that a folder of adapters belongs to, whose tokenizer and limits hold for it; any
+    other name as it is.
+    """
+    path = Path(name) / "adapter_config.json"
+    if not path.is_file() or (Path(name) / "config.json").is_file():
+        return name
+    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
 def _load(name: str, options: argparse.Namespace) -> Any:

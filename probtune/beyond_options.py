@@ -6,12 +6,13 @@ import argparse
 
 from .settings import TuneSettings, add_options
 
-__all__ = ["add_beyond_commands"]
+__all__ = ["ROWS", "add_beyond_commands"]
 
-_ROWS = (
+ROWS = (
     *("prompt_column", "response_column", "separator", "chat", "prompt_format", "system"),
     *("instruction", "response_end", "split", "subset", "max_length", "skip_bad_rows", "seed"),
 )
+"""Settings of `tune` that say how rows are read and written as prompts."""
 
 
 def add_beyond_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
@@ -97,7 +98,7 @@ def add_beyond_commands(commands: argparse._SubParsersAction) -> list[argparse.A
     judge.add_argument("--concurrent", type=int, default=8, metavar="N", help="(%(default)s)")
 
     for parser in (forgetting, calibration):
-        add_options(parser, TuneSettings, only=_ROWS)
+        add_options(parser, TuneSettings, only=ROWS)
         parser.add_argument(
             "--rows",
             dest="limit",

@@ -120,6 +120,30 @@ def test_calibration_of_tokens(models, rows, capsys):
     assert "Calibration of" in told(capsys)
 
 
+def test_adapters_are_measured_with_their_base(models, rows, tmp_path, capsys):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = str(models[0])
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=1, target_modules=["q_proj"])
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.fill_(0.3)
+    model.save_pretrained(tmp_path / "adapters")
+    (tmp_path / "adapters" / "tokenizer_config.json").unlink(missing_ok=True)
+    adapters = str(tmp_path / "adapters")
+    asked = ["--max-new-tokens", "0", "--device", "cpu", "--out", "record.json"]
+    assert main(["forgetting", base, adapters, "--data", rows, *asked]) == 0
+    found = saved()["divergence"]
+    assert found["data"]["forward"]["value"] > 0 and "samples" not in found
+    assert main(["calibration", adapters, rows, "--device", "cpu"]) == 0
+    assert main(["drift", base, adapters]) == 0
+    assert "1.0 of 16" in told(capsys)
+
+
 def character_tokenizer():
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
