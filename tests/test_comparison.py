@@ -166,6 +166,14 @@ def test_the_command(tmp_path, capsys):
     assert main(["report", "both", "--out", "again.html"]) == 0
 
 
+def test_names_are_escaped_in_the_report(tmp_path):
+    make_run(tmp_path / "a", {"q<i>": [1, 0], "q1": [1, 1]}, model="<script>alert(1)</script>")
+    make_run(tmp_path / "b", {"q<i>": [0, 0], "q1": [0, 1]})
+    assert main(["compare", "<b>x=a", "y=b", "--out", "both"]) == 0
+    page = Path("both/report.html").read_text()
+    assert "<b>x" not in page and "<script" not in page and "&lt;b&gt;x" in page
+
+
 @pytest.mark.parametrize(
     "texts, said",
     [
