@@ -376,6 +376,14 @@ def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="submit to SLURM with this parameter, as partition=gpu (probtune[slurm]); repeatable",
     )
+    add(
+        "--judge",
+        metavar="URL",
+        help="judge answers to instructions, p() against nll(), by an OpenAI-compatible server (its"
+        " address up to /v1)",
+    )
+    add("--judge-model", metavar="NAME", help="the judge's name there")
+    add("--judge-key", metavar="VARIABLE", help="environment variable that holds its key")
     add("--out", metavar="DIR", default="runs/reproduction", help="folder (default: %(default)s)")
     add("--keep-models", action="store_true", help="keep models once they are evaluated")
     add("--yes", action="store_true", help="begin without asking")

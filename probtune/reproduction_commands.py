@@ -13,6 +13,7 @@ from .errors import UsageError
 from .terminal import Terminal
 
 if TYPE_CHECKING:
+    from .evaluation.grading.judge import Judge
     from .reproduction.cost import Cost
     from .reproduction.launch import Job
     from .reproduction.plan import CellPlan, Run
@@ -32,13 +33,15 @@ def reproduce(options: argparse.Namespace) -> None:
     plans = _plans(options)
     if options.one is not None:
         return _one(plans, options, out, terminal)
+    judge = _judge(options)
     if options.report:
-        return _finish(plans, out, terminal)
+        return _finish(plans, out, terminal, judge)
     cost = _show_plan(plans, options, terminal)
     if options.dry_run:
         return _dry_run(plans, terminal)
     from .reproduction import checks
 
+    checks.check_packages(plans)
     checks.check_hub(plans, out)
     devices = [] if options.slurm else checks.accelerators()
     if not options.slurm:
@@ -56,7 +59,17 @@ def reproduce(options: argparse.Namespace) -> None:
 
         for plan in plans:
             run_plan(plan, out, terminal, keep_models=options.keep_models)
-    _finish(plans, out, terminal)
+    _finish(plans, out, terminal, judge)
+
+
+def _judge(options: argparse.Namespace) -> Judge | None:
+    from .evaluation.grading.judge import Judge
+
+    if options.judge is None:
+        return None
+    if options.judge_model is None:
+        raise UsageError("--judge needs the name of a model there: --judge-model NAME.")
+    return Judge(options.judge, options.judge_model, key_variable=options.judge_key)
 
 
 def _plans(options: argparse.Namespace) -> list[CellPlan]:
@@ -299,17 +312,21 @@ def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> No
         plan = miniature(recipe, options.mode, files, terminal, **_planned(options))
         run_plan(plan, out, terminal, keep_models=options.keep_models)
         plans.append(plan)
-    _finish(plans, out, terminal)
+    _finish(plans, out, terminal, _judge(options))
     terminal.show(
         "These are tiny models on example rows: the path is real, the numbers mean nothing."
     )
 
 
-def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal) -> None:
+def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal, judge: Judge | None) -> None:
     from .records import environment, write_record, write_text
     from .reports.report import render
+    from .reproduction.judged import is_judged, judge_pairs
     from .reproduction.tables import RULE, cell_table, check_complete
 
+    for plan in plans:
+        if judge is not None and is_judged(plan):
+            judge_pairs(plan, out, judge, terminal)
     tables = [cell_table(plan, out) for plan in plans]
     check_complete(tables)
     record = write_record(

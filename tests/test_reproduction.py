@@ -288,6 +288,20 @@ def test_too_little_memory_names_what_is_enough():
         checks.check_memory(plan, [])
 
 
+def test_a_missing_package_is_said_before_training(monkeypatch):
+    plan = plan_cell(cell("code/qwen2.5-coder-7b"), "fair", backend="vllm")
+    there = {"lm_eval", "evalplus"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    with pytest.raises(UsageError, match="vllm is needed"):
+        checks.check_packages([plan])
+    there.remove("evalplus")
+    with pytest.raises(UsageError, match=r"pip install 'probtune\[code\]'"):
+        checks.check_packages([plan])
+    probed = plan_cell(cell("math/llama-3.1-8b"), "fair", target="table-5")
+    there.clear()
+    checks.check_packages([probed])
+
+
 def test_too_little_disk_is_said(tmp_path):
     with pytest.raises(ProbtuneError, match="GB free, and the plan needs about 1000000 GB"):
         checks.check_disk(Cost(kept_bytes=1e15), tmp_path / "not" / "there")

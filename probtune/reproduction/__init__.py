@@ -7,6 +7,7 @@ plan         recipe and mode -> runs
 cost         GPU hours, memory, disk and answers, with the assumptions
 checks       what would stop a plan is said before it starts
 run          one run after another; launch: several at a time, here or on SLURM
+judged       answers to instructions, by a judge that the user names
 printed      numbers of the paper outside its benchmarks' tables; tables: ours beside them
 miniature    the same path with tiny models and example rows
 """

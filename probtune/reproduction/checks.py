@@ -8,12 +8,20 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..corpora import corpus
 from ..errors import DataError, ProbtuneError, UsageError
 from ..evaluation.tasks.table import find_tasks
 from .cost import Cost, cost_of
 from .plan import CellPlan
 
-__all__ = ["accelerators", "check_disk", "check_hub", "check_memory", "resolve"]
+__all__ = [
+    "accelerators",
+    "check_disk",
+    "check_hub",
+    "check_memory",
+    "check_packages",
+    "resolve",
+]
 
 
 def resolve(plan: CellPlan) -> list[str]:
@@ -57,7 +65,7 @@ def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
     Raises:
         DataError: the hub cannot be reached, a licence must be accepted first, or a commit is gone.
     """
-    from ..corpora import corpus, hub
+    from ..corpora import hub
 
     for model in {run.backbone.name: run.backbone for plan in plans for run in plan.runs}.values():
         if not _cached(model.hub):
@@ -80,6 +88,26 @@ def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
         (task.source.dataset, task.source.revision) for task in tasks.values() if task.make is None
     ):
         _ask(dataset, "dataset", revision, None)
+
+
+def check_packages(plans: Sequence[CellPlan]) -> None:
+    """Whether what evaluation will need is installed: after hours of training is too late.
+
+    Raises:
+        UsageError: something is missing, with the command that installs it.
+    """
+    from importlib.util import find_spec
+
+    evaluations = [run.evaluation for plan in plans for run in plan.runs if run.evaluation]
+    domains = {task.domain for found in evaluations for task in find_tasks(found.tasks)}
+    trained = {corpus(run.training.data[7:]).domain for plan in plans for run in plan.runs}
+    needed = {"lm_eval": "'probtune[eval]'"} if evaluations else {}
+    needed |= {"evalplus": "'probtune[code]'"} if "code" in domains else {}
+    needed |= {"reasoning_gym": "'probtune[figlet]'"} if "figlet" in domains | trained else {}
+    needed |= {"vllm": "vllm"} if any(found.backend == "vllm" for found in evaluations) else {}
+    for module, package in needed.items():
+        if find_spec(module) is None:
+            raise UsageError(f"{module} is needed and not installed: pip install {package}.")
 
 
 def check_memory(plan: CellPlan, devices: Sequence[float]) -> None:

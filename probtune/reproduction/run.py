@@ -192,6 +192,7 @@ def _train(settings: TuneSettings, place: Path, processes: int, terminal: Termin
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--num_processes", str(processes), "--num_machines", "1"),
+        *("--main_process_port", "0"),  # a free one: several may run on one machine
         *("--mixed_precision", "bf16" if settings.weights == "float32" else "no"),
         *("--dynamo_backend", "no", "--use_fsdp", "--fsdp_version", "2"),
         *("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"),

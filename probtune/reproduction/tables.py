@@ -27,6 +27,7 @@ from ..evaluation.analyse import Measured, load_measured
 from ..evaluation.tasks.table import TASKS
 from ..records import read_record
 from . import printed
+from .judged import is_judged, judgements
 from .plan import CellPlan, Run
 from .run import cell_folder
 
@@ -105,8 +106,8 @@ def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
             scores[variant, objective] = measured
             for which in dict.fromkeys(one.protocol for one in measured[0]):
                 rows += _benchmark_rows(plan, variant, objective, which, measured)
-    if _instructions(plan):
-        rows += _unjudged(plan)
+    if is_judged(plan):
+        rows += _judged_rows(plan, folder)
     return {
         "cell": plan.recipe.cell,
         "title": plan.recipe.title,
@@ -255,8 +256,6 @@ def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
     """The mean over benchmarks; its error has a part from questions and, with several runs, one
     from their spread.
     """
-    from scipy.stats import t
-
     from ..statistics import macro_average
 
     runs = min(len(measured) for measured in by_task.values())
@@ -270,11 +269,8 @@ def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
     }
     found = macro_average(merged, clusters=clusters)
     half = (found.high - found.low) / 2
-    if runs > 1:
-        each = [sum(_mean(m[i]) for m in by_task.values()) / len(by_task) for i in range(runs)]
-        mean = sum(each) / runs
-        spread = math.sqrt(sum((x - mean) ** 2 for x in each) / (runs - 1))
-        half = math.hypot(half, float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs))
+    each = [sum(_mean(m[i]) for m in by_task.values()) / len(by_task) for i in range(runs)]
+    half = math.hypot(half, _seed_half(each))
     return _Number(100 * found.value, 100 * (found.value - half), 100 * (found.value + half))
 
 
@@ -310,13 +306,8 @@ def _objective_rows(
         found = macro_difference(merged[0], merged[1], clusters=clusters).difference
         half = (found.high - found.low) / 2
         runs = min(len(first), len(second))
-        if runs > 1:
-            from scipy.stats import t
-
-            each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]
-            mean = sum(each) / runs
-            spread = math.sqrt(sum((x - mean) ** 2 for x in each) / (runs - 1))
-            half = math.hypot(half, float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs))
+        each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]
+        half = math.hypot(half, _seed_half(each))
         ours = _Number(*(100 * x for x in (found.value, found.value - half, found.value + half)))
         paper, error = _paper_difference(plan, variant, first[0], protocol)
         rows.append(_row(variant, "p() - nll()", protocol, "average", ours, paper, error, runs))
@@ -418,32 +409,57 @@ def _cautions(plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measure
     found = []
     if any(len(seeds) == 1 for (_, name), seeds in scores.items() if name != "base"):
         found.append("One run: the interval is over questions alone, and another seed may differ.")
-    if _instructions(plan):
+    if is_judged(plan):
         found.append(
-            "Answers to instructions are generated and not judged: the paper names no judge. Judge"
-            " p() against nll() with `probtune judge`."
+            "The paper names no judge: give one with --judge and --judge-model; a win rate holds"
+            " for that judge and our prompt."
         )
     return found
 
 
-def _instructions(plan: CellPlan) -> bool:
-    return plan.recipe.evaluation.tasks == "instructions"
-
-
-def _unjudged(plan: CellPlan) -> list[dict[str, Any]]:
-    """The paper's win rates of p() over nll(), which need a judge."""
+def _judged_rows(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
+    """Win rates of p() over nll() by the judge that was named, beside the paper's."""
     from ..evaluation.tasks.alpaca_eval import LENGTH_CONTROLLED
 
     key = (_label(plan), "p()")
+    found = judgements(plan, folder)
     rows = []
-    for what, paper in (
-        ("win rate over nll()", TASKS["alpaca_eval"].paper.get(key)),
-        ("the same, length-controlled", LENGTH_CONTROLLED.get(key)),
+    for name, what, paper in (
+        ("win_rate", "win rate over nll()", TASKS["alpaca_eval"].paper.get(key)),
+        ("length_controlled", "the same, length-controlled", LENGTH_CONTROLLED.get(key)),
     ):
-        unknown = _Number(math.nan, math.nan, math.nan)
-        row = _row("", "p()", "", what, unknown, paper, 0.0, 0)
-        rows.append({**row, "verdict": row["verdict"]._replace(word="not judged")})
+        measured = [one[name] for one in found if not isinstance(one[name], str)]
+        ours = _over_seeds(measured)
+        error = _paper_error(paper, 805)
+        row = _row("", "p()", "", what, ours, paper, error, len(measured))
+        if not measured and row["verdict"]:
+            row["verdict"] = row["verdict"]._replace(word="not judged")
+        rows.append(row)
     return rows
+
+
+def _over_seeds(measured: Sequence[Mapping[str, Any]]) -> _Number:
+    """The mean of estimates on the same questions: their error over questions, and the part from
+    the seeds."""
+    if not measured:
+        return _Number(math.nan, math.nan, math.nan)
+    runs = len(measured)
+    value = sum(one["value"] for one in measured) / runs
+    half = sum((one["high"] - one["low"]) / 2 for one in measured) / runs
+    half = math.hypot(half, _seed_half([one["value"] for one in measured]))
+    return _Number(100 * value, 100 * (value - half), 100 * (value + half))
+
+
+def _seed_half(values: Sequence[float]) -> float:
+    """Half of the t interval of a mean over seeds; 0 with one."""
+    from scipy.stats import t
+
+    runs = len(values)
+    if runs < 2:
+        return 0.0
+    mean = sum(values) / runs
+    spread = math.sqrt(sum((x - mean) ** 2 for x in values) / (runs - 1))
+    return float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs)
 
 
 def _label(plan: CellPlan) -> str:
