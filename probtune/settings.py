@@ -23,7 +23,7 @@ __all__ = ["RECIPES", "RECIPE_KEYS", "TuneSettings", "add_options", "recipe_path
 RECIPES = Path(__file__).with_name("recipes")
 """Folder of the paper's cells; see `probtune.reproduction`."""
 
-RECIPE_KEYS = frozenset(
+RECIPE_KEYS: frozenset[str] = frozenset(
     ("cell", "title", "backbone", "shows", "seeds", "learning_rates", "learning_rate_of")
     + ("processes", "deviations", "vary", "likelihood")
     + ("tasks", "protocol", "allow_code", "fit_context", "paper_backbone", "dtype")

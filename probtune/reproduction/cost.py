@@ -162,7 +162,7 @@ def memory_bytes(model: Backbone, weights: str, batch_size: int, length: int) ->
 
     >>> from probtune.reproduction.backbones import backbone
     >>> round(memory_bytes(backbone("llama-3.1-8b"), "float32", 4, 3072) / 1e9)
-    139
+    134
     """
     element = 4 if weights == "float32" else 2
     states = 4 * element * model.parameters
