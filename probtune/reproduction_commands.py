@@ -74,19 +74,22 @@ def _judge(options: argparse.Namespace) -> Judge | None:
 
 def _plans(options: argparse.Namespace) -> list[CellPlan]:
     """A plan for each cell. Without --gpus, the devices of the paper's run where its micro-batches
-    count, else as many as the memory needs.
+    count, else as many as the memory needs (of the devices here, or of the paper's).
     """
-    from .reproduction.cost import cost_of
+    from .reproduction.checks import accelerators
+    from .reproduction.cost import DEVICE_BYTES, cost_of
     from .reproduction.plan import plan_cell
     from .reproduction.recipe import find_recipes
 
+    here = [] if options.dry_run or options.slurm or options.gpus else accelerators()
+    room = min(here, default=DEVICE_BYTES)
     found = []
     for recipe in find_recipes(options.target):
         planned = _planned(options)
         if options.gpus is None and options.mode == "faithful":
             planned["processes"] = recipe.processes
         plan = plan_cell(recipe, options.mode, **planned)
-        needed = cost_of(plan).devices
+        needed = cost_of(plan, device_bytes=room).devices
         if options.gpus is None and needed > plan.processes:
             plan = plan_cell(recipe, options.mode, **{**planned, "processes": needed})
         found.append(plan)
