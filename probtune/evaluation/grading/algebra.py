@@ -46,12 +46,14 @@ def answers_equal(gold: str, answer: str, rel_tol: float | None = None) -> bool:
     if not right or not left:
         raise Unparsable
     literals = read_literal(gold), read_literal(answer)
-    values = _real(left), _real(right)
-    if values[0] is not None and values[1] is not None:
+    of_gold, of_answer = _real(left), _real(right)
+    if of_gold is not None and of_answer is not None:
         if literals[0] or literals[1]:
-            return _literal_is(literals, values, rel_tol)
-        if rel_tol is not None and within(values[1], values[0], rel_tol):
+            return _literal_is(literals, (of_gold, of_answer), rel_tol)
+        if rel_tol is not None and within(of_answer, of_gold, rel_tol):
             return True
+        if min(abs(of_gold), abs(of_answer)) > _TINY:  # 30 digits decide; no need to simplify
+            return abs(of_gold - of_answer) <= abs(of_gold) / 10**25
     from math_verify import verify
 
     return verify(left, right, timeout_seconds=None)
@@ -155,6 +157,9 @@ def _literal_is(
         return True
     gold, answer = (literal.exact, number) if literals[0] else (number, literal.exact)
     return rel_tol is not None and within(answer, gold, rel_tol)
+
+
+_TINY = Fraction(1, 10**20)
 
 
 def _is_short(number: Fraction) -> bool:
