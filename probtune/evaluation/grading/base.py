@@ -75,8 +75,11 @@ def versions() -> dict[str, str]:
 
 _LIBRARIES = (
     "antlr4-python3-runtime",
+    "evalplus",
     "latex2sympy2_extended",
     "math-verify",
     "rapidfuzz",
     "sympy",
+    "tree-sitter",
+    "tree-sitter-python",
 )
