@@ -14,7 +14,7 @@ from .eval_settings import EvalSettings
 from .settings import settings_from
 from .terminal import Terminal
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "p_value", "points", "share"]
 
 
 def evaluate(options: argparse.Namespace) -> None:

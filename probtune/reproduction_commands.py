@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .reproduction.launch import Job
     from .reproduction.plan import CellPlan, Run
 
-__all__ = ["reproduce"]
+__all__ = ["reproduce", "show_table"]
 
 
 def reproduce(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import DataError
 from .base import Part
 
-__all__ = ["Offer", "check", "offline", "read"]
+__all__ = ["Offer", "check", "check_disk", "offline", "read"]
 
 _COPIES = 3
 """On disk while rows are prepared: what is downloaded, its Arrow copy, and the rows written."""

@@ -25,7 +25,15 @@ from .samples import check_samples, read_samples
 from .tasks.base import Task
 from .tasks.table import DOMAINS, TASKS
 
-__all__ = ["Measured", "analyse", "disagreement", "load_measured", "paper_figures", "passes"]
+__all__ = [
+    "Measured",
+    "analyse",
+    "disagreement",
+    "load_measured",
+    "paper_figures",
+    "passes",
+    "without_spread",
+]
 
 Scores = Mapping[str, Sequence[float]]
 

@@ -31,7 +31,7 @@ from .judged import is_judged, judgements
 from .plan import CellPlan, Run
 from .run import cell_folder
 
-__all__ = ["RESOLUTION", "RULE", "Verdict", "cell_table", "verdict"]
+__all__ = ["RESOLUTION", "RULE", "Verdict", "cell_table", "check_complete", "verdict"]
 
 RESOLUTION = 5.0
 """Points: a wider interval to either side is no agreement."""

@@ -35,7 +35,15 @@ from typing import Any
 from ...errors import DataError, EvaluationError, UsageError
 from .base import Grade, GradingItem, Progress
 
-__all__ = ["NO_JUDGE", "PROMPT", "Judge", "JudgeGrader", "Verdict", "length_controlled"]
+__all__ = [
+    "NO_JUDGE",
+    "PROMPT",
+    "Judge",
+    "JudgeGrader",
+    "Verdict",
+    "length_controlled",
+    "preference",
+]
 
 PROMPT = """\
 Compare two answers to an instruction. Judge which one a careful person would prefer: it does what

@@ -36,7 +36,7 @@ from .math_strict import Count, gold_text
 from .plain import LONGEST
 from .pool import TIMEOUT_S, Unparsable, Verdict, compare_all
 
-__all__ = ["extract", "grade", "normalise"]
+__all__ = ["equal", "extract", "grade", "normalise"]
 
 REL_TOL = 1e-4
 

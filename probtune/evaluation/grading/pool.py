@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ...errors import ProbtuneError
 
-__all__ = ["TIMEOUT_S", "Verdict", "compare_all", "default_workers"]
+__all__ = ["TIMEOUT_S", "Unparsable", "Verdict", "compare_all", "default_workers"]
 
 TIMEOUT_S = 10.0
 """Seconds that one comparison may take."""
