@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .beyond_options import add_beyond_commands
+from .commands.beyond_options import add_beyond_commands
 from .errors import ProbtuneError, UsageError
 from .eval_settings import EvalSettings
 from .settings import TuneSettings, add_options
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_plot(getattr(options, "plot", None))
         module, function = options.run.split(".")
-        getattr(importlib.import_module(f".{module}", __package__), function)(options)
+        getattr(importlib.import_module(f".commands.{module}", __package__), function)(options)
         return 0
     except ProbtuneError as error:
         if options.debug:
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(tune, TuneSettings)
     tune.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    tune.set_defaults(run="commands.tune")
+    tune.set_defaults(run="tuning.tune")
 
     train = commands.add_parser(
         "train",
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(train, TuneSettings)
     train.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    train.set_defaults(run="commands.train")
+    train.set_defaults(run="tuning.train")
 
     probe = commands.add_parser(
         "probe",
@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
             " model (tune --reference or --better); implies --all"
         ),
     )
-    probe.set_defaults(run="commands.probe")
+    probe.set_defaults(run="tuning.probe")
 
     objectives = commands.add_parser(
         "objectives",
@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare each gradient with float64 autograd; status 1 if one is off by over 1e-6",
     )
-    objectives.set_defaults(run="commands.objectives")
+    objectives.set_defaults(run="tuning.objectives")
 
     report = commands.add_parser(
         "report",
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", metavar="FILE", help="default: DIR/report.html, or report.html for several"
     )
-    report.set_defaults(run="commands.report")
+    report.set_defaults(run="tuning.report")
 
     demo = commands.add_parser(
         "demo",
@@ -240,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)"
     )
-    demo.set_defaults(run="commands.demo")
+    demo.set_defaults(run="tuning.demo")
     evaluation = _evaluation(commands)
     prepare = _prepare(commands)
     reproduce = _reproduce(commands)
@@ -282,7 +282,7 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
     add_options(evaluate, EvalSettings)
     evaluate.add_argument("--config", metavar="FILE", help="YAML file with settings")
     evaluate.add_argument("--list", action="store_true", help="list the benchmarks, and stop")
-    evaluate.set_defaults(run="evaluation_commands.evaluate")
+    evaluate.set_defaults(run="evaluation.evaluate")
 
     compare = commands.add_parser(
         "compare",
@@ -311,7 +311,7 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
     compare.add_argument(
         "--out", metavar="DIR", default="runs/comparison", help="folder (default: %(default)s)"
     )
-    compare.set_defaults(run="evaluation_commands.compare")
+    compare.set_defaults(run="evaluation.compare")
     return [evaluate, compare]
 
 
@@ -394,7 +394,7 @@ def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help="try the path on this machine: tiny models, example rows, two steps",
     )
     add("--run", dest="one", help=argparse.SUPPRESS)
-    reproduce.set_defaults(run="reproduction_commands.reproduce")
+    reproduce.set_defaults(run="reproduction.reproduce")
     return reproduce
 
 
@@ -443,7 +443,7 @@ def _prepare(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     prepare.add_argument(
         "--ngrams", metavar="LIST", default="13,8", help="words in an n-gram (default: 13,8)"
     )
-    prepare.set_defaults(run="corpora_commands.prepare")
+    prepare.set_defaults(run="corpora.prepare")
     return prepare
 
 
@@ -463,7 +463,7 @@ def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     def question(name: str, help: str) -> argparse.ArgumentParser:
         parser = questions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         function = name.replace("-", "_")
-        parser.set_defaults(run=f"theory_commands.{function}")
+        parser.set_defaults(run=f"theory.{function}")
         if name != "advice":
             parser.add_argument(
                 "--plot",

@@ -29,12 +29,6 @@ LINE = [
     "reproduction",
     "demo",
     "commands",
-    "theory_commands",
-    "evaluation_commands",
-    "corpora_commands",
-    "beyond_options",
-    "beyond_commands",
-    "reproduction_commands",
     "cli",
 ]
 ONLY = {

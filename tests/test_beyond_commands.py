@@ -288,7 +288,7 @@ def test_the_report_of_an_evaluation_shows_the_panels(folders, models, capsys):
 
 
 def test_sampled_folders_are_read_without_torch():
-    code = "import sys, probtune.beyond_commands, probtune.evaluation.sampled as s;"
+    code = "import sys, probtune.commands.beyond, probtune.evaluation.sampled as s;"
     code += "import probtune.evaluation.diversity; print(s.__name__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")

@@ -9,8 +9,8 @@ import time
 import helpers
 import pytest
 
-from probtune import commands
 from probtune.cli import main
+from probtune.commands import tuning
 from probtune.settings import TuneSettings, settings_from
 
 
@@ -150,7 +150,7 @@ def test_an_unexpected_error_is_one_line_too(monkeypatch, capsys, tmp_path):
     def broken(options):
         raise RuntimeError("a\nb")
 
-    monkeypatch.setattr(commands, "report", broken)
+    monkeypatch.setattr(tuning, "report", broken)
     assert main(["report", "x"]) == 1
     assert capsys.readouterr().err == (
         "probtune: RuntimeError: a b (unexpected; run with --debug for the traceback)\n"
@@ -193,7 +193,7 @@ def test_interrupt_is_status_130(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "report", interrupted)
+    monkeypatch.setattr(tuning, "report", interrupted)
     assert main(["report", "x"]) == 130
     assert "interrupted; finished stages are kept" in capsys.readouterr().err
 

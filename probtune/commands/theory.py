@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UsageError
-from .objectives import objective, objective_list
-from .terminal import Terminal
+from ..errors import UsageError
+from ..objectives import objective, objective_list
+from ..terminal import Terminal
 
 __all__ = ["advice", "crossover", "escape", "phase_diagram", "theorem"]
 
@@ -17,7 +17,7 @@ _TIME = "Time and budget are the integral of the learning rate over one context'
 
 
 def crossover(options: argparse.Namespace) -> None:
-    from . import theory
+    from .. import theory
 
     noise, classes = _numbers("--noise", options.noise), _numbers("--classes", options.classes)
     budgets = _numbers("--budget", options.budget) if options.budget else []
@@ -53,7 +53,7 @@ def crossover(options: argparse.Namespace) -> None:
         ],
     )
     if options.plot:
-        from .reports.theory_figures import crossover_lines
+        from ..reports.theory_figures import crossover_lines
 
         top = max(0.4, *noise)
         k = classes[0]
@@ -68,7 +68,7 @@ def crossover(options: argparse.Namespace) -> None:
 
 
 def phase_diagram(options: argparse.Namespace) -> None:
-    from . import theory
+    from .. import theory
 
     chosen = objective_list(options.objectives) if options.objectives else None
     k = options.classes
@@ -108,7 +108,7 @@ def phase_diagram(options: argparse.Namespace) -> None:
         notes=[_TIME],
     )
     if options.plot:
-        from .reports.theory_figures import phase_map
+        from ..reports.theory_figures import phase_map
 
         lines = {"NLL | -p at the start": theory.crossover(noise=noise, classes=k).tolist()}
         if options.budget:
@@ -127,7 +127,7 @@ def phase_diagram(options: argparse.Namespace) -> None:
 
 
 def escape(options: argparse.Namespace) -> None:
-    from . import theory
+    from .. import theory
 
     starts = _numbers("--p", options.p)
     chosen = objective_list(options.objectives or "nll, power(0.5), power(0.7), p, power(10)")
@@ -148,7 +148,7 @@ def escape(options: argparse.Namespace) -> None:
         ],
     )
     if options.plot:
-        from .reports.theory_figures import escape_curves
+        from ..reports.theory_figures import escape_curves
 
         p = np.geomspace(min(1e-4, *starts), options.to / 2, 40)
         curves = {str(f): [time(f, x) for x in p.tolist()] for f in chosen}
@@ -157,7 +157,7 @@ def escape(options: argparse.Namespace) -> None:
 
 
 def theorem(options: argparse.Namespace) -> None:
-    from . import theory
+    from .. import theory
 
     first, second = objective(options.first), objective(options.second)
     k = options.classes
@@ -210,7 +210,7 @@ def theorem(options: argparse.Namespace) -> None:
         else [],
     )
     if options.plot:
-        from .reports.theory_figures import theorem_lines
+        from ..reports.theory_figures import theorem_lines
 
         grid = np.linspace(0.005, 0.995, 199)
         fine = [
@@ -223,7 +223,7 @@ def theorem(options: argparse.Namespace) -> None:
 
 
 def advice(options: argparse.Namespace) -> None:
-    from . import theory
+    from .. import theory
 
     budgets = _numbers("--budget", options.budget)
     found = [
@@ -286,7 +286,7 @@ def _floor(value: float) -> str:
 
 
 def _save(figure: Any, path: str, terminal: Terminal) -> None:
-    from .reports.figures import save
+    from ..reports.figures import save
 
     save(figure, path)
     terminal.show(f"picture  {path}", wrap=False)

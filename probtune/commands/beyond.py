@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError, UsageError
+from ..settings import TuneSettings
+from ..terminal import Terminal
 from .beyond_options import ROWS
-from .errors import DataError, UsageError
-from .settings import TuneSettings
-from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from .encoding import Encoding
+    from ..encoding import Encoding
 
 __all__ = ["calibration", "diversity", "drift", "forgetting", "judge"]
 
@@ -38,7 +38,7 @@ def forgetting(options: argparse.Namespace) -> None:
         "tasks": None,
     }
     if folders is not None:
-        from .evaluation.forgetting import drop_on_tasks
+        from ..evaluation.forgetting import drop_on_tasks
 
         content["tasks"] = drop_on_tasks(*folders, protocol=options.protocol, target=options.target)
     if options.rows or options.text:
@@ -48,12 +48,12 @@ def forgetting(options: argparse.Namespace) -> None:
 
 def _on_texts(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Divergence and bits per byte, with both models loaded."""
-    from .terminal import quiet_libraries
+    from ..terminal import quiet_libraries
 
     quiet_libraries()
-    from .evaluation.divergence import divergences, draw
-    from .evaluation.documents import cost_of, read_documents
-    from .models import load_tokenizer
+    from ..evaluation.divergence import divergences, draw
+    from ..evaluation.documents import cost_of, read_documents
+    from ..models import load_tokenizer
 
     tokenizer = load_tokenizer(options.base)
     _same_vocabulary(options, tokenizer)
@@ -124,8 +124,8 @@ def calibration(options: argparse.Namespace) -> None:
         "votes": [],
     }
     if options.eval:
-        from .evaluation.calibrating import of_votes
-        from .evaluation.sampled import load_sampled
+        from ..evaluation.calibrating import of_votes
+        from ..evaluation.sampled import load_sampled
 
         content["votes"] = [
             of_votes(found)
@@ -137,7 +137,7 @@ def calibration(options: argparse.Namespace) -> None:
 
 
 def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
-    from .terminal import quiet_libraries
+    from ..terminal import quiet_libraries
 
     quiet_libraries()
     base = _base_of(options.model)
@@ -145,8 +145,8 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
     encoded = None if settings is None else _encoded(settings, options.limit, terminal)
     asked = []
     if options.tasks:
-        from .evaluation.tasks.reading import load_questions
-        from .evaluation.tasks.table import find_tasks
+        from ..evaluation.tasks.reading import load_questions
+        from ..evaluation.tasks.table import find_tasks
 
         for task in find_tasks(options.tasks):
             questions = load_questions(
@@ -158,7 +158,7 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
             if not all(question.options for question in questions):
                 raise UsageError(f"{task.name} is no multiple choice; its letters have no odds.")
             asked.append((task, questions))
-    from .evaluation.calibrating import of_letters, of_tokens
+    from ..evaluation.calibrating import of_letters, of_tokens
 
     model = _load(options.model, options)
     found: dict[str, Any] = {}
@@ -168,8 +168,8 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
             found["tokens"] = {**source, **of_tokens(model, rows.rows, progress=advance)}
     found["options"] = []
     for task, questions in asked:
-        from .models import context_length, load_tokenizer
-        from .prompts import format_of
+        from ..models import context_length, load_tokenizer
+        from ..prompts import format_of
 
         tokenizer = load_tokenizer(base)
         family = getattr(options, "prompt_format", None) or "auto"
@@ -191,8 +191,8 @@ def _of_model(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]
 
 
 def diversity(options: argparse.Namespace) -> None:
-    from .evaluation.diversity import diversity as measure
-    from .evaluation.sampled import load_sampled
+    from ..evaluation.diversity import diversity as measure
+    from ..evaluation.sampled import load_sampled
 
     _check_out(options.out)
     terminal = Terminal()
@@ -218,8 +218,8 @@ def diversity(options: argparse.Namespace) -> None:
 
 
 def drift(options: argparse.Namespace) -> None:
-    from .evaluation.drift import drift as measure
-    from .evaluation.drift import summary
+    from ..evaluation.drift import drift as measure
+    from ..evaluation.drift import summary
 
     _check_out(options.out)
     terminal = Terminal()
@@ -242,8 +242,8 @@ def drift(options: argparse.Namespace) -> None:
 
 
 def judge(options: argparse.Namespace) -> None:
-    from .evaluation.grading.judge import PROMPT, Judge
-    from .evaluation.judging import judge_answers
+    from ..evaluation.grading.judge import PROMPT, Judge
+    from ..evaluation.judging import judge_answers
 
     _check_out(options.out)
     terminal = Terminal()
@@ -304,9 +304,9 @@ def _encoded(
     settings: TuneSettings, limit: int | None, terminal: Terminal
 ) -> tuple[Encoding, dict[str, Any]]:
     """(rows as tokens, where they come from)."""
-    from .capability import sample
-    from .models import load_tokenizer
-    from .pipeline.preparation import check_vocabulary, encode_rows, max_length_of, read
+    from ..capability import sample
+    from ..models import load_tokenizer
+    from ..pipeline.preparation import check_vocabulary, encode_rows, max_length_of, read
 
     rows = read(settings, settings.data, terminal)
     tokenizer = load_tokenizer(settings.model)
@@ -328,20 +328,20 @@ def _base_of(name: str) -> str:
 
 
 def _load(name: str, options: argparse.Namespace) -> Any:
-    from .models import load_model
+    from ..models import load_model
 
     return load_model(name, dtype=options.dtype, device=options.device)
 
 
 def _length(name: str, options: argparse.Namespace) -> int:
-    from .models import context_length
+    from ..models import context_length
 
     return min(context_length(name)[0] or 2048, options.window)
 
 
 def _same_vocabulary(options: argparse.Namespace, tokenizer: Any) -> None:
     """Refuse a tuned model with another tokenizer; one without a tokenizer has the base's."""
-    from .models import load_tokenizer
+    from ..models import load_tokenizer
 
     if (
         Path(options.tuned).is_dir()
@@ -367,8 +367,8 @@ def _finish(
     kind: str, content: dict[str, Any], options: argparse.Namespace, terminal: Terminal
 ) -> None:
     """Print the panel, and write the record that it is made of."""
-    from .records import environment, make_record, write_record
-    from .reports.panels import panel
+    from ..records import environment, make_record, write_record
+    from ..reports.panels import panel
 
     content = {**content, "environment": environment()}
     shown = panel(make_record(kind, content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .settings import TuneSettings, add_options
+from ..settings import TuneSettings, add_options
 
 __all__ = ["ROWS", "add_beyond_commands"]
 
@@ -20,7 +20,7 @@ def add_beyond_commands(commands: argparse._SubParsersAction) -> list[argparse.A
 
     def command(name: str, help: str, description: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=help, description=description)
-        parser.set_defaults(run=f"beyond_commands.{name}")
+        parser.set_defaults(run=f"beyond.{name}")
         return parser
 
     forgetting = command(

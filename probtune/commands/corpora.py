@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
+from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from .corpora import Corpus, Manifest
-    from .terminal import Terminal
+    from ..corpora import Corpus, Manifest
+    from ..terminal import Terminal
 
 __all__ = ["prepare"]
 
 
 def prepare(options: argparse.Namespace) -> None:
-    from .corpora import corpus
-    from .terminal import Terminal, quiet_libraries
+    from ..corpora import corpus
+    from ..terminal import Terminal, quiet_libraries
 
     terminal = Terminal()
     if options.list:
@@ -32,8 +32,8 @@ def prepare(options: argparse.Namespace) -> None:
         _plan(found, options, given, terminal)
         return
     quiet_libraries()
-    from .corpora import prepare
-    from .corpora.checking import check_against, questions_of
+    from ..corpora import prepare
+    from ..corpora.checking import check_against, questions_of
 
     benchmarks = None
     if options.check_against:
@@ -58,8 +58,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _folder(found: Corpus, options: argparse.Namespace, given: dict[str, Any]) -> Path:
-    from .corpora.locating import default_folder
-    from .corpora.preparing import request
+    from ..corpora.locating import default_folder
+    from ..corpora.preparing import request
 
     if options.out is not None:
         return Path(options.out).expanduser()
@@ -77,7 +77,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _list(terminal: Terminal) -> None:
-    from .corpora import CORPORA
+    from ..corpora import CORPORA
 
     terminal.table(
         "Training sets",
@@ -119,8 +119,8 @@ def _plan(
     found: Corpus, options: argparse.Namespace, given: dict[str, Any], terminal: Terminal
 ) -> None:
     """What would be done; nothing is asked of the network."""
-    from .corpora.preparing import find, request
-    from .corpora.table import slug
+    from ..corpora.preparing import find, request
+    from ..corpora.table import slug
 
     wanted = request(found, **given)
     folder = _folder(found, options, given)

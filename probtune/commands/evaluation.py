@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .eval_settings import EvalSettings
-from .settings import settings_from
-from .terminal import Terminal
+from ..eval_settings import EvalSettings
+from ..settings import settings_from
+from ..terminal import Terminal
 
 __all__ = ["compare", "evaluate", "p_value", "points", "share"]
 
@@ -28,7 +28,7 @@ def evaluate(options: argparse.Namespace) -> None:
     settings = settings_from(given, options.config, EvalSettings)
     if "generate" in settings.phases:
         os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars, beside ours
-    from .evaluation.evaluate import evaluate
+    from ..evaluation.evaluate import evaluate
 
     terminal = Terminal()
     record = evaluate(settings, terminal)
@@ -36,8 +36,8 @@ def evaluate(options: argparse.Namespace) -> None:
     if record["kind"] != "eval":
         terminal.show(f"answers and grades  {folder}", wrap=False)
         return
-    from .records import write_text
-    from .reports.report import render
+    from ..records import write_text
+    from ..reports.report import render
 
     write_text(folder / "report.html", render([record]))
     _show(record, terminal)
@@ -46,7 +46,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _list(terminal: Terminal) -> None:
-    from .evaluation.tasks.table import TASKS
+    from ..evaluation.tasks.table import TASKS
 
     rows = []
     for task in TASKS.values():
@@ -138,7 +138,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _folders(texts: Sequence[str]) -> list[str]:
     """What to compare, with a recipe's file as what `probtune reproduce` has evaluated of it."""
-    from .reproduction.run import evaluated
+    from ..reproduction.run import evaluated
 
     found: list[str] = []
     for text in texts:
@@ -147,9 +147,9 @@ def _folders(texts: Sequence[str]) -> list[str]:
 
 
 def compare(options: argparse.Namespace) -> None:
-    from .evaluation.comparison import compare_runs, read_runs
-    from .records import write_record, write_text
-    from .reports.report import render
+    from ..evaluation.comparison import compare_runs, read_runs
+    from ..records import write_record, write_text
+    from ..reports.report import render
 
     terminal = Terminal()
     content = compare_runs(read_runs(_folders(options.runs)), protocols=options.protocol)

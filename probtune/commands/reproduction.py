@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
-from .terminal import Terminal
+from ..errors import UsageError
+from ..terminal import Terminal
 
 if TYPE_CHECKING:
-    from .evaluation.grading.judge import Judge
-    from .reproduction.cost import Cost
-    from .reproduction.launch import Job
-    from .reproduction.plan import CellPlan, Run
+    from ..evaluation.grading.judge import Judge
+    from ..reproduction.cost import Cost
+    from ..reproduction.launch import Job
+    from ..reproduction.plan import CellPlan, Run
 
 __all__ = ["reproduce", "show_table"]
 
@@ -39,7 +39,7 @@ def reproduce(options: argparse.Namespace) -> None:
     cost = _show_plan(plans, options, terminal)
     if options.dry_run:
         return _dry_run(plans, terminal)
-    from .reproduction import checks
+    from ..reproduction import checks
 
     checks.check_packages(plans)
     checks.check_hub(plans, out)
@@ -49,13 +49,13 @@ def reproduce(options: argparse.Namespace) -> None:
             checks.check_memory(plan, devices)
     checks.check_disk(cost, out)
     _ask(options)
-    from .terminal import quiet_libraries
+    from ..terminal import quiet_libraries
 
     quiet_libraries()
     if options.slurm or len(devices) > max(plan.processes for plan in plans):
         _launch(plans, options, out, len(devices), terminal)
     else:
-        from .reproduction.run import run_plan
+        from ..reproduction.run import run_plan
 
         for plan in plans:
             run_plan(plan, out, terminal, keep_models=options.keep_models)
@@ -63,7 +63,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> Judge | None:
-    from .evaluation.grading.judge import Judge
+    from ..evaluation.grading.judge import Judge
 
     if options.judge is None:
         return None
@@ -76,10 +76,10 @@ def _plans(options: argparse.Namespace) -> list[CellPlan]:
     """A plan for each cell. Without --gpus, the devices of the paper's run where its micro-batches
     count, else as many as the memory needs (of the devices here, or of the paper's).
     """
-    from .reproduction.checks import accelerators
-    from .reproduction.cost import DEVICE_BYTES, cost_of
-    from .reproduction.plan import plan_cell
-    from .reproduction.recipe import find_recipes
+    from ..reproduction.checks import accelerators
+    from ..reproduction.cost import DEVICE_BYTES, cost_of
+    from ..reproduction.plan import plan_cell
+    from ..reproduction.recipe import find_recipes
 
     here = [] if options.dry_run or options.slurm or options.gpus else accelerators()
     room = min(here, default=DEVICE_BYTES)
@@ -117,8 +117,8 @@ def _seeds(text: str | None) -> list[int] | None:
 
 
 def _list(terminal: Terminal) -> None:
-    from .reproduction.deviations import DEVIATIONS
-    from .reproduction.recipe import all_recipes
+    from ..reproduction.deviations import DEVIATIONS
+    from ..reproduction.recipe import all_recipes
 
     terminal.table(
         "Cells; reproduce takes their names, their domains, tables, figures, and all",
@@ -145,7 +145,7 @@ def _list(terminal: Terminal) -> None:
 
 
 def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal: Terminal) -> Cost:
-    from .reproduction.cost import ASSUMPTIONS, Cost, cost_of
+    from ..reproduction.cost import ASSUMPTIONS, Cost, cost_of
 
     total, rows = Cost(), []
     for plan in plans:
@@ -192,7 +192,7 @@ def _figures(cost: Cost, devices: int) -> list[str]:
 
 
 def _dry_run(plans: Sequence[CellPlan], terminal: Terminal) -> None:
-    from .reproduction.checks import resolve
+    from ..reproduction.checks import resolve
 
     for plan in plans:
         prompts = resolve(plan)
@@ -227,8 +227,8 @@ def _one(
     plans: Sequence[CellPlan], options: argparse.Namespace, out: Path, terminal: Terminal
 ) -> None:
     """What a job does: `CELL::RUN`, or `CELL::GROUP/choice`, the choice of a learning rate."""
-    from .reproduction.run import choose, open_cell, run_one
-    from .terminal import quiet_libraries
+    from ..reproduction.run import choose, open_cell, run_one
+    from ..terminal import quiet_libraries
 
     quiet_libraries()
     cell, _, name = options.one.partition("::")
@@ -253,8 +253,8 @@ def _launch(
     devices: int,
     terminal: Terminal,
 ) -> None:
-    from .reproduction.launch import launch_local, launch_slurm, slurm_options
-    from .reproduction.run import open_cell
+    from ..reproduction.launch import launch_local, launch_slurm, slurm_options
+    from ..reproduction.run import open_cell
 
     for plan in plans:  # refuse another reproduction's folder here, and not in every job
         open_cell(plan, out)
@@ -268,7 +268,7 @@ def _launch(
 
 def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) -> list[list[Job]]:
     """Jobs, wave after wave: base models, rates, choices, other seeds."""
-    from .reproduction.launch import Job
+    from ..reproduction.launch import Job
 
     waves: list[list[Job]] = [[], [], [], []]
     for plan in plans:
@@ -299,14 +299,14 @@ def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str
 
 def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> None:
     """The same path with tiny models and rows written by us."""
-    from .terminal import quiet_libraries
+    from ..terminal import quiet_libraries
 
     quiet_libraries()
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from .reproduction.miniature import miniature
-    from .reproduction.recipe import find_recipes
-    from .reproduction.run import run_plan
+    from ..reproduction.miniature import miniature
+    from ..reproduction.recipe import find_recipes
+    from ..reproduction.run import run_plan
 
     out = out / "miniature"
     plans = []
@@ -322,10 +322,10 @@ def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> No
 
 
 def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal, judge: Judge | None) -> None:
-    from .records import environment, write_record, write_text
-    from .reports.report import render
-    from .reproduction.judged import is_judged, judge_pairs
-    from .reproduction.tables import RULE, cell_table, check_complete
+    from ..records import environment, write_record, write_text
+    from ..reports.report import render
+    from ..reproduction.judged import is_judged, judge_pairs
+    from ..reproduction.tables import RULE, cell_table, check_complete
 
     for plan in plans:
         if judge is not None and is_judged(plan):

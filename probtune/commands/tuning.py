@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, ProbtuneError, UsageError
-from .settings import TuneSettings, settings_from
+from ..errors import DataError, ProbtuneError, UsageError
+from ..settings import TuneSettings, settings_from
 
 if TYPE_CHECKING:
-    from .terminal import Terminal
+    from ..terminal import Terminal
 
 __all__ = ["demo", "objectives", "probe", "report", "train", "tune"]
 
@@ -28,11 +28,11 @@ def _settings(options: argparse.Namespace) -> TuneSettings:
 
 
 def tune(options: argparse.Namespace) -> None:
-    from .terminal import Terminal, quiet_libraries
+    from ..terminal import Terminal, quiet_libraries
 
     settings = _settings(options)
     quiet_libraries()
-    from .pipeline import tune
+    from ..pipeline import tune
 
     terminal = Terminal()
     record = tune(settings, terminal)
@@ -40,11 +40,11 @@ def tune(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from .terminal import Terminal, quiet_libraries
+    from ..terminal import Terminal, quiet_libraries
 
     settings = _settings(options)
     quiet_libraries()
-    from .pipeline import train
+    from ..pipeline import train
 
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     models = train(settings, terminal)
@@ -54,7 +54,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
-    from .reports.report import METRIC_NAMES, headline
+    from ..reports.report import METRIC_NAMES, headline
 
     chosen = record["choice"]["objective"]
     metrics = list(record["runs"][0]["heldout"]["metrics"])
@@ -76,14 +76,14 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
 
 
 def _slug(text: str) -> str:
-    from .objectives import objective
-    from .pipeline import slug
+    from ..objectives import objective
+    from ..pipeline import slug
 
     return slug(objective(text))
 
 
 def probe(options: argparse.Namespace) -> None:
-    from .terminal import Terminal, quiet_libraries
+    from ..terminal import Terminal, quiet_libraries
 
     settings = _settings(options)
     if settings.out is not None and Path(settings.out).exists():
@@ -96,7 +96,7 @@ def probe(options: argparse.Namespace) -> None:
             raise UsageError(f"{store} exists; choose another --store.")
         settings = replace(settings, all=True)
     quiet_libraries()
-    from .pipeline import probe_only
+    from ..pipeline import probe_only
 
     terminal = Terminal()
     found = probe_only(settings, terminal, store=store)
@@ -138,8 +138,8 @@ def probe(options: argparse.Namespace) -> None:
 
 
 def objectives(options: argparse.Namespace) -> None:
-    from .objectives import MEMBERS, objective, objective_list, signature
-    from .terminal import Terminal
+    from ..objectives import MEMBERS, objective, objective_list, signature
+    from ..terminal import Terminal
 
     terminal = Terminal()
     chosen = (
@@ -200,7 +200,7 @@ _LARGEST_ERROR = 1e-6
 
 
 def _verify(chosen: Sequence[Any], terminal: Any) -> None:
-    from .kernels.verification import gradient_error
+    from ..kernels.verification import gradient_error
 
     errors = {
         str(o): gradient_error(o.fixed(lambda share: share).at(0.5))  # any cut-off will do
@@ -236,7 +236,7 @@ def _leaning(found: Any, tau: float) -> str:
 def _plot(chosen: Sequence[Any], path: str) -> None:
     import torch
 
-    from .reports.figures import objective_curves, save
+    from ..reports.figures import objective_curves, save
 
     p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     quantities = ("value", "token_weight", "logit_gradient")
@@ -248,9 +248,9 @@ def _plot(chosen: Sequence[Any], path: str) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from .records import read_record, write_text
-    from .reports.report import render
-    from .terminal import Terminal
+    from ..records import read_record, write_text
+    from ..reports.report import render
+    from ..terminal import Terminal
 
     paths = [Path(folder) for folder in options.folders]
     records = []
@@ -278,13 +278,13 @@ def report(options: argparse.Namespace) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    from .terminal import Terminal
+    from ..terminal import Terminal
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-    from .demo import grid, summary
-    from .records import write_text
-    from .reports.report import render
+    from ..demo import grid, summary
+    from ..records import write_text
+    from ..reports.report import render
 
     plan = grid.FAST if options.fast else grid.FULL if options.full else grid.STANDARD
     if options.seeds:
