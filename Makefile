@@ -19,8 +19,9 @@ setup: .venv/.complete
 demo: setup
 	$(BIN)/probtune demo $(ARGS)
 
+# A process for each core, whole files to each; ARGS goes to pytest.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
