@@ -1,0 +1,205 @@
+"""The head's inputs, its matmuls in float32 or wider, and the sums of its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .parallel import VocabParallel
+
+__all__ = ["Gradients", "Head", "LinearHead", "half_precision_matmuls"]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """Hidden states and the head on them:
+
+    logits = softcap(logit_scale * (hidden @ weight.T + low @ up.T + bias)).
+    """
+
+    hidden: Tensor  # (N, D)
+    weight: Tensor  # (V, D)
+    bias: Tensor | None = None  # (V,)
+    low: Tensor | None = None  # (N, R)
+    up: Tensor | None = None  # (V, R)
+    softcap: float | None = None
+    logit_scale: float = 1.0
+    parallel: VocabParallel | None = None
+    """Whose other ranks hold the rest of the vocabulary; None: all of it is here."""
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What has a gradient, in the order of `with_tensors`."""
+        return self.hidden, self.weight, self.bias, self.low, self.up
+
+    def with_tensors(self, *tensors: Any) -> LinearHead:
+        names = ("hidden", "weight", "bias", "low", "up")
+        return replace(self, **dict(zip(names, tensors, strict=True)))
+
+    def rows(self, where: Tensor) -> LinearHead:
+        """The head on some of the rows."""
+        low = None if self.low is None else self.low.index_select(0, where)
+        return replace(self, hidden=self.hidden.index_select(0, where), low=low)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of logits, statistics and sums."""
+        return torch.promote_types(self.hidden.dtype, torch.float32)
+
+    def logits(self) -> Tensor:
+        """All logits, (N, V), by plain operations that autograd follows."""
+        hidden, weight, bias, low, up = (
+            None if x is None else x.to(self.dtype) for x in self.tensors
+        )
+        assert hidden is not None and weight is not None
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        if low is not None and up is not None:
+            logits = logits + low @ up.t()
+        logits = logits * self.logit_scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+class Part(NamedTuple):
+    """One matmul of the logits: `inputs` @ `weight`.T."""
+
+    inputs: Tensor
+    weight: Tensor
+
+
+class Head:
+    """A head's parameters, and what happens to its logits, in the dtypes the matmuls need."""
+
+    def __init__(self, linear: LinearHead):
+        self.dtype = linear.dtype
+        self.softcap, self.logit_scale = linear.softcap, linear.logit_scale
+        self.parallel = linear.parallel
+        self.vocabulary = linear.weight.shape[0]
+        self.num_rows = linear.hidden.shape[0]
+        self.device = linear.hidden.device
+        # A CPU has no half-precision matmul with float32 results; an accelerator has.
+        wide = self.dtype if self.device.type == "cpu" else linear.weight.dtype
+        self.parts = [Part(linear.hidden, linear.weight.to(wide))]
+        if linear.low is not None and linear.up is not None:
+            self.parts.append(Part(linear.low, linear.up.to(wide)))
+        self.bias = None if linear.bias is None else linear.bias.to(self.dtype)
+
+    def inputs(self, rows: slice | Tensor) -> list[Tensor]:
+        """The chosen rows of each part's inputs, as the matmuls take them."""
+        return [part.inputs[rows].to(part.weight.dtype) for part in self.parts]
+
+    def logits(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
+        """The logits of some rows, written to `out`."""
+        for k, (x, part) in enumerate(zip(self.inputs(rows), self.parts, strict=True)):
+            add_matmul(out, x, part.weight.t(), first=k == 0)
+        if self.bias is not None:
+            out += self.bias
+        if self.logit_scale != 1.0:
+            out *= self.logit_scale
+        if self.softcap is not None:
+            out.div_(self.softcap).tanh_().mul_(self.softcap)
+        return out
+
+
+class Gradients:
+    """The gradients of a head's tensors; those of the parameters are summed over blocks in float32
+    or wider.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        linear: LinearHead,
+        needed: Sequence[bool],
+        weight_grad: Tensor | None = None,
+    ):
+        self._head = head
+        self._dtypes = [None if x is None else x.dtype for x in linear.tensors]
+        self._of_inputs, self._of_weights, self._first = [], [], []
+        pairs = (
+            (linear.hidden, needed[0], linear.weight, needed[1] and weight_grad is None),
+            (linear.low, needed[3], linear.up, needed[4]),
+        )
+        for inputs, of_inputs, weight, of_weight in pairs:
+            self._of_inputs.append(torch.zeros_like(inputs) if of_inputs else None)
+            made = torch.empty_like(weight, dtype=head.dtype) if of_weight else None
+            self._of_weights.append(made)
+            self._first.append(made is not None)
+        self._buffer = weight_grad if needed[1] else None
+        if self._buffer is not None:
+            self._of_weights[0] = self._buffer
+        self._bias = None
+        if linear.bias is not None and needed[2]:
+            self._bias = torch.zeros_like(linear.bias, dtype=head.dtype)
+        self.needed = any(needed)
+
+    def add(self, dz: Tensor, positions: slice | Tensor) -> None:
+        """Add those of the rows at `positions`, whose logits' gradients are `dz`, (n, V)."""
+        for k, (x, part) in enumerate(
+            zip(self._head.inputs(positions), self._head.parts, strict=True)
+        ):
+            if (of_inputs := self._of_inputs[k]) is not None:
+                of_inputs[positions] = torch.mm(dz.to(part.weight.dtype), part.weight).to(
+                    of_inputs.dtype
+                )
+            if (of_weight := self._of_weights[k]) is not None:
+                add_matmul(of_weight, dz.to(x.dtype).t(), x, first=self._first[k])
+                self._first[k] = False
+        if self._bias is not None:
+            self._bias += dz.sum(0, dtype=self._bias.dtype)
+
+    def result(self) -> tuple[Tensor | None, ...]:
+        """Those of (hidden, weight, bias, low, up), each in its tensor's dtype."""
+        for made, untouched in zip(self._of_weights, self._first, strict=True):
+            if made is not None and untouched:
+                made.zero_()
+        of_weight = None if self._buffer is not None else self._of_weights[0]
+        found = [self._of_inputs[0], of_weight, self._bias, self._of_inputs[1], self._of_weights[1]]
+        if self._head.parallel is not None:
+            # Each rank has seen its slice of the vocabulary only.
+            for inputs in (found[0], found[3]):
+                if inputs is not None:
+                    self._head.parallel.sum_in_place(inputs)
+        return tuple(
+            None if x is None else x.to(dtype) for x, dtype in zip(found, self._dtypes, strict=True)
+        )
+
+
+def add_matmul(out: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
+    """out += a @ b, or out = a @ b when it is the `first`; `out` in float32 or wider. Of
+    half-precision factors that is the tensor cores' accumulator, not rounded.
+    """
+    if a.dtype == out.dtype:
+        if first:
+            torch.mm(a, b, out=out)
+        else:
+            out.addmm_(a, b)
+    elif first:
+        torch.mm(a, b, out_dtype=out.dtype, out=out)
+    else:
+        torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
+
+
+@contextmanager
+def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """On a CPU, lets float32 matmuls round their factors to bfloat16 while `dtype` is bfloat16.
+
+    Inputs that were bfloat16 lose nothing by it, and the results keep float32, which a matmul of
+    bfloat16 tensors would not give on a CPU; the logits' gradients are rounded once, as on an
+    accelerator. Twice as fast where the processor multiplies bfloat16; elsewhere it does nothing.
+    """
+    # torch 2.9 and later
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if device.type != "cpu" or dtype != torch.bfloat16 or matmul is None:
+        yield
+        return
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
