@@ -307,7 +307,7 @@ def _objective(
     if normalizer is None:
         normalizer = float(max(labels.numel(), 1))
     task = Task(objective, normalizer, signals, other, statistics, z_loss, row_eps, weight_grad)
-    rows = rows_for(impl, linear, task.whole)
+    rows = rows_for(impl, linear, task.whole, objective.terms)
     with torch.autocast(labels.device.type, enabled=False):
         if rows is None:
             loss, skipped, *columns = reference.objective_loss(linear, labels, task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Set
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,8 +17,12 @@ __all__ = ["Impl", "rows_for"]
 Impl = Literal["reference", "chunked", "triton", "epilogue", "auto"]
 
 
-def rows_for(impl: Impl, linear: LinearHead, whole: bool) -> Any:
+def rows_for(impl: Impl, linear: LinearHead, whole: bool, terms: Set[str] = frozenset()) -> Any:
     """The class that works on a block of rows; None for the reference.
+
+    Args:
+        whole: whether the objective needs a block's whole distribution.
+        terms: what it has a gradient through, besides p.
 
     Raises:
         ValueError: there is no such implementation, or it does not serve the inputs.
@@ -45,7 +50,7 @@ def rows_for(impl: Impl, linear: LinearHead, whole: bool) -> Any:
         return TritonRows
     from .triton_epilogue import EpilogueRows, why_not
 
-    if reason := why_not(linear):
+    if reason := why_not(linear, terms):
         raise ValueError(f"impl='epilogue' cannot be used: {reason}; use impl='auto'.")
     return EpilogueRows
 

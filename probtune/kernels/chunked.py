@@ -147,8 +147,9 @@ def objective_gradients(
         of = coefficients(of_rows, size, in_rows, of_lse, head.logit_scale)
         pending += engine.gradients(chosen, of_rows, of, whole, factors)
         waiting.append(where + block.start)
-        if start < num_rows and 2 * pending <= engine.capacity:
-            continue
+        room = engine.capacity - pending
+        if start < num_rows and room >= min(num_rows - start, engine.capacity / 2):
+            continue  # the next block fits beside them
         gradients.add(engine.filled(pending), _positions(waiting))
         pending, waiting = 0, []
     if waiting:

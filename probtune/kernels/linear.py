@@ -92,10 +92,15 @@ class Head:
         """The chosen rows of each part's inputs, as the matmuls take them."""
         return [part.inputs[rows].to(part.weight.dtype) for part in self.parts]
 
-    def logits(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
-        """The logits of some rows, written to `out`."""
+    def product(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
+        """The matmuls of some rows alone, written to `out`."""
         for k, (x, part) in enumerate(zip(self.inputs(rows), self.parts, strict=True)):
             add_matmul(out, x, part.weight.t(), first=k == 0)
+        return out
+
+    def logits(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
+        """The logits of some rows, written to `out`."""
+        self.product(rows, out)
         if self.bias is not None:
             out += self.bias
         if self.logit_scale != 1.0:
