@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from .linear import Gradients, Head, LinearHead, half_precision_matmuls
@@ -76,7 +75,9 @@ def objective_loss(
     """(loss, skipped, *PER_TOKEN); equals `reference.objective_loss` without the logits. Only the
     loss is differentiable; the columns are empty unless statistics are asked for.
     """
-    return _ObjectiveLoss.apply(*linear.tensors, (linear, labels, task, rows))  # type: ignore[return-value]
+    # Autograd says what needs a gradient even where none is recorded.
+    asked = (linear, labels, task, rows, torch.is_grad_enabled())
+    return _ObjectiveLoss.apply(*linear.tensors, asked)  # type: ignore[return-value]
 
 
 def objective_gradients(
@@ -190,22 +191,30 @@ class _ObjectiveLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, low, up, asked):
-        linear, labels, task, rows = asked
+        linear, labels, task, rows, recorded = asked
         linear = linear.with_tensors(hidden, weight, bias, low, up)
         with half_precision_matmuls(hidden.dtype, hidden.device):
-            out, gradients = objective_gradients(
-                linear, labels, task, rows, ctx.needs_input_grad[:5]
-            )
+            needed = tuple(recorded and x for x in ctx.needs_input_grad[:5])
+            out, gradients = objective_gradients(linear, labels, task, rows, needed)
         ctx.save_for_backward(*gradients)
         ctx.in_buffer = task.weight_grad is not None
         ctx.mark_non_differentiable(*out[1:])
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, upstream, *_):  # type: ignore[override]
+        refuse_second_derivatives()
         gradients = scaled(ctx.saved_tensors, upstream, ctx.in_buffer)
         return (*gradients, None)
+
+
+def refuse_second_derivatives() -> None:
+    """What was formed in the forward pass would silently count as constant."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the fused head has no second derivatives: take the gradient without create_graph=True,"
+            " or use impl='reference'."
+        )
 
 
 def scaled(
@@ -275,8 +284,8 @@ class _TargetStatistics(torch.autograd.Function):
         return logp, entropies, is_top1
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, of_logp, of_entropy, _):  # type: ignore[override]
+        refuse_second_derivatives()
         *tensors, labels = ctx.saved_tensors
         linear = ctx.linear.with_tensors(*tensors)
         of_entropy = of_entropy if ctx.entropy else None
