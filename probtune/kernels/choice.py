@@ -12,7 +12,7 @@ import torch
 from .linear import LinearHead
 from .torch_rows import TorchRows
 
-__all__ = ["Impl", "rows_for"]
+__all__ = ["Impl", "rows_for", "why_not_triton"]
 
 Impl = Literal["reference", "chunked", "triton", "epilogue", "auto"]
 

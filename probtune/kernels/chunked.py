@@ -24,7 +24,15 @@ from .linear import Gradients, Head, LinearHead, half_precision_matmuls
 from .rows import Rows, coefficients
 from .torch_rows import TorchRows
 
-__all__ = ["PER_TOKEN", "Task", "objective_gradients", "objective_loss", "target_statistics"]
+__all__ = [
+    "PER_TOKEN",
+    "Task",
+    "objective_gradients",
+    "objective_loss",
+    "refuse_second_derivatives",
+    "scaled",
+    "target_statistics",
+]
 
 PER_TOKEN = ("logp", "entropy", "is_top1", "value", "weight", "kept")
 """The columns per token of a loss with statistics."""

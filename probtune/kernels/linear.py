@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .parallel import VocabParallel
 
-__all__ = ["Gradients", "Head", "LinearHead", "half_precision_matmuls"]
+__all__ = ["Gradients", "Head", "LinearHead", "Part", "add_matmul", "half_precision_matmuls"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from .rows import Coefficients, Rows
 from .torch_rows import even_blocks
 from .triton_rows import LOG2E, LOWEST, block_rows, transformed
 
-__all__ = ["EpilogueRows", "why_not"]
+__all__ = ["EpilogueRows", "matmul_statistics", "rescaled", "why_not"]
 
 _TILE = (128, 128, 64)
 _SMALL_TILE = (16, 16, 16)

@@ -23,7 +23,16 @@ from .linear import Head
 from .rows import Coefficients, Rows
 from .torch_rows import even_blocks
 
-__all__ = ["TritonRows"]
+__all__ = [
+    "LOG2E",
+    "LOWEST",
+    "TritonRows",
+    "block_rows",
+    "columns_of",
+    "row_gradients",
+    "row_statistics",
+    "transformed",
+]
 
 _BYTES = 2**30
 """Size of one block of logits and their gradients."""
