@@ -287,17 +287,33 @@ def _objective(
     *,
     statistics: bool,
 ) -> HeadResult:
-    check_head(linear, labels)
-    check_objective(linear, objective, normalizer, row_eps, weight_grad)
-    signals = Signals(signals or {})
-    check_signals(objective, signals, reference_head, labels)
     other = None
     if reference_head is not None:
         of_weight, of_bias = reference_head[1:]
         other = LinearHead(
-            reference_head[0], of_weight, of_bias,
-            softcap=linear.softcap, logit_scale=linear.logit_scale,
+            reference_head[0],
+            of_weight,
+            of_bias,
+            softcap=linear.softcap,
+            logit_scale=linear.logit_scale,
+        )
+    if torch.compiler.is_compiling():
+        if weight_grad is not None or linear.parallel is not None:
+            raise ValueError(
+                "under torch.compile there is no weight_grad= and no parallel=; leave the loss out"
+                " of the compiled part with torch.compiler.disable."
+            )
+        from .operator import in_graph
+
+        loss, skipped, *columns = in_graph(
+            linear, labels, objective, normalizer, signals or {}, other, z_loss, row_eps, impl,
+            statistics,
         )  # fmt: skip
+        return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped)
+    check_head(linear, labels)
+    check_objective(linear, objective, normalizer, row_eps, weight_grad)
+    signals = Signals(signals or {})
+    check_signals(objective, signals, other, labels)
     shape = labels.shape
     where = supervised(labels)
     if where is not None:
