@@ -45,7 +45,7 @@ class VocabParallel:
         mine = torch.stack(present)
         size = torch.distributed.get_world_size(self.group)
         packed = mine.new_empty(size, *mine.shape)
-        torch.distributed.all_gather_into_tensor(packed, mine, group=self.group)
+        torch.distributed.all_gather(list(packed.unbind(0)), mine, group=self.group)
         columns = iter(packed.unbind(1))
         target_logit, maxima, sums, *others = (
             next(columns) if x is not None else None for x in rows
