@@ -93,12 +93,29 @@ def add_objective_head(model: PreTrainedModel) -> None:
             return own_forward(*args, **kwargs)
         labels, shifted = kwargs.pop("labels", None), kwargs.pop("shift_labels", None)
         kwargs["use_cache"] = False
-        hidden = self.base_model(*args, **kwargs).last_hidden_state
+        outputs = self.base_model(*args, **kwargs)
+        hidden = outputs.last_hidden_state
         if shifted is None:
             hidden, shifted = hidden[:, :-1], labels[:, 1:]
-        return _run(self, objective_head, hidden, shifted)
+        found = _run(self, objective_head, hidden, shifted)
+        if kwargs.get("output_router_logits"):
+            found.aux_loss = _balancing_loss(self, outputs, kwargs.get("attention_mask"))
+        return found
 
     model.forward = types.MethodType(forward, model)
+
+
+def _balancing_loss(model: PreTrainedModel, outputs: Any, attention_mask: Tensor | None) -> Tensor:
+    """The balancing loss of a mixture of experts, which is Mixtral's in every family that has one
+    (Fedus, Zoph and Shazeer, "Switch Transformers", https://arxiv.org/abs/2101.03961, 2021).
+    """
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+    config = model.config.get_text_config()
+    found = load_balancing_loss_func(
+        outputs.router_logits, config.num_experts, config.num_experts_per_tok, attention_mask
+    )
+    return torch.as_tensor(found)
 
 
 def _head(model: PreTrainedModel) -> LMHead | None:

@@ -80,3 +80,27 @@ def test_other_adapters_on_the_head_are_refused(changes, said):
     model = get_peft_model(base, LoraConfig(**options))
     with pytest.raises(UsageError, match=said):
         add_objective_head(model.get_base_model())
+
+
+def test_experts_are_balanced_as_by_trls_head(tmp_path):
+    """A mixture of experts with its balancing loss trains alike with both heads."""
+    from test_training import trainer
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    found = {}
+    for head in ("probtune", "trl"):
+        torch.manual_seed(0)
+        config = MixtralConfig(
+            vocab_size=len(helpers.word_tokenizer()), hidden_size=16, intermediate_size=16,
+            num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+            num_local_experts=4, num_experts_per_tok=2, router_aux_loss_coef=0.5,
+        )  # fmt: skip
+        model = MixtralForCausalLM(config)
+        one = trainer(tmp_path, model=model, head=head, objective="p", router_aux_loss_coef=0.5)
+        one.train()
+        assert one.head == head
+        found[head] = [step for step in one.state.log_history if "aux_loss" in step]
+    assert len(found["trl"]) == 2
+    for ours, theirs in zip(found["probtune"], found["trl"], strict=True):
+        for name in ("loss", "aux_loss", "grad_norm", "nll"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
