@@ -61,7 +61,15 @@ def in_graph(
     return found[0], *(x.detach() for x in found[1:_NUM_RESULTS])
 
 
-@torch.library.custom_op("probtune::linear_objective", mutates_args=())
+_SCHEMA = (
+    "(Tensor hidden, Tensor weight, Tensor? bias, Tensor? low, Tensor? up, Tensor labels,"
+    " Tensor normalizer, str objective, str signal_names, Tensor[] signals, Tensor[] reference,"
+    " float? softcap, float logit_scale, float z_loss, float row_eps, str impl, bool statistics,"
+    " bool[] needed) -> Tensor[]"
+)
+
+
+@torch.library.custom_op("probtune::linear_objective", mutates_args=(), schema=_SCHEMA)
 def _linear_objective(
     hidden: Tensor,
     weight: Tensor,
