@@ -102,7 +102,8 @@ def objective_gradients(
     total = torch.zeros((), dtype=head.dtype, device=device)
     skipped, largest = total.clone(), total.clone()
     columns = _PerToken(num_rows if task.statistics else 0, head.dtype, device)
-    waiting: list[Tensor] = []  # the rows whose gradients are at the front of the buffer
+    # The rows whose gradients are at the front of the buffer.
+    waiting: list[slice | Tensor] = []
     start = pending = 0
     while start < num_rows:
         stop = min(start + engine.capacity - pending, num_rows)
@@ -155,14 +156,14 @@ def objective_gradients(
         in_rows = {n: factors.pop(n) for n in _KERNEL_SIGNALS & factors.keys()}
         of = coefficients(of_rows, size, in_rows, of_lse, head.logit_scale)
         pending += engine.gradients(chosen, of_rows, of, whole, factors)
-        waiting.append(where + block.start)
+        waiting.append(block if chosen is None else where + block.start)
         room = engine.capacity - pending
         if start < num_rows and room >= min(num_rows - start, engine.capacity / 2):
             continue  # the next block fits beside them
-        gradients.add(engine.filled(pending), _positions(waiting))
+        gradients.add(engine.filled(pending), _positions(waiting, device))
         pending, waiting = 0, []
     if waiting:
-        gradients.add(engine.filled(pending), _positions(waiting))
+        gradients.add(engine.filled(pending), _positions(waiting, device))
     return (total / task.normalizer, skipped, *columns.all()), gradients.result()
 
 
@@ -184,12 +185,16 @@ def _log_probs(head: Head, block: slice) -> Tensor:
     return head.logits(block, out).log_softmax(1)
 
 
-def _positions(waiting: list[Tensor]) -> slice | Tensor:
-    """Indices as a slice where they are one."""
-    where = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-    if where.device.type == "cpu" and int(where[-1]) - int(where[0]) == where.numel() - 1:
-        return slice(int(where[0]), int(where[-1]) + 1)
-    return where
+def _positions(waiting: list[slice | Tensor], device: torch.device) -> slice | Tensor:
+    """The rows of several blocks, as a slice where they are one block."""
+    if len(waiting) == 1:
+        return waiting[0]
+    return torch.cat(
+        [
+            torch.arange(x.start, x.stop, device=device) if isinstance(x, slice) else x
+            for x in waiting
+        ]
+    )
 
 
 class _ObjectiveLoss(torch.autograd.Function):

@@ -144,18 +144,16 @@ class Gradients:
 
     def add(self, dz: Tensor, positions: slice | Tensor) -> None:
         """Add those of the rows at `positions`, whose logits' gradients are `dz`, (n, V)."""
-        for k, (x, part) in enumerate(
-            zip(self._head.inputs(positions), self._head.parts, strict=True)
-        ):
-            if (of_inputs := self._of_inputs[k]) is not None:
-                of_inputs[positions] = torch.mm(dz.to(part.weight.dtype), part.weight).to(
-                    of_inputs.dtype
-                )
-            if (of_weight := self._of_weights[k]) is not None:
-                add_matmul(of_weight, dz.to(x.dtype).t(), x, first=self._first[k])
-                self._first[k] = False
         if self._bias is not None:
             self._bias += dz.sum(0, dtype=self._bias.dtype)
+        dz = dz.to(self._head.parts[0].weight.dtype)
+        for k, part in enumerate(self._head.parts):
+            if (of_inputs := self._of_inputs[k]) is not None:
+                of_inputs[positions] = torch.mm(dz, part.weight).to(of_inputs.dtype)
+            if (of_weight := self._of_weights[k]) is not None:
+                x = part.inputs[positions].to(part.weight.dtype)
+                add_matmul(of_weight, dz.t(), x, first=self._first[k])
+                self._first[k] = False
 
     def result(self) -> tuple[Tensor | None, ...]:
         """Those of (hidden, weight, bias, low, up), each in its tensor's dtype."""
