@@ -405,14 +405,15 @@ def test_bfloat16_inputs_lose_nothing_but_their_own_rounding(text):
 
 
 def test_weight_gradient_does_not_depend_on_the_number_of_blocks(monkeypatch):
-    """A running sum in bfloat16 would lose digits with every block (2.3 % after 256)."""
+    """A running sum in bfloat16 would lose digits with every block (2.3 % after 256); what is left
+    is that the logits' gradients are rounded or not, by the size of the matmul."""
     hidden, weight, labels, _ = inputs(torch.bfloat16, n=512, d=8, v=32)
     found = []
     for rows in (1, 512):
         monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 32 * rows)
         loss = linear_objective_loss(hidden, weight, labels, p())
         found.append(torch.autograd.grad(loss, weight)[0].float())
-    assert (found[0] - found[1]).norm() / found[1].norm() < 1e-3
+    assert (found[0] - found[1]).norm() / found[1].norm() < 4e-3
 
 
 def test_autocast_does_not_reach_the_head():

@@ -97,13 +97,15 @@ def rounded_gradients(hidden, weight, labels, f):
 
 
 @pytest.mark.parametrize("text", ["nll", "p", "power(10)"])
-@pytest.mark.parametrize("impl", ["chunked", "triton", "epilogue"])
+@pytest.mark.parametrize("impl", ["chunked", "chunked in bfloat16", "triton", "epilogue"])
 def test_error_in_half_precision_is_that_of_rounded_gradients(impl, text, monkeypatch):
     """At most 1.2 times; the statistics of every path are float32. The epilogue, which rounds
     exp(z - m) as well, is allowed 1.5 times."""
     monkeypatch.setattr(triton_rows, "_COLUMNS", 128)
     monkeypatch.setattr(triton_rows, "_BYTES", 2**20)
-    hidden, weight, labels, _ = inputs(torch.float16, n=64, d=16, v=100, scale=1.5)
+    impl, _, bfloat16 = impl.partition(" in ")
+    dtype = torch.bfloat16 if bfloat16 else torch.float16
+    hidden, weight, labels, _ = inputs(dtype, n=64, d=16, v=100, scale=1.5)
     labels = labels.clamp(max=3)
     f = objective(text)
     exact = [x.detach().double().requires_grad_() for x in (hidden, weight)]
@@ -194,7 +196,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from probtune.kernels import triton_epilogue as e, triton_rows as r
 
-FLAGS = ["BIAS", "SOFTCAP", "ENTROPY", "COLLISION", "TRANSFORM", "ACTIVE", "OF_LOGIT", "SQUARE"]
 POINTERS = {
     "labels": "*i64", "active": "*i64", "hidden": "*bf16", "weight": "*bf16", "bias": "*fp32",
     "others": "*bf16", "gradients": "*bf16",

@@ -104,7 +104,7 @@ def objective_gradients(
     columns = _PerToken(num_rows if task.statistics else 0, head.dtype, device)
     # The rows whose gradients are at the front of the buffer.
     waiting: list[slice | Tensor] = []
-    start = pending = 0
+    start, pending, alone = 0, 0, True
     while start < num_rows:
         stop = min(start + engine.capacity - pending, num_rows)
         block, labels_here = slice(start, stop), labels[start:stop]
@@ -160,10 +160,11 @@ def objective_gradients(
         room = engine.capacity - pending
         if start < num_rows and room >= min(num_rows - start, engine.capacity / 2):
             continue  # the next block fits beside them
-        gradients.add(engine.filled(pending), _positions(waiting, device))
-        pending, waiting = 0, []
+        alone = alone and start == num_rows
+        gradients.add(engine.filled(pending), _positions(waiting, device), alone=alone)
+        pending, waiting, alone = 0, [], False
     if waiting:
-        gradients.add(engine.filled(pending), _positions(waiting, device))
+        gradients.add(engine.filled(pending), _positions(waiting, device), alone=alone)
     return (total / task.normalizer, skipped, *columns.all()), gradients.result()
 
 
@@ -320,5 +321,6 @@ class _TargetStatistics(torch.autograd.Function):
                     size = -of_logp[where] * torch.sigmoid(-found.logit_of_p)
                 factors = {} if of_entropy is None else {"entropy": of_entropy[where]}
                 of = coefficients(found, size, factors, None, head.logit_scale)
-                gradients.add(engine.filled(engine.gradients(None, found, of)), where)
+                dz = engine.filled(engine.gradients(None, found, of))
+                gradients.add(dz, where, alone=where.numel() == active.numel())
         return (*gradients.result(), None)

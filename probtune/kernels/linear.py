@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,6 +70,9 @@ class Part(NamedTuple):
 
     inputs: Tensor
     weight: Tensor
+    """In the dtype whose matmuls give float32 or wider."""
+    narrow: Tensor
+    """In the dtype of matmuls whose results are rounded once, to the inputs' dtype."""
 
 
 class Head:
@@ -81,12 +85,18 @@ class Head:
         self.vocabulary = linear.weight.shape[0]
         self.num_rows = linear.hidden.shape[0]
         self.device = linear.hidden.device
-        # A CPU has no half-precision matmul with float32 results; an accelerator has.
-        wide = self.dtype if self.device.type == "cpu" else linear.weight.dtype
-        self.parts = [Part(linear.hidden, linear.weight.to(wide))]
+        self.parts = [self._part(linear.hidden, linear.weight)]
         if linear.low is not None and linear.up is not None:
-            self.parts.append(Part(linear.low, linear.up.to(wide)))
+            self.parts.append(self._part(linear.low, linear.up))
         self.bias = None if linear.bias is None else linear.bias.to(self.dtype)
+
+    def _part(self, inputs: Tensor, weight: Tensor) -> Part:
+        if self.device.type != "cpu":
+            return Part(inputs, weight, weight)
+        # A CPU has no half-precision matmul with float32 results.
+        wide = weight.to(self.dtype)
+        fast = weight.dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()
+        return Part(inputs, wide, weight if fast else wide)
 
     def inputs(self, rows: slice | Tensor) -> list[Tensor]:
         """The chosen rows of each part's inputs, as the matmuls take them."""
@@ -123,52 +133,69 @@ class Gradients:
         weight_grad: Tensor | None = None,
     ):
         self._head = head
-        self._dtypes = [None if x is None else x.dtype for x in linear.tensors]
-        self._of_inputs, self._of_weights, self._first = [], [], []
-        pairs = (
-            (linear.hidden, needed[0], linear.weight, needed[1] and weight_grad is None),
-            (linear.low, needed[3], linear.up, needed[4]),
-        )
-        for inputs, of_inputs, weight, of_weight in pairs:
-            self._of_inputs.append(torch.zeros_like(inputs) if of_inputs else None)
-            made = torch.empty_like(weight, dtype=head.dtype) if of_weight else None
-            self._of_weights.append(made)
-            self._first.append(made is not None)
-        self._buffer = weight_grad if needed[1] else None
-        if self._buffer is not None:
-            self._of_weights[0] = self._buffer
+        self._tensors = linear.tensors
+        # Ranks that split the vocabulary add up theirs, before they are rounded.
+        dtype = head.dtype if head.parallel is not None else linear.hidden.dtype
+        self._of_inputs = [
+            torch.zeros_like(x, dtype=dtype) if wanted and x is not None else None
+            for x, wanted in ((linear.hidden, needed[0]), (linear.low, needed[3]))
+        ]
+        self._of_weights: list[Tensor | None] = [weight_grad if needed[1] else None, None]
+        self._in_buffer = self._of_weights[0] is not None
+        self._wanted = (needed[1], needed[4])
         self._bias = None
         if linear.bias is not None and needed[2]:
             self._bias = torch.zeros_like(linear.bias, dtype=head.dtype)
         self.needed = any(needed)
 
-    def add(self, dz: Tensor, positions: slice | Tensor) -> None:
-        """Add those of the rows at `positions`, whose logits' gradients are `dz`, (n, V)."""
+    def add(self, dz: Tensor, positions: slice | Tensor, *, alone: bool) -> None:
+        """Add those of the rows at `positions`, whose logits' gradients are `dz`, (n, V). `alone`:
+        there are no others, so that a sum need not be kept wide.
+        """
         if self._bias is not None:
             self._bias += dz.sum(0, dtype=self._bias.dtype)
-        dz = dz.to(self._head.parts[0].weight.dtype)
+        narrow = dz.to(self._head.parts[0].narrow.dtype)
         for k, part in enumerate(self._head.parts):
             if (of_inputs := self._of_inputs[k]) is not None:
-                of_inputs[positions] = torch.mm(dz, part.weight).to(of_inputs.dtype)
-            if (of_weight := self._of_weights[k]) is not None:
-                x = part.inputs[positions].to(part.weight.dtype)
-                add_matmul(of_weight, dz.t(), x, first=self._first[k])
-                self._first[k] = False
+                if of_inputs.dtype == narrow.dtype or self._head.parallel is None:
+                    of_inputs[positions] = torch.mm(narrow, part.narrow).to(of_inputs.dtype)
+                else:
+                    found = of_inputs.new_empty(narrow.shape[0], of_inputs.shape[1])
+                    add_matmul(found, dz.to(part.weight.dtype), part.weight, first=True)
+                    of_inputs[positions] = found
+            if not self._wanted[k]:
+                continue
+            x, of_weight = part.inputs[positions], self._of_weights[k]
+            if alone and of_weight is None:
+                self._of_weights[k] = torch.mm(narrow.t(), x.to(narrow.dtype))
+                continue
+            first = of_weight is None
+            if of_weight is None:
+                of_weight = torch.empty_like(part.weight, dtype=self._head.dtype)
+                self._of_weights[k] = of_weight
+            wide = part.weight.dtype
+            add_matmul(of_weight, dz.to(wide).t(), x.to(wide), first=first)
 
     def result(self) -> tuple[Tensor | None, ...]:
         """Those of (hidden, weight, bias, low, up), each in its tensor's dtype."""
-        for made, untouched in zip(self._of_weights, self._first, strict=True):
-            if made is not None and untouched:
-                made.zero_()
-        of_weight = None if self._buffer is not None else self._of_weights[0]
-        found = [self._of_inputs[0], of_weight, self._bias, self._of_inputs[1], self._of_weights[1]]
+        of_hidden, of_low = self._of_inputs
         if self._head.parallel is not None:
             # Each rank has seen its slice of the vocabulary only.
-            for inputs in (found[0], found[3]):
-                if inputs is not None:
-                    self._head.parallel.sum_in_place(inputs)
+            for of_inputs in (of_hidden, of_low):
+                if of_inputs is not None:
+                    self._head.parallel.sum_in_place(of_inputs)
+        of_weights = [
+            torch.zeros_like(x) if wanted and found is None and x is not None else found
+            for found, wanted, x in zip(
+                self._of_weights, self._wanted, (self._tensors[1], self._tensors[4]), strict=True
+            )
+        ]
+        if self._in_buffer:
+            of_weights[0] = None
+        found = (of_hidden, of_weights[0], self._bias, of_low, of_weights[1])
         return tuple(
-            None if x is None else x.to(dtype) for x, dtype in zip(found, self._dtypes, strict=True)
+            None if x is None or tensor is None else x.to(tensor.dtype)
+            for x, tensor in zip(found, self._tensors, strict=True)
         )
 
 
@@ -187,6 +214,13 @@ def add_matmul(out: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
         torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
 
 
+@functools.cache
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without them it is slower than float32."""
+    known: Any = torch.cpu
+    return known._is_avx512_bf16_supported() or known._is_amx_tile_supported()
+
+
 @contextmanager
 def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
     """On a CPU, lets float32 matmuls round their factors to bfloat16 while `dtype` is bfloat16.
@@ -197,7 +231,8 @@ def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator
     """
     # torch 2.9 and later
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    if device.type != "cpu" or dtype != torch.bfloat16 or matmul is None:
+    half = device.type == "cpu" and dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()
+    if matmul is None or not half:
         yield
         return
     before = matmul.fp32_precision
