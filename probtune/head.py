@@ -63,7 +63,7 @@ class HeadOutput(ModelOutput):
 
 def why_not(model: PreTrainedModel) -> str | None:
     """The reason why the model's head cannot be fused, or None."""
-    layer = model.get_output_embeddings()
+    layer: Any = model.get_output_embeddings()
     if _is_lora(layer) and (reason := _why_not_lora(layer)) is not None:
         return reason
     found = _head(model)
@@ -120,7 +120,7 @@ def _balancing_loss(model: PreTrainedModel, outputs: Any, attention_mask: Tensor
 
 def _head(model: PreTrainedModel) -> LMHead | None:
     """The head's own parameters, those under an adapter on it."""
-    layer = model.get_output_embeddings()
+    layer: Any = model.get_output_embeddings()
     if not _is_lora(layer):
         return lm_head(model)
     base = types.SimpleNamespace(get_output_embeddings=layer.get_base_layer, config=model.config)

@@ -309,7 +309,7 @@ def _objective(
             linear, labels, objective, normalizer, signals or {}, other, z_loss, row_eps, impl,
             statistics,
         )  # fmt: skip
-        return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped)
+        return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
     check_head(linear, labels)
     check_objective(linear, objective, normalizer, row_eps, weight_grad)
     signals = Signals(signals or {})
@@ -331,7 +331,7 @@ def _objective(
             loss, skipped, *columns = chunked.objective_loss(linear, labels, task, rows)
     if where is not None and statistics:
         columns = [x.new_zeros(shape).index_put((where,), x) for x in columns]
-    return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped)
+    return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
 
 
 def _statistics(

@@ -100,7 +100,7 @@ def objective_gradients(
     engine = rows(head, task.wanted, task.whole, num_rows)
     other = None if task.reference is None else Head(task.reference)
     total = torch.zeros((), dtype=head.dtype, device=device)
-    skipped, largest = total.clone(), total.clone()
+    chooser = _Chooser(task.row_eps, total)
     columns = _PerToken(num_rows if task.statistics else 0, head.dtype, device)
     # The rows whose gradients are at the front of the buffer.
     waiting: list[slice | Tensor] = []
@@ -131,19 +131,8 @@ def objective_gradients(
         of_lse = None
         if task.z_loss:
             of_lse = 2.0 * task.z_loss / task.normalizer * of_rows.log_sum_exp
-        active = size != 0
-        if task.row_eps:
-            mass = size.abs()
-            largest = torch.maximum(largest, mass.amax())
-            small = active & (mass < task.row_eps * largest)
-        for factor in (*factors.values(), *([] if of_lse is None else [of_lse])):
-            active |= factor != 0
-            if task.row_eps:
-                small &= factor == 0
-        if task.row_eps:
-            skipped += 2.0 * mass[small].sum()
-            active &= ~small
-        where = active.nonzero().squeeze(1)
+        others = [*factors.values(), *([] if of_lse is None else [of_lse])]
+        where = chooser.rows(size, others)
         if where.numel() == 0:
             continue
         chosen = None
@@ -165,7 +154,28 @@ def objective_gradients(
         pending, waiting, alone = 0, [], False
     if waiting:
         gradients.add(engine.filled(pending), _positions(waiting, device), alone=alone)
-    return (total / task.normalizer, skipped, *columns.all()), gradients.result()
+    return (total / task.normalizer, chooser.skipped, *columns.all()), gradients.result()
+
+
+class _Chooser:
+    """Which rows have a gradient, or, with `row_eps`, one that is not negligible."""
+
+    def __init__(self, row_eps: float, zero: Tensor):
+        self._row_eps = row_eps
+        self._largest, self.skipped = zero.clone(), zero.clone()
+
+    def rows(self, size: Tensor, others: list[Tensor]) -> Tensor:
+        """Their indices, from the logit gradients and the factors of other terms."""
+        active, further = size != 0, torch.zeros_like(size, dtype=torch.bool)
+        for factor in others:
+            further |= factor != 0
+        if self._row_eps:
+            mass = size.abs()
+            self._largest = torch.maximum(self._largest, mass.amax())
+            small = active & ~further & (mass < self._row_eps * self._largest)
+            self.skipped += 2.0 * mass[small].sum()
+            active &= ~small
+        return (active | further).nonzero().squeeze(1)
 
 
 def _combined(rows: Rows, head: Head) -> Rows:
@@ -237,7 +247,7 @@ def scaled(
     """The gradients times that of the loss."""
     if in_buffer:
         # Its part is in the buffer already. On an accelerator this does not wait for the device.
-        torch._assert_async(
+        torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
             upstream == 1,
             "weight_grad= holds the gradient of the loss itself: call backward() on it alone, and"
             " put every factor into normalizer=.",

@@ -81,7 +81,7 @@ class Rows(NamedTuple):
         return torch.sigmoid(u).square() + torch.sigmoid(-u).square() * of_others
 
     def select(self, keep: Tensor) -> Rows:
-        return Rows(*(None if x is None else x[keep] for x in self))
+        return Rows(*(None if x is None else x[keep] for x in self))  # type: ignore[arg-type]
 
 
 class Coefficients(NamedTuple):

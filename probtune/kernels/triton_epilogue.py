@@ -10,6 +10,9 @@ Serves objectives without a gradient of their own in entropy or collision probab
 without softcap or adapter. Its speed has not been measured on any GPU.
 """
 
+# The launcher of a kernel takes what the kernel does not declare.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Set

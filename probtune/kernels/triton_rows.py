@@ -9,6 +9,9 @@ Runs wherever Triton does. With TRITON_INTERPRET=1 in the environment before thi
 imported, it runs on a CPU, slowly, for tests.
 """
 
+# The launcher of a kernel takes what the kernel does not declare.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Set
