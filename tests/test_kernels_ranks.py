@@ -49,6 +49,23 @@ def test_slices_combine_to_the_whole(monkeypatch):
     torch.testing.assert_close(found, of(z))
 
 
+def test_a_dtensor_is_refused_in_words(tmp_path):
+    """Whoever gathers it decides what its gradient means."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_tensor
+
+    hidden, weight, labels, _ = inputs()
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        sharded = torch.nn.Parameter(distribute_tensor(weight.detach(), mesh))
+        with pytest.raises(ValueError, match="got a DTensor"):
+            linear_objective_loss(hidden, sharded, labels, p())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_what_a_split_vocabulary_cannot_serve_is_refused():
     hidden, weight, labels, _ = inputs()
     with pytest.raises(ValueError, match="is not inside the vocabulary of 40"):

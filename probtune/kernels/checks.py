@@ -80,6 +80,12 @@ def check_signals(objective: Objective, signals: Signals, reference: Any, labels
 def check_head(linear: LinearHead, labels: Tensor) -> None:
     hidden, weight, bias, low, up = linear.tensors
     assert hidden is not None and weight is not None
+    if "DTensor" in {type(x).__name__ for x in (hidden, weight, weight.data)}:
+        raise ValueError(
+            "weight and hidden states must be plain tensors, got a DTensor, whose gathering decides"
+            " what its gradient means: use full_tensor(grad_placements=[Partial()]) and divide by"
+            " the ranks, as probtune.head does, or give the local slice and parallel=."
+        )
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"hidden must be (N, D) and weight (V, D), got {tuple(hidden.shape)} and"
