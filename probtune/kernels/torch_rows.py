@@ -137,10 +137,12 @@ def _closed_up(x: Tensor, keep: Tensor) -> Tensor:
     if x.device.type != "cpu":
         front = x[: keep.shape[0]]
         return front.copy_(x.index_select(0, keep))
-    # Without a second buffer, whose fresh pages would cost more than the copies.
+    # Without a second buffer, whose fresh pages would cost more than the copies; by NumPy, which
+    # does not wait for other threads at every row.
+    rows = x.numpy()
     for to, row in enumerate(keep.tolist()):
         if to != row:
-            x[to].copy_(x[row])
+            rows[to] = rows[row]
     return x[: keep.shape[0]]
 
 
