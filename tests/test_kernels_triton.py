@@ -6,11 +6,6 @@ import sys
 
 import pytest
 import torch
-
-# Before the kernels are imported, which decides how they run.
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
-
 from test_kernels import gradients, inputs, split
 
 from probtune.kernels import linear_objective, linear_target_statistics
