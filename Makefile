@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu bench-choice bench-head
+.PHONY: setup demo test check slow gpu bench-choice bench-head bench-gpu
 
 setup: .venv/.complete
 
@@ -42,3 +42,7 @@ bench-choice: setup
 # Times the head beside its peers on this CPU and rewrites docs/; needs an idle machine.
 bench-head: setup
 	$(BIN)/python benchmarks/head.py $(ARGS)
+
+# Correctness, time, memory and error of the head on a GPU; under ten minutes, installs nothing.
+bench-gpu:
+	benchmarks/gpu.sh $(ARGS)

@@ -6,19 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probtune import kernels
 from probtune.errors import ObjectiveError
 from probtune.kernels import (
-    chunked,
+    checks,
     linear_objective,
     linear_objective_loss,
     linear_target_logprobs,
     linear_target_statistics,
+    torch_rows,
     verification,
 )
 from probtune.kernels.distribution import statistic
 from probtune.objectives import MEMBERS, StepStatistics, above, nll, objective, p, power
 
+aten = torch.ops.aten
 HEADS = [
     pytest.param(dict(), id="plain"),
     pytest.param(dict(bias=True), id="bias"),
@@ -39,7 +40,7 @@ MASKS = {
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Blocks of 5 rows, which do not divide the 23 rows of the tests."""
-    monkeypatch.setattr(chunked, "_CPU_BLOCK_BYTES", 4 * 37 * 5)
+    monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 37 * 5)
 
 
 def inputs(dtype=torch.float64, masked=(), n=23, d=7, v=37, scale=2.0, seed=0, bias=False):
@@ -148,7 +149,7 @@ def test_objectives_of_more_than_p_equal_the_reference(text, head):
     f, masked = objective(text), MASKS["scattered"]
     other = inputs(d=5, seed=1, bias=with_bias)
     full = verification._signals(f.needs, torch.randn(600, 13, dtype=torch.float64))
-    options["signals"] = {n: x[:23] if kernels._per_token(x) else x for n, x in full.items()}
+    options["signals"] = {n: x[:23] if checks.per_token(x) else x for n, x in full.items()}
     options["reference"] = (other[0].detach(), other[1].detach(), other[3])
     found = []
     for impl in ("reference", "chunked"):
@@ -265,7 +266,7 @@ def test_gradcheck(impl):
 def test_block_size_does_not_matter(rows, monkeypatch):
     hidden, weight, labels, _ = inputs(masked=[3])
     expected = linear_objective_loss(hidden, weight, labels, p(), impl="reference")
-    monkeypatch.setattr(chunked, "_CPU_BLOCK_BYTES", 4 * 37 * rows)
+    monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 37 * rows)
     found = linear_objective_loss(hidden, weight, labels, p())
     for a, b in zip(
         torch.autograd.grad(expected, (hidden, weight)),
@@ -404,14 +405,15 @@ def test_bfloat16_inputs_lose_nothing_but_their_own_rounding(text):
 
 
 def test_weight_gradient_does_not_depend_on_the_number_of_blocks(monkeypatch):
-    """A running sum in bfloat16 would lose digits with every block (2.3 % after 256)."""
+    """A running sum in bfloat16 would lose digits with every block (2.3 % after 256); what is left
+    is that the logits' gradients are rounded or not, by the size of the matmul."""
     hidden, weight, labels, _ = inputs(torch.bfloat16, n=512, d=8, v=32)
     found = []
     for rows in (1, 512):
-        monkeypatch.setattr(chunked, "_CPU_BLOCK_BYTES", 4 * 32 * rows)
+        monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 32 * rows)
         loss = linear_objective_loss(hidden, weight, labels, p())
         found.append(torch.autograd.grad(loss, weight)[0].float())
-    assert (found[0] - found[1]).norm() / found[1].norm() < 1e-3
+    assert (found[0] - found[1]).norm() / found[1].norm() < 4e-3
 
 
 def test_autocast_does_not_reach_the_head():
@@ -445,7 +447,7 @@ class Recorder(TorchDispatchMode):
         for x in out if isinstance(out, tuple | list) else [out]:
             if isinstance(x, torch.Tensor):
                 self.largest = max(self.largest, x.numel())
-        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default):
+        if func in (aten.mm.default, aten.mm.out, aten.addmm_.default):
             a, b = args[-2:]
             self.matmul_rows.append(a.shape[0] * a.shape[1] * b.shape[1])
         return out
@@ -454,7 +456,7 @@ class Recorder(TorchDispatchMode):
 def test_logits_are_never_whole(monkeypatch):
     n, d, v = 400, 4, 500
     hidden, weight, labels, _ = inputs(torch.float32, n=n, d=d, v=v)
-    monkeypatch.setattr(chunked, "_CPU_BLOCK_BYTES", 4 * v * 16)
+    monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * v * 16)
     with Recorder() as recorder:
         linear_objective_loss(hidden, weight, labels, p()).backward()
         logp = linear_target_logprobs(hidden, weight, labels)
@@ -499,7 +501,7 @@ def test_ignored_rows_and_rows_without_weight_cost_no_matmul():
         (dict(hidden=torch.zeros(23, 7, dtype=torch.int64)), "one floating dtype"),
         (dict(bias=torch.zeros(36)), "bias must be \\(V,\\) with V = 37"),
         (dict(softcap=0.0), "softcap must be positive"),
-        (dict(impl="fused"), "impl must be one of reference, chunked, auto"),
+        (dict(impl="fused"), "impl must be one of reference, chunked, triton"),
     ],
 )
 def test_wrong_input_is_named(change, said):

@@ -9,39 +9,50 @@ every objective with respect to the logits is
 
 Implementations (`impl=`):
     "reference"  plain PyTorch with full logits, float32 or wider: the definition, for tests and
-    small vocabularies
+                 small vocabularies
     "chunked"    a block of tokens at a time, gradients formed in the forward pass; any device
-    "auto"       the fastest that serves the inputs: "chunked"
+    "triton"     the same with one Triton kernel for the statistics of a block and one for its
+                 gradients, between the vendor's matmuls
+    "epilogue"   the same with the statistics in the first matmul's own kernel; meant for small
+                 hidden sizes, and not measured yet
+    "auto"       "triton" on a GPU where Triton is installed and the objective needs no more than p,
+                 entropy and collision probability; "chunked" elsewhere
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Objective, Signals, unbound
+from ..objectives import Objective, Signals
 from . import chunked, reference
+from .checks import (
+    IGNORE_INDEX,
+    check_head,
+    check_objective,
+    check_signals,
+    per_token,
+    supervised,
+)
+from .choice import Impl, rows_for
+from .chunked import Task
+from .linear import LinearHead
+from .parallel import VocabParallel
 
 __all__ = [
     "IGNORE_INDEX",
     "HeadResult",
     "Impl",
     "TargetStatistics",
+    "VocabParallel",
     "linear_objective",
     "linear_objective_loss",
     "linear_target_logprobs",
     "linear_target_statistics",
 ]
-
-IGNORE_INDEX = -100
-"""The label of a token that is excluded from every sum."""
-
-Impl = Literal["reference", "chunked", "auto"]
-
-_IMPLEMENTATIONS = {"reference": reference, "chunked": chunked, "auto": chunked}
 
 
 class TargetStatistics(NamedTuple):
@@ -65,6 +76,8 @@ def linear_target_logprobs(
     bias: Tensor | None = None,  # (V,)
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    adapter: tuple[Tensor, Tensor] | None = None,  # (N, R), (V, R)
+    parallel: VocabParallel | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
     """The log-probability of each target token, differentiable with any upstream gradient.
@@ -80,7 +93,10 @@ def linear_target_logprobs(
         labels: target tokens, (N,), already shifted; -100 is ignored.
         bias: the head's bias, (V,).
         softcap: logits become `softcap * tanh(logits / softcap)`, as in Gemma 2.
-        logit_scale: factor on the logits, before the softcap.
+        logit_scale: factor on the logits, before the softcap; 1 / temperature for a temperature.
+        adapter: (inputs, weight) of a second matmul, inputs @ weight.T, added to the first: a LoRA
+            adapter on the head, with inputs = scaling * hidden @ A.T and weight = B.
+        parallel: this rank holds a slice of the vocabulary only; `labels` are of the whole one.
         impl: see the module.
 
     Returns:
@@ -89,14 +105,16 @@ def linear_target_logprobs(
         function of p, since 0 would read as p = 1.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit, or a label is outside the vocabulary.
+        ValueError: shapes, dtypes or devices do not fit, a label is outside the vocabulary, or
+            `impl` does not serve the inputs.
 
     Example:
         >>> hidden, weight = torch.eye(2), torch.zeros(4, 2)
         >>> linear_target_logprobs(hidden, weight, torch.tensor([3, -100])).exp()
         tensor([0.2500, 1.0000])
     """
-    return _statistics(hidden, weight, labels, bias, softcap, logit_scale, impl, entropy=False).logp
+    linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
+    return _statistics(linear, labels, impl, entropy=False).logp
 
 
 def linear_target_statistics(
@@ -107,6 +125,8 @@ def linear_target_statistics(
     bias: Tensor | None = None,  # (V,)
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    adapter: tuple[Tensor, Tensor] | None = None,  # (N, R), (V, R)
+    parallel: VocabParallel | None = None,
     impl: Impl = "auto",
 ) -> TargetStatistics:
     """Log-probability of the target, entropy of the distribution and top-1 hit, from one pass over
@@ -115,7 +135,8 @@ def linear_target_statistics(
     Arguments, dtypes and errors as in `linear_target_logprobs`. `logp` and `entropy` are
     differentiable.
     """
-    return _statistics(hidden, weight, labels, bias, softcap, logit_scale, impl, entropy=True)
+    linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
+    return _statistics(linear, labels, impl, entropy=True)
 
 
 class HeadResult(NamedTuple):
@@ -132,6 +153,12 @@ class HeadResult(NamedTuple):
     """Its token weight, w(p)."""
     kept: Tensor
     """Whether no threshold drops the token."""
+    skipped: Tensor
+    """Sum of 2 |W_f(p)| / normalizer over the tokens that `row_eps` left out, a scalar: the sum of
+    absolute errors in the gradient of the logits. Times the largest |hidden| (of the tokens) it
+    bounds the error of every entry of the weight's gradient, times the largest |weight| that of a
+    hidden state's.
+    """
 
 
 def linear_objective_loss(
@@ -144,8 +171,12 @@ def linear_objective_loss(
     bias: Tensor | None = None,  # (V,)
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    adapter: tuple[Tensor, Tensor] | None = None,  # (N, R), (V, R)
+    parallel: VocabParallel | None = None,
     signals: Mapping[str, Any] | None = None,
     reference: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    z_loss: float = 0.0,
+    weight_grad: Tensor | None = None,  # (V, D)
     impl: Impl = "auto",
 ) -> Tensor:
     """Sum of the objective over the supervised tokens, divided by `normalizer`.
@@ -161,11 +192,15 @@ def linear_objective_loss(
         normalizer: the denominator; default: the number of supervised tokens here. Under gradient
             accumulation or data parallelism give the number of the whole optimizer step
             (`num_items_in_batch` in transformers).
-        bias, softcap, logit_scale, impl: as in `linear_target_logprobs`.
+        bias, softcap, logit_scale, adapter, parallel, impl: as in `linear_target_logprobs`.
         signals: what it needs besides, by the names of `objectives.Signals`: tensors of shape (N,),
             or what holds for all tokens.
         reference: (hidden, weight, bias) of the reference model's head, (N, D'), (V, D') and (V,)
             or None, for `kl_anchor` and `reverse_kl_anchor`; same softcap and scale.
+        z_loss: adds z_loss * log-sum-exp^2 per token, which holds the logits near 0.
+        weight_grad: float32 buffer (float64 for float64 inputs) to which the weight's gradient is
+            added in this call, such as a `main_grad`; autograd then gives the weight none. It is
+            the gradient of this loss itself: `backward` refuses any factor on it.
 
     Returns:
         A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0,
@@ -183,10 +218,11 @@ def linear_objective_loss(
         >>> linear_objective_loss(hidden, weight, torch.tensor([3, -100]), p())
         tensor(0.7500)
     """
-    head = (weight, bias, softcap, logit_scale)
+    linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
     return _objective(
-        hidden, head, labels, objective, normalizer, signals, reference, impl, False
-    ).loss
+        linear, labels, objective, normalizer, signals, reference, z_loss, 0.0, weight_grad, impl,
+        statistics=False,
+    ).loss  # fmt: skip
 
 
 def linear_objective(
@@ -199,144 +235,119 @@ def linear_objective(
     bias: Tensor | None = None,  # (V,)
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    adapter: tuple[Tensor, Tensor] | None = None,  # (N, R), (V, R)
+    parallel: VocabParallel | None = None,
     signals: Mapping[str, Any] | None = None,
     reference: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    z_loss: float = 0.0,
+    row_eps: float = 0.0,
+    weight_grad: Tensor | None = None,  # (V, D)
     impl: Impl = "auto",
 ) -> HeadResult:
-    """`linear_objective_loss` with the statistics of every token, from the same pass. Arguments
-    and errors as there.
+    """`linear_objective_loss` with the statistics of every token, from the same pass.
+
+    Arguments and errors as there, and
+
+    Args:
+        row_eps: leave out the gradient of tokens whose logit gradient |W_f(p)| is below this share
+            of the largest met so far; 0: of none but those where it is 0. `HeadResult.skipped` says
+            how much was left out.
     """
-    head = (weight, bias, softcap, logit_scale)
-    return _objective(hidden, head, labels, objective, normalizer, signals, reference, impl, True)
+    linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
+    return _objective(
+        linear, labels, objective, normalizer, signals, reference, z_loss, row_eps, weight_grad,
+        impl, statistics=True,
+    )  # fmt: skip
+
+
+def _linear(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    adapter: tuple[Tensor, Tensor] | None,
+    softcap: float | None,
+    logit_scale: float,
+    parallel: VocabParallel | None,
+) -> LinearHead:
+    low, up = (None, None) if adapter is None else adapter
+    return LinearHead(hidden, weight, bias, low, up, softcap, logit_scale, parallel)
 
 
 def _objective(
-    hidden: Tensor,
-    head: tuple[Tensor, Tensor | None, float | None, float],
+    linear: LinearHead,
     labels: Tensor,
     objective: Objective,
     normalizer: float | Tensor | None,
     signals: Mapping[str, Any] | None,
-    reference: tuple[Tensor, Tensor, Tensor | None] | None,
+    reference_head: tuple[Tensor, Tensor, Tensor | None] | None,
+    z_loss: float,
+    row_eps: float,
+    weight_grad: Tensor | None,
     impl: Impl,
+    *,
     statistics: bool,
 ) -> HeadResult:
-    module = _choose(impl)
-    if not isinstance(objective, Objective):
-        raise ValueError(
-            f"objective must be an Objective, got {objective!r}; read a text with"
-            " probtune.objective(...)."
+    other = None
+    if reference_head is not None:
+        of_weight, of_bias = reference_head[1:]
+        other = LinearHead(
+            reference_head[0],
+            of_weight,
+            of_bias,
+            softcap=linear.softcap,
+            logit_scale=linear.logit_scale,
         )
-    weight, bias, softcap, _ = head
-    _check(hidden, weight, labels, bias, softcap)
+    if torch.compiler.is_compiling():
+        if weight_grad is not None or linear.parallel is not None:
+            raise ValueError(
+                "under torch.compile there is no weight_grad= and no parallel=; leave the loss out"
+                " of the compiled part with torch.compiler.disable."
+            )
+        from .operator import in_graph
+
+        loss, skipped, *columns = in_graph(
+            linear, labels, objective, normalizer, signals or {}, other, z_loss, row_eps, impl,
+            statistics,
+        )  # fmt: skip
+        return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
+    check_head(linear, labels)
+    check_objective(linear, objective, normalizer, row_eps, weight_grad)
     signals = Signals(signals or {})
-    _check_signals(objective, signals, reference, labels)
+    check_signals(objective, signals, other, labels)
     shape = labels.shape
-    hidden, labels, where = _supervised(hidden, labels)
+    where = supervised(labels)
     if where is not None:
-        chosen = {n: x[where] if _per_token(x) else x for n, x in signals.items()}
-        signals = Signals(chosen)
-        if reference is not None:
-            reference = (reference[0][where], *reference[1:])
+        linear, labels = linear.rows(where), labels[where]
+        signals = Signals({n: x[where] if per_token(x) else x for n, x in signals.items()})
+        other = None if other is None else other.rows(where)
     if normalizer is None:
         normalizer = float(max(labels.numel(), 1))
-    elif not isinstance(normalizer, Tensor) and not normalizer > 0:
-        raise ValueError(
-            f"normalizer must be positive, got {normalizer}; leave it out for the supervised"
-            " tokens."
-        )
-    with torch.autocast(hidden.device.type, enabled=False):
-        loss, *columns = module.objective_loss(
-            hidden, head, labels, objective, normalizer, signals, reference, statistics
-        )
+    task = Task(objective, normalizer, signals, other, statistics, z_loss, row_eps, weight_grad)
+    rows = rows_for(impl, linear, task.whole, objective.terms)
+    with torch.autocast(labels.device.type, enabled=False):
+        if rows is None:
+            loss, skipped, *columns = reference.objective_loss(linear, labels, task)
+        else:
+            loss, skipped, *columns = chunked.objective_loss(linear, labels, task, rows)
     if where is not None and statistics:
         columns = [x.new_zeros(shape).index_put((where,), x) for x in columns]
-    return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:])
-
-
-def _per_token(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dim() > 0
-
-
-def _check_signals(objective: Objective, signals: Signals, reference: Any, labels: Tensor) -> None:
-    for name in sorted(objective.needs - signals.keys()):
-        if name.split(":")[0] not in HEAD_SIGNALS:
-            raise unbound(objective, name)
-        if name in ("kl", "reverse_kl") and reference is None:
-            raise unbound(objective, name)
-    for name, x in signals.items():
-        if _per_token(x) and x.shape != labels.shape:
-            raise ValueError(
-                f"the signal {name!r} must be (N,) as the labels, {tuple(labels.shape)}, got"
-                f" {tuple(x.shape)}."
-            )
+    return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
 
 
 def _statistics(
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    bias: Tensor | None,
-    softcap: float | None,
-    logit_scale: float,
-    impl: Impl,
-    entropy: bool,
+    linear: LinearHead, labels: Tensor, impl: Impl, *, entropy: bool
 ) -> TargetStatistics:
-    module = _choose(impl)
-    _check(hidden, weight, labels, bias, softcap)
-    rows, targets, where = _supervised(hidden, labels)
-    with torch.autocast(hidden.device.type, enabled=False):
-        of_rows = module.target_statistics(
-            rows, weight, targets, bias, softcap, logit_scale, entropy
-        )
+    check_head(linear, labels)
+    where = supervised(labels)
+    shape = labels.shape
+    if where is not None:
+        linear, labels = linear.rows(where), labels[where]
+    rows = rows_for(impl, linear, whole=False)
+    with torch.autocast(labels.device.type, enabled=False):
+        if rows is None:
+            found = reference.target_statistics(linear, labels, entropy)
+        else:
+            found = chunked.target_statistics(linear, labels, entropy, rows)
     if where is None:
-        return TargetStatistics(*of_rows)
-    return TargetStatistics(*(x.new_zeros(labels.shape).index_put((where,), x) for x in of_rows))
-
-
-def _choose(impl: str):
-    if impl not in _IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {', '.join(_IMPLEMENTATIONS)}, got {impl!r}.")
-    return _IMPLEMENTATIONS[impl]
-
-
-def _supervised(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The rows that count, their targets, and their positions (None when all of them count)."""
-    valid = labels != IGNORE_INDEX
-    if bool(valid.all()):
-        return hidden, labels, None
-    where = valid.nonzero().squeeze(1)
-    return hidden.index_select(0, where), labels.index_select(0, where), where
-
-
-def _check(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None
-) -> None:
-    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(
-            f"hidden must be (N, D) and weight (V, D), got {tuple(hidden.shape)} and"
-            f" {tuple(weight.shape)}."
-        )
-    if labels.shape != hidden.shape[:1]:
-        raise ValueError(
-            f"labels must be (N,) with N = {hidden.shape[0]}, got {tuple(labels.shape)}."
-        )
-    if labels.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"labels must be int64 or int32, got {labels.dtype}.")
-    if not hidden.is_floating_point() or weight.dtype != hidden.dtype:
-        raise ValueError(
-            f"hidden and weight must share one floating dtype, got {hidden.dtype} and"
-            f" {weight.dtype}."
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must be (V,) with V = {weight.shape[0]}, got {tuple(bias.shape)}.")
-    if softcap is not None and not softcap > 0:
-        raise ValueError(f"softcap must be positive, got {softcap}; leave it out for none.")
-    outside = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= weight.shape[0]))
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise ValueError(
-            f"label {int(labels[row])} in row {row} is outside the vocabulary of {weight.shape[0]}"
-            f" tokens; use {IGNORE_INDEX} to ignore a token, or the tokenizer that belongs to the"
-            " model."
-        )
+        return TargetStatistics(*found)
+    return TargetStatistics(*(x.new_zeros(shape).index_put((where,), x) for x in found))

@@ -7,35 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Objective, Signals
+from ..objectives import HEAD_SIGNALS, Signals
+from .chunked import Task
 from .distribution import statistic
+from .linear import LinearHead
 
 __all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
 
 
 def target_statistics(
-    hidden: Tensor,  # (N, D)
-    weight: Tensor,  # (V, D)
-    labels: Tensor,  # (N,)
-    bias: Tensor | None,  # (V,)
-    softcap: float | None,
-    logit_scale: float,
-    entropy: bool,
+    linear: LinearHead, labels: Tensor, entropy: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(log p, entropy, is_top1) per row."""
-    logits = _logits(hidden, weight, bias, softcap, logit_scale)
-    return statistics_of_logits(logits, labels, entropy)
-
-
-def _logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, logit_scale: float
-) -> Tensor:
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
-    logits = (
-        F.linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-        * logit_scale
-    )
-    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    return statistics_of_logits(linear.logits(), labels, entropy)
 
 
 def statistics_of_logits(
@@ -60,33 +44,25 @@ def statistics_of_logits(
     return logp, -(log_probs.exp() * log_probs).sum(1), is_top1
 
 
-def objective_loss(
-    hidden: Tensor,  # (N, D)
-    head: tuple[Tensor, Tensor | None, float | None, float],
-    labels: Tensor,  # (N,)
-    objective: Objective,
-    normalizer: float | Tensor,
-    signals: Signals,
-    reference: tuple[Tensor, Tensor, Tensor | None] | None,
-    statistics: bool,
-) -> tuple[Tensor, ...]:
-    """(loss, log p, entropy, is_top1, value, weight, kept), the first by autograd."""
-    weight, bias, softcap, logit_scale = head
-    logits = _logits(hidden, weight, bias, softcap, logit_scale)
-    logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=statistics)
+def objective_loss(linear: LinearHead, labels: Tensor, task: Task) -> tuple[Tensor, ...]:
+    """(loss, skipped, log p, entropy, is_top1, value, weight, kept), the first by autograd."""
+    objective = task.objective
+    logits = linear.logits()
+    logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=task.statistics)
     names = sorted(name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS)
     log_probs, other = logits.log_softmax(1), None
-    if reference is not None:
-        ref_hidden, ref_weight, ref_bias = reference
-        other = _logits(ref_hidden, ref_weight, ref_bias, softcap, logit_scale).log_softmax(1)
+    if task.reference is not None:
+        other = task.reference.logits().log_softmax(1)
     found = {name: statistic(name, log_probs, labels, other) for name in names}
     fixed = {name: value.detach() for name, value in found.items()}
-    f = objective.bind(Signals({**signals, **fixed}))
+    f = objective.bind(Signals({**task.signals, **fixed}))
     value = f.value(logp)
     total = value.sum()
     for name, factor in f.coefficients(logp.detach()).items():
         total = total + (factor * (found[name] - fixed[name])).sum()  # the value is in f already
+    if task.z_loss:
+        total = total + task.z_loss * logits.logsumexp(1).square().sum()
     logp = logp.detach()
     of_f = (value.detach(), f.token_weight(logp), f.keeps(logp))
     extras = (logp, entropy.detach(), is_top1, *of_f)
-    return total / normalizer, *extras
+    return total / task.normalizer, total.new_zeros(()), *extras

@@ -153,8 +153,6 @@ class ProbTuneTrainer(SFTTrainer):
         wanted = {name for name in self.objective.needs if name.split(":")[0] in HEAD_SIGNALS}
         needs_ours = bool(wanted - TRL_SIGNALS or self.objective.terms)
         reason = why_not(self._inner)
-        if self.aux_loss_enabled:
-            reason = "the experts' balancing loss comes with TRL's head only"
         chosen = self.args.head
         if chosen == "auto":
             by_default = self.args.device.type != "cuda" and reason is None

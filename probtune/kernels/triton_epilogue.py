@@ -1,0 +1,246 @@
+"""The row statistics in the kernel of the logits' matmul, which stores exp(z - m) instead of z.
+
+Each tile of the product knows the maximum m_t of its own columns, so it stores E = exp(z - m_t),
+rounded once to the inputs' dtype and never above 1, and its part of the sums in float32, formed
+before the rounding. The gradient of an objective is then E exp(m_t - m) W / S. Logits in float32
+never reach memory, which is what a small hidden size waits for; the price is a matmul that Triton
+compiled, and gradients of all tokens but the target rounded twice.
+
+Serves objectives without a gradient of their own in entropy or collision probability, and heads
+without softcap or adapter. Its speed has not been measured on any GPU.
+"""
+
+# The launcher of a kernel takes what the kernel does not declare.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportReturnType=false
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .linear import Head, LinearHead
+from .rows import Coefficients, Rows
+from .torch_rows import even_blocks
+from .triton_rows import LOG2E, LOWEST, block_rows, transformed
+
+__all__ = ["EpilogueRows", "matmul_statistics", "rescaled", "why_not"]
+
+_TILE = (128, 128, 64)
+_SMALL_TILE = (16, 16, 16)
+"""Rows, columns and depth of a tile; the small one is what the interpreter works through."""
+_WARPS, _STAGES, _GROUP = 8, 3, 8
+
+
+@triton.jit
+def matmul_statistics(
+    hidden,  # (n, D)
+    weight,  # (V, D)
+    bias,
+    labels,
+    others,  # (n, V)
+    target_logit,  # (n,), -inf before
+    maxima,  # (n, tiles); the next three as well
+    sums,
+    logit_sums,
+    square_sums,
+    hidden_stride,
+    weight_stride,
+    others_stride,
+    tiles,
+    start,
+    num_rows,
+    vocabulary,
+    depth,
+    logit_scale,
+    BIAS: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    COLLISION: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """One program per tile. Groups of row tiles share their columns of the weight in the cache."""
+    program = tl.program_id(0)
+    row_tiles = tl.cdiv(num_rows, ROWS)
+    in_group = GROUP * tiles
+    first = (program // in_group) * GROUP
+    height = tl.minimum(row_tiles - first, GROUP)
+    row_tile = first + (program % in_group) % height
+    tile = (program % in_group) // height
+
+    row = row_tile * ROWS + tl.arange(0, ROWS)
+    column = tile * COLUMNS + tl.arange(0, COLUMNS)
+    row_here, column_here = row < num_rows, column < vocabulary
+    step = tl.arange(0, DEPTH)
+    x = hidden + row.to(tl.int64)[:, None] * hidden_stride + step[None, :]
+    w = weight + column.to(tl.int64)[None, :] * weight_stride + step[:, None]
+    z = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for at in range(0, depth, DEPTH):
+        inside = at + step < depth
+        a = tl.load(x + at, mask=row_here[:, None] & inside[None, :], other=0.0)
+        b = tl.load(w + at, mask=column_here[None, :] & inside[:, None], other=0.0)
+        z = tl.dot(a, b, z, input_precision="ieee")
+    added = 0.0
+    if BIAS:
+        added = tl.load(bias + column, mask=column_here, other=0.0).to(tl.float32)[None, :]
+    z = transformed(z, added, logit_scale, 1.0, False)
+
+    target = tl.load(labels + row, mask=row_here, other=-1).to(tl.int64) - start
+    is_target = (column.to(tl.int64)[None, :] == target[:, None]) & column_here[None, :]
+    of_target = tl.sum(tl.where(is_target, z, 0.0), 1)
+    tile_first = tile * COLUMNS
+    has_target = (target >= tile_first) & (target < tl.minimum(tile_first + COLUMNS, vocabulary))
+    tl.store(target_logit + row, of_target, mask=row_here & has_target)
+    other = column_here[None, :] & (is_target == 0)
+    z = tl.where(other, z, float("-inf"))
+    m = tl.maximum(tl.max(z, 1), LOWEST)
+    e = tl.exp2((z - m[:, None]) * LOG2E)
+
+    at_tile = row.to(tl.int64) * tiles + tile
+    tl.store(maxima + at_tile, m, mask=row_here)
+    tl.store(sums + at_tile, tl.sum(e, 1), mask=row_here)
+    if ENTROPY:
+        tl.store(logit_sums + at_tile, tl.sum(e * tl.where(other, z, 0.0), 1), mask=row_here)
+    if COLLISION:
+        tl.store(square_sums + at_tile, tl.sum(e * e, 1), mask=row_here)
+    out = others + row.to(tl.int64)[:, None] * others_stride + column[None, :]
+    tl.store(out, e.to(others.dtype.element_ty), mask=row_here[:, None] & column_here[None, :])
+
+
+@triton.jit
+def rescaled(
+    others,  # (n, V)
+    stride,
+    gradients,  # (k, V)
+    gradients_stride,
+    labels,  # (k,)
+    active,  # (k,), rows of `others`
+    maxima,  # (n, tiles)
+    maximum,  # (k,)
+    linear,
+    at_target,
+    tiles,
+    start,
+    vocabulary,
+    ACTIVE: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program per active row and tile: E exp(m_t - m) linear, and the target's own gradient."""
+    k = tl.program_id(0)
+    tile = tl.program_id(1)
+    row = k
+    if ACTIVE:
+        row = tl.load(active + k)
+    column = tile * COLUMNS + tl.arange(0, COLUMNS)
+    here = column < vocabulary
+    e = tl.load(others + row.to(tl.int64) * stride + column, mask=here, other=0.0).to(tl.float32)
+    m = tl.load(maxima + row.to(tl.int64) * tiles + tile)
+    factor = tl.exp2((m - tl.load(maximum + k)) * LOG2E) * tl.load(linear + k)
+    target = tl.load(labels + k).to(tl.int64) - start
+    dz = tl.where(column == target, tl.load(at_target + k), e * factor)
+    out = gradients + k.to(tl.int64) * gradients_stride + column
+    tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
+
+
+def why_not(linear: LinearHead, terms: Set[str]) -> str | None:
+    """The reason why a head, or an objective with these terms, is not served, or None."""
+    if terms:
+        return f"it has no gradient of {', '.join(sorted(terms))}"
+    if linear.softcap is not None:
+        return "its gradients need the softcapped logits, which are not stored"
+    if linear.low is not None:
+        return "the adapter is a second matmul"
+    if linear.hidden.device.type == "cpu" and linear.hidden.dtype == torch.bfloat16:
+        return "Triton's interpreter multiplies bfloat16 wrongly"
+    return None
+
+
+class EpilogueRows:
+    """exp(z - m) of one block's tiles, and the gradients of the rows that have one, closed up."""
+
+    def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
+        assert not whole
+        self._head, self._wanted = head, wanted
+        size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
+        (part,) = head.parts
+        self.dtype = part.inputs.dtype
+        self._weight = part.weight.to(self.dtype)
+        self._tile = _SMALL_TILE if head.device.type == "cpu" else _TILE
+        self._start = 0 if head.parallel is None else head.parallel.start
+        self.capacity = even_blocks(num_rows, block_rows(size * 2 * self.dtype.itemsize))
+        """Rows of one block."""
+        shape = (self.capacity, head.vocabulary)
+        self._others = torch.empty(shape, dtype=self.dtype, device=head.device)
+        self._gradients: Tensor | None = None
+
+    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
+        """Those of the rows, whose gradients will go to row `at` of the buffer."""
+        head, num_rows = self._head, labels.shape[0]
+        self._labels, self._at = labels, at
+        (x,) = head.inputs(rows)
+        x, weight = (
+            t if t.stride(1) == 1 else t.contiguous() for t in (x.to(self.dtype), self._weight)
+        )
+        height, columns, depth = self._tile
+        tiles = triton.cdiv(head.vocabulary, columns)
+        made = torch.empty(4, num_rows, tiles, dtype=torch.float32, device=head.device)
+        target_logit = made.new_full((num_rows,), float("-inf"))
+        entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
+        bias = head.bias
+        matmul_statistics[(triton.cdiv(num_rows, height) * tiles,)](
+            x, weight, x if bias is None else bias, labels, self._others, target_logit, *made,
+            x.stride(0), weight.stride(0), self._others.stride(0), tiles, self._start,
+            num_rows, head.vocabulary, x.shape[1], float(head.logit_scale),
+            BIAS=bias is not None, ENTROPY=entropy, COLLISION=collision,
+            ROWS=height, COLUMNS=columns, DEPTH=depth, GROUP=_GROUP,
+            num_warps=_WARPS, num_stages=_STAGES,
+        )  # fmt: skip
+        self._maxima, sums, logits, squares = made.unbind()
+        maximum = self._maxima.amax(1)
+        scale = (self._maxima - maximum.unsqueeze(1)).exp()
+        return Rows(
+            target_logit,
+            maximum,
+            (sums * scale).sum(1),
+            (logits * scale).sum(1) if entropy else None,
+            (squares * scale.square()).sum(1) if collision else None,
+        )
+
+    def gradients(
+        self,
+        active: Tensor | None,
+        rows: Rows,
+        of: Coefficients,
+        whole: Any = None,
+        factors: Any = None,
+    ) -> int:
+        """Puts d loss / d (hidden @ weight.T + bias) of the active rows into the buffer; how many
+        there are.
+        """
+        assert not factors
+        assert of.of_logit is None and of.square is None
+        head = self._head
+        if self._gradients is None:
+            self._gradients = torch.empty_like(self._others)
+        count = rows.target_logit.shape[0]
+        out = self._gradients[self._at : self._at + count]
+        labels = self._labels if active is None else self._labels[active]
+        columns, tiles = self._tile[1], self._maxima.shape[1]
+        rescaled[(count, tiles)](
+            self._others, self._others.stride(0), out, out.stride(0), labels,
+            labels if active is None else active, self._maxima, rows.max_other,
+            of.linear.contiguous(), of.at_target.contiguous(), tiles, self._start,
+            head.vocabulary, ACTIVE=active is not None, COLUMNS=columns, num_warps=1,
+        )  # fmt: skip
+        return count
+
+    def filled(self, num_rows: int) -> Tensor:
+        """The gradients at the front of the buffer."""
+        assert self._gradients is not None
+        return self._gradients[:num_rows]

@@ -1,0 +1,255 @@
+"""The row statistics and the gradients of the logits as one Triton kernel each, between the
+vendor's matmuls.
+
+Both read the float32 logits of a block once. The statistics are float32 sums over columns, the
+target left out; the gradients of the rows that have one are written side by side, rounded once to
+the inputs' dtype. Offsets of rows are 64-bit: a block may hold more than 2^31 logits.
+
+Runs wherever Triton does. With TRITON_INTERPRET=1 in the environment before this module is
+imported, it runs on a CPU, slowly, for tests.
+"""
+
+# The launcher of a kernel takes what the kernel does not declare.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportReturnType=false
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .linear import Head
+from .rows import Coefficients, Rows
+from .torch_rows import even_blocks
+
+__all__ = [
+    "LOG2E",
+    "LOWEST",
+    "TritonRows",
+    "block_rows",
+    "columns_of",
+    "row_gradients",
+    "row_statistics",
+    "transformed",
+]
+
+_BYTES = 2**31
+"""Size of one block of logits and their gradients: 2300 to 2700 tokens of today's vocabularies."""
+_MOST_ROWS = 4096
+_COLUMNS = 4096
+"""Columns that a program holds at once."""
+_WARPS = 8
+
+# Log-sum-exp is computed in base 2, which the hardware has.
+LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+LOWEST: tl.constexpr = tl.constexpr(-1e38)  # finite, so that -inf - LOWEST is no NaN
+
+
+@triton.jit
+def transformed(z, bias, logit_scale, softcap, SOFTCAP: tl.constexpr):
+    """What happens to a logit after the matmul."""
+    z = (z + bias) * logit_scale
+    if SOFTCAP:
+        # tanh(x) = 2 sigmoid(2 x) - 1
+        z = softcap * (2.0 * tl.sigmoid(2.0 * z / softcap) - 1.0)
+    return z
+
+
+@triton.jit
+def row_statistics(
+    logits,  # (n, V) float32, overwritten by the transformed ones when TRANSFORM
+    stride,
+    labels,
+    bias,
+    target_logit,
+    max_other,
+    sum_other,
+    logit_other,
+    square_other,
+    start,
+    vocabulary,
+    logit_scale,
+    softcap,
+    TRANSFORM: tl.constexpr,
+    BIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    COLLISION: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program per row: m, S and, where asked for, Q and R of `Rows`."""
+    row = tl.program_id(0)
+    at_row = logits + row.to(tl.int64) * stride
+    target = tl.load(labels + row).to(tl.int64) - start
+    m = LOWEST + 0.0
+    total = 0.0
+    of_logits = 0.0
+    squares = 0.0
+    at_target = float("-inf") + 0.0
+    for first in range(0, vocabulary, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        here = column < vocabulary
+        z = tl.load(at_row + column, mask=here, other=float("-inf")).to(tl.float32)
+        if TRANSFORM:
+            b = 0.0
+            if BIAS:
+                b = tl.load(bias + column, mask=here, other=0.0).to(tl.float32)
+            z = transformed(z, b, logit_scale, softcap, SOFTCAP)
+            tl.store(at_row + column, z, mask=here)
+        is_target = column == target
+        at_target = tl.maximum(at_target, tl.max(tl.where(is_target & here, z, float("-inf")), 0))
+        other = here & (column != target)
+        z = tl.where(other, z, float("-inf"))
+        m_new = tl.maximum(m, tl.max(z, 0))
+        e = tl.exp2((z - m_new) * LOG2E)
+        scale = tl.exp2((m - m_new) * LOG2E)
+        total = total * scale + tl.sum(e, 0)
+        if ENTROPY:
+            of_logits = of_logits * scale + tl.sum(e * tl.where(other, z, 0.0), 0)
+        if COLLISION:
+            squares = squares * scale * scale + tl.sum(e * e, 0)
+        m = m_new
+    tl.store(target_logit + row, at_target)
+    tl.store(max_other + row, m)
+    tl.store(sum_other + row, total)
+    if ENTROPY:
+        tl.store(logit_other + row, of_logits)
+    if COLLISION:
+        tl.store(square_other + row, squares)
+
+
+@triton.jit
+def row_gradients(
+    logits,  # (n, V) float32
+    stride,
+    gradients,  # (k, V)
+    gradients_stride,
+    labels,  # (k,)
+    active,  # (k,), rows of `logits`
+    maximum,  # (k,)
+    linear,
+    of_logit,
+    square,
+    at_target,
+    start,
+    vocabulary,
+    softcap,
+    ACTIVE: tl.constexpr,
+    OF_LOGIT: tl.constexpr,
+    SQUARE: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program per active row and COLUMNS columns: the gradient of `Coefficients`."""
+    k = tl.program_id(0)
+    row = k
+    if ACTIVE:
+        row = tl.load(active + k)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    here = column < vocabulary
+    at = logits + row.to(tl.int64) * stride + column
+    z = tl.load(at, mask=here, other=0.0).to(tl.float32)
+    target = tl.load(labels + k).to(tl.int64) - start
+    is_target = column == target
+    # The target's own exp(z - m) may overflow, and is not used.
+    e = tl.exp2(tl.where(is_target, 0.0, z - tl.load(maximum + k)) * LOG2E)
+    factor = tl.load(linear + k)
+    if OF_LOGIT:
+        factor = factor + tl.load(of_logit + k) * z
+    if SQUARE:
+        factor = factor + tl.load(square + k) * e
+    dz = tl.where(is_target, tl.load(at_target + k), e * factor)
+    if SOFTCAP:
+        slope = z / softcap
+        dz = dz * (1.0 - slope * slope)
+    out = gradients + k.to(tl.int64) * gradients_stride + column
+    tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
+
+
+class TritonRows:
+    """Logits of one block in float32, and the gradients of the rows that have one, closed up."""
+
+    def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
+        assert not whole
+        self._head, self._wanted = head, wanted
+        size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
+        self.dtype = head.parts[0].inputs.dtype
+        self._start = 0 if head.parallel is None else head.parallel.start
+        self.capacity = even_blocks(num_rows, block_rows(size * (4 + self.dtype.itemsize)))
+        """Rows of one block."""
+        shape = (self.capacity, head.vocabulary)
+        self._logits = torch.empty(shape, dtype=torch.float32, device=head.device)
+        self._gradients: Tensor | None = None
+
+    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
+        """Those of the rows, whose gradients will go to row `at` of the buffer."""
+        head, num_rows = self._head, labels.shape[0]
+        self._labels, self._at = labels, at
+        z = head.product(rows, self._logits[:num_rows])
+        found = torch.empty(5, num_rows, dtype=torch.float32, device=head.device)
+        entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
+        bias, softcap = head.bias, head.softcap
+        if num_rows:
+            row_statistics[(num_rows,)](
+                z, z.stride(0), labels, z if bias is None else bias, *found,
+                self._start, head.vocabulary, float(head.logit_scale), float(softcap or 1.0),
+                TRANSFORM=bias is not None or head.logit_scale != 1.0 or softcap is not None,
+                BIAS=bias is not None, SOFTCAP=softcap is not None,
+                ENTROPY=entropy, COLLISION=collision,
+                COLUMNS=columns_of(head.vocabulary), num_warps=_WARPS,
+            )  # fmt: skip
+        target, maximum, total, logits, squares = found.unbind()
+        return Rows(
+            target, maximum, total, logits if entropy else None, squares if collision else None
+        )
+
+    def gradients(
+        self,
+        active: Tensor | None,
+        rows: Rows,
+        of: Coefficients,
+        whole: Any = None,
+        factors: Any = None,
+    ) -> int:
+        """Puts d loss / d (hidden @ weight.T + bias) of the active rows into the buffer; how many
+        there are.
+        """
+        assert not factors
+        head, z = self._head, self._logits
+        if self._gradients is None:
+            self._gradients = torch.empty_like(z, dtype=self.dtype)
+        count = rows.target_logit.shape[0]
+        out = self._gradients[self._at : self._at + count]
+        labels = self._labels if active is None else self._labels[active]
+        columns = columns_of(head.vocabulary)
+        linear, of_logit, square, at_target = (None if x is None else x.contiguous() for x in of)
+        assert linear is not None and at_target is not None
+        row_gradients[(count, triton.cdiv(head.vocabulary, columns))](
+            z, z.stride(0), out, out.stride(0), labels, labels if active is None else active,
+            rows.max_other, linear,
+            linear if of_logit is None else of_logit, linear if square is None else square,
+            at_target, self._start, head.vocabulary, float(head.softcap or 1.0),
+            ACTIVE=active is not None, OF_LOGIT=of_logit is not None, SQUARE=square is not None,
+            SOFTCAP=head.softcap is not None, COLUMNS=columns, num_warps=_WARPS,
+        )  # fmt: skip
+        return count
+
+    def filled(self, num_rows: int) -> Tensor:
+        """The gradients at the front of the buffer."""
+        assert self._gradients is not None
+        return self._gradients[:num_rows]
+
+
+def block_rows(bytes_per_row: int) -> int:
+    """Rows of a block: a multiple of 128 between 128 and 4096, as many as its memory allows."""
+    rows = max(1, min(_BYTES // bytes_per_row, _MOST_ROWS))
+    return rows // 128 * 128 or rows
+
+
+def columns_of(vocabulary: int) -> int:
+    """Columns of a program: a power of two."""
+    return min(_COLUMNS, triton.next_power_of_2(vocabulary))

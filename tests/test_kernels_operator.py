@@ -1,0 +1,100 @@
+"""The head as one operator of a graph."""
+
+import pytest
+import torch
+from test_kernels import HEADS, gradients, inputs, split
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from probtune.kernels import linear_objective, linear_objective_loss
+from probtune.kernels.linear import LinearHead
+from probtune.kernels.operator import in_graph
+from probtune.objectives import objective, p, power
+
+
+def call(hidden, weight, labels, f, *, statistics=True, signals=None, reference=None, **options):
+    linear = LinearHead(hidden, weight, **options)
+    return in_graph(
+        linear, labels, f, None, signals or {}, reference, 0.0, 0.0, "auto", statistics
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "text", ["nll", "above(0.2, p())", "entropy_bonus(0.2, p())", "gem(0.5)", "weighted(p(), 'q')"]
+)
+def test_operator_equals_the_function(text, head):
+    with_bias, options = split(head)
+    hidden, weight, labels, bias = inputs(masked=[0, 5, 22], bias=with_bias)
+    signals = {"column:q": torch.linspace(0, 1, 23)} if "weighted" in text else None
+    expected = linear_objective(
+        hidden, weight, labels, objective(text), bias=bias, signals=signals, **options
+    )
+    found = call(hidden, weight, labels, objective(text), bias=bias, signals=signals, **options)
+    flat = (expected.loss, expected.skipped, *expected.statistics, *expected[2:5])
+    torch.testing.assert_close(found, flat)
+    assert not any(x.requires_grad for x in found[1:])
+    torch.testing.assert_close(
+        gradients(found[0], -1.5, hidden, weight, bias),
+        gradients(expected.loss, -1.5, hidden, weight, bias),
+    )
+
+
+def test_operator_passes_the_checks_of_torch():
+    """Schema, fake tensors, autograd registration."""
+    hidden, weight, labels, bias = inputs(torch.float32, masked=[3], bias=True)
+    low = torch.randn(23, 2, requires_grad=True)
+    up = torch.randn(37, 2, requires_grad=True)
+    arguments = (
+        hidden, weight, bias, low, up, labels, torch.tensor(22.0), "power(0.5)", "", [], [],
+        4.0, 1.3, 0.1, 0.0, "auto", True, [True] * 5,
+    )  # fmt: skip
+    torch.library.opcheck(
+        torch.ops.probtune.linear_objective.default,
+        arguments,
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )
+
+
+def test_shapes_are_known_without_values():
+    with FakeTensorMode():
+        hidden = torch.empty(23, 7, dtype=torch.bfloat16, requires_grad=True)
+        weight = torch.empty(37, 7, dtype=torch.bfloat16, requires_grad=True)
+        found = call(hidden, weight, torch.empty(23, dtype=torch.int64), p())
+        assert found[0].shape == () and found[0].dtype == torch.float32
+        assert [x.shape for x in found[2:]] == [(23,)] * 6
+        of_hidden, of_weight = torch.autograd.grad(found[0], (hidden, weight))
+        assert (of_hidden.shape, of_weight.dtype) == ((23, 7), torch.bfloat16)
+
+
+def test_operator_has_no_second_derivatives_and_takes_tensors_only():
+    hidden, weight, labels, _ = inputs()
+    loss = call(hidden, weight, labels, p())[0]
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(loss, hidden, create_graph=True)
+    with pytest.raises(ValueError, match="signals are tensors, and 'step' is a str"):
+        call(hidden, weight, labels, p(), signals={"step": "x"})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+@pytest.mark.parametrize("softcap", [None, 4.0])
+def test_compiled_in_one_graph(softcap):
+    """A peer's softcap did not compile (Liger issue 1362)."""
+    f = power(0.5)
+
+    def step(hidden, weight, labels):
+        loss = linear_objective_loss(2.0 * hidden, weight, labels, f, softcap=softcap)
+        return loss * 3.0
+
+    hidden, weight, labels, _ = inputs(torch.float32, masked=[0, 22])
+    expected = step(hidden, weight, labels)
+    compiled = torch.compile(step, fullgraph=True)
+    found = compiled(hidden, weight, labels)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (hidden, weight)),
+        torch.autograd.grad(expected, (hidden, weight)),
+    )
+    labels = labels.clone()
+    labels[:9] = -100  # other rows, the same graph
+    torch.testing.assert_close(compiled(hidden, weight, labels), step(hidden, weight, labels))

@@ -1,0 +1,232 @@
+"""The Triton kernels, under the interpreter where there is no GPU, and compiled ahead of time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_kernels import gradients, inputs, split
+
+from probtune.kernels import linear_objective, linear_target_statistics
+from probtune.kernels.reference import statistics_of_logits
+from probtune.objectives import objective
+
+pytest.importorskip("triton")
+from probtune.kernels import triton_rows
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SCALED = dict(bias=True, logit_scale=1.7)
+HEADS = {
+    "triton": [dict(), dict(SCALED, softcap=4.0)],
+    "epilogue": [dict(), SCALED],
+}
+TEXTS = ["nll", "above(0.2, nll)", "deft()", "entropy_bonus(0.2, brier())"]
+CASES = [
+    (impl, head, text)
+    for impl, heads in HEADS.items()
+    for head in heads
+    for text in TEXTS
+    if impl == "triton" or not objective(text).terms
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Blocks of at most 9 rows and programs of 16 columns, which divide neither 23 nor 37."""
+    monkeypatch.setattr(triton_rows, "_BYTES", 9 * 37 * 8)
+    monkeypatch.setattr(triton_rows, "_COLUMNS", 16)
+
+
+def on_device(*tensors):
+    return [None if x is None else x.detach().to(DEVICE).requires_grad_(x.is_floating_point())
+            for x in tensors]  # fmt: skip
+
+
+@pytest.mark.parametrize("impl, head, text", CASES)
+def test_equal_to_the_reference(impl, head, text):
+    """Values, statistics and gradients in float32, with rows ignored and rows without weight."""
+    with_bias, options = split(head)
+    made = inputs(torch.float32, masked=[0, 4, 5, 22], bias=with_bias)
+    hidden, weight, labels, bias = on_device(*made)
+    results = []
+    for name in ("reference", impl):
+        found = linear_objective(
+            hidden, weight, labels, objective(text), bias=bias, impl=name, z_loss=0.01, **options
+        )
+        results.append((found, gradients(found.loss, -2.5, hidden, weight, bias)))
+    (expected, slow), (result, fast) = results
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", ["triton", "epilogue"])
+def test_statistics_with_any_upstream_gradient(impl):
+    hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[3]))
+    torch.manual_seed(1)
+    upstream = torch.randn(2, 23, device=DEVICE)
+    upstream[:, 6] = 0.0
+    if impl == "epilogue":
+        upstream[1] = 0.0
+    results = []
+    for name in ("reference", impl):
+        out = linear_target_statistics(hidden, weight, labels, impl=name)
+        total = (out.logp * upstream[0]).sum()
+        if impl != "epilogue":
+            total = total + (out.entropy * upstream[1]).sum()
+        results.append((*out, *torch.autograd.grad(total, (hidden, weight))))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def rounded_gradients(hidden, weight, labels, f):
+    """The best that gradients of the logits in the inputs' dtype allow: exact statistics, one
+    rounding, exact sums, results rounded.
+    """
+    h, w = hidden.detach().double(), weight.detach().double()
+    logits = (h @ w.T).requires_grad_()
+    logp, _, _ = statistics_of_logits(logits, labels, entropy=False)
+    (dz,) = torch.autograd.grad(f.value(logp).mean(), logits)
+    dz = dz.to(hidden.dtype).double()
+    return [(dz @ w).to(hidden.dtype), (dz.T @ h).to(hidden.dtype)]
+
+
+@pytest.mark.parametrize("text", ["nll", "p", "power(10)"])
+@pytest.mark.parametrize("impl", ["chunked", "chunked in bfloat16", "triton", "epilogue"])
+def test_error_in_half_precision_is_that_of_rounded_gradients(impl, text, monkeypatch):
+    """At most 1.2 times; the statistics of every path are float32. The epilogue, which rounds
+    exp(z - m) as well, is allowed 1.5 times."""
+    monkeypatch.setattr(triton_rows, "_COLUMNS", 128)
+    monkeypatch.setattr(triton_rows, "_BYTES", 2**20)
+    impl, _, bfloat16 = impl.partition(" in ")
+    dtype = torch.bfloat16 if bfloat16 else torch.float16
+    hidden, weight, labels, _ = inputs(dtype, n=64, d=16, v=100, scale=1.5)
+    labels = labels.clamp(max=3)
+    f = objective(text)
+    exact = [x.detach().double().requires_grad_() for x in (hidden, weight)]
+    loss = linear_objective(*exact, labels, f, impl="reference").loss
+    truth = torch.autograd.grad(loss, exact)
+    best = rounded_gradients(hidden, weight, labels, f)
+    hidden, weight = on_device(hidden, weight)
+    loss = linear_objective(hidden, weight, labels.to(DEVICE), f, impl=impl).loss
+    found = torch.autograd.grad(loss, (hidden, weight))
+    for expected, rounded, x in zip(truth, best, found, strict=True):
+        error = (x.double().cpu() - expected).norm()
+        floor = (rounded.double() - expected).norm()
+        assert error < (1.5 if impl == "epilogue" else 1.2) * floor
+
+
+def test_the_interpreter_is_not_trusted_with_bfloat16():
+    if DEVICE == "cuda":
+        pytest.skip("there is no interpreter")
+    hidden, weight, labels, _ = inputs(torch.bfloat16)
+    with pytest.raises(ValueError, match="bfloat16 wrongly"):
+        linear_objective(hidden, weight, labels, objective("nll"), impl="epilogue")
+
+
+@pytest.mark.parametrize(
+    "impl, dtype, text, options, said",
+    [
+        ("triton", torch.float64, "nll", {}, "the inputs are float64; use impl='auto'"),
+        ("epilogue", torch.float64, "nll", {}, "the inputs are float64; use impl='auto'"),
+        ("triton", torch.float32, "gem(0.5)", {}, "needs more of the distribution"),
+        ("epilogue", torch.float32, "brier()", {}, "no gradient of collision"),
+        ("epilogue", torch.float32, "nll", {"softcap": 4.0}, "softcapped logits"),
+    ],
+)
+def test_what_the_kernels_do_not_serve_is_refused(impl, dtype, text, options, said):
+    hidden, weight, labels, _ = inputs(dtype)
+    with pytest.raises(ValueError, match=said):
+        linear_objective(hidden, weight, labels, objective(text), impl=impl, **options)
+
+
+def test_rows_beyond_two_billion_elements():
+    """Row 2 of a matrix whose rows are 2^30 elements apart begins at 2^31, where 32-bit offsets
+    wrap. The memory between the rows is never touched."""
+    stride, v = 2**30, 37
+    big = torch.empty(2 * stride + v, dtype=torch.float16, device=DEVICE).as_strided(
+        (3, v), (stride, 1)
+    )
+    torch.manual_seed(0)
+    rows = torch.randn(3, v)
+    big.copy_(rows)
+    labels = torch.tensor([3, 0, 36], device=DEVICE)
+    found = torch.empty(5, 3, device=DEVICE)
+    out = torch.empty(3, v, device=DEVICE)
+    triton_rows.row_statistics[(3,)](
+        big, stride, labels, big, *found, 0, v, 1.0, 1.0, TRANSFORM=False, BIAS=False,
+        SOFTCAP=False, ENTROPY=False, COLLISION=False, COLUMNS=64,
+    )  # fmt: skip
+    logits = big.float().cpu()
+    logp, _, _ = statistics_of_logits(logits, labels.cpu(), entropy=False)
+    u = found[0] - found[1] - found[2].log()
+    torch.testing.assert_close(torch.nn.functional.logsigmoid(u).cpu(), logp)
+    ones = torch.ones(3, device=DEVICE)
+    triton_rows.row_gradients[(3, 1)](
+        big, stride, out, v, labels, labels, found[1].contiguous(), ones / found[2], ones, ones,
+        -ones, 0, v, 1.0, ACTIVE=False, OF_LOGIT=False, SQUARE=False, SOFTCAP=False, COLUMNS=64,
+    )  # fmt: skip
+    expected = logits.scatter(1, labels.cpu()[:, None], float("-inf")).softmax(1)
+    expected.scatter_(1, labels.cpu()[:, None], -1.0)
+    torch.testing.assert_close(out.cpu(), expected)
+
+
+def test_same_bits_every_time():
+    hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[1]))
+    found = [
+        torch.autograd.grad(
+            linear_objective(hidden, weight, labels, objective("p"), impl="triton").loss,
+            (hidden, weight),
+        )
+        for _ in range(2)
+    ]
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
+
+
+# --- compiled ahead of time ----------------------------------------------------------------------
+
+COMPILE = """
+import itertools, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from probtune.kernels import triton_epilogue as e, triton_rows as r
+
+POINTERS = {
+    "labels": "*i64", "active": "*i64", "hidden": "*bf16", "weight": "*bf16", "bias": "*fp32",
+    "others": "*bf16", "gradients": "*bf16",
+}
+NUMBERS = {"logit_scale": "fp32", "softcap": "fp32"}
+INTEGERS = {"stride", "gradients_stride", "hidden_stride", "weight_stride", "others_stride",
+            "start", "vocabulary", "tiles", "num_rows", "depth"}
+SIZES = {
+    r.row_statistics: dict(COLUMNS=4096), r.row_gradients: dict(COLUMNS=4096),
+    e.matmul_statistics: dict(ROWS=128, COLUMNS=128, DEPTH=64, GROUP=8),
+    e.rescaled: dict(COLUMNS=128),
+}
+TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx942", 64)]
+for (kernel, sizes), target in itertools.product(SIZES.items(), TARGETS):
+    constants, signature = {}, {}
+    for name in kernel.arg_names:
+        if name.isupper():
+            constants[name] = sizes.get(name, True)
+            signature[name] = "constexpr"
+        elif name in INTEGERS:
+            signature[name] = "i32"
+        else:
+            signature[name] = NUMBERS.get(name) or POINTERS.get(name, "*fp32")
+    options = {"num_warps": 4, "num_stages": 2} if target.backend == "hip" else {"num_warps": 8}
+    made = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
+    binary = made.asm["hsaco" if target.backend == "hip" else "cubin"]
+    print(kernel.__name__, target.arch, len(binary))
+"""
+
+
+def test_every_kernel_compiles_for_three_gpus(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    env |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) == 12 and all(int(line[2]) > 1000 for line in lines)
