@@ -295,7 +295,7 @@ def length_controlled(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from alpaca_eval.metrics.glm_winrate import get_length_controlled_winrate
+            from alpaca_eval.metrics.glm_winrate import get_length_controlled_winrate  # pyright: ignore[reportMissingImports]
     except ImportError as error:  # 0.6.6 needs pkg_resources, which setuptools 81 removed
         return f"alpaca-eval cannot be imported ({error}): pip install 'setuptools<81'"
     # The model looks at nothing but the lengths of the two outputs.
