@@ -141,21 +141,34 @@ def test_plans():
 
 
 @pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory):
+    """Seeds that no default uses, at both ends, by the whole path."""
+    plan = replace(grid.FAST, seeds=(40, 41))
+    return grid.run(tmp_path_factory.mktemp("demo") / "two", plan, Terminal(quiet=True))
+
+
+@pytest.fixture(scope="module")
 def one_seed(tmp_path_factory):
-    """A seed that no default uses, at both ends, by the whole path."""
+    """One of them, where one is to claim nothing."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     plan = replace(grid.FAST, seeds=(40,))
     return folder, plan, grid.run(folder, plan, Terminal(quiet=True))
 
 
-def test_the_ends_of_the_continuum(one_seed):
-    """Signs with a wide margin: NLL wins at the weak end, -p at the strong end."""
-    _, _, record = one_seed
-    weak, strong = (cell["exact_match"] for cell in record["cells"])
-    assert weak["nll()"]["by_seed"][0] - weak["p()"]["by_seed"][0] > 0.15
-    assert strong["p()"]["by_seed"][0] - strong["nll()"]["by_seed"][0] > 0.05
-    assert record["cells"][0]["mean_p"]["value"] < 0.6 < record["cells"][1]["mean_p"]["value"]
-    assert record["cells"][0]["verdicts"] == ["model-weak"]
+def test_the_ends_of_the_continuum(two_seeds):
+    """Signs with a wide margin: NLL wins at the weak end, -p at the strong end. In the mean of two
+    seeds: a strong base now and then gains nothing from -p, and rounding decides which
+    (docs/log.md).
+    """
+    weak, strong = (
+        {name: sum(x["by_seed"]) / 2 for name, x in cell["exact_match"].items()}
+        for cell in two_seeds["cells"]
+    )
+    assert weak["nll()"] - weak["p()"] > 0.15
+    assert strong["p()"] - strong["nll()"] > 0.05
+    cells = two_seeds["cells"]
+    assert cells[0]["mean_p"]["value"] < 0.6 < cells[1]["mean_p"]["value"]
+    assert cells[0]["verdicts"] == ["model-weak", "model-weak"]
 
 
 def test_one_seed_claims_nothing(one_seed, capsys):
