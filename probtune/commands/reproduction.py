@@ -316,9 +316,6 @@ def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> No
         run_plan(plan, out, terminal, keep_models=options.keep_models)
         plans.append(plan)
     _finish(plans, out, terminal, _judge(options))
-    terminal.show(
-        "These are tiny models on example rows: the path is real, the numbers mean nothing."
-    )
 
 
 def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal, judge: Judge | None) -> None:

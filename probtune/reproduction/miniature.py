@@ -25,6 +25,8 @@ from .recipe import Recipe
 
 __all__ = ["miniature", "save_tiny_model"]
 
+_CAUTION = "A tiny model on example rows: the path is real, the numbers mean nothing."
+
 _ROWS = 14
 _SPECIAL = {
     "chatml": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
@@ -89,7 +91,7 @@ def miniature(
             fit_context=True,
         )
         runs.append(replace(run, training=training, evaluation=evaluation))
-    return replace(plan, runs=tuple(runs), notes=())
+    return replace(plan, runs=tuple(runs), notes=(_CAUTION,))
 
 
 def save_tiny_model(model: Backbone, folder: Path, texts: Sequence[str]) -> None:

@@ -304,6 +304,7 @@ def _objective_rows(
             m.task.name: m.clusters for m in first[0] if m.protocol == protocol and m.clusters
         }
         found = macro_difference(merged[0], merged[1], clusters=clusters).difference
+        found = without_spread(found)
         half = (found.high - found.low) / 2
         runs = min(len(first), len(second))
         each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]
