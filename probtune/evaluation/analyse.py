@@ -16,7 +16,6 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..records import SCHEMA_VERSION
-from ..statistics import Estimate
 from .generate import load_generations, question_hashes
 from .graded import file_sha256, graded_path, read_graded
 from .grading.base import VERSION
@@ -32,7 +31,6 @@ __all__ = [
     "load_measured",
     "paper_figures",
     "passes",
-    "without_spread",
 ]
 
 Scores = Mapping[str, Sequence[float]]
@@ -303,7 +301,7 @@ def _domains(
                     {name: one.scores for name, one in measured.items()},
                     clusters={n: one.clusters for n, one in measured.items() if one.clusters},
                 )
-                averages[protocol] = without_spread(average)
+                averages[protocol] = average.without_spread()
         paper: dict[str, list[float]] = {}
         for name in there:
             for objective, value in paper_figures(TASKS[name], backbone).items():
@@ -322,15 +320,6 @@ def _domains(
             }
         )
     return found
-
-
-def without_spread(found: Estimate) -> Estimate:
-    """An estimate whose questions all agree has no interval by resampling, rather than one of width
-    0.
-    """
-    if found.standard_error != 0.0:
-        return found
-    return found._replace(standard_error=math.nan, low=math.nan, high=math.nan)
 
 
 def paper_figures(task: Task, backbone: str | None) -> dict[str, float]:

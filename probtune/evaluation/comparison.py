@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..records import environment
-from .analyse import Measured, Scores, disagreement, load_measured, passes, without_spread
+from .analyse import Measured, Scores, disagreement, load_measured, passes
 from .tasks.table import DOMAINS, TASKS
 
 __all__ = ["compare_runs", "read_runs"]
@@ -229,7 +229,7 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
         found["test"] = "sign flips"
         found["p_value"] = sign_flip_test(a, b, clusters=clusters)
     smallest = detectable_difference(found["difference"])
-    found["difference"] = without_spread(found["difference"])
+    found["difference"] = found["difference"].without_spread()
     found["detectable"] = None if math.isnan(smallest) else smallest
     return found
 
@@ -276,7 +276,7 @@ def _macro(
         "title": title,
         "n": sum(len(any_label[task].scores) for task in tasks),
         "scores": {
-            label: without_spread(macro_average(scores, clusters=clusters))
+            label: macro_average(scores, clusters=clusters).without_spread()
             for label, scores in by_label.items()
         },
     }
@@ -289,7 +289,7 @@ def _macro(
                 "title": title,
                 "first": a,
                 "second": b,
-                "difference": without_spread(found.difference),
+                "difference": found.difference.without_spread(),
                 "test": "sign flips",
                 "p_value": found.p_value,
                 "detectable": None,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..evaluation.analyse import Measured, load_measured, without_spread
+from ..evaluation.analyse import Measured, load_measured
 from ..evaluation.tasks.table import TASKS
 from ..records import read_record
 from . import printed
@@ -235,7 +235,7 @@ def _task_number(measured: Sequence[Measured], *, rounded: bool) -> _Number:
     if len(measured) > 1:
         of_seeds = [one.scores for one in measured]
         found = two_level_bootstrap(of_seeds, clusters=measured[0].clusters).random_effects
-        found = without_spread(found)
+        found = found.without_spread()
     else:
         found = rate(measured[0].scores, clusters=measured[0].clusters)
     number = _Number(100 * found.value, 100 * found.low, 100 * found.high)
@@ -267,7 +267,7 @@ def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
         }
         for name, measured in by_task.items()
     }
-    found = without_spread(macro_average(merged, clusters=clusters))
+    found = macro_average(merged, clusters=clusters).without_spread()
     half = (found.high - found.low) / 2
     each = [sum(_mean(m[i]) for m in by_task.values()) / len(by_task) for i in range(runs)]
     half = math.hypot(half, _seed_half(each))
@@ -304,7 +304,7 @@ def _objective_rows(
             m.task.name: m.clusters for m in first[0] if m.protocol == protocol and m.clusters
         }
         found = macro_difference(merged[0], merged[1], clusters=clusters).difference
-        found = without_spread(found)
+        found = found.without_spread()
         half = (found.high - found.low) / 2
         runs = min(len(first), len(second))
         each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]

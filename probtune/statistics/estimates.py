@@ -40,6 +40,17 @@ class Estimate(NamedTuple):
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
+    def without_spread(self) -> Estimate:
+        """Itself, but where all items agree: resampling them gives an interval of width 0, which
+        says nothing, so there is none.
+
+        >>> mean([0.0, 0.0]).without_spread().low
+        nan
+        """
+        if self.standard_error != 0.0:
+            return self
+        return self._replace(standard_error=math.nan, low=math.nan, high=math.nan)
+
 
 def mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """The mean over items, with Student's t interval.
