@@ -82,13 +82,9 @@ def divergences(
     sums = np.zeros((3, len(rows)))
 
     def measure(where: Tensor, logits: Sequence[Logits], targets: Tensor, indices: Tensor) -> None:
-        size = block or _block(logits[0])
-        for start in range(0, len(where), size):
-            part = slice(start, start + size)
-            forward, reverse = _kl(*(one(part) for one in logits))
-            index = indices[part].numpy()
-            for row, values in enumerate((torch.ones_like(forward), forward, reverse)):
-                np.add.at(sums[row], index, values.double().cpu().numpy())
+        forward, reverse = _kl_by_blocks(logits, len(where), block)
+        for row, values in enumerate((torch.ones_like(forward), forward, reverse)):
+            np.add.at(sums[row], indices.numpy(), values.double().cpu().numpy())
 
     _over(rows, (base, tuned), batch_tokens, measure, progress)
     if not np.isfinite(sums).all():
@@ -108,10 +104,14 @@ def kl_of_heads(
     give for two tensors of hidden states.
     """
     logits = _head_logits(hidden, head), _head_logits(other_hidden, other_head)
+    return _kl_by_blocks(logits, len(hidden), block)
+
+
+def _kl_by_blocks(logits: Sequence[Logits], rows: int, block: int | None) -> tuple[Tensor, Tensor]:
+    """Both directions per row, (rows,), of two models' logits that are made a block at a time."""
     size = block or _block(logits[0])
     parts = [
-        _kl(*(one(slice(start, start + size)) for one in logits))
-        for start in range(0, len(hidden), size)
+        _kl(*(one(slice(start, start + size)) for one in logits)) for start in range(0, rows, size)
     ]
     forward, reverse = zip(*parts, strict=True)
     return torch.cat(forward), torch.cat(reverse)
