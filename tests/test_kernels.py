@@ -450,6 +450,9 @@ class Recorder(TorchDispatchMode):
         if func in (aten.mm.default, aten.mm.out, aten.addmm_.default):
             a, b = args[-2:]
             self.matmul_rows.append(a.shape[0] * a.shape[1] * b.shape[1])
+        elif func is torch.ops.mkldnn._linear_pointwise.default:
+            a, weight = args[:2]
+            self.matmul_rows.append(a.shape[0] * a.shape[1] * weight.shape[0])
         return out
 
 

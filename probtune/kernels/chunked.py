@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ..objectives import HEAD_SIGNALS, Objective, Signals
-from .linear import Gradients, Head, LinearHead, half_precision_matmuls
+from .linear import Gradients, Head, LinearHead
+from .matmuls import half_precision_matmuls
 from .rows import Rows, coefficients
 from .torch_rows import TorchRows
 

@@ -1,19 +1,18 @@
-"""The head's inputs, its matmuls in float32 or wider, and the sums of its gradients."""
+"""The head's inputs, its logits, and the sums of its gradients."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .matmuls import add_outer, add_product, narrow_dtype, times
 from .parallel import VocabParallel
 
-__all__ = ["Gradients", "Head", "LinearHead", "Part", "add_matmul", "half_precision_matmuls"]
+__all__ = ["Gradients", "Head", "LinearHead", "Part"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +69,10 @@ class Part(NamedTuple):
 
     inputs: Tensor
     weight: Tensor
-    """In the dtype whose matmuls give float32 or wider."""
-    narrow: Tensor
-    """In the dtype of matmuls whose results are rounded once, to the inputs' dtype."""
 
 
 class Head:
-    """A head's parameters, and what happens to its logits, in the dtypes the matmuls need."""
+    """A head's parameters, and what happens to its logits."""
 
     def __init__(self, linear: LinearHead):
         self.dtype = linear.dtype
@@ -85,27 +81,15 @@ class Head:
         self.vocabulary = linear.weight.shape[0]
         self.num_rows = linear.hidden.shape[0]
         self.device = linear.hidden.device
-        self.parts = [self._part(linear.hidden, linear.weight)]
+        self.parts = [Part(linear.hidden, linear.weight)]
         if linear.low is not None and linear.up is not None:
-            self.parts.append(self._part(linear.low, linear.up))
+            self.parts.append(Part(linear.low, linear.up))
         self.bias = None if linear.bias is None else linear.bias.to(self.dtype)
-
-    def _part(self, inputs: Tensor, weight: Tensor) -> Part:
-        if self.device.type != "cpu":
-            return Part(inputs, weight, weight)
-        # A CPU has no half-precision matmul with float32 results.
-        wide = weight.to(self.dtype)
-        fast = weight.dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()
-        return Part(inputs, wide, weight if fast else wide)
-
-    def inputs(self, rows: slice | Tensor) -> list[Tensor]:
-        """The chosen rows of each part's inputs, as the matmuls take them."""
-        return [part.inputs[rows].to(part.weight.dtype) for part in self.parts]
 
     def product(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
         """The matmuls of some rows alone, written to `out`."""
-        for k, (x, part) in enumerate(zip(self.inputs(rows), self.parts, strict=True)):
-            add_matmul(out, x, part.weight.t(), first=k == 0)
+        for k, part in enumerate(self.parts):
+            add_product(out, part.inputs[rows], part.weight, first=k == 0)
         return out
 
     def logits(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
@@ -134,6 +118,7 @@ class Gradients:
     ):
         self._head = head
         self._tensors = linear.tensors
+        self._narrow = narrow_dtype(linear.hidden.dtype, head.device)
         # Ranks that split the vocabulary add up theirs, before they are rounded.
         dtype = head.dtype if head.parallel is not None else linear.hidden.dtype
         self._of_inputs = [
@@ -154,15 +139,10 @@ class Gradients:
         """
         if self._bias is not None:
             self._bias += dz.sum(0, dtype=self._bias.dtype)
-        narrow = dz.to(self._head.parts[0].narrow.dtype)
+        narrow = dz.to(self._narrow)
         for k, part in enumerate(self._head.parts):
             if (of_inputs := self._of_inputs[k]) is not None:
-                if of_inputs.dtype == narrow.dtype or self._head.parallel is None:
-                    of_inputs[positions] = torch.mm(narrow, part.narrow).to(of_inputs.dtype)
-                else:
-                    found = of_inputs.new_empty(narrow.shape[0], of_inputs.shape[1])
-                    add_matmul(found, dz.to(part.weight.dtype), part.weight, first=True)
-                    of_inputs[positions] = found
+                of_inputs[positions] = times(narrow, part.weight, of_inputs.dtype)
             if not self._wanted[k]:
                 continue
             x, of_weight = part.inputs[positions], self._of_weights[k]
@@ -173,8 +153,7 @@ class Gradients:
             if of_weight is None:
                 of_weight = torch.empty_like(part.weight, dtype=self._head.dtype)
                 self._of_weights[k] = of_weight
-            wide = part.weight.dtype
-            add_matmul(of_weight, dz.to(wide).t(), x.to(wide), first=first)
+            add_outer(of_weight, dz, x, first=first)
 
     def result(self) -> tuple[Tensor | None, ...]:
         """Those of (hidden, weight, bias, low, up), each in its tensor's dtype."""
@@ -197,47 +176,3 @@ class Gradients:
             None if x is None or tensor is None else x.to(tensor.dtype)
             for x, tensor in zip(found, self._tensors, strict=True)
         )
-
-
-def add_matmul(out: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
-    """out += a @ b, or out = a @ b when it is the `first`; `out` in float32 or wider. Of
-    half-precision factors that is the tensor cores' accumulator, not rounded.
-    """
-    if a.dtype == out.dtype:
-        if first:
-            torch.mm(a, b, out=out)
-        else:
-            out.addmm_(a, b)
-    elif first:
-        torch.mm(a, b, out_dtype=out.dtype, out=out)
-    else:
-        torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
-
-
-@functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without them it is slower than float32."""
-    known: Any = torch.cpu
-    return known._is_avx512_bf16_supported() or known._is_amx_tile_supported()
-
-
-@contextmanager
-def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """On a CPU, lets float32 matmuls round their factors to bfloat16 while `dtype` is bfloat16.
-
-    Inputs that were bfloat16 lose nothing by it, and the results keep float32, which a matmul of
-    bfloat16 tensors would not give on a CPU; the logits' gradients are rounded once, as on an
-    accelerator. Twice as fast where the processor multiplies bfloat16; elsewhere it does nothing.
-    """
-    # torch 2.9 and later
-    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    half = device.type == "cpu" and dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()
-    if matmul is None or not half:
-        yield
-        return
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before

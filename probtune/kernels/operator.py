@@ -19,7 +19,8 @@ from . import chunked
 from .checks import check_head, check_objective, check_signals, per_token, supervised
 from .choice import rows_for
 from .chunked import Task
-from .linear import LinearHead, half_precision_matmuls
+from .linear import LinearHead
+from .matmuls import half_precision_matmuls
 
 __all__ = ["in_graph"]
 

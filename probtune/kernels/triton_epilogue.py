@@ -183,7 +183,7 @@ class EpilogueRows:
         """Those of the rows, whose gradients will go to row `at` of the buffer."""
         head, num_rows = self._head, labels.shape[0]
         self._labels, self._at = labels, at
-        (x,) = head.inputs(rows)
+        x = head.parts[0].inputs[rows]
         x, weight = (
             t if t.stride(1) == 1 else t.contiguous() for t in (x.to(self.dtype), self._weight)
         )
