@@ -22,7 +22,7 @@ from torch import Tensor
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from .linear import Gradients, Head, LinearHead
 from .matmuls import half_precision_matmuls
-from .rows import Rows, coefficients
+from .rows import Rows, coefficients, front_first
 from .torch_rows import TorchRows
 
 __all__ = [
@@ -166,7 +166,9 @@ class _Chooser:
         self._largest, self.skipped = zero.clone(), zero.clone()
 
     def rows(self, size: Tensor, others: list[Tensor]) -> Tensor:
-        """Their indices, from the logit gradients and the factors of other terms."""
+        """Their indices, in the order of `front_first`, from the logit gradients and the factors of
+        other terms.
+        """
         active, further = size != 0, torch.zeros_like(size, dtype=torch.bool)
         for factor in others:
             further |= factor != 0
@@ -176,7 +178,7 @@ class _Chooser:
             small = active & ~further & (mass < self._row_eps * self._largest)
             self.skipped += 2.0 * mass[small].sum()
             active &= ~small
-        return (active | further).nonzero().squeeze(1)
+        return front_first(active | further)
 
 
 def _combined(rows: Rows, head: Head) -> Rows:

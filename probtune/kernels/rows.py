@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Coefficients", "Rows", "coefficients"]
+__all__ = ["Coefficients", "Rows", "coefficients", "front_first"]
 
 
 class Rows(NamedTuple):
@@ -124,3 +124,17 @@ def coefficients(
     if logit_scale != 1.0:
         found = tuple(None if x is None else x * logit_scale for x in found)
     return Coefficients(*found)  # type: ignore[arg-type]
+
+
+def front_first(mask: Tensor) -> Tensor:
+    """The K places where `mask` is true, in an order that lets rows move to the front in place:
+    each of the first K places that is true stays (`found[k] == k`), and the others are filled from
+    behind them, so that no row is read that another has been written to.
+
+    Waits for the device once, for K.
+    """
+    where = mask.nonzero().squeeze(1)
+    front = mask[: where.numel()]
+    moved = front.sum() + (~front).cumsum(0) - 1
+    here = torch.arange(where.numel(), device=mask.device)
+    return torch.where(front, here, where[moved.clamp(max=where.numel() - 1)])

@@ -18,7 +18,7 @@ __all__ = ["Distribution", "TorchRows", "even_blocks"]
 
 _CPU_BYTES = 64 * 2**20
 _BYTES = 512 * 2**20
-"""Size of one block of logits in float32: more gains nothing on a CPU, a quarter of it costs 5 %."""
+"""Size of one block of logits in float32. On a CPU more gains nothing, a quarter costs 5 %."""
 
 
 class TorchRows:
@@ -133,12 +133,11 @@ def even_blocks(num_rows: int, most: int) -> int:
 
 
 def _closed_up(x: Tensor, keep: Tensor) -> Tensor:
-    """The kept rows of `x`, moved to its front; `keep` ascends."""
+    """The kept rows of `x`, moved to its front; `keep` in the order of `rows.front_first`."""
     if x.device.type != "cpu":
         front = x[: keep.shape[0]]
         return front.copy_(x.index_select(0, keep))
-    # Without a second buffer, whose fresh pages would cost more than the copies; by NumPy, which
-    # does not wait for other threads at every row.
+    # By NumPy, which does not wait for other threads at every row.
     rows = x.numpy()
     for to, row in enumerate(keep.tolist()):
         if to != row:

@@ -1,10 +1,13 @@
 """The row statistics in the kernel of the logits' matmul, which stores exp(z - m) instead of z.
 
-Each tile of the product knows the maximum m_t of its own columns, so it stores E = exp(z - m_t),
-rounded once to the inputs' dtype and never above 1, and its part of the sums in float32, formed
-before the rounding. The gradient of an objective is then E exp(m_t - m) W / S. Logits in float32
-never reach memory, which is what a small hidden size waits for; the price is a matmul that Triton
-compiled, and gradients of all tokens but the target rounded twice.
+Each tile of the product knows the maximum m_t of its own columns, so it stores E = exp(z - m_t)
+and its part of the sums in float32. The gradient of an objective is then E exp(m_t - m) W / S,
+written in the place of E. Logits in float32 never reach memory, which is what a small hidden size
+waits for; the price is a matmul that Triton compiled.
+
+With half-precision inputs E takes 16 bits. It lies between 0 and 1 and needs no sign, so 5 of them
+are the exponent and 11 the fraction: an error of 2^-12 at most, relative to itself, down to 2^-31,
+against 2^-8 of bfloat16 and 2^-11 of float16, to which the gradient is rounded afterwards.
 
 Serves objectives without a gradient of their own in entropy or collision probability, and heads
 without softcap or adapter. Its speed has not been measured on any GPU.
@@ -26,14 +29,32 @@ from torch import Tensor
 from .linear import Head, LinearHead
 from .rows import Coefficients, Rows
 from .torch_rows import even_blocks
-from .triton_rows import LOG2E, LOWEST, block_rows, transformed
+from .triton_rows import LOG2E, LOWEST, block_rows, columns_of, transformed
 
-__all__ = ["EpilogueRows", "matmul_statistics", "rescaled", "why_not"]
+__all__ = ["EpilogueRows", "matmul_statistics", "packed", "rescaled", "unpacked", "why_not"]
 
 _TILE = (128, 128, 64)
 _SMALL_TILE = (16, 16, 16)
 """Rows, columns and depth of a tile; the small one is what the interpreter works through."""
 _WARPS, _STAGES, _GROUP = 8, 3, 8
+
+# The exponent's bits that every packed number has: those of 2^-31, in units of the 11-bit fraction.
+_BASE: tl.constexpr = tl.constexpr((127 - 31) << 11)
+
+
+@triton.jit
+def packed(e):
+    """16 bits of each number in [0, 1], float32; below 2^-31 it is 0."""
+    bits = ((e.to(tl.int32, bitcast=True) + (1 << 11)) >> 12) - _BASE
+    return tl.maximum(bits, 0).to(tl.int16)
+
+
+@triton.jit
+def unpacked(code):
+    """The numbers of `packed`, in float32."""
+    bits = code.to(tl.int32) & 0xFFFF
+    e = ((bits + _BASE) << 12).to(tl.float32, bitcast=True)
+    return tl.where(bits == 0, 0.0, e)
 
 
 @triton.jit
@@ -42,7 +63,7 @@ def matmul_statistics(
     weight,  # (V, D)
     bias,
     labels,
-    others,  # (n, V)
+    others,  # (n, V), int16 when PACKED
     target_logit,  # (n,), -inf before
     maxima,  # (n, tiles); the next three as well
     sums,
@@ -60,6 +81,7 @@ def matmul_statistics(
     BIAS: tl.constexpr,
     ENTROPY: tl.constexpr,
     COLLISION: tl.constexpr,
+    PACKED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -110,17 +132,19 @@ def matmul_statistics(
     if COLLISION:
         tl.store(square_sums + at_tile, tl.sum(e * e, 1), mask=row_here)
     out = others + row.to(tl.int64)[:, None] * others_stride + column[None, :]
-    tl.store(out, e.to(others.dtype.element_ty), mask=row_here[:, None] & column_here[None, :])
+    if PACKED:
+        e = packed(e)
+    tl.store(out, e, mask=row_here[:, None] & column_here[None, :])
 
 
 @triton.jit
 def rescaled(
-    others,  # (n, V)
+    others,  # (n, V), int16 when PACKED
     stride,
-    gradients,  # (k, V)
+    gradients,  # (k, V), in the memory of `others`
     gradients_stride,
     labels,  # (k,)
-    active,  # (k,), rows of `others`
+    active,  # (k,), rows of `others`: k itself, or one that is not written to
     maxima,  # (n, tiles)
     maximum,  # (k,)
     linear,
@@ -129,21 +153,27 @@ def rescaled(
     start,
     vocabulary,
     ACTIVE: tl.constexpr,
+    PACKED: tl.constexpr,
+    TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One program per active row and tile: E exp(m_t - m) linear, and the target's own gradient."""
+    """One program per active row and COLUMNS columns: E exp(m_t - m) linear, and the target's own
+    gradient.
+    """
     k = tl.program_id(0)
-    tile = tl.program_id(1)
     row = k
     if ACTIVE:
         row = tl.load(active + k)
-    column = tile * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     here = column < vocabulary
-    e = tl.load(others + row.to(tl.int64) * stride + column, mask=here, other=0.0).to(tl.float32)
-    m = tl.load(maxima + row.to(tl.int64) * tiles + tile)
+    e = tl.load(others + row.to(tl.int64) * stride + column, mask=here, other=0)
+    if PACKED:
+        e = unpacked(e)
+    m = tl.load(maxima + row.to(tl.int64) * tiles + column // TILE, mask=here, other=0.0)
     factor = tl.exp2((m - tl.load(maximum + k)) * LOG2E) * tl.load(linear + k)
     target = tl.load(labels + k).to(tl.int64) - start
     dz = tl.where(column == target, tl.load(at_target + k), e * factor)
+    tl.debug_barrier()
     out = gradients + k.to(tl.int64) * gradients_stride + column
     tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
 
@@ -162,30 +192,32 @@ def why_not(linear: LinearHead, terms: Set[str]) -> str | None:
 
 
 class EpilogueRows:
-    """exp(z - m) of one block's tiles, and the gradients of the rows that have one, closed up."""
+    """exp(z - m) of one block's tiles, in whose place the gradients of the rows that have one come,
+    closed up.
+    """
 
     def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
         assert not whole
         self._head, self._wanted = head, wanted
         size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
-        (part,) = head.parts
-        self.dtype = part.inputs.dtype
-        self._weight = part.weight.to(self.dtype)
         self._tile = _SMALL_TILE if head.device.type == "cpu" else _TILE
         self._start = 0 if head.parallel is None else head.parallel.start
-        self.capacity = even_blocks(num_rows, block_rows(size * 2 * self.dtype.itemsize))
+        dtype = head.parts[0].inputs.dtype
+        self.capacity = even_blocks(num_rows, block_rows(size * dtype.itemsize))
         """Rows of one block."""
         shape = (self.capacity, head.vocabulary)
-        self._others = torch.empty(shape, dtype=self.dtype, device=head.device)
-        self._gradients: Tensor | None = None
+        self._gradients = torch.empty(shape, dtype=dtype, device=head.device)
+        self._packed = dtype.itemsize == 2
+        self._others = self._gradients.view(torch.int16) if self._packed else self._gradients
 
     def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
-        """Those of the rows, whose gradients will go to row `at` of the buffer."""
+        """Those of the rows, whose exp(z - m) are left at row `at` of the buffer."""
         head, num_rows = self._head, labels.shape[0]
-        self._labels, self._at = labels, at
-        x = head.parts[0].inputs[rows]
+        self._labels = labels
+        self._e, self._out = (x[at : at + num_rows] for x in (self._others, self._gradients))
+        (part,) = head.parts
         x, weight = (
-            t if t.stride(1) == 1 else t.contiguous() for t in (x.to(self.dtype), self._weight)
+            t if t.stride(1) == 1 else t.contiguous() for t in (part.inputs[rows], part.weight)
         )
         height, columns, depth = self._tile
         tiles = triton.cdiv(head.vocabulary, columns)
@@ -194,10 +226,10 @@ class EpilogueRows:
         entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
         bias = head.bias
         matmul_statistics[(triton.cdiv(num_rows, height) * tiles,)](
-            x, weight, x if bias is None else bias, labels, self._others, target_logit, *made,
-            x.stride(0), weight.stride(0), self._others.stride(0), tiles, self._start,
+            x, weight, x if bias is None else bias, labels, self._e, target_logit, *made,
+            x.stride(0), weight.stride(0), self._e.stride(0), tiles, self._start,
             num_rows, head.vocabulary, x.shape[1], float(head.logit_scale),
-            BIAS=bias is not None, ENTROPY=entropy, COLLISION=collision,
+            BIAS=bias is not None, ENTROPY=entropy, COLLISION=collision, PACKED=self._packed,
             ROWS=height, COLUMNS=columns, DEPTH=depth, GROUP=_GROUP,
             num_warps=_WARPS, num_stages=_STAGES,
         )  # fmt: skip
@@ -220,27 +252,24 @@ class EpilogueRows:
         whole: Any = None,
         factors: Any = None,
     ) -> int:
-        """Puts d loss / d (hidden @ weight.T + bias) of the active rows into the buffer; how many
-        there are.
+        """Puts d loss / d (hidden @ weight.T + bias) of the active rows where their exp(z - m)
+        began; how many there are.
         """
         assert not factors
         assert of.of_logit is None and of.square is None
-        head = self._head
-        if self._gradients is None:
-            self._gradients = torch.empty_like(self._others)
+        head, e, out = self._head, self._e, self._out
         count = rows.target_logit.shape[0]
-        out = self._gradients[self._at : self._at + count]
         labels = self._labels if active is None else self._labels[active]
-        columns, tiles = self._tile[1], self._maxima.shape[1]
-        rescaled[(count, tiles)](
-            self._others, self._others.stride(0), out, out.stride(0), labels,
-            labels if active is None else active, self._maxima, rows.max_other,
-            of.linear.contiguous(), of.at_target.contiguous(), tiles, self._start,
-            head.vocabulary, ACTIVE=active is not None, COLUMNS=columns, num_warps=1,
+        columns = columns_of(head.vocabulary)
+        rescaled[(count, triton.cdiv(head.vocabulary, columns))](
+            e, e.stride(0), out, out.stride(0), labels, labels if active is None else active,
+            self._maxima, rows.max_other.contiguous(), of.linear.contiguous(),
+            of.at_target.contiguous(), self._maxima.shape[1], self._start, head.vocabulary,
+            ACTIVE=active is not None, PACKED=self._packed, TILE=self._tile[1], COLUMNS=columns,
+            num_warps=_WARPS,
         )  # fmt: skip
         return count
 
     def filled(self, num_rows: int) -> Tensor:
         """The gradients at the front of the buffer."""
-        assert self._gradients is not None
         return self._gradients[:num_rows]

@@ -2,8 +2,10 @@
 vendor's matmuls.
 
 Both read the float32 logits of a block once. The statistics are float32 sums over columns, the
-target left out; the gradients of the rows that have one are written side by side, rounded once to
-the inputs' dtype. Offsets of rows are 64-bit: a block may hold more than 2^31 logits.
+target left out; the gradients of the rows that have one take the place of the logits, rounded once
+to the inputs' dtype, in the front half of a row of the buffer. Rows without a gradient are filled
+from behind (`rows.front_first`), so nothing needs a second buffer. Offsets of rows are 64-bit: a
+block may hold more than 2^31 logits.
 
 Runs wherever Triton does. With TRITON_INTERPRET=1 in the environment before this module is
 imported, it runs on a CPU, slowly, for tests.
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 _BYTES = 2**31
-"""Size of one block of logits and their gradients: 2300 to 2700 tokens of today's vocabularies."""
+"""Size of one block of logits: 4096 tokens of a vocabulary of 128,256, 2048 of one of 256,000."""
 _MOST_ROWS = 4096
 _COLUMNS = 4096
 """Columns that a program holds at once."""
@@ -126,10 +128,10 @@ def row_statistics(
 def row_gradients(
     logits,  # (n, V) float32
     stride,
-    gradients,  # (k, V)
+    gradients,  # (k, V), which may lie in the memory of the logits, each row where theirs begins
     gradients_stride,
     labels,  # (k,)
-    active,  # (k,), rows of `logits`
+    active,  # (k,), rows of `logits`: k itself, or one that is not written to
     maximum,  # (k,)
     linear,
     of_logit,
@@ -144,52 +146,63 @@ def row_gradients(
     SOFTCAP: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One program per active row and COLUMNS columns: the gradient of `Coefficients`."""
+    """One program per active row: the gradient of `Coefficients`.
+
+    In place: a step writes no further than it has read, and its threads wait for one another
+    between the two.
+    """
     k = tl.program_id(0)
     row = k
     if ACTIVE:
         row = tl.load(active + k)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    here = column < vocabulary
-    at = logits + row.to(tl.int64) * stride + column
-    z = tl.load(at, mask=here, other=0.0).to(tl.float32)
+    at_row = logits + row.to(tl.int64) * stride
+    out = gradients + k.to(tl.int64) * gradients_stride
     target = tl.load(labels + k).to(tl.int64) - start
-    is_target = column == target
-    # The target's own exp(z - m) may overflow, and is not used.
-    e = tl.exp2(tl.where(is_target, 0.0, z - tl.load(maximum + k)) * LOG2E)
-    factor = tl.load(linear + k)
-    if OF_LOGIT:
-        factor = factor + tl.load(of_logit + k) * z
-    if SQUARE:
-        factor = factor + tl.load(square + k) * e
-    dz = tl.where(is_target, tl.load(at_target + k), e * factor)
-    if SOFTCAP:
-        slope = z / softcap
-        dz = dz * (1.0 - slope * slope)
-    out = gradients + k.to(tl.int64) * gradients_stride + column
-    tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
+    m = tl.load(maximum + k)
+    constant = tl.load(linear + k)
+    of_target = tl.load(at_target + k)
+    for first in range(0, vocabulary, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        here = column < vocabulary
+        z = tl.load(at_row + column, mask=here, other=0.0).to(tl.float32)
+        is_target = column == target
+        # The target's own exp(z - m) may overflow, and is not used.
+        e = tl.exp2(tl.where(is_target, 0.0, z - m) * LOG2E)
+        factor = constant
+        if OF_LOGIT:
+            factor = factor + tl.load(of_logit + k) * z
+        if SQUARE:
+            factor = factor + tl.load(square + k) * e
+        dz = tl.where(is_target, of_target, e * factor)
+        if SOFTCAP:
+            slope = z / softcap
+            dz = dz * (1.0 - slope * slope)
+        tl.debug_barrier()
+        tl.store(out + column, dz.to(gradients.dtype.element_ty), mask=here)
 
 
 class TritonRows:
-    """Logits of one block in float32, and the gradients of the rows that have one, closed up."""
+    """Logits of one block in float32, in whose place the gradients of the rows that have one come,
+    closed up.
+    """
 
     def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
         assert not whole
         self._head, self._wanted = head, wanted
         size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
-        self.dtype = head.parts[0].inputs.dtype
         self._start = 0 if head.parallel is None else head.parallel.start
-        self.capacity = even_blocks(num_rows, block_rows(size * (4 + self.dtype.itemsize)))
+        self.capacity = even_blocks(num_rows, block_rows(size * 4))
         """Rows of one block."""
         shape = (self.capacity, head.vocabulary)
         self._logits = torch.empty(shape, dtype=torch.float32, device=head.device)
-        self._gradients: Tensor | None = None
+        self._gradients = self._logits.view(head.parts[0].inputs.dtype)[:, : head.vocabulary]
 
     def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
-        """Those of the rows, whose gradients will go to row `at` of the buffer."""
+        """Those of the rows, whose logits are left at row `at` of the buffer."""
         head, num_rows = self._head, labels.shape[0]
-        self._labels, self._at = labels, at
-        z = head.product(rows, self._logits[:num_rows])
+        self._labels = labels
+        z = head.product(rows, self._logits[at : at + num_rows])
+        self._z, self._out = z, self._gradients[at : at + num_rows]
         found = torch.empty(5, num_rows, dtype=torch.float32, device=head.device)
         entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
         bias, softcap = head.bias, head.softcap
@@ -215,32 +228,28 @@ class TritonRows:
         whole: Any = None,
         factors: Any = None,
     ) -> int:
-        """Puts d loss / d (hidden @ weight.T + bias) of the active rows into the buffer; how many
-        there are.
+        """Puts d loss / d (hidden @ weight.T + bias) of the active rows where their logits began;
+        how many there are.
         """
         assert not factors
-        head, z = self._head, self._logits
-        if self._gradients is None:
-            self._gradients = torch.empty_like(z, dtype=self.dtype)
+        head, z, out = self._head, self._z, self._out
         count = rows.target_logit.shape[0]
-        out = self._gradients[self._at : self._at + count]
         labels = self._labels if active is None else self._labels[active]
-        columns = columns_of(head.vocabulary)
         linear, of_logit, square, at_target = (None if x is None else x.contiguous() for x in of)
         assert linear is not None and at_target is not None
-        row_gradients[(count, triton.cdiv(head.vocabulary, columns))](
+        row_gradients[(count,)](
             z, z.stride(0), out, out.stride(0), labels, labels if active is None else active,
-            rows.max_other, linear,
+            rows.max_other.contiguous(), linear,
             linear if of_logit is None else of_logit, linear if square is None else square,
             at_target, self._start, head.vocabulary, float(head.softcap or 1.0),
             ACTIVE=active is not None, OF_LOGIT=of_logit is not None, SQUARE=square is not None,
-            SOFTCAP=head.softcap is not None, COLUMNS=columns, num_warps=_WARPS,
+            SOFTCAP=head.softcap is not None, COLUMNS=columns_of(head.vocabulary),
+            num_warps=_WARPS,
         )  # fmt: skip
         return count
 
     def filled(self, num_rows: int) -> Tensor:
         """The gradients at the front of the buffer."""
-        assert self._gradients is not None
         return self._gradients[:num_rows]
 
 
