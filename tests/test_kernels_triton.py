@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import torch
-from test_kernels import gradients, inputs, split
+from test_kernels import Recorder, gradients, inputs, split
 
 from probtune.kernels import linear_objective, linear_target_statistics
 from probtune.kernels.reference import statistics_of_logits
+from probtune.kernels.rows import front_first
 from probtune.objectives import objective
 
 triton = pytest.importorskip("triton")
@@ -187,6 +188,69 @@ def test_rows_beyond_two_billion_elements():
     torch.testing.assert_close(out.cpu(), expected)
 
 
+class Waits(Recorder):
+    """What makes the host wait for a device, where there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().split(".")[0].removeprefix("aten::")
+        moved = name == "_to_copy" and (kwargs or {}).get("device") is not None
+        if moved or name in ("nonzero", "_local_scalar_dense", "item", "unique", "masked_select"):
+            self.found.append(name)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+@pytest.mark.parametrize("row_eps", [0.0, 0.1])
+def test_the_host_waits_for_the_number_of_rows_only(row_eps):
+    """Once per block, 23 rows in blocks of 8; besides once for the labels, whose check `tolist`
+    makes, which no dispatcher sees."""
+    hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[0, 4]))
+    for text in ("nll", "above(0.2, nll)"):
+        with Waits() as waits:
+            linear_objective(
+                hidden, weight, labels, objective(text), impl="triton", row_eps=row_eps
+            )
+        assert waits.found == ["nonzero"] * 3
+
+
+@pytest.mark.gpu
+def test_the_host_waits_four_times_on_a_gpu(recwarn):
+    hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[0, 4]))
+    f = objective("above(0.2, nll)")
+    linear_objective(hidden, weight, labels, f, impl="triton").loss.backward()  # compiles
+    recwarn.clear()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        linear_objective(hidden, weight, labels, f, impl="triton").loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(recwarn) == 4
+
+
+def test_one_block_of_memory():
+    """The gradients take the place of the logits: nothing else is as large as a block."""
+    hidden, weight, labels, _ = on_device(*inputs(torch.float16, n=60, d=2))
+    for impl in ("triton", "epilogue"):
+        with Waits() as recorder:
+            linear_objective(hidden, weight, labels, objective("p"), impl=impl).loss.backward()
+        sizes = [size for size in recorder.sizes if size >= 8 * 37]
+        assert sizes == [sizes[0]], impl
+
+
+def test_rows_move_to_the_front_in_place():
+    torch.manual_seed(0)
+    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+        mask = torch.rand(50) < share
+        order = front_first(mask)
+        count = int(mask.sum())
+        assert sorted(order.tolist()) == mask.nonzero().squeeze(1).tolist()
+        stays = order == torch.arange(count)
+        assert (stays == mask[:count]).all() and (order[~stays] >= count).all()
+
+
 def test_same_bits_every_time():
     hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[1]))
     found = [
@@ -208,16 +272,16 @@ from triton.compiler import ASTSource
 from probtune.kernels import triton_epilogue as e, triton_rows as r
 
 POINTERS = {
-    "labels": "*i64", "active": "*i64", "hidden": "*bf16", "weight": "*bf16", "bias": "*fp32",
+    "labels": "*i64", "active": "*i64", "x": "*bf16", "hidden": "*bf16", "weight": "*bf16", "bias": "*fp32",
     "others": "*i16", "gradients": "*bf16",
 }
 NUMBERS = {"logit_scale": "fp32", "softcap": "fp32"}
 INTEGERS = {"stride", "gradients_stride", "hidden_stride", "weight_stride", "others_stride",
-            "start", "vocabulary", "tiles", "num_rows", "depth"}
+            "start", "vocabulary", "tiles", "num_rows", "depth", "size"}
 SIZES = {
     r.row_statistics: dict(COLUMNS=4096), r.row_gradients: dict(COLUMNS=4096),
     e.matmul_statistics: dict(ROWS=128, COLUMNS=128, DEPTH=64, GROUP=8),
-    e.rescaled: dict(TILE=128, COLUMNS=4096),
+    r.scaled: dict(COLUMNS=4096), e.rescaled: dict(TILE=128, COLUMNS=4096),
 }
 TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx942", 64)]
 for (kernel, sizes), target in itertools.product(SIZES.items(), TARGETS):
@@ -245,4 +309,4 @@ def test_every_kernel_compiles_for_three_gpus(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 12 and all(int(line[2]) > 1000 for line in lines)
+    assert len(lines) == 15 and all(int(line[2]) > 1000 for line in lines)

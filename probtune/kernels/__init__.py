@@ -315,7 +315,7 @@ def _objective(
     signals = Signals(signals or {})
     check_signals(objective, signals, other, labels)
     shape = labels.shape
-    where = supervised(labels)
+    where = supervised(linear, labels)
     if where is not None:
         linear, labels = linear.rows(where), labels[where]
         signals = Signals({n: x[where] if per_token(x) else x for n, x in signals.items()})
@@ -338,7 +338,7 @@ def _statistics(
     linear: LinearHead, labels: Tensor, impl: Impl, *, entropy: bool
 ) -> TargetStatistics:
     check_head(linear, labels)
-    where = supervised(labels)
+    where = supervised(linear, labels)
     shape = labels.shape
     if where is not None:
         linear, labels = linear.rows(where), labels[where]

@@ -27,10 +27,30 @@ def per_token(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dim() > 0
 
 
-def supervised(labels: Tensor) -> Tensor | None:
-    """The positions of the tokens that count; None when all of them do."""
-    where = (labels != IGNORE_INDEX).nonzero().squeeze(1)
-    return None if where.numel() == labels.numel() else where
+def supervised(linear: LinearHead, labels: Tensor) -> Tensor | None:
+    """The positions of the tokens that count; None when all of them do. Waits for the device once.
+
+    Raises:
+        ValueError: a label is outside the vocabulary.
+    """
+    parallel = linear.parallel
+    vocabulary = linear.weight.shape[0] if parallel is None else parallel.vocabulary
+    counts = labels != IGNORE_INDEX
+    outside = counts & ((labels < 0) | (labels >= vocabulary))
+    num_rows, num_wrong = torch.stack([counts.sum(), outside.sum()]).tolist()
+    if num_wrong:
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"label {int(labels[row])} in row {row} is outside the vocabulary of {vocabulary}"
+            f" tokens; use {IGNORE_INDEX} to ignore a token, or the tokenizer that belongs to the"
+            " model."
+        )
+    if num_rows == labels.numel():
+        return None
+    # Not `nonzero`, which would wait again: every ignored row writes to one place too many.
+    place = torch.where(counts, counts.cumsum(0) - 1, num_rows)
+    found = torch.empty(num_rows + 1, dtype=torch.int64, device=labels.device)
+    return found.index_copy_(0, place, torch.arange(labels.numel(), device=labels.device))[:-1]
 
 
 def check_objective(
@@ -107,7 +127,6 @@ def check_head(linear: LinearHead, labels: Tensor) -> None:
         raise ValueError(f"bias must be (V,) with V = {weight.shape[0]}, got {tuple(bias.shape)}.")
     if (softcap := linear.softcap) is not None and not softcap > 0:
         raise ValueError(f"softcap must be positive, got {softcap}; leave it out for none.")
-    vocabulary = weight.shape[0]
     if (parallel := linear.parallel) is not None:
         vocabulary = parallel.vocabulary
         if not 0 <= parallel.start <= vocabulary - weight.shape[0]:
@@ -115,14 +134,6 @@ def check_head(linear: LinearHead, labels: Tensor) -> None:
                 f"the slice of {weight.shape[0]} tokens from {parallel.start} on is not inside the"
                 f" vocabulary of {vocabulary}."
             )
-    outside = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= vocabulary))
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise ValueError(
-            f"label {int(labels[row])} in row {row} is outside the vocabulary of {vocabulary}"
-            f" tokens; use {IGNORE_INDEX} to ignore a token, or the tokenizer that belongs to the"
-            " model."
-        )
 
 
 def _check_adapter(hidden: Tensor, weight: Tensor, low: Tensor | None, up: Tensor | None) -> None:

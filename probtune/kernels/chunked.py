@@ -31,7 +31,6 @@ __all__ = [
     "objective_gradients",
     "objective_loss",
     "refuse_second_derivatives",
-    "scaled",
     "target_statistics",
 ]
 
@@ -176,7 +175,7 @@ class _Chooser:
             mass = size.abs()
             self._largest = torch.maximum(self._largest, mass.amax())
             small = active & ~further & (mass < self._row_eps * self._largest)
-            self.skipped += 2.0 * mass[small].sum()
+            self.skipped += 2.0 * torch.where(small, mass, 0.0).sum()
             active &= ~small
         return front_first(active | further)
 
@@ -224,14 +223,23 @@ class _ObjectiveLoss(torch.autograd.Function):
             needed = tuple(recorded and x for x in ctx.needs_input_grad[:5])
             out, gradients = objective_gradients(linear, labels, task, rows, needed)
         ctx.save_for_backward(*gradients)
-        ctx.in_buffer = task.weight_grad is not None
+        ctx.in_buffer, ctx.rows = task.weight_grad is not None, rows
         ctx.mark_non_differentiable(*out[1:])
         return out
 
     @staticmethod
     def backward(ctx, upstream, *_):  # type: ignore[override]
         refuse_second_derivatives()
-        gradients = scaled(ctx.saved_tensors, upstream, ctx.in_buffer)
+        gradients = ctx.saved_tensors
+        if _is_kept():
+            gradients = tuple(None if x is None else x.clone() for x in gradients)
+        if ctx.in_buffer:
+            _refuse_factor(upstream)
+        elif upstream.device.type != "cpu" or upstream != 1:
+            # In place: the gradient of a head is large.
+            for gradient in gradients:
+                if gradient is not None:
+                    ctx.rows.scale(gradient, upstream)
         return (*gradients, None)
 
 
@@ -244,21 +252,21 @@ def refuse_second_derivatives() -> None:
         )
 
 
-def scaled(
-    gradients: tuple[Tensor | None, ...], upstream: Tensor, in_buffer: bool = False
-) -> tuple[Tensor | None, ...]:
-    """The gradients times that of the loss."""
-    if in_buffer:
-        # Its part is in the buffer already. On an accelerator this does not wait for the device.
-        torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
-            upstream == 1,
-            "weight_grad= holds the gradient of the loss itself: call backward() on it alone, and"
-            " put every factor into normalizer=.",
-        )
-        return gradients
-    if upstream.device.type == "cpu" and upstream == 1:
-        return gradients
-    return tuple(None if g is None else g * upstream.to(g.dtype) for g in gradients)
+def _is_kept() -> bool:
+    """Whether the backward pass that is running may run again (retain_graph=True)."""
+    asked: Any = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or asked()
+
+
+def _refuse_factor(upstream: Tensor) -> None:
+    """The weight's gradient is in the buffer already. On an accelerator this does not wait for the
+    device.
+    """
+    torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
+        upstream == 1,
+        "weight_grad= holds the gradient of the loss itself: call backward() on it alone, and"
+        " put every factor into normalizer=.",
+    )
 
 
 class _PerToken:

@@ -98,7 +98,7 @@ def _linear_objective(
     check_head(linear, labels)
     check_objective(linear, f, None, row_eps, None)
     check_signals(f, named, other, labels)
-    where = supervised(labels)
+    where = supervised(linear, labels)
     if where is None:
         where = torch.arange(labels.shape[0], device=labels.device)
     chosen = Signals({n: x[where] if per_token(x) else x for n, x in named.items()})

@@ -121,6 +121,11 @@ class TorchRows:
         """The gradients at the front of the buffer."""
         return self._buffer[:num_rows]
 
+    @staticmethod
+    def scale(x: Tensor, factor: Tensor) -> None:
+        """x *= factor"""
+        x *= factor.to(x.dtype)
+
     def distribution(self, rows: Rows, labels: Tensor, reference: Tensor | None) -> Distribution:
         """The whole distribution at each row of the block."""
         return Distribution(self._z, rows, labels, reference)

@@ -29,7 +29,7 @@ from torch import Tensor
 from .linear import Head, LinearHead
 from .rows import Coefficients, Rows
 from .torch_rows import even_blocks
-from .triton_rows import LOG2E, LOWEST, block_rows, columns_of, transformed
+from .triton_rows import LOG2E, LOWEST, TritonRows, block_rows, columns_of, transformed
 
 __all__ = ["EpilogueRows", "matmul_statistics", "packed", "rescaled", "unpacked", "why_not"]
 
@@ -269,6 +269,8 @@ class EpilogueRows:
             num_warps=_WARPS,
         )  # fmt: skip
         return count
+
+    scale = staticmethod(TritonRows.scale)
 
     def filled(self, num_rows: int) -> Tensor:
         """The gradients at the front of the buffer."""

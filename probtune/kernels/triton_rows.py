@@ -36,6 +36,7 @@ __all__ = [
     "columns_of",
     "row_gradients",
     "row_statistics",
+    "scaled",
     "transformed",
 ]
 
@@ -181,6 +182,17 @@ def row_gradients(
         tl.store(out + column, dz.to(gradients.dtype.element_ty), mask=here)
 
 
+@triton.jit
+def scaled(x, factor, size, COLUMNS: tl.constexpr):
+    """x *= factor, and nothing where that is 1, as it is for a loss that nothing follows."""
+    f = tl.load(factor).to(tl.float32)
+    if f != 1.0:
+        at = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+        here = at < size
+        found = tl.load(x + at, mask=here).to(tl.float32) * f
+        tl.store(x + at, found.to(x.dtype.element_ty), mask=here)
+
+
 class TritonRows:
     """Logits of one block in float32, in whose place the gradients of the rows that have one come,
     closed up.
@@ -251,6 +263,12 @@ class TritonRows:
     def filled(self, num_rows: int) -> Tensor:
         """The gradients at the front of the buffer."""
         return self._gradients[:num_rows]
+
+    @staticmethod
+    def scale(x: Tensor, factor: Tensor) -> None:
+        """x *= factor, without waiting for the device."""
+        size = x.numel()
+        scaled[(triton.cdiv(size, _COLUMNS),)](x, factor, size, COLUMNS=_COLUMNS, num_warps=_WARPS)
 
 
 def block_rows(bytes_per_row: int) -> int:
