@@ -13,7 +13,8 @@ from probtune.kernels.reference import statistics_of_logits
 from probtune.kernels.rows import front_first
 from probtune.objectives import objective
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
+import triton
 import triton.language as tl
 
 from probtune.kernels import triton_epilogue, triton_rows
@@ -272,8 +273,8 @@ from triton.compiler import ASTSource
 from probtune.kernels import triton_epilogue as e, triton_rows as r
 
 POINTERS = {
-    "labels": "*i64", "active": "*i64", "x": "*bf16", "hidden": "*bf16", "weight": "*bf16", "bias": "*fp32",
-    "others": "*i16", "gradients": "*bf16",
+    "labels": "*i64", "active": "*i64", "x": "*bf16", "hidden": "*bf16", "weight": "*bf16",
+    "bias": "*fp32", "others": "*i16", "gradients": "*bf16",
 }
 NUMBERS = {"logit_scale": "fp32", "softcap": "fp32"}
 INTEGERS = {"stride", "gradients_stride", "hidden_stride", "weight_stride", "others_stride",
