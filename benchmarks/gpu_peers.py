@@ -15,11 +15,11 @@ from head import trl as trl_nll
 Step = Callable[[], Any]
 
 
-def ours(impl: str) -> Callable[..., Step]:
+def ours(impl: str, **options: Any) -> Callable[..., Step]:
     def prepare(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step:
         from probtune import linear_objective_loss
 
-        return lambda: linear_objective_loss(x, w, y, f, softcap=softcap, impl=impl)
+        return lambda: linear_objective_loss(x, w, y, f, softcap=softcap, impl=impl, **options)
 
     return prepare
 
@@ -64,21 +64,25 @@ def native(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None
     )  # fmt: skip
 
 
-def liger(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None:
-    """Liger's linear cross-entropy with chunks of 4096 tokens."""
-    from liger_kernel.ops import LigerFusedLinearCrossEntropyFunction as Function
+def liger(chunk: int) -> Callable[..., Step | None]:
+    """Liger's linear cross-entropy with chunks of so many tokens."""
 
-    if not nll_only(f):
-        return None
-    # Its chunk is a power of two of at least tokens / ceil(vocabulary / (constant hidden)).
-    constant = -(-w.shape[0] * 4096 // (x.shape[0] * x.shape[1]))
-    known = {"ignore_index": -100, "reduction": "mean", "softcap": softcap}
-    known |= {"chunk_mem_const": max(1, constant)}
-    arguments = [
-        known.get(name, parameter.default)
-        for name, parameter in list(inspect.signature(Function.forward).parameters.items())[4:]
-    ]
-    return lambda: Function.apply(x, w, y, *arguments)[0]
+    def prepare(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None:
+        from liger_kernel.ops import LigerFusedLinearCrossEntropyFunction as Function
+
+        if not nll_only(f):
+            return None
+        # Its chunk is a power of two of at least tokens / ceil(vocabulary / (constant hidden)).
+        constant = -(-w.shape[0] * chunk // (x.shape[0] * x.shape[1]))
+        known = {"ignore_index": -100, "reduction": "mean", "softcap": softcap}
+        known |= {"chunk_mem_const": max(1, constant)}
+        arguments = [
+            known.get(name, parameter.default)
+            for name, parameter in list(inspect.signature(Function.forward).parameters.items())[4:]
+        ]
+        return lambda: Function.apply(x, w, y, *arguments)[0]
+
+    return prepare
 
 
 def liger_scaled(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None:
@@ -135,7 +139,9 @@ def per_token(f: Any, y: Any, nll: Callable[[str], Any]) -> Step:
 
 PEERS: dict[str, tuple[str, str | None, Callable[..., Step | None]]] = {
     "ours": ("ours, Triton rows", "triton", ours("triton")),
-    "liger": ("Liger, chunk 4096", "liger_kernel", liger),
+    "ours-lean": ("ours, in two passes", "triton", ours("triton", two_pass=True)),
+    "liger": ("Liger, chunk 4096", "liger_kernel", liger(4096)),
+    "liger-2048": ("Liger, chunk 2048", "liger_kernel", liger(2048)),
     "quack": ("QuACK, chunk 4096", "quack", quack),
     "liger-scaled": ("Liger, scaled CE", "liger_kernel", liger_scaled),
     "cce": ("CCE", "cut_cross_entropy", cce),

@@ -13,6 +13,7 @@ from probtune.kernels import (
     linear_objective_loss,
     linear_target_logprobs,
     linear_target_statistics,
+    slices,
     torch_rows,
     verification,
 )
@@ -39,8 +40,9 @@ MASKS = {
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    """Blocks of 5 rows, which do not divide the 23 rows of the tests."""
+    """Blocks of 5 rows, which do not divide the 23 rows of the tests, and slices of 8 tokens."""
     monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 37 * 5)
+    monkeypatch.setattr(slices, "_CPU_BYTES", 4 * 37 * 5)
 
 
 def inputs(dtype=torch.float64, masked=(), n=23, d=7, v=37, scale=2.0, seed=0, bias=False):
@@ -458,6 +460,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.largest = 0
         self.sizes: list[int] = []
+        self.float32: set[int] = set()
         self.matmul_rows: list[int] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -465,6 +468,8 @@ class Recorder(TorchDispatchMode):
         for x in out if isinstance(out, tuple | list) else [out]:
             if isinstance(x, torch.Tensor):
                 self.largest = max(self.largest, x.numel())
+                if x.dtype == torch.float32:
+                    self.float32.add(x.numel())
                 if func in (aten.empty.memory_format, aten.clone.default, aten.mul.Tensor):
                     self.sizes.append(x.numel())
         if func in (aten.mm.default, aten.mm.out, aten.addmm_.default):
@@ -480,6 +485,7 @@ def test_logits_are_never_whole(monkeypatch):
     n, d, v = 400, 4, 500
     hidden, weight, labels, _ = inputs(torch.float32, n=n, d=d, v=v)
     monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * v * 16)
+    monkeypatch.setattr(slices, "_CPU_BYTES", 4 * v * 16)
     with Recorder() as recorder:
         linear_objective_loss(hidden, weight, labels, p()).backward()
         logp = linear_target_logprobs(hidden, weight, labels)

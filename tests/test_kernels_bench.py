@@ -53,11 +53,12 @@ def test_what_the_gpu_script_calls_reached(scripts):
     found = [
         case("ours", 33.0), case("liger", 30.0), case("ours", 10.0, masked=0.5),
         case("liger", 20.0, masked=0.5), case("quack", 30.0, masked=0.5),
-        case("ours", 16.5, "kept"), case("ours", 33.0, "power(10)"),
+        case("ours", 16.5, "kept"), case("ours", 33.0, "power(10)"), case("liger-2048", 40.0),
+        case("ours-lean", 38.0),
     ]  # fmt: skip
     values = [target["found"] for target in gpu.targets(found)]
-    assert values == [1.1, 0.9091, None, 2.0, 0.5, 1.0, 0.002, 1.1]
-    assert [target["found"] for target in gpu.targets([])] == [None] * 8
+    assert values == [1.1, 0.9091, None, 2.0, 0.5, 1.0, 0.002, 0.95, 0.825, 0.95]
+    assert [target["found"] for target in gpu.targets([])] == [None] * 10
 
 
 def test_the_cpu_targets_take_the_worst_case(scripts):

@@ -11,25 +11,35 @@ from probtune.kernels.operator import in_graph
 from probtune.objectives import objective, p, power
 
 
-def call(hidden, weight, labels, f, *, statistics=True, signals=None, reference=None, **options):
+def call(hidden, weight, labels, f, *, statistics=True, signals=None, reference=None,
+         two_pass=False, **options):  # fmt: skip
     linear = LinearHead(hidden, weight, **options)
     return in_graph(
-        linear, labels, f, None, signals or {}, reference, 0.0, 0.0, "auto", statistics
-    )  # fmt: skip
+        linear, labels, f, None, signals or {}, reference, 0.0, 0.0, two_pass, "auto", statistics
+    )
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
-    "text", ["nll", "above(0.2, p())", "entropy_bonus(0.2, p())", "gem(0.5)", "weighted(p(), 'q')"]
+    "text, two_pass",
+    [
+        ("nll", False),
+        ("above(0.2, p())", True),
+        ("entropy_bonus(0.2, p())", False),
+        ("entropy_bonus(0.2, p())", True),
+        ("gem(0.5)", False),
+        ("weighted(p(), 'q')", False),
+    ],
 )
-def test_operator_equals_the_function(text, head):
+def test_operator_equals_the_function(text, two_pass, head):
     with_bias, options = split(head)
     hidden, weight, labels, bias = inputs(masked=[0, 5, 22], bias=with_bias)
     signals = {"column:q": torch.linspace(0, 1, 23)} if "weighted" in text else None
     expected = linear_objective(
         hidden, weight, labels, objective(text), bias=bias, signals=signals, **options
     )
-    found = call(hidden, weight, labels, objective(text), bias=bias, signals=signals, **options)
+    options |= dict(bias=bias, signals=signals, two_pass=two_pass)
+    found = call(hidden, weight, labels, objective(text), **options)
     flat = (expected.loss, expected.skipped, *expected.statistics, *expected[2:5])
     torch.testing.assert_close(found, flat)
     assert not any(x.requires_grad for x in found[1:])
@@ -46,7 +56,7 @@ def test_operator_passes_the_checks_of_torch():
     up = torch.randn(37, 2, requires_grad=True)
     arguments = (
         hidden, weight, bias, low, up, labels, torch.tensor(22.0), "power(0.5)", "", [], [],
-        4.0, 1.3, 0.1, 0.0, "auto", True, [True] * 5,
+        4.0, 1.3, 0.1, 0.0, False, "auto", True, [True] * 5,
     )  # fmt: skip
     torch.library.opcheck(
         torch.ops.probtune.linear_objective.default,

@@ -9,6 +9,7 @@ from probtune.kernels import (
     linear_objective_loss,
     linear_target_logprobs,
     linear_target_statistics,
+    slices,
     torch_rows,
 )
 from probtune.kernels.distribution import statistic
@@ -17,8 +18,9 @@ from probtune.objectives import above, nll, objective, p, power
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    """Blocks of 5 rows, which do not divide the 23 rows of the tests."""
+    """Blocks of 5 rows, which do not divide the 23 rows of the tests, and slices of 8 tokens."""
     monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 37 * 5)
+    monkeypatch.setattr(slices, "_CPU_BYTES", 4 * 37 * 5)
 
 
 # --- z-loss, adapter, buffer, temperature --------------------------------------------------------

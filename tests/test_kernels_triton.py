@@ -17,7 +17,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-from probtune.kernels import triton_epilogue, triton_rows
+from probtune.kernels import slices, triton_epilogue, triton_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SCALED = dict(bias=True, logit_scale=1.7)
@@ -40,6 +40,7 @@ def _small_blocks(monkeypatch):
     """Blocks of at most 9 rows and programs of 16 columns, which divide neither 23 nor 37."""
     monkeypatch.setattr(triton_rows, "_BYTES", 9 * 37 * 4)
     monkeypatch.setattr(triton_rows, "_COLUMNS", 16)
+    monkeypatch.setattr(slices, "_CPU_BYTES", 9 * 37 * 4)
 
 
 def on_device(*tensors):

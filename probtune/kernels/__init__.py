@@ -28,19 +28,20 @@ import torch
 from torch import Tensor
 
 from ..objectives import Objective, Signals
-from . import chunked, reference
+from . import autograd, reference
 from .checks import (
     IGNORE_INDEX,
     check_head,
     check_objective,
+    check_passes,
     check_signals,
     per_token,
     supervised,
 )
 from .choice import Impl, rows_for
-from .chunked import Task
 from .linear import LinearHead
 from .parallel import VocabParallel
+from .tokens import Task
 
 __all__ = [
     "IGNORE_INDEX",
@@ -177,6 +178,7 @@ def linear_objective_loss(
     reference: tuple[Tensor, Tensor, Tensor | None] | None = None,
     z_loss: float = 0.0,
     weight_grad: Tensor | None = None,  # (V, D)
+    two_pass: bool = False,
     impl: Impl = "auto",
 ) -> Tensor:
     """Sum of the objective over the supervised tokens, divided by `normalizer`.
@@ -201,6 +203,10 @@ def linear_objective_loss(
         weight_grad: float32 buffer (float64 for float64 inputs) to which the weight's gradient is
             added in this call, such as a `main_grad`; autograd then gives the weight none. It is
             the gradient of this loss itself: `backward` refuses any factor on it.
+        two_pass: form the gradients in a second pass, a slice of the vocabulary at a time: at the
+            cost of computing the logits of rows with a gradient once more it needs a quarter of a
+            gibibyte besides inputs and gradients, where one pass sums half-precision weights'
+            gradients in a float32 copy. For objectives of p, entropy and collision probability.
 
     Returns:
         A scalar in float32, or float64 for float64 inputs. Without supervised tokens it is 0,
@@ -220,8 +226,8 @@ def linear_objective_loss(
     """
     linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
     return _objective(
-        linear, labels, objective, normalizer, signals, reference, z_loss, 0.0, weight_grad, impl,
-        statistics=False,
+        linear, labels, objective, normalizer, signals, reference, z_loss, 0.0, weight_grad,
+        two_pass, impl, statistics=False,
     ).loss  # fmt: skip
 
 
@@ -242,6 +248,7 @@ def linear_objective(
     z_loss: float = 0.0,
     row_eps: float = 0.0,
     weight_grad: Tensor | None = None,  # (V, D)
+    two_pass: bool = False,
     impl: Impl = "auto",
 ) -> HeadResult:
     """`linear_objective_loss` with the statistics of every token, from the same pass.
@@ -256,7 +263,7 @@ def linear_objective(
     linear = _linear(hidden, weight, bias, adapter, softcap, logit_scale, parallel)
     return _objective(
         linear, labels, objective, normalizer, signals, reference, z_loss, row_eps, weight_grad,
-        impl, statistics=True,
+        two_pass, impl, statistics=True,
     )  # fmt: skip
 
 
@@ -283,6 +290,7 @@ def _objective(
     z_loss: float,
     row_eps: float,
     weight_grad: Tensor | None,
+    two_pass: bool,
     impl: Impl,
     *,
     statistics: bool,
@@ -306,8 +314,8 @@ def _objective(
         from .operator import in_graph
 
         loss, skipped, *columns = in_graph(
-            linear, labels, objective, normalizer, signals or {}, other, z_loss, row_eps, impl,
-            statistics,
+            linear, labels, objective, normalizer, signals or {}, other, z_loss, row_eps, two_pass,
+            impl, statistics,
         )  # fmt: skip
         return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
     check_head(linear, labels)
@@ -322,13 +330,16 @@ def _objective(
         other = None if other is None else other.rows(where)
     if normalizer is None:
         normalizer = float(max(labels.numel(), 1))
-    task = Task(objective, normalizer, signals, other, statistics, z_loss, row_eps, weight_grad)
+    task = Task(
+        objective, normalizer, signals, other, statistics, z_loss, row_eps, weight_grad, two_pass
+    )
+    check_passes(task)
     rows = rows_for(impl, linear, task.whole, objective.terms)
     with torch.autocast(labels.device.type, enabled=False):
         if rows is None:
             loss, skipped, *columns = reference.objective_loss(linear, labels, task)
         else:
-            loss, skipped, *columns = chunked.objective_loss(linear, labels, task, rows)
+            loss, skipped, *columns = autograd.objective_loss(linear, labels, task, rows)
     if where is not None and statistics:
         columns = [x.new_zeros(shape).index_put((where,), x) for x in columns]
     return HeadResult(loss, TargetStatistics(*columns[:3]), *columns[3:], skipped=skipped)
@@ -347,7 +358,7 @@ def _statistics(
         if rows is None:
             found = reference.target_statistics(linear, labels, entropy)
         else:
-            found = chunked.target_statistics(linear, labels, entropy, rows)
+            found = autograd.target_statistics(linear, labels, entropy, rows)
     if where is None:
         return TargetStatistics(*found)
     return TargetStatistics(*(x.new_zeros(shape).index_put((where,), x) for x in found))

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from ..objectives import HEAD_SIGNALS, Objective, Signals, unbound
 from .linear import LinearHead
+from .tokens import Task
 
 __all__ = [
     "IGNORE_INDEX",
     "check_head",
     "check_objective",
+    "check_passes",
     "check_signals",
     "per_token",
     "supervised",
@@ -80,6 +82,14 @@ def check_objective(
         raise ValueError(
             f"weight_grad must be {tuple(linear.weight.shape)} in {linear.dtype}, got"
             f" {tuple(weight_grad.shape)} in {weight_grad.dtype}."
+        )
+
+
+def check_passes(task: Task) -> None:
+    if task.two_pass and task.whole:
+        raise ValueError(
+            f"two_pass=True sees a slice of the vocabulary at a time, and {task.objective} needs"
+            " the whole distribution at once; leave it out."
         )
 
 

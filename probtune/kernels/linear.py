@@ -31,6 +31,8 @@ class LinearHead:
     logit_scale: float = 1.0
     parallel: VocabParallel | None = None
     """Whose other ranks hold the rest of the vocabulary; None: all of it is here."""
+    first: int | None = None
+    """The first token of `weight` where it is a slice (`tokens`); None: it is all of this rank."""
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -45,6 +47,15 @@ class LinearHead:
         """The head on some of the rows."""
         low = None if self.low is None else self.low.index_select(0, where)
         return replace(self, hidden=self.hidden.index_select(0, where), low=low)
+
+    def tokens(self, part: slice) -> LinearHead:
+        """The head of a slice of this rank's vocabulary."""
+        weight, bias, up = (
+            None if x is None else x[part] for x in (self.weight, self.bias, self.up)
+        )
+        assert weight is not None
+        start = 0 if self.parallel is None else self.parallel.start
+        return replace(self, weight=weight, bias=bias, up=up, first=start + part.start)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -78,7 +89,16 @@ class Head:
         self.dtype = linear.dtype
         self.softcap, self.logit_scale = linear.softcap, linear.logit_scale
         self.parallel = linear.parallel
-        self.vocabulary = linear.weight.shape[0]
+        self.vocabulary = self.block_vocabulary = linear.weight.shape[0]
+        """Tokens here; by the second, the same on all ranks, blocks of rows are measured."""
+        self.start = linear.first or 0
+        """The first token here, of the whole vocabulary."""
+        self.partial = linear.first is not None
+        """Whether there are further ones."""
+        if linear.parallel is not None:
+            self.block_vocabulary, self.partial = linear.parallel.slice_size, True
+            if linear.first is None:
+                self.start = linear.parallel.start
         self.num_rows = linear.hidden.shape[0]
         self.device = linear.hidden.device
         self.parts = [Part(linear.hidden, linear.weight)]

@@ -15,16 +15,22 @@ from torch import Tensor
 
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
-from . import chunked
-from .checks import check_head, check_objective, check_signals, per_token, supervised
+from .autograd import objective_gradients, refuse_second_derivatives
+from .checks import (
+    check_head,
+    check_objective,
+    check_passes,
+    check_signals,
+    per_token,
+    supervised,
+)
 from .choice import rows_for
-from .chunked import Task
 from .linear import LinearHead
-from .matmuls import half_precision_matmuls
+from .tokens import PER_TOKEN, Task
 
 __all__ = ["in_graph"]
 
-_NUM_RESULTS = 2 + len(chunked.PER_TOKEN)
+_NUM_RESULTS = 2 + len(PER_TOKEN)
 
 
 def in_graph(
@@ -36,6 +42,7 @@ def in_graph(
     reference: LinearHead | None,
     z_loss: float,
     row_eps: float,
+    two_pass: bool,
     impl: str,
     statistics: bool,
 ) -> tuple[Tensor, ...]:
@@ -56,7 +63,7 @@ def in_graph(
     found = torch.ops.probtune.linear_objective(
         hidden, weight, bias, low, up, labels, torch.as_tensor(normalizer, device=hidden.device),
         repr(objective), "\n".join(names), tensors, others, linear.softcap, linear.logit_scale,
-        z_loss, row_eps, impl, statistics,
+        z_loss, row_eps, two_pass, impl, statistics,
         [torch.is_grad_enabled() and x is not None and x.requires_grad for x in linear.tensors],
     )  # fmt: skip
     return found[0], *(x.detach() for x in found[1:_NUM_RESULTS])
@@ -65,8 +72,8 @@ def in_graph(
 _SCHEMA = (
     "(Tensor hidden, Tensor weight, Tensor? bias, Tensor? low, Tensor? up, Tensor labels,"
     " Tensor normalizer, str objective, str signal_names, Tensor[] signals, Tensor[] reference,"
-    " float? softcap, float logit_scale, float z_loss, float row_eps, str impl, bool statistics,"
-    " bool[] needed) -> Tensor[]"
+    " float? softcap, float logit_scale, float z_loss, float row_eps, bool two_pass, str impl,"
+    " bool statistics, bool[] needed) -> Tensor[]"
 )
 
 
@@ -87,6 +94,7 @@ def _linear_objective(
     logit_scale: float,
     z_loss: float,
     row_eps: float,
+    two_pass: bool,
     impl: str,
     statistics: bool,
     needed: list[bool],
@@ -104,13 +112,14 @@ def _linear_objective(
     chosen = Signals({n: x[where] if per_token(x) else x for n, x in named.items()})
     task = Task(
         f, normalizer, chosen, None if other is None else other.rows(where), statistics, z_loss,
-        row_eps,
+        row_eps, two_pass=two_pass,
     )  # fmt: skip
+    check_passes(task)
     rows = rows_for(impl, linear, task.whole, f.terms)  # type: ignore[arg-type]
     if rows is None:
         raise ValueError("impl='reference' is plain PyTorch, which needs no operator.")
-    with torch.no_grad(), half_precision_matmuls(hidden.dtype, hidden.device):
-        out, gradients = chunked.objective_gradients(
+    with torch.no_grad():
+        out, gradients = objective_gradients(
             linear.rows(where), labels[where], task, rows, tuple(needed)
         )
     size = labels.shape if statistics else (0,)
@@ -131,7 +140,7 @@ def _linear_objective(
 @_linear_objective.register_fake
 def _(
     hidden, weight, bias, low, up, labels, normalizer, objective, signal_names, signals, reference,
-    softcap, logit_scale, z_loss, row_eps, impl, statistics, needed,
+    softcap, logit_scale, z_loss, row_eps, two_pass, impl, statistics, needed,
 ):  # fmt: skip
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     size = labels.shape[0] if statistics else 0
@@ -156,7 +165,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, upstream):
-    chunked.refuse_second_derivatives()
+    refuse_second_derivatives()
     gradients = [
         g * upstream[0].to(g.dtype) if wanted else None
         for g, wanted in zip(ctx.saved_tensors, ctx.needed, strict=True)

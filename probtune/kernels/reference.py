@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..objectives import HEAD_SIGNALS, Signals
-from .chunked import Task
 from .distribution import statistic
 from .linear import LinearHead
+from .tokens import Task
 
 __all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
 

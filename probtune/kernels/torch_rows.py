@@ -28,13 +28,14 @@ class TorchRows:
     until a matmul is worth its while.
     """
 
-    def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
+    def __init__(
+        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+    ):
         self._head, self._wanted = head, wanted
-        size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
         limit = _CPU_BYTES if head.device.type == "cpu" else _BYTES
         keep_logits = whole or "entropy" in wanted or head.softcap is not None
-        most = max(1, limit // (4 * size) // (2 if keep_logits else 1))
-        self.capacity = even_blocks(num_rows, most)
+        most = max(1, limit // (4 * head.block_vocabulary) // (2 if keep_logits else 1))
+        self.capacity = even_blocks(num_rows, capacity or most)
         """Rows of one block."""
         shape = (self.capacity, head.vocabulary)
         self._buffer = torch.empty(shape, dtype=head.dtype, device=head.device)
@@ -68,11 +69,10 @@ class TorchRows:
 
     def _target_entries(self) -> tuple[Tensor, Tensor]:
         """(row, column) of the targets that are in this slice."""
-        parallel = self._head.parallel
         rows = torch.arange(self._targets.shape[0], device=self._targets.device)
-        if parallel is None:
+        if not self._head.partial:
             return rows, self._targets
-        column = self._targets - parallel.start
+        column = self._targets - self._head.start
         rows = ((column >= 0) & (column < self._head.vocabulary)).nonzero().squeeze(1)
         return rows, column[rows]
 
@@ -93,7 +93,7 @@ class TorchRows:
             others = _closed_up(others, active)
             maximum, self._targets = maximum[active], self._targets[active]
             z = z.index_select(0, active) if self._logits is not None else others
-        if self._head.parallel is not None:
+        if self._head.partial:
             shift = (maximum - rows.max_other).exp()
             linear = linear * shift
             of_logit = None if of_logit is None else of_logit * shift

@@ -196,14 +196,15 @@ class EpilogueRows:
     closed up.
     """
 
-    def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
+    def __init__(
+        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+    ):
         assert not whole
         self._head, self._wanted = head, wanted
-        size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
         self._tile = _SMALL_TILE if head.device.type == "cpu" else _TILE
-        self._start = 0 if head.parallel is None else head.parallel.start
         dtype = head.parts[0].inputs.dtype
-        self.capacity = even_blocks(num_rows, block_rows(size * dtype.itemsize))
+        most = capacity or block_rows(head.block_vocabulary * dtype.itemsize)
+        self.capacity = even_blocks(num_rows, most)
         """Rows of one block."""
         shape = (self.capacity, head.vocabulary)
         self._gradients = torch.empty(shape, dtype=dtype, device=head.device)
@@ -227,7 +228,7 @@ class EpilogueRows:
         bias = head.bias
         matmul_statistics[(triton.cdiv(num_rows, height) * tiles,)](
             x, weight, x if bias is None else bias, labels, self._e, target_logit, *made,
-            x.stride(0), weight.stride(0), self._e.stride(0), tiles, self._start,
+            x.stride(0), weight.stride(0), self._e.stride(0), tiles, head.start,
             num_rows, head.vocabulary, x.shape[1], float(head.logit_scale),
             BIAS=bias is not None, ENTROPY=entropy, COLLISION=collision, PACKED=self._packed,
             ROWS=height, COLUMNS=columns, DEPTH=depth, GROUP=_GROUP,
@@ -264,7 +265,7 @@ class EpilogueRows:
         rescaled[(count, triton.cdiv(head.vocabulary, columns))](
             e, e.stride(0), out, out.stride(0), labels, labels if active is None else active,
             self._maxima, rows.max_other.contiguous(), of.linear.contiguous(),
-            of.at_target.contiguous(), self._maxima.shape[1], self._start, head.vocabulary,
+            of.at_target.contiguous(), self._maxima.shape[1], head.start, head.vocabulary,
             ACTIVE=active is not None, PACKED=self._packed, TILE=self._tile[1], COLUMNS=columns,
             num_warps=_WARPS,
         )  # fmt: skip

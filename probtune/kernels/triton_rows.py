@@ -198,12 +198,12 @@ class TritonRows:
     closed up.
     """
 
-    def __init__(self, head: Head, wanted: Set[str], whole: bool, num_rows: int):
+    def __init__(
+        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+    ):
         assert not whole
         self._head, self._wanted = head, wanted
-        size = head.parallel.slice_size if head.parallel is not None else head.vocabulary
-        self._start = 0 if head.parallel is None else head.parallel.start
-        self.capacity = even_blocks(num_rows, block_rows(size * 4))
+        self.capacity = even_blocks(num_rows, capacity or block_rows(head.block_vocabulary * 4))
         """Rows of one block."""
         shape = (self.capacity, head.vocabulary)
         self._logits = torch.empty(shape, dtype=torch.float32, device=head.device)
@@ -221,7 +221,7 @@ class TritonRows:
         if num_rows:
             row_statistics[(num_rows,)](
                 z, z.stride(0), labels, z if bias is None else bias, *found,
-                self._start, head.vocabulary, float(head.logit_scale), float(softcap or 1.0),
+                head.start, head.vocabulary, float(head.logit_scale), float(softcap or 1.0),
                 TRANSFORM=bias is not None or head.logit_scale != 1.0 or softcap is not None,
                 BIAS=bias is not None, SOFTCAP=softcap is not None,
                 ENTROPY=entropy, COLLISION=collision,
@@ -253,7 +253,7 @@ class TritonRows:
             z, z.stride(0), out, out.stride(0), labels, labels if active is None else active,
             rows.max_other.contiguous(), linear,
             linear if of_logit is None else of_logit, linear if square is None else square,
-            at_target, self._start, head.vocabulary, float(head.softcap or 1.0),
+            at_target, head.start, head.vocabulary, float(head.softcap or 1.0),
             ACTIVE=active is not None, OF_LOGIT=of_logit is not None, SQUARE=square is not None,
             SOFTCAP=head.softcap is not None, COLUMNS=columns_of(head.vocabulary),
             num_warps=_WARPS,
