@@ -43,6 +43,7 @@ PLAN = [
     ("torch", "llama", [NLL, HALF]),
     ("ours-lean", "llama", [NLL, ("power(10)", 0.0)]),
     ("liger-2048", "llama", [NLL]),
+    ("liger-float32", "llama", [NLL]),
     ("ours", "qwen", OURS),
     ("ours-epilogue", "qwen", [NLL, HALF, ("power(10)", 0.0)]),
     ("liger", "qwen", [NLL, HALF]),

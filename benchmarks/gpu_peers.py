@@ -1,8 +1,8 @@
 """The heads that benchmarks/gpu.py measures: ours, and those of other libraries where installed.
 
 Each entry prepares a function that computes the loss of an objective, or None when it computes NLL
-alone and another was asked for. Written for the newest versions of September 2026; what an older
-one does not know is left at its default.
+alone and another was asked for. Written for liger-kernel 0.8.5, quack-kernels 0.6.5 and
+cut-cross-entropy 25.1.1; what an older one does not know is left at its default.
 """
 
 import importlib.util
@@ -64,10 +64,13 @@ def native(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None
     )  # fmt: skip
 
 
-def liger(chunk: int) -> Callable[..., Step | None]:
-    """Liger's linear cross-entropy with chunks of so many tokens."""
+def liger(chunk: int, accum_dtype: str | None = None) -> Callable[..., Step | None]:
+    """Liger's linear cross-entropy with chunks of so many tokens, which sums dW in the weight's
+    dtype unless told otherwise.
+    """
 
     def prepare(x: Any, w: Any, y: Any, f: Any, softcap: float | None) -> Step | None:
+        import torch
         from liger_kernel.ops import LigerFusedLinearCrossEntropyFunction as Function
 
         if not nll_only(f):
@@ -76,6 +79,7 @@ def liger(chunk: int) -> Callable[..., Step | None]:
         constant = -(-w.shape[0] * chunk // (x.shape[0] * x.shape[1]))
         known = {"ignore_index": -100, "reduction": "mean", "softcap": softcap}
         known |= {"chunk_mem_const": max(1, constant)}
+        known |= {"accum_dtype": accum_dtype and getattr(torch, accum_dtype)}
         arguments = [
             known.get(name, parameter.default)
             for name, parameter in list(inspect.signature(Function.forward).parameters.items())[4:]
@@ -142,6 +146,7 @@ PEERS: dict[str, tuple[str, str | None, Callable[..., Step | None]]] = {
     "ours-lean": ("ours, in two passes", "triton", ours("triton", two_pass=True)),
     "liger": ("Liger, chunk 4096", "liger_kernel", liger(4096)),
     "liger-2048": ("Liger, chunk 2048", "liger_kernel", liger(2048)),
+    "liger-float32": ("Liger, dW in float32", "liger_kernel", liger(4096, "float32")),
     "quack": ("QuACK, chunk 4096", "quack", quack),
     "liger-scaled": ("Liger, scaled CE", "liger_kernel", liger_scaled),
     "cce": ("CCE", "cut_cross_entropy", cce),
