@@ -49,6 +49,7 @@ GRID = [
     ("wide", 512, 0.8, "float32", ("plain", "torch", "ours", "ours-kept")),
     ("small", 512, 0.0, "bfloat16", ("plain", "torch", "ours")),
     ("small", 512, 0.5, "bfloat16", ("plain", "torch", "ours", "ours-kept")),
+    ("wide", 512, 0.5, "bfloat16", ("plain", "torch", "ours", "ours-kept")),
 ]
 """Cases and who takes part: what takes longest (torch's chunked head, TRL's, 4096 tokens) does so
 where it is the question.

@@ -243,8 +243,9 @@ def test_tied_embeddings_get_both_gradients():
     torch.testing.assert_close(*results)
 
 
-def test_inputs_that_are_not_contiguous():
-    hidden, weight, labels, _ = inputs()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_inputs_that_are_not_contiguous(dtype):
+    hidden, weight, labels, _ = inputs(dtype)
     loose_hidden = torch.stack([hidden, hidden], 2).detach()[:, :, 0].requires_grad_()
     loose_weight = weight.detach().t().contiguous().t().requires_grad_()
     expected = linear_objective_loss(hidden, weight, labels, p())

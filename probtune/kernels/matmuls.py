@@ -17,7 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["add_outer", "add_product", "half_precision_matmuls", "narrow_dtype", "times"]
+__all__ = [
+    "add_outer",
+    "add_product",
+    "add_times",
+    "half_precision_matmuls",
+    "narrow_dtype",
+    "times",
+]
 
 _SLICE = 2048
 """Tokens of the vocabulary in a slice; a slice of the logits stays in a CPU's cache."""
@@ -37,19 +44,29 @@ def add_product(out: Tensor, x: Tensor, weight: Tensor, *, first: bool) -> None:
 
 
 def times(dz: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """dz @ weight in `dtype`, (n, D), of (n, V) and (V, D); rounded once when it is narrower than
+    """dz @ weight in `dtype`, (n, D), of (n, V) and (V, D); rounded once when that is narrower than
     the sum.
     """
     if dz.dtype == weight.dtype == dtype != torch.float32:
         return torch.mm(dz, weight)
-    out = dz.new_empty(dz.shape[0], weight.shape[1], dtype=torch.promote_types(dtype, dz.dtype))
-    if _in_slices(weight, out.dtype):
-        for part in _slices(weight.shape[0]):
-            found = _linear(dz[:, part].to(out.dtype), weight[part].to(out.dtype).t())
-            out = found if part.start == 0 else out.add_(found)
-    else:
-        _add(out, dz, weight, first=True)
+    out = dz.new_empty(
+        dz.shape[0], weight.shape[1], dtype=torch.promote_types(dtype, torch.float32)
+    )
+    add_times(out, dz, weight, first=True)
     return out.to(dtype)
+
+
+def add_times(out: Tensor, dz: Tensor, weight: Tensor, *, first: bool) -> None:
+    """out += dz @ weight, or out = dz @ weight when it is the `first`; (n, D), float32 or wider."""
+    if not _in_slices(weight, out.dtype):
+        _add(out, dz, weight, first)
+        return
+    for part in _slices(weight.shape[0]):
+        found = _linear(dz[:, part].to(out.dtype), weight[part].to(out.dtype).t())
+        if first and part.start == 0:
+            out.copy_(found)
+        else:
+            out += found
 
 
 def add_outer(out: Tensor, dz: Tensor, x: Tensor, *, first: bool) -> None:

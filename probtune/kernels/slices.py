@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .chunked import known_of, statistics_of_all
 from .linear import Head, LinearHead
-from .matmuls import add_outer, narrow_dtype, times
+from .matmuls import add_outer, add_times, narrow_dtype
 from .rows import Coefficients, Rows
 from .tokens import Task, Tokens
 
@@ -91,7 +91,7 @@ def gradients(
             add_outer(buffer[part], dz, head.parts[0].inputs, first=False)
         for matmul, total, target in zip(head.parts, sums, (of_weight, of_up), strict=False):
             if total is not None:
-                total += times(narrow, matmul.weight, dtype)
+                add_times(total, narrow, matmul.weight, first=False)
             if target is not None:
                 _outer(narrow, matmul.inputs, target[part])
     for total, target in zip(sums, (of_hidden, of_low), strict=True):
