@@ -25,6 +25,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from ..errors import TrainingError, UsageError
 from ..head import HeadCall, add_objective_head, why_not
+from ..models import lm_head
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (
@@ -263,13 +264,13 @@ class ProbTuneTrainer(SFTTrainer):
         out = self.forward(model, inputs, in_force, normalizer, signals)
         loss = out.loss if not training else out.loss * self._factor(out)
         with torch.no_grad():
-            sums = row_sums(out)
+            sums = row_sums(out.tokens)
             if training:
-                self._check_finite(loss, out.log_probs, inputs)
+                self._check_finite(loss, out.tokens.log_probs, inputs)
                 self._sums["train"].add(sums)
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
-                    self._step.kept += float(out.kept[out.label_mask].sum())
+                    self._step.kept += float(out.tokens.kept[out.tokens.label_mask].sum())
                     self._step.num_items = float(num_items_in_batch or 0)
             else:
                 # Gathered row by row, so that rows repeated to fill the last batch count once.
@@ -300,20 +301,27 @@ class ProbTuneTrainer(SFTTrainer):
         if {"kl", "reverse_kl"} & objective.needs:
             reference = self._reference_head(model, inputs)
         call = HeadCall(objective, normalizer, signals, reference)
-        return model(**inputs, objective_head=call)
+        out = model(**inputs, objective_head=call)
+        if out.loss.dtype != out.tokens.loss.dtype:
+            # Mixed precision of FSDP2 rounds what the model returns; the gradient is not affected.
+            out.loss = out.loss + (out.tokens.loss - out.loss.detach())
+        return out
 
     def _reference_head(self, model: Any, inputs: Mapping[str, Any]) -> Any:
-        """The last hidden states and the head of the model before training."""
+        """The last hidden states and the head of the model before training; no weight where that is
+        the head of the model itself without its adapter.
+        """
         call = HeadCall(None)
         if self._frozen is not None:
             with self._passes.as_it_is(self._frozen):
                 out = self._frozen(**inputs, objective_head=call)
-        else:
-            adapted = self.accelerator.unwrap_model(self.model)
-            with self._passes.as_it_is(model), adapted.disable_adapter():
-                out = model(**inputs, objective_head=call)
-        bias = None if out.head_bias is None else out.head_bias.detach()
-        return out.hidden, out.head_weight.detach(), bias
+            head = lm_head(self._frozen)
+            assert head is not None
+            return out.hidden, head.weight, head.bias
+        adapted = self.accelerator.unwrap_model(self.model)
+        with self._passes.as_it_is(model), adapted.disable_adapter():
+            out = model(**inputs, objective_head=call)
+        return out.hidden, None, None
 
     def _signals(
         self, needs: Any, model: Any, inputs: Mapping[str, Any], extras: Mapping[str, Any]
@@ -381,8 +389,8 @@ class ProbTuneTrainer(SFTTrainer):
         if args.normalizer.endswith("_per_batch"):
             factor = factor / batches
         if args.normalizer == "kept_per_batch":
-            kept = (out.kept & out.label_mask).sum().clamp(min=1)
-            factor = factor * out.label_mask.sum() / kept
+            kept = (out.tokens.kept & out.tokens.label_mask).sum().clamp(min=1)
+            factor = factor * out.tokens.label_mask.sum() / kept
         return factor
 
     def _check_kept(self) -> None:
