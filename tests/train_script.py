@@ -1,8 +1,9 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
-python train_script.py OUT OBJECTIVE NORMALIZER ROWS_PER_STEP
+python train_script.py [--zero3] OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -14,8 +15,25 @@ from datasets import Dataset
 
 from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
 
+ZERO3 = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+    # Everything is scattered, and let go as early as DeepSpeed can.
+    "zero_optimization": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_max_live_parameters": 0,
+        "stage3_prefetch_bucket_size": 0,
+    },
+}
 
-def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict | None:
+
+def train(
+    out: str, rows_per_step: int, objective: str, normalizer: str, *, zero3: bool = False
+) -> dict | None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     config = ProbTuneConfig(
         out,
@@ -37,6 +55,7 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
         bf16=False,
         **{CHECKPOINTING: False},
         dataset_kwargs={"skip_prepare_dataset": True},
+        deepspeed=ZERO3 if zero3 else None,
     )
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
@@ -49,11 +68,13 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
     )
     trainer.train()
     metrics = trainer.evaluate()
+    with gathered(trainer.model, zero3):
+        weights = torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
     if not trainer.is_world_process_zero():
         return None
+    assert trainer.head == "probtune"
     steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     names = ("loss", "grad_norm", "nll", "mean_p", "entropy", "low_weight_share", "num_tokens")
-    weights = torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
     return {
         "steps": [{name: step[name] for name in names} for step in steps],
         "eval": {k: v for k, v in metrics.items() if k in ("eval_loss", "eval_nll")},
@@ -61,10 +82,21 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
     }
 
 
+def gathered(model, zero3: bool):
+    if not zero3:
+        return contextlib.nullcontext()
+    import deepspeed
+
+    parameters = list(model.parameters())
+    assert all(p.numel() == 0 for p in parameters)
+    return deepspeed.zero.GatheredParameters(parameters)
+
+
 if __name__ == "__main__":
-    out, rows_per_step, *pairs = sys.argv[1:]
+    zero3 = sys.argv[1] == "--zero3"
+    out, rows_per_step, *pairs = sys.argv[1 + zero3 :]
     found = [
-        train(out, int(rows_per_step), objective, normalizer)
+        train(out, int(rows_per_step), objective, normalizer, zero3=zero3)
         for objective, normalizer in zip(pairs[::2], pairs[1::2], strict=True)
     ]
     if found[0] is not None:
