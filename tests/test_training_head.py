@@ -38,17 +38,28 @@ def test_auto_is_ours_and_trls_where_ours_does_not_serve(tmp_path, caplog):
     assert (found.head, found.head_reason) == ("trl", None)
     assert not caplog.records
     model = helpers.word_causal_model()
-    model.base_model_prefix = ""  # as a model that is its own backbone
+    model.lm_head = OwnLinear(model.lm_head.weight)
     with caplog.at_level(logging.WARNING):
         found = trainer(tmp_path, model=model)
     assert found.head == "trl" and found.head_reason in caplog.text
-    assert found.head_reason == "it does not tell its backbone from its head"
+    assert found.head_reason == "its output layer is a OwnLinear, not a plain linear layer"
     for changes, said in (
         (dict(head="probtune"), "set head='trl'"),
         (dict(objective="gem(0.5)"), "choose another objective"),
     ):
         with pytest.raises(UsageError, match=said):
             trainer(tmp_path, model=model, **changes)
+
+
+class OwnLinear(torch.nn.Module):
+    """A linear layer that is no `torch.nn.Linear`."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight, self.bias = weight, None
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.weight)
 
 
 # --- LoRA on the head ----------------------------------------------------------------------------
@@ -242,7 +253,7 @@ def test_the_trainer_asks_for_the_proof_off_the_cpu(tmp_path, monkeypatch):
     trainer(tmp_path, objective="anneal(nll(), p(), 0, 0.5)", bf16=True)
     trainer(tmp_path, model=helpers.word_causal_model().half())
     trainer(tmp_path, head="trl")
-    first, second = asked
+    first, second = asked  # TRL's head is TRL's business
     assert first == (objective("anneal(nll(), p(), 0, 0.5)").at(0.0), CPU, torch.bfloat16)
     assert second[2] == torch.float16
     monkeypatch.undo()
@@ -250,3 +261,32 @@ def test_the_trainer_asks_for_the_proof_off_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(selfcheck, "linear_objective", broken("a factor"))
     with pytest.raises(UsageError, match="wrong on this cpu device"):
         trainer(tmp_path)
+
+
+@pytest.mark.parametrize("head", ["probtune", "trl"])
+def test_a_model_that_does_more_to_its_logits_than_it_tells_is_refused(head, tmp_path):
+    """Which both heads would train silently as another model."""
+
+    def changed(change):
+        model = helpers.word_causal_model()
+        forward = model.forward
+
+        def own(*given, **options):
+            out = forward(*given, **options)
+            out.logits = change(out.logits)
+            return out
+
+        model.forward = own
+        return model
+
+    for change, said in (
+        (lambda z: z * 0.5 + 2 * z.mean(), "differ by 0"),
+        (lambda z: z[..., :-2], "16 logits, and its output layer 18 rows"),
+    ):
+        model = changed(change)
+        model.lm_head.weight.data.mul_(30)
+        with pytest.raises(UsageError, match=f"LlamaForCausalLM: .*{said}"):
+            trainer(tmp_path, model=model, head=head)
+    model = changed(lambda z: z)
+    model.train()
+    assert trainer(tmp_path, model=model, head=head).model.training

@@ -1,22 +1,24 @@
-"""The head proves itself on the device it will train on, before it does.
+"""The head proves itself before it trains, on its device and on its model.
 
-Drivers, cards and compilers differ, and a wrong kernel would train silently wrong. So a small fixed
-problem goes through the head as training calls it, and through the definition in float64 on a CPU,
-on the same numbers.
+Drivers, cards and compilers differ, and a wrong kernel would train silently wrong: `check_head`
+puts a small fixed problem through the head as training calls it, and through the definition in
+float64 on a CPU, on the same numbers. And a fused head knows from the configuration what a model
+does around its output layer; `check_model` finds what the configuration does not tell.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..head import HeadCall
 from ..kernels import IGNORE_INDEX, Impl, linear_objective
 from ..objectives import Objective, nll
 
-__all__ = ["HeadErrors", "TOLERANCE", "check_head", "head_errors"]
+__all__ = ["HeadErrors", "TOLERANCE", "check_head", "check_model", "head_errors"]
 
 TOLERANCE = 0.02
 """Largest relative error of loss and gradients that rounding explains.
@@ -29,6 +31,7 @@ one factor.
 """
 
 _ROWS, _HIDDEN, _VOCABULARY = 96, 64, 1031
+_TOKENS = 12
 _SMOOTH = {"entropy", "collision", "uniform", "sharpened"}
 
 
@@ -63,6 +66,51 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
             f" versions of torch ({torch.__version__}), Triton and the driver."
         )
     return found
+
+
+@torch.no_grad()
+def check_model(model: Any, head: str) -> None:
+    """Compare the log-probabilities of a few tokens by the fused head with those of the model's own
+    logits; one short forward pass each.
+
+    Args:
+        model: without PEFT's wrapper, with its parameters whole and in place.
+        head: `probtune` or `trl`.
+
+    Raises:
+        UsageError: they differ by more than rounding explains, or the model leaves out a part of
+            its output layer.
+    """
+    layer = model.get_input_embeddings()
+    ids = torch.arange(10, 10 + _TOKENS, device=layer.weight.device) % layer.weight.shape[0]
+    given = {"input_ids": ids[None], "use_cache": False}
+    was_training = model.training
+    model.eval()
+    try:
+        logits = model(**given).logits[0, :-1].float()
+        if head == "trl":
+            found = model(**given, labels=ids[None], fused_lm_head=True).log_probs
+        else:
+            found = model(
+                **given, labels=ids[None], objective_head=HeadCall(nll())
+            ).tokens.log_probs
+    finally:
+        model.train(was_training)
+    rows = model.get_output_embeddings().weight.shape[0]
+    said = None
+    if logits.shape[1] != rows:
+        said = f"it has {logits.shape[1]} logits, and its output layer {rows} rows"
+    elif bool(logits.isfinite().all()):  # if not, training says so, with the row
+        own = logits.log_softmax(1).gather(1, ids[1:, None].to(logits.device)).squeeze(1)
+        difference = float((found[0].to(own.device) - own).norm() / own.norm())
+        if not difference <= TOLERANCE:
+            said = f"the log-probabilities of {_TOKENS} tokens differ by {difference:.2g}"
+    if said is not None:
+        raise UsageError(
+            f"no fused head computes the logits of {type(model).__name__}: {said}. It does"
+            " something around its output layer that its configuration does not tell; please"
+            " report it."
+        )
 
 
 def head_errors(

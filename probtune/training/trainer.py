@@ -40,7 +40,7 @@ from .config import ProbTuneConfig
 from .counts import StepCounts, TokenSums, row_sums
 from .head_choice import adapters_on_the_head, choose_head, refuse_untrained_adapter
 from .passes import OLD, STEP, Passes, sequence_means, targets
-from .selfcheck import check_head
+from .selfcheck import check_head, check_model
 from .stored import with_logprobs
 from .trl_head import with_trl_head
 
@@ -177,6 +177,8 @@ class ProbTuneTrainer(SFTTrainer):
             # TRL's head has it, and SFTTrainer does not ask for it.
             outputs = ("log_probs", "entropy", "is_top1", "log_sum_sq_probs")
             add_fused_lm_head(self._inner, outputs=outputs)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # whose weights are elsewhere
+            check_model(self._inner, self.head)
 
     def _head_dtype(self) -> torch.dtype:
         """In which the head gets its inputs on an accelerator."""
