@@ -141,9 +141,10 @@ def _balancing_loss(model: PreTrainedModel, outputs: Any, attention_mask: Tensor
     """
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-    config = model.config.get_text_config()
+    # Where the model's own forward has the numbers: on itself, or in the configuration of its text.
+    held: Any = model if hasattr(model, "num_experts") else model.config.get_text_config()
     found = load_balancing_loss_func(
-        outputs.router_logits, config.num_experts, config.num_experts_per_tok, attention_mask
+        outputs.router_logits, held.num_experts, held.num_experts_per_tok, attention_mask
     )
     return torch.as_tensor(found)
 
