@@ -1,17 +1,19 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
-python train_script.py [--zero3] OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
+python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
+    [--zero3] [--lora] [--model FOLDER]
 """
 
+import argparse
 import contextlib
 import json
 import os
-import sys
 
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 
 from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
 
@@ -32,7 +34,14 @@ ZERO3 = {
 
 
 def train(
-    out: str, rows_per_step: int, objective: str, normalizer: str, *, zero3: bool = False
+    out: str,
+    rows_per_step: int,
+    objective: str,
+    normalizer: str,
+    *,
+    zero3: bool = False,
+    lora: bool = False,
+    model: str | None = None,
 ) -> dict | None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     config = ProbTuneConfig(
@@ -60,16 +69,18 @@ def train(
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
     trainer = ProbTuneTrainer(
-        helpers.word_causal_model(),
+        helpers.word_causal_model() if model is None else model,
         config,
         train_dataset=rows,
         eval_dataset=rows.select(range(11)),  # does not divide into the ranks' batches
         processing_class=helpers.word_tokenizer(),
+        peft_config=LoraConfig(r=2, target_modules=["q_proj", "lm_head"]) if lora else None,
     )
     trainer.train()
     metrics = trainer.evaluate()
     with gathered(trainer.model, zero3):
-        weights = torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
+        trained = [p for p in trainer.model.parameters() if p.requires_grad]
+        weights = torch.cat([p.detach().double().flatten() for p in trained])
     if not trainer.is_world_process_zero():
         return None
     assert trainer.head == "probtune"
@@ -93,11 +104,18 @@ def gathered(model, zero3: bool):
 
 
 if __name__ == "__main__":
-    zero3 = sys.argv[1] == "--zero3"
-    out, rows_per_step, *pairs = sys.argv[1 + zero3 :]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("rows_per_step", type=int)
+    parser.add_argument("pairs", nargs="+")
+    parser.add_argument("--zero3", action="store_true")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--model")
+    given = parser.parse_args()
+    options = {"zero3": given.zero3, "lora": given.lora, "model": given.model}
     found = [
-        train(out, int(rows_per_step), objective, normalizer, zero3=zero3)
-        for objective, normalizer in zip(pairs[::2], pairs[1::2], strict=True)
+        train(given.out, given.rows_per_step, objective, normalizer, **options)
+        for objective, normalizer in zip(given.pairs[::2], given.pairs[1::2], strict=True)
     ]
     if found[0] is not None:
         print(json.dumps(found))
