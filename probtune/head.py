@@ -3,19 +3,23 @@
 After `add_objective_head(model)`, `model(**inputs, labels=labels, objective_head=call)` runs the
 backbone and hands its last hidden states to our kernels, so the logits are never stored; without
 `objective_head` the forward is the model's own. Working inside the forward keeps what wraps a model
-(data parallelism, mixed precision, FSDP's gathering of the root's parameters) in place.
+(data parallelism, mixed precision, FSDP's gathering of the root's parameters) in place. The loss is
+the output of the head's own module, for that call, so that what is done around this module alone
+(FSDP2, DeepSpeed ZeRO-3, accelerate's hooks) gathers its parameters and reduces their gradients as
+for any module.
 """
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers.utils.generic import ModelOutput
 
 from .errors import UsageError
@@ -26,53 +30,79 @@ from .objectives import Objective
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["HeadCall", "HeadOutput", "add_objective_head", "why_not"]
+__all__ = ["HeadCall", "HeadOutput", "PerToken", "add_objective_head", "why_not"]
 
 
-@dataclass(frozen=True, eq=False)
 class HeadCall:
     """What the head is to do. Shapes are those of the shifted labels, (B, T - 1), or of the labels
     as given when they are shifted already.
+
+    No dataclass, whose tensors FSDP2 would round to its parameters' dtype on their way in.
+
+    Args:
+        objective: None: only run the backbone, and return the hidden states.
+        reference: (hidden states, (B, T - 1, D), weight, bias) of the reference model; a weight of
+            None: this model's own head without its adapter.
     """
 
-    objective: Objective | None
-    """None: only run the backbone, and return the hidden states and the head's parameters."""
-    normalizer: float | Tensor | None = None
-    signals: Mapping[str, Any] = field(default_factory=dict)
-    reference: tuple[Tensor, Tensor, Tensor | None] | None = None
-    """(hidden states, (B, T - 1, D), weight, bias) of the reference model."""
+    def __init__(
+        self,
+        objective: Objective | None,
+        normalizer: float | Tensor | None = None,
+        signals: Mapping[str, Any] | None = None,
+        reference: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
+    ):
+        self.objective, self.normalizer = objective, normalizer
+        self.signals, self.reference = signals or {}, reference
+
+
+class PerToken:
+    """What the head found of each token, (B, T - 1), 0 at ignored positions; and the loss once
+    more, without gradient.
+
+    No dataclass: see `HeadCall`.
+    """
+
+    def __init__(
+        self,
+        loss: Tensor,
+        log_probs: Tensor,
+        entropy: Tensor,
+        is_top1: Tensor,
+        value: Tensor,
+        weight: Tensor,
+        kept: Tensor,
+        label_mask: Tensor,
+    ):
+        self.loss = loss
+        self.log_probs, self.entropy, self.is_top1 = log_probs, entropy, is_top1
+        self.value, self.weight, self.kept = value, weight, kept
+        self.label_mask = label_mask
 
 
 @dataclass
 class HeadOutput(ModelOutput):
-    """What the head found; per token (B, T - 1), 0 at ignored positions."""
+    """The loss, in the dtype in which the model's wrappers let it out, and everything else."""
 
     loss: Tensor | None = None
-    log_probs: Tensor | None = None
-    entropy: Tensor | None = None
-    is_top1: Tensor | None = None
-    value: Tensor | None = None
-    weight: Tensor | None = None
-    kept: Tensor | None = None
-    label_mask: Tensor | None = None
     aux_loss: Tensor | None = None
+    tokens: PerToken | None = None
     hidden: Tensor | None = None
-    head_weight: Tensor | None = None
-    head_bias: Tensor | None = None
 
 
 def why_not(model: PreTrainedModel) -> str | None:
     """The reason why the model's head cannot be fused, or None."""
     layer: Any = model.get_output_embeddings()
-    if _is_lora(layer) and (reason := _why_not_lora(layer)) is not None:
+    if _is(layer, "LoraLayer") and (reason := _why_not_lora(layer)) is not None:
         return reason
     found = _head(model)
     if found is None:
         return f"its output layer is a {type(layer).__name__}, not a plain linear layer"
+    if found.weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        kind = str(found.weight.dtype).removeprefix("torch.")
+        return f"its output layer is a {type(layer).__name__} whose weights are packed as {kind}"
     if model.base_model is model:
         return "it does not tell its backbone from its head"
-    if hasattr(found.weight, "ds_id"):
-        return "DeepSpeed ZeRO-3 has scattered its head"
     return None
 
 
@@ -111,25 +141,45 @@ def _balancing_loss(model: PreTrainedModel, outputs: Any, attention_mask: Tensor
     """
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-    config = model.config.get_text_config()
+    # Where the model's own forward has the numbers: on itself, or in the configuration of its text.
+    held: Any = model if hasattr(model, "num_experts") else model.config.get_text_config()
     found = load_balancing_loss_func(
-        outputs.router_logits, config.num_experts, config.num_experts_per_tok, attention_mask
+        outputs.router_logits, held.num_experts, held.num_experts_per_tok, attention_mask
     )
     return torch.as_tensor(found)
 
 
 def _head(model: PreTrainedModel) -> LMHead | None:
-    """The head's own parameters, those under an adapter on it."""
+    """The head's parameters that count now; those under a LoRA adapter on it."""
     layer: Any = model.get_output_embeddings()
-    if not _is_lora(layer):
+    if _is(layer, "LoraLayer"):
+        return _head_of(model, layer.get_base_layer())
+    if not _is(layer, "AuxiliaryTrainingWrapper"):
         return lm_head(model)
-    base = types.SimpleNamespace(get_output_embeddings=layer.get_base_layer, config=model.config)
-    return lm_head(base)  # type: ignore[arg-type]
+    # PEFT's wrapper of a head that is trained whole, or for some tokens, answers for what counts.
+    found = _head_of(model, layer.original_module)
+    if found is None:
+        return None
+    bias = layer.bias if _is(layer, "ModulesToSaveWrapper") else found.bias
+    return found._replace(weight=layer.weight, bias=bias)
 
 
-def _is_lora(layer: Any) -> bool:
+def _head_before_training(model: PreTrainedModel) -> LMHead | None:
+    """The head's parameters without adapters."""
+    layer: Any = model.get_output_embeddings()
+    wrapped = _is(layer, "AuxiliaryTrainingWrapper")
+    return _head_of(model, layer.original_module) if wrapped else _head(model)
+
+
+def _head_of(model: PreTrainedModel, layer: Any) -> LMHead | None:
+    """The head if `layer` were the model's output layer."""
+    stand_in = types.SimpleNamespace(get_output_embeddings=lambda: layer, config=model.config)
+    return lm_head(stand_in)  # type: ignore[arg-type]
+
+
+def _is(layer: Any, kind: str) -> bool:
     # Without importing PEFT, which takes seconds.
-    return any(kind.__name__ == "LoraLayer" for kind in type(layer).__mro__)
+    return any(base.__name__ == kind for base in type(layer).__mro__)
 
 
 def _why_not_lora(layer: Any) -> str | None:
@@ -147,22 +197,56 @@ def _why_not_lora(layer: Any) -> str | None:
 
 def _adapter(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
     """(inputs, weight) of LoRA's second matmul on the head; of several adapters side by side."""
-    if not _is_lora(layer) or layer.disable_adapters or layer.merged:
+    if not _is(layer, "LoraLayer") or layer.disable_adapters or layer.merged:
         return None
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if not names:
         return None
     inputs, weights = [], []
     for name in names:
-        down = layer.lora_A[name]
-        x = layer.lora_dropout[name](hidden.to(down.weight.dtype))
-        inputs.append(down(x) * layer.scaling[name])
-        weights.append(layer.lora_B[name].weight)
+        # Not by calling the module: its forward may be the loss's, see `_inside`.
+        down = _whole(layer.lora_A[name].weight)
+        x = layer.lora_dropout[name](hidden.to(down.dtype))
+        inputs.append(linear(x, down) * layer.scaling[name])
+        weights.append(_whole(layer.lora_B[name].weight))
     return torch.cat(inputs, 1), torch.cat(weights, 1)
 
 
+def _holders(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """The modules that hold the head's parameters and have something done around their forward,
+    outermost first.
+    """
+    return [
+        module
+        for module in layer.modules()
+        if (module is layer or any(True for _ in module.parameters(recurse=False)))
+        and (module._forward_pre_hooks or module._forward_hooks or "_old_forward" in vars(module))
+    ]
+
+
+def _inside(
+    modules: Sequence[torch.nn.Module], function: Callable[[Tensor], Tensor], hidden: Tensor
+) -> Tensor:
+    """function(hidden), as the forward of every one of the modules, one inside the other."""
+    if not modules:
+        return function(hidden)
+    outer, *others = modules
+    # accelerate's hooks stand in the place of `forward`, and call this.
+    name = "_old_forward" if "_old_forward" in vars(outer) else "forward"
+    replaced = vars(outer).get(name)
+    setattr(outer, name, functools.partial(_inside, others, function))
+    try:
+        return outer(hidden)
+    finally:
+        if replaced is None:
+            delattr(outer, name)
+        else:
+            setattr(outer, name, replaced)
+
+
 def _whole(parameter: Tensor | None) -> Any:
-    """A parameter that FSDP2 has sharded apart from the model's root, gathered.
+    """A parameter that is spread over ranks, gathered: under tensor parallelism, whose ranks all
+    compute the same, or under FSDP2 in a way that the head's modules do not see.
 
     Its gradient is the sum over ranks of what each computed, divided by their number, as for every
     other parameter; `full_tensor()` alone would take this rank's for everyone's.
@@ -190,28 +274,52 @@ class _Shared(torch.autograd.Function):
 
 
 def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor) -> HeadOutput:
-    head = _head(model)
-    assert head is not None
-    head = head._replace(weight=_whole(head.weight), bias=_whole(head.bias))
-    if call.objective is None:
-        return HeadOutput(hidden=hidden, head_weight=head.weight, head_bias=head.bias)
-    flat, weight, bias = _one_dtype(hidden.flatten(0, 1), head.weight, head.bias)
-    adapter = _adapter(model.get_output_embeddings(), hidden.flatten(0, 1))
+    found: list[PerToken] = []
+
+    def loss(hidden: Tensor) -> Tensor:
+        if call.objective is None:
+            return hidden
+        loss, tokens = _loss(model, call, hidden, labels)
+        found.append(tokens)
+        return loss
+
+    # Only what has a gradient passes through that which is done around the modules. They are
+    # entered without an objective too: who gathers parameters ahead expects the same order.
+    out = _inside(_holders(model.get_output_embeddings()), loss, hidden)
+    return HeadOutput(out, tokens=found[0]) if found else HeadOutput(hidden=out)
+
+
+def _loss(
+    model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor
+) -> tuple[Tensor, PerToken]:
+    """The loss, and what was found of each token; on the labels' device."""
+    assert call.objective is not None
+    head = _gathered(_head(model))
+    device = head.weight.device  # another one than the backbone's last, with a device_map
+    hidden = hidden.flatten(0, 1).to(device)
+    flat, weight, bias = _one_dtype(hidden, head.weight, head.bias)
+    adapter = _adapter(model.get_output_embeddings(), hidden)
     if adapter is not None:
         adapter = adapter[0].to(flat.dtype), adapter[1].to(flat.dtype)
     reference = call.reference
     if reference is not None:
-        reference = _one_dtype(reference[0].flatten(0, 1), *reference[1:])
+        of_hidden, of_weight, of_bias = reference
+        if of_weight is None:
+            before = _gathered(_head_before_training(model))
+            of_weight, of_bias = before.weight, before.bias
+        fixed = (None if x is None else x.detach().to(device) for x in (of_weight, of_bias))
+        reference = _one_dtype(of_hidden.flatten(0, 1).to(device), *fixed)
     signals = {
-        name: x.flatten() if isinstance(x, Tensor) and x.dim() else x
+        name: x.to(device).flatten() if isinstance(x, Tensor) and x.dim() else x
         for name, x in call.signals.items()
     }
+    normalizer = call.normalizer
     found = linear_objective(
         flat,
         weight,
-        labels.flatten(),
+        labels.flatten().to(device),
         call.objective,
-        normalizer=call.normalizer,
+        normalizer=normalizer.to(device) if isinstance(normalizer, Tensor) else normalizer,
         bias=bias,
         softcap=head.softcap,
         logit_scale=head.logit_scale,
@@ -219,14 +327,23 @@ def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor)
         signals=signals,
         reference=reference,
     )
-    names = ("log_probs", "entropy", "is_top1", "value", "weight", "kept")
+    loss = found.loss.to(labels.device)
     per_token = (*found.statistics, found.value, found.weight, found.kept)
-    shaped = {n: x.view(labels.shape) for n, x in zip(names, per_token, strict=True)}
-    return HeadOutput(loss=found.loss, label_mask=labels != IGNORE_INDEX, **shaped)
+    shaped = (x.to(labels.device).view(labels.shape) for x in per_token)
+    return loss, PerToken(loss.detach(), *shaped, label_mask=labels != IGNORE_INDEX)
+
+
+def _gathered(head: LMHead | None) -> LMHead:
+    if head is None:
+        raise UsageError(
+            "the model's output layer has been replaced since the objective was fused with it: wrap"
+            " the model as a whole, or its layers, before the trainer is made."
+        )
+    return head._replace(weight=_whole(head.weight), bias=_whole(head.bias))
 
 
 def _one_dtype(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None
+    hidden: Tensor, weight: Any, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Hidden states and weights in one dtype: on an accelerator autocast's, as for any matmul
     there, or that of the hidden states; the wider of the two on a CPU, which gains nothing from

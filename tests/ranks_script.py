@@ -7,9 +7,13 @@ import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from peft import LoraConfig, get_peft_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from transformers.distributed.parallel_utils import ALL_PARALLEL_STYLES
 
+from probtune import head
 from probtune.head import HeadCall, add_objective_head
 from probtune.kernels import VocabParallel, linear_objective, linear_target_statistics, torch_rows
 from probtune.objectives import objective, p
@@ -89,33 +93,134 @@ def linear_objective_loss_of(hidden, weight, labels) -> None:
     linear_objective(hidden, weight, labels, p(), parallel=parallel).loss.backward()
 
 
-def sharded(tied: bool, head_apart: bool) -> None:
-    """FSDP2 by hand: gradients of two ranks on half the batch each, and of one on all of it."""
-    rank, f = dist.get_rank(), objective("power(0.5)")
+def made(tied: bool, lora: bool):
+    """(model, the part that has the head)"""
+    model = helpers.word_causal_model(tie_word_embeddings=tied)
+    if lora:
+        config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+        torch.manual_seed(2)
+        model = get_peft_model(model, config)
+    inner = model.get_base_model() if lora else model
+    add_objective_head(inner)
+    return model, inner
+
+
+def batch():
     torch.manual_seed(1)
     ids = torch.randint(0, len(helpers.WORDS) - 2, (4, 9))
     labels = ids.clone()
     labels[1] = -100
     labels[0, :4] = -100
-    count = (labels[:, 1:] != -100).sum()
-    whole = helpers.word_causal_model(tie_word_embeddings=tied)
-    add_objective_head(whole)
-    whole(input_ids=ids, labels=labels, objective_head=HeadCall(f, count)).loss.backward()
-    model = helpers.word_causal_model(tie_word_embeddings=tied)
-    add_objective_head(model)
-    for layer in model.model.layers:
+    return ids, labels, (labels[:, 1:] != -100).sum()
+
+
+def sharded(how: str, *, tied: bool = False, lora: bool = False) -> None:
+    """FSDP2 by hand: gradients of two ranks on half the batch each, and of one on all of it.
+
+    The head in the root, in a group of its own, in one with the last norm as accelerate has it, or
+    each of its parts alone.
+    """
+    rank, f = dist.get_rank(), objective("kl_anchor(0.05, dft())" if lora else "power(0.5)")
+    ids, labels, count = batch()
+
+    def loss(model, rows, normalizer):
+        reference = None
+        if lora:
+            with torch.no_grad(), model.disable_adapter():
+                asked = HeadCall(None)
+                out = model(input_ids=ids[rows], labels=labels[rows], objective_head=asked)
+            reference = out.hidden, None, None
+        call = HeadCall(f, normalizer, reference=reference)
+        return model(input_ids=ids[rows], labels=labels[rows], objective_head=call).loss
+
+    whole, _ = made(tied, lora)
+    loss(whole, slice(0, 4), count).backward()
+    model, inner = made(tied, lora)
+    layer = inner.get_output_embeddings()
+    for block in inner.model.layers:
+        fully_shard(block)
+    if how == "apart":
         fully_shard(layer)
-    if head_apart:
-        fully_shard(model.lm_head)
+    elif how == "tail":
+        fully_shard([inner.model.norm, layer], reshard_after_forward=False)
+    elif how == "parts":
+        for part in (layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]):
+            fully_shard(part)
     fully_shard(model)
     mine = slice(2 * rank, 2 * rank + 2)
-    call = HeadCall(f, count / 2)  # FSDP divides by the number of ranks
-    model(input_ids=ids[mine], labels=labels[mine], objective_head=call).loss.backward()
+    gathered_by_hand.clear()
+    # FSDP divides by the number of ranks.
+    loss(model, mine, count / 2).backward()
+    assert not gathered_by_hand  # its own hooks have done it
     for (name, expected), found in zip(whole.named_parameters(), model.parameters(), strict=True):
+        if not expected.requires_grad:
+            continue
         assert isinstance(found.grad, DTensor), name
         torch.testing.assert_close(
             found.grad.full_tensor(), expected.grad, msg=lambda m, name=name: f"{name}: {m}"
         )
+
+
+gathered_by_hand: list[torch.Size] = []
+
+
+def noticed(x, ranks, apply=head._Shared.apply):
+    gathered_by_hand.append(x.shape)
+    return apply(x, ranks)
+
+
+def tensor_parallel(lora: bool) -> None:
+    """transformers' plan for the head: the vocabulary in slices, every rank with all rows."""
+    ids, labels, count = batch()
+    mesh = init_device_mesh("cpu", (2,))
+    found = []
+    for parallel in (False, True):
+        model, inner = made(False, lora)
+        layer = inner.get_output_embeddings()
+        layer = layer.base_layer if lora else layer
+        forward = None
+        if parallel:
+            whole, style = layer.weight, ALL_PARALLEL_STYLES["colwise_gather_output"]
+            style.shard_param(layer, "weight", mesh)
+            with torch.no_grad():
+                layer.weight.copy_(distribute_tensor(whole.detach(), mesh, [Shard(0)]))
+            style.install_forward(layer, mesh)
+            forward = layer.forward
+        gathered_by_hand.clear()
+        asked = HeadCall(objective("power(0.5)"), count)
+        out = model(input_ids=ids, labels=labels, objective_head=asked)
+        out.loss.backward()
+        assert len(gathered_by_hand) == parallel
+        assert vars(layer).get("forward") is forward
+        grads = [x.grad for x in model.parameters() if x.requires_grad]
+        found.append([out.loss, *(g.full_tensor() if isinstance(g, DTensor) else g for g in grads)])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def not_rounded_by_mixed_precision() -> None:
+    """FSDP2 casts what goes into the root and what comes out; not what the head is told and what
+    it finds.
+    """
+    ids, labels, _ = batch()
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
+    f = objective("weighted(p(), 'quality')")
+    (signal,) = f.needs
+    quality = torch.full(labels[:, 1:].shape, 1.001)
+    outs = []
+    for mixed in (False, True):
+        model, _ = made(False, False)
+        if mixed:
+            fully_shard(model.lm_head, mp_policy=policy)
+            fully_shard(model, mp_policy=policy)
+        else:
+            for x in model.parameters():  # not the buffers
+                x.data = x.data.bfloat16()
+        call = HeadCall(f, torch.tensor(1234.5), {signal: quality})
+        outs.append(model(input_ids=ids, labels=labels, objective_head=call))
+    plain, mixed = outs
+    assert mixed.loss.dtype == torch.bfloat16 and mixed.tokens.loss.dtype == torch.float32
+    for name, expected in vars(plain.tokens).items():
+        torch.testing.assert_close(getattr(mixed.tokens, name), expected)
 
 
 if __name__ == "__main__":
@@ -123,9 +228,15 @@ if __name__ == "__main__":
     try:
         vocabulary_is_split()
         counts_collectives()
-        sharded(tied=False, head_apart=False)
-        sharded(tied=True, head_apart=False)
-        sharded(tied=False, head_apart=True)
+        head._Shared.apply = noticed
+        for how in ("root", "apart", "tail"):
+            sharded(how)
+        sharded("root", tied=True)
+        for how in ("root", "apart", "parts"):
+            sharded(how, lora=True)
+        for lora in (False, True):
+            tensor_parallel(lora)
+        not_rounded_by_mixed_precision()
         dist.barrier()
         if dist.get_rank() == 0:
             print("passed")

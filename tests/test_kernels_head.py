@@ -82,6 +82,146 @@ def test_other_adapters_on_the_head_are_refused(changes, said):
         add_objective_head(model.get_base_model())
 
 
+def test_a_head_trained_whole_beside_lora():
+    """PEFT's `modules_to_save`; without adapters the head is the one before training."""
+    model = adapted(target_modules=["q_proj"], modules_to_save=["lm_head"])
+    add_objective_head(model.get_base_model())
+    with torch.no_grad():
+        model.base_model.model.lm_head.modules_to_save["default"].weight.mul_(2.0)
+    found, expected = losses(model)
+    torch.testing.assert_close(found, expected)
+    leaves = [x for x in model.parameters() if x.requires_grad]
+    torch.testing.assert_close(
+        torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves)
+    )
+    with model.disable_adapter():
+        plain, by_logits = losses(model)
+    torch.testing.assert_close(plain, by_logits)
+    assert abs(float(plain.detach() - found.detach())) > 1e-4
+
+
+def test_some_tokens_trained_in_a_tied_head():
+    """PEFT's `trainable_token_indices`, whose head is the embeddings with some rows replaced."""
+    base = helpers.word_causal_model(tie_word_embeddings=True)
+    options = {"target_modules": ["q_proj"], "trainable_token_indices": [3, 5]}
+    model = get_peft_model(base, LoraConfig(r=2, **options))
+    add_objective_head(model.get_base_model())
+    leaves = [x for n, x in model.named_parameters() if "trainable_tokens_delta" in n]
+    with torch.no_grad():
+        leaves[0].mul_(3.0)
+    found, expected = losses(model)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, leaves[:1]), torch.autograd.grad(expected, leaves[:1])
+    )
+
+
+@pytest.mark.parametrize("kind", ["lora", "saved"])
+def test_the_base_is_the_reference_of_an_adapter(kind):
+    """Two hidden states and one head: the divergence by hand, with and without the adapter."""
+    changes = {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}
+    model = adapted(**(changes if kind == "saved" else {}))
+    if kind == "saved":
+        with torch.no_grad():
+            model.base_model.model.lm_head.modules_to_save["default"].weight.mul_(2.0)
+    add_objective_head(model.get_base_model())
+    ids, labels = batch()
+    with torch.no_grad(), model.disable_adapter():
+        before = model(input_ids=ids, labels=labels, objective_head=HeadCall(None))
+        reference = model(input_ids=ids).logits[:, :-1].log_softmax(2)
+    assert before.loss is None
+    mask, logp = labels[:, 1:] != -100, model(input_ids=ids).logits[:, :-1].log_softmax(2)
+    divergence = (reference.exp() * (reference - logp)).sum(2)[mask].mean()
+    found = []
+    for text in ("kl_anchor(0.5, p())", "p()"):
+        call = HeadCall(objective(text), reference=(before.hidden, None, None))
+        found.append(model(input_ids=ids, labels=labels, objective_head=call).loss)
+    torch.testing.assert_close(found[0] - found[1], 0.5 * divergence)
+
+
+def test_the_modules_forward_is_restored():
+    """After a loss and after an error, whatever stands around the module."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    model = helpers.word_causal_model()
+    add_objective_head(model)
+    seen = []
+    model.lm_head.register_forward_hook(lambda module, inputs, out: seen.append(out.dim()))
+    ids, labels = batch()
+    bad = labels.clone()
+    bad[0, 3] = 10_000
+    for hooked in (False, True):
+        if hooked:
+            add_hook_to_module(model.lm_head, ModelHook())
+        kept = dict(vars(model.lm_head))
+        for given in (labels, bad):
+            asked = HeadCall(F)
+            if given is bad:
+                with pytest.raises(ValueError, match="outside the vocabulary"):
+                    model(input_ids=ids, labels=given, objective_head=asked)
+            else:
+                torch.testing.assert_close(*losses(model))
+            assert dict(vars(model.lm_head)) == kept
+    assert seen == [0, 3, 0, 3]  # the loss, then logits
+
+
+def test_weights_offloaded_by_accelerate_are_there_in_time():
+    from accelerate import cpu_offload
+
+    expected = losses(helpers.word_causal_model())[1]
+    model = helpers.word_causal_model()
+    add_objective_head(model)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.lm_head.weight.is_meta
+    ids, labels = batch()
+    with torch.no_grad():
+        found = model(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
+    assert model.lm_head.weight.is_meta
+    torch.testing.assert_close(found, expected)
+
+
+def test_everything_moves_to_the_heads_device(monkeypatch):
+    """With a model spread by a `device_map`; there is one device here, so the call is looked at."""
+    seen = {}
+
+    def looked_at(hidden, weight, labels, f, **given):
+        seen.update(hidden=hidden, weight=weight, labels=labels, **given)
+        raise InterruptedError
+
+    monkeypatch.setattr("probtune.head.linear_objective", looked_at)
+    monkeypatch.setattr("probtune.head._one_dtype", lambda *given: given)  # no autocast on "meta"
+    model = helpers.word_causal_model()
+    add_objective_head(model)
+    model.lm_head.to("meta")
+    ids, labels = batch()
+    numbers = torch.ones(labels[:, 1:].shape)
+    reference = torch.ones(3, 8, 16), torch.ones(18, 16), None
+    call = HeadCall(F, torch.tensor(3.0), {"column:x": numbers}, reference)
+    with pytest.raises(InterruptedError):
+        model(input_ids=ids, labels=labels, objective_head=call)
+    found = [seen[n] for n in ("hidden", "weight", "labels", "normalizer")]
+    found += [seen["signals"]["column:x"], *seen["reference"][:2]]
+    assert all(x.is_meta for x in found)
+
+
+def test_packed_weights_are_refused():
+    model = helpers.word_causal_model()
+    model.lm_head.weight = torch.nn.Parameter(
+        torch.zeros(18, 16, dtype=torch.uint8), requires_grad=False
+    )
+    with pytest.raises(UsageError, match="weights are packed as uint8"):
+        add_objective_head(model)
+
+
+def test_a_head_replaced_later_is_refused():
+    model = helpers.word_causal_model()
+    add_objective_head(model)
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    ids, labels = batch()
+    with pytest.raises(UsageError, match="has been replaced"):
+        model(input_ids=ids, labels=labels, objective_head=HeadCall(F))
+
+
 def test_experts_are_balanced_as_by_trls_head(tmp_path):
     """A mixture of experts with its balancing loss trains alike with both heads."""
     from test_training import trainer

@@ -15,7 +15,8 @@ from probtune.objectives import objective, p
 
 def test_two_ranks_equal_one():
     """A vocabulary in slices, with one collective per block; FSDP2 with the head inside the root,
-    tied to the embeddings, and sharded on its own."""
+    tied to the embeddings, in a group of its own or with the last norm, with LoRA on it, and in
+    mixed precision; tensor parallelism."""
     here = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(

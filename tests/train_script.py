@@ -1,21 +1,48 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
-python train_script.py OUT OBJECTIVE NORMALIZER ROWS_PER_STEP
+python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
+    [--zero3] [--lora] [--model FOLDER]
 """
 
+import argparse
+import contextlib
 import json
 import os
-import sys
 
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 
 from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
 
+ZERO3 = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+    # Everything is scattered, and let go as early as DeepSpeed can.
+    "zero_optimization": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_max_live_parameters": 0,
+        "stage3_prefetch_bucket_size": 0,
+    },
+}
 
-def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict | None:
+
+def train(
+    out: str,
+    rows_per_step: int,
+    objective: str,
+    normalizer: str,
+    *,
+    zero3: bool = False,
+    lora: bool = False,
+    model: str | None = None,
+) -> dict | None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     config = ProbTuneConfig(
         out,
@@ -37,23 +64,28 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
         bf16=False,
         **{CHECKPOINTING: False},
         dataset_kwargs={"skip_prepare_dataset": True},
+        deepspeed=ZERO3 if zero3 else None,
     )
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
     trainer = ProbTuneTrainer(
-        helpers.word_causal_model(),
+        helpers.word_causal_model() if model is None else model,
         config,
         train_dataset=rows,
         eval_dataset=rows.select(range(11)),  # does not divide into the ranks' batches
         processing_class=helpers.word_tokenizer(),
+        peft_config=LoraConfig(r=2, target_modules=["q_proj", "lm_head"]) if lora else None,
     )
     trainer.train()
     metrics = trainer.evaluate()
+    with gathered(trainer.model, zero3):
+        trained = [p for p in trainer.model.parameters() if p.requires_grad]
+        weights = torch.cat([p.detach().double().flatten() for p in trained])
     if not trainer.is_world_process_zero():
         return None
+    assert trainer.head == "probtune"
     steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     names = ("loss", "grad_norm", "nll", "mean_p", "entropy", "low_weight_share", "num_tokens")
-    weights = torch.cat([p.detach().double().flatten() for p in trainer.model.parameters()])
     return {
         "steps": [{name: step[name] for name in names} for step in steps],
         "eval": {k: v for k, v in metrics.items() if k in ("eval_loss", "eval_nll")},
@@ -61,11 +93,29 @@ def train(out: str, rows_per_step: int, objective: str, normalizer: str) -> dict
     }
 
 
+def gathered(model, zero3: bool):
+    if not zero3:
+        return contextlib.nullcontext()
+    import deepspeed
+
+    parameters = list(model.parameters())
+    assert all(p.numel() == 0 for p in parameters)
+    return deepspeed.zero.GatheredParameters(parameters)
+
+
 if __name__ == "__main__":
-    out, rows_per_step, *pairs = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("rows_per_step", type=int)
+    parser.add_argument("pairs", nargs="+")
+    parser.add_argument("--zero3", action="store_true")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--model")
+    given = parser.parse_args()
+    options = {"zero3": given.zero3, "lora": given.lora, "model": given.model}
     found = [
-        train(out, int(rows_per_step), objective, normalizer)
-        for objective, normalizer in zip(pairs[::2], pairs[1::2], strict=True)
+        train(given.out, given.rows_per_step, objective, normalizer, **options)
+        for objective, normalizer in zip(given.pairs[::2], given.pairs[1::2], strict=True)
     ]
     if found[0] is not None:
         print(json.dumps(found))

@@ -5,6 +5,8 @@ trainer     ProbTuneTrainer: the loss, and what is logged
 passes      forward passes besides the one that trains
 columns     numbers per token that come with the data
 stored      log-probabilities measured before training
+head_choice which fused head computes the loss
+selfcheck   the head's proof on the device it trains on
 trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
 clock       checkpoints by the clock

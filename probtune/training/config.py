@@ -103,8 +103,8 @@ class ProbTuneConfig(SFTConfig):
             "help": (
                 "Which fused head computes the loss. 'probtune': ours, in float32 also under mixed"
                 " precision, for every objective. 'trl': TRL's, for objectives that need no more"
-                " than p, entropy and collision probability. 'auto': ours on a CPU and wherever the"
-                " objective needs it, TRL's elsewhere."
+                " than p, entropy and collision probability. 'auto': ours, and TRL's for a model"
+                " that ours does not serve."
             ),
             "choices": list(HEADS),
         },

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..head import PerToken
+
 __all__ = ["StepCounts", "TokenSums", "row_sums"]
 
 _LOW_WEIGHT = 0.01
@@ -53,13 +55,13 @@ class TokenSums:
         )
 
 
-def row_sums(out: Any) -> Tensor:
+def row_sums(tokens: PerToken) -> Tensor:
     """(rows, 7): the sums of `TokenSums.NAMES` over the supervised tokens of each row of a batch,
-    and their number. `out` is a `HeadOutput`.
+    and their number.
     """
-    logp, mask = out.log_probs.detach().float(), out.label_mask
-    low_weight = out.weight < _LOW_WEIGHT
-    terms = (out.value, -logp, logp.exp(), out.is_top1, out.entropy, low_weight)
+    logp, mask = tokens.log_probs.detach().float(), tokens.label_mask
+    low_weight = tokens.weight < _LOW_WEIGHT
+    terms = (tokens.value, -logp, logp.exp(), tokens.is_top1, tokens.entropy, low_weight)
     # float64, where the device has it: over an epoch a float32 sum over tokens would lose digits
     dtype = torch.float32 if logp.device.type == "mps" else torch.float64
     return torch.stack(

@@ -71,7 +71,7 @@ class Passes:
         inputs = self._trainer._prepare_inputs({k: v for k, v in batch.items() if k not in extras})
         with self.as_it_is(model):
             out = self._trainer.forward(model, inputs, nll(), None, Signals())
-        return out.log_probs.detach().float()
+        return out.tokens.log_probs.detach().float()
 
     def statistics_of(self, batches: Sequence[Mapping[str, Any]]) -> StepStatistics:
         """What `batches`, and those of the other ranks, hold."""

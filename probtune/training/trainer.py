@@ -12,6 +12,7 @@ package is the only part of ours that knows TRL's trainer.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from ..errors import TrainingError, UsageError
-from ..head import HeadCall, add_objective_head, why_not
+from ..head import HeadCall, add_objective_head
+from ..models import lm_head
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (
@@ -36,11 +38,18 @@ from .columns import (
 )
 from .config import ProbTuneConfig
 from .counts import StepCounts, TokenSums, row_sums
+from .head_choice import adapters_on_the_head, choose_head, refuse_untrained_adapter
 from .passes import OLD, STEP, Passes, sequence_means, targets
+from .selfcheck import check_head, check_model
 from .stored import with_logprobs
-from .trl_head import TRL_SIGNALS, with_trl_head
+from .trl_head import with_trl_head
 
 __all__ = ["ProbTuneTrainer"]
+
+_LOGGER = logging.getLogger(__name__)
+
+TRUSTED_DEVICES = ("cpu",)
+"""Where the head need not prove itself: its tests have run on one."""
 
 
 class ProbTuneTrainer(SFTTrainer):
@@ -48,7 +57,9 @@ class ProbTuneTrainer(SFTTrainer):
 
     Arguments are those of `trl.SFTTrainer`, and so is everything it does, but for the loss.
     The logits are never materialised: loss and statistics come from a fused head, ours or TRL's
-    (`ProbTuneConfig.head`; `trainer.head` says which).
+    (`ProbTuneConfig.head`; `trainer.head` says which, and `trainer.head_reason` why it is TRL's
+    where ours would have been taken). On an accelerator ours proves itself first (`selfcheck`). A
+    LoRA adapter on the output layer is trained like any other.
 
     What an objective needs besides the distribution comes from columns of the dataset, one number
     per row or a list aligned with `input_ids`: those of `weighted` by their names, `answer_mask`,
@@ -65,7 +76,8 @@ class ProbTuneTrainer(SFTTrainer):
 
     Raises:
         UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the
-            objective would not be the one that is trained.
+            objective would not be the one that is trained, or an adapter would not be; or the head
+            is wrong on this device.
         DataError: a column that the objective needs is missing or holds something else.
         TrainingError: the loss or the gradient is not finite; the message names step, micro-batch
             and rows, and earlier checkpoints are kept.
@@ -115,7 +127,9 @@ class ProbTuneTrainer(SFTTrainer):
         self._passes = Passes(self)
         self._sums = {"train": TokenSums(), "eval": TokenSums()}
         self._step = StepCounts()
-        super().__init__(model, args, *others, **options)
+        refuse_untrained_adapter(args.head, model, options.get("peft_config"))
+        with adapters_on_the_head():
+            super().__init__(model, args, *others, **options)
         self._check_parallelism()
         self._fuse_head()
         if self.columns:
@@ -150,33 +164,28 @@ class ProbTuneTrainer(SFTTrainer):
 
     def _fuse_head(self) -> None:
         """Choose the head, and refuse what it cannot compute."""
-        wanted = {name for name in self.objective.needs if name.split(":")[0] in HEAD_SIGNALS}
-        needs_ours = bool(wanted - TRL_SIGNALS or self.objective.terms)
-        reason = why_not(self._inner)
-        chosen = self.args.head
-        if chosen == "auto":
-            by_default = self.args.device.type != "cuda" and reason is None
-            chosen = "probtune" if needs_ours or by_default else "trl"
-        if chosen == "trl" and needs_ours:
-            missing = ", ".join(sorted((wanted - TRL_SIGNALS) | self.objective.terms))
-            raise UsageError(
-                f"{self.objective} needs {missing}, which TRL's head does not compute; set"
-                " head='auto'."
-            )
-        if chosen == "probtune" and reason is not None:
-            raise UsageError(
-                f"{self.objective} cannot be fused with this model: {reason}; "
-                + ("choose another objective." if needs_ours else "set head='trl'.")
-            )
-        self.head = chosen
+        self.head, self.head_reason = choose_head(self.args.head, self.objective, self.model)
+        if self.head_reason is not None and self.args.process_index == 0:
+            _LOGGER.warning("TRL's fused head computes the loss: %s.", self.head_reason)
+        if self.head == "probtune" and self.args.device.type not in TRUSTED_DEVICES:
+            check_head(self.objective.at(0.0), self.args.device, self._head_dtype())
         if {"kl", "reverse_kl"} & self.objective.needs:
             self._freeze_reference()
-        if chosen == "probtune":
+        if self.head == "probtune":
             add_objective_head(self._inner)
         elif "collision" in self.objective.needs:
             # TRL's head has it, and SFTTrainer does not ask for it.
             outputs = ("log_probs", "entropy", "is_top1", "log_sum_sq_probs")
             add_fused_lm_head(self._inner, outputs=outputs)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # whose weights are elsewhere
+            check_model(self._inner, self.head)
+
+    def _head_dtype(self) -> torch.dtype:
+        """In which the head gets its inputs on an accelerator."""
+        if self.args.bf16 or self.args.fp16:
+            return torch.bfloat16 if self.args.bf16 else torch.float16
+        dtype = self._inner.dtype
+        return dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
 
     def _freeze_reference(self) -> None:
         """The model before training: its adapters switched off, or a copy."""
@@ -263,13 +272,13 @@ class ProbTuneTrainer(SFTTrainer):
         out = self.forward(model, inputs, in_force, normalizer, signals)
         loss = out.loss if not training else out.loss * self._factor(out)
         with torch.no_grad():
-            sums = row_sums(out)
+            sums = row_sums(out.tokens)
             if training:
-                self._check_finite(loss, out.log_probs, inputs)
+                self._check_finite(loss, out.tokens.log_probs, inputs)
                 self._sums["train"].add(sums)
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
-                    self._step.kept += float(out.kept[out.label_mask].sum())
+                    self._step.kept += float(out.tokens.kept[out.tokens.label_mask].sum())
                     self._step.num_items = float(num_items_in_batch or 0)
             else:
                 # Gathered row by row, so that rows repeated to fill the last batch count once.
@@ -300,20 +309,27 @@ class ProbTuneTrainer(SFTTrainer):
         if {"kl", "reverse_kl"} & objective.needs:
             reference = self._reference_head(model, inputs)
         call = HeadCall(objective, normalizer, signals, reference)
-        return model(**inputs, objective_head=call)
+        out = model(**inputs, objective_head=call)
+        if out.loss.dtype != out.tokens.loss.dtype:
+            # Mixed precision of FSDP2 rounds what the model returns; the gradient is not affected.
+            out.loss = out.loss + (out.tokens.loss - out.loss.detach())
+        return out
 
     def _reference_head(self, model: Any, inputs: Mapping[str, Any]) -> Any:
-        """The last hidden states and the head of the model before training."""
+        """The last hidden states and the head of the model before training; no weight where that is
+        the head of the model itself without its adapter.
+        """
         call = HeadCall(None)
         if self._frozen is not None:
             with self._passes.as_it_is(self._frozen):
                 out = self._frozen(**inputs, objective_head=call)
-        else:
-            adapted = self.accelerator.unwrap_model(self.model)
-            with self._passes.as_it_is(model), adapted.disable_adapter():
-                out = model(**inputs, objective_head=call)
-        bias = None if out.head_bias is None else out.head_bias.detach()
-        return out.hidden, out.head_weight.detach(), bias
+            head = lm_head(self._frozen)
+            assert head is not None
+            return out.hidden, head.weight, head.bias
+        adapted = self.accelerator.unwrap_model(self.model)
+        with self._passes.as_it_is(model), adapted.disable_adapter():
+            out = model(**inputs, objective_head=call)
+        return out.hidden, None, None
 
     def _signals(
         self, needs: Any, model: Any, inputs: Mapping[str, Any], extras: Mapping[str, Any]
@@ -381,8 +397,8 @@ class ProbTuneTrainer(SFTTrainer):
         if args.normalizer.endswith("_per_batch"):
             factor = factor / batches
         if args.normalizer == "kept_per_batch":
-            kept = (out.kept & out.label_mask).sum().clamp(min=1)
-            factor = factor * out.label_mask.sum() / kept
+            kept = (out.tokens.kept & out.tokens.label_mask).sum().clamp(min=1)
+            factor = factor * out.tokens.label_mask.sum() / kept
         return factor
 
     def _check_kept(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..head import HeadOutput
+from ..head import HeadOutput, PerToken
 from ..objectives import Objective, Signals
 
 __all__ = ["TRL_SIGNALS", "with_trl_head"]
@@ -40,8 +40,8 @@ def with_trl_head(
     # its gradient.
     loss = (torch.where(mask, value, 0.0).sum() if bool(mask.any()) else logp.sum()) / count
     with torch.no_grad():
-        return HeadOutput(
-            loss,
+        tokens = PerToken(
+            loss.detach(),
             logp,
             out.entropy.detach(),
             out.is_top1,
@@ -49,5 +49,5 @@ def with_trl_head(
             bound.token_weight(logp),
             bound.keeps(logp),
             mask,
-            out.aux_loss,
         )
+        return HeadOutput(loss, out.aux_loss, tokens)
