@@ -285,7 +285,8 @@ def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor)
 
     # Only what has a gradient passes through that which is done around the modules. They are
     # entered without an objective too: who gathers parameters ahead expects the same order.
-    out = _inside(_holders(model.get_output_embeddings()), loss, hidden)
+    layer: Any = model.get_output_embeddings()
+    out = _inside(_holders(layer), loss, hidden)
     return HeadOutput(out, tokens=found[0]) if found else HeadOutput(hidden=out)
 
 

@@ -122,26 +122,26 @@ def head_errors(
     """The errors that `check_head` judges."""
     if not {name.split(":")[0] for name in objective.needs} <= _SMOOTH:
         objective = nll()
-    hidden, weight, labels = (x for x in _problem(dtype))
-    exact = [x.double().requires_grad_() for x in (hidden, weight)]
-    expected = linear_objective(*exact, labels, objective, impl="reference")
-    p = expected.statistics.logp.detach().exp()
+    hidden, weight, labels = _problem(dtype)
+    exact = linear_objective(hidden.double(), weight.double(), labels, nll(), impl="reference")
+    p = exact.statistics.logp.exp()
     for q in objective.thresholds:
         # Rounding decides the side of a token that is near.
         labels[(p - q).abs() < 0.05 * q] = IGNORE_INDEX
-    results = []
-    for where, of, how in (("cpu", torch.float64, "reference"), (device, dtype, impl)):
-        leaves = [x.to(where, of).requires_grad_() for x in (hidden, weight)]
-        # A sum, since float16 would lose small gradients divided by the rows.
-        given = {"normalizer": 1.0, "impl": how}
-        out = linear_objective(*leaves, labels.to(where), objective, **given)  # type: ignore[arg-type]
-        gradients = torch.autograd.grad(out.loss, leaves)
-        results.append([x.detach().cpu().double() for x in (out.loss, *gradients)])
     others = torch.ones(_VOCABULARY, dtype=torch.bool)
     others[labels[labels != IGNORE_INDEX]] = False
-    for one in results:
-        one.append(one[2][others])
-    return HeadErrors(*(_relative(a, b) for a, b in zip(results[1], results[0], strict=True)))
+
+    def found(where: torch.device, of: torch.dtype, impl: Impl) -> list[Tensor]:
+        h, w = (x.to(where, of).requires_grad_() for x in (hidden, weight))
+        # A sum, since float16 would lose small gradients divided by the rows.
+        out = linear_objective(h, w, labels.to(where), objective, normalizer=1.0, impl=impl)
+        parts = (out.loss, *torch.autograd.grad(out.loss, (h, w)))
+        loss, of_hidden, of_weight = (x.detach().cpu().double() for x in parts)
+        return [loss, of_hidden, of_weight, of_weight[others]]
+
+    expected = found(torch.device("cpu"), torch.float64, "reference")
+    pairs = zip(found(device, dtype, impl), expected, strict=True)
+    return HeadErrors(*(_relative(a, b) for a, b in pairs))
 
 
 def _problem(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
