@@ -224,6 +224,7 @@ def _holders(layer: torch.nn.Module) -> list[torch.nn.Module]:
     ]
 
 
+@torch.compiler.disable  # which cannot follow the change of a module's forward
 def _inside(
     modules: Sequence[torch.nn.Module], function: Callable[[Tensor], Tensor], hidden: Tensor
 ) -> Tensor:
@@ -286,7 +287,9 @@ def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor)
     # Only what has a gradient passes through that which is done around the modules. They are
     # entered without an objective too: who gathers parameters ahead expects the same order.
     layer: Any = model.get_output_embeddings()
-    out = _inside(_holders(layer), loss, hidden)
+    holders = _holders(layer)
+    entered: Any = _inside
+    out = entered(holders, loss, hidden) if holders else loss(hidden)
     return HeadOutput(out, tokens=found[0]) if found else HeadOutput(hidden=out)
 
 

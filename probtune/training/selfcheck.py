@@ -69,13 +69,14 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
 
 
 @torch.no_grad()
-def check_model(model: Any, head: str) -> None:
+def check_model(model: Any, head: str, dtype: torch.dtype) -> None:
     """Compare the log-probabilities of a few tokens by the fused head with those of the model's own
     logits; one short forward pass each.
 
     Args:
         model: without PEFT's wrapper, with its parameters whole and in place.
         head: `probtune` or `trl`.
+        dtype: in which the logits may have been rounded: that of the weights, or autocast's.
 
     Raises:
         UsageError: they differ by more than rounding explains, or the model leaves out a part of
@@ -84,7 +85,7 @@ def check_model(model: Any, head: str) -> None:
     first = model.get_input_embeddings().weight
     # Apart from each other: neighbours in a vocabulary may well follow each other in a text.
     ids = (10 + 37 * torch.arange(_TOKENS, device=first.device)) % first.shape[0]
-    given = {"input_ids": ids[None], "use_cache": False}
+    given = {"input_ids": ids[None]}
     was_training = model.training
     model.eval()
     try:
@@ -104,8 +105,8 @@ def check_model(model: Any, head: str) -> None:
     elif bool(logits.isfinite().all()):  # if not, training says so, with the row
         own = logits.log_softmax(1).gather(1, ids[1:, None].to(logits.device)).squeeze(1)
         error = (found[0].to(own.device) - own).abs()
-        # The model's own logits are rounded to its dtype, and so are TRL's head's.
-        rounding = 2 * torch.finfo(last.dtype).eps * float(logits.abs().max())
+        # The model's own logits are rounded, and so are those of TRL's head.
+        rounding = 2 * torch.finfo(dtype).eps * float(logits.abs().max())
         if not bool((error <= TOLERANCE * (1 + own.abs()) + rounding).all()):
             said = f"log-probabilities of {_TOKENS} tokens differ by up to {float(error.max()):.2g}"
     if said is not None:
