@@ -246,8 +246,8 @@ def _inside(
 
 
 def _whole(parameter: Tensor | None) -> Any:
-    """A parameter that is spread over ranks, gathered: under tensor parallelism, whose ranks all
-    compute the same, or under FSDP2 in a way that the head's modules do not see.
+    """A parameter that is still spread over ranks inside its modules, gathered: under tensor
+    parallelism, whose ranks all compute the same.
 
     Its gradient is the sum over ranks of what each computed, divided by their number, as for every
     other parameter; `full_tensor()` alone would take this rank's for everyone's.

@@ -62,7 +62,7 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
         raise UsageError(
             f"the fused head is wrong on this {device.type} device with {dtype}: relative errors"
             f" of a small problem against float64 are {shown}, and rounding explains"
-            f" {TOLERANCE:g}. Train with head='trl' (--head trl), and please report it with the"
+            f" {TOLERANCE:g}. Train with head='trl', and please report it with the"
             f" versions of torch ({torch.__version__}), Triton and the driver."
         )
     return found
