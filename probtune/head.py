@@ -224,6 +224,7 @@ def _holders(layer: torch.nn.Module) -> list[torch.nn.Module]:
     ]
 
 
+@torch.compiler.disable  # which cannot follow the change of a module's forward
 def _inside(
     modules: Sequence[torch.nn.Module], function: Callable[[Tensor], Tensor], hidden: Tensor
 ) -> Tensor:
@@ -245,8 +246,8 @@ def _inside(
 
 
 def _whole(parameter: Tensor | None) -> Any:
-    """A parameter that is spread over ranks, gathered: under tensor parallelism, whose ranks all
-    compute the same, or under FSDP2 in a way that the head's modules do not see.
+    """A parameter that is still spread over ranks inside its modules, gathered: under tensor
+    parallelism, whose ranks all compute the same.
 
     Its gradient is the sum over ranks of what each computed, divided by their number, as for every
     other parameter; `full_tensor()` alone would take this rank's for everyone's.
@@ -285,7 +286,10 @@ def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor)
 
     # Only what has a gradient passes through that which is done around the modules. They are
     # entered without an objective too: who gathers parameters ahead expects the same order.
-    out = _inside(_holders(model.get_output_embeddings()), loss, hidden)
+    layer: Any = model.get_output_embeddings()
+    holders = _holders(layer)
+    entered: Any = _inside
+    out = entered(holders, loss, hidden) if holders else loss(hidden)
     return HeadOutput(out, tokens=found[0]) if found else HeadOutput(hidden=out)
 
 

@@ -165,6 +165,29 @@ def test_the_modules_forward_is_restored():
     assert seen == [0, 3, 0, 3]  # the loss, then logits
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("hooked", [False, True])
+def test_compiled_with_its_model(hooked):
+    """In one graph; with a break where something is done around the head's module."""
+    counters = torch._dynamo.utils.counters
+    model = helpers.word_causal_model()
+    add_objective_head(model)
+    if hooked:
+        model.lm_head.register_forward_pre_hook(lambda module, inputs: None)
+    ids, labels = batch()
+    torch._dynamo.reset()
+    counters.clear()
+    losses = []
+    for forward in (model, torch.compile(model, backend="aot_eager", fullgraph=not hooked)):
+        model.zero_grad()
+        loss = forward(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
+        loss.backward()
+        losses.append([loss.detach(), *(x.grad.clone() for x in model.parameters())])
+    torch.testing.assert_close(losses[1], losses[0])
+    assert hooked == bool(counters["graph_break"])
+
+
 def test_weights_offloaded_by_accelerate_are_there_in_time():
     from accelerate import cpu_offload
 

@@ -287,6 +287,13 @@ def test_a_model_that_does_more_to_its_logits_than_it_tells_is_refused(head, tmp
         model.lm_head.weight.data.mul_(30)
         with pytest.raises(UsageError, match=f"LlamaForCausalLM: .*{said}"):
             trainer(tmp_path, model=model, head=head)
-    model = changed(lambda z: z)
-    model.train()
-    assert trainer(tmp_path, model=model, head=head).model.training
+    for changes in ({}, {"bf16": True}):
+        model = changed(lambda z: z)
+        model.lm_head.weight.data.mul_(30)
+        model.train()
+        assert trainer(tmp_path, model=model, head=head, **changes).model.training
+    # Half-precision weights: logits up to 60 are rounded to 1/4.
+    model = helpers.word_causal_model().bfloat16()
+    model.lm_head.weight.data.mul_(300)
+    assert 30 < model(input_ids=torch.arange(9)[None]).logits.abs().max() < 120
+    assert trainer(tmp_path, model=model, head=head).head == head

@@ -1,19 +1,21 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
 python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
-    [--zero3] [--lora] [--model FOLDER]
+    [--zero3 | --fsdp2] [--bf16] [--lora] [--model FOLDER]
 """
 
 import argparse
 import contextlib
 import json
 import os
+import sys
 
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch.distributed.tensor import DTensor
 
 from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
 
@@ -33,6 +35,28 @@ ZERO3 = {
 }
 
 
+FSDP2 = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+
+
+def fsdp2_on_a_cpu() -> None:
+    """accelerate takes FSDP on accelerators alone, and trains without it elsewhere; torch does
+    not mind.
+    """
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    made = AcceleratorState.__init__
+
+    def with_fsdp(self, *given, fsdp_plugin=None, **options):
+        made(self, *given, fsdp_plugin=fsdp_plugin, **options)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
+
+    AcceleratorState.__init__ = with_fsdp
+
+
 def train(
     out: str,
     rows_per_step: int,
@@ -40,6 +64,8 @@ def train(
     normalizer: str,
     *,
     zero3: bool = False,
+    fsdp2: bool = False,
+    bf16: bool = False,
     lora: bool = False,
     model: str | None = None,
 ) -> dict | None:
@@ -61,10 +87,11 @@ def train(
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
-        bf16=False,
+        bf16=bf16,
         **{CHECKPOINTING: False},
         dataset_kwargs={"skip_prepare_dataset": True},
         deepspeed=ZERO3 if zero3 else None,
+        **({"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2} if fsdp2 else {}),
     )
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
@@ -79,8 +106,11 @@ def train(
     trainer.train()
     metrics = trainer.evaluate()
     with gathered(trainer.model, zero3):
-        trained = [p for p in trainer.model.parameters() if p.requires_grad]
-        weights = torch.cat([p.detach().double().flatten() for p in trained])
+        trained = [p.detach() for p in trainer.model.parameters() if p.requires_grad]
+        # The last norm and the head stay gathered after an evaluation.
+        assert not fsdp2 or any(isinstance(p, DTensor) for p in trained)
+        trained = [p.full_tensor() if isinstance(p, DTensor) else p for p in trained]
+        weights = torch.cat([p.double().flatten() for p in trained])
     if not trainer.is_world_process_zero():
         return None
     assert trainer.head == "probtune"
@@ -108,14 +138,20 @@ if __name__ == "__main__":
     parser.add_argument("out")
     parser.add_argument("rows_per_step", type=int)
     parser.add_argument("pairs", nargs="+")
-    parser.add_argument("--zero3", action="store_true")
-    parser.add_argument("--lora", action="store_true")
+    for flag in ("zero3", "fsdp2", "bf16", "lora"):
+        parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--model")
     given = parser.parse_args()
-    options = {"zero3": given.zero3, "lora": given.lora, "model": given.model}
+    options = {name: getattr(given, name) for name in ("zero3", "fsdp2", "bf16", "lora", "model")}
+    if given.fsdp2:
+        fsdp2_on_a_cpu()
     found = [
         train(given.out, given.rows_per_step, objective, normalizer, **options)
         for objective, normalizer in zip(given.pairs[::2], given.pairs[1::2], strict=True)
     ]
     if found[0] is not None:
         print(json.dumps(found))
+    if torch.distributed.is_initialized():
+        # gloo's threads may let go of a tensor while the interpreter ends, which aborts it.
+        sys.stdout.flush()
+        os._exit(0)

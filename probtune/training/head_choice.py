@@ -86,17 +86,17 @@ def adapters_on_the_head() -> Iterator[None]:
     """While `SFTTrainer` is made: it refuses an adapter on the output layer, since TRL's head would
     not train it, and ours does. `choose_head` judges afterwards.
     """
-    names: dict[str, Any] = vars(sft_trainer)
-    known = names.get("BaseTunerLayer")
+    module: Any = sft_trainer
+    known = getattr(module, "BaseTunerLayer", None)
     if known is None:
         yield
         return
     # The check is the one place where that module uses this name.
-    names["BaseTunerLayer"] = _NoLayer
+    module.BaseTunerLayer = _NoLayer
     try:
         yield
     finally:
-        names["BaseTunerLayer"] = known
+        module.BaseTunerLayer = known
 
 
 class _NoLayer:

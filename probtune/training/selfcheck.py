@@ -62,20 +62,21 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
         raise UsageError(
             f"the fused head is wrong on this {device.type} device with {dtype}: relative errors"
             f" of a small problem against float64 are {shown}, and rounding explains"
-            f" {TOLERANCE:g}. Train with head='trl' (--head trl), and please report it with the"
+            f" {TOLERANCE:g}. Train with head='trl', and please report it with the"
             f" versions of torch ({torch.__version__}), Triton and the driver."
         )
     return found
 
 
 @torch.no_grad()
-def check_model(model: Any, head: str) -> None:
+def check_model(model: Any, head: str, dtype: torch.dtype) -> None:
     """Compare the log-probabilities of a few tokens by the fused head with those of the model's own
     logits; one short forward pass each.
 
     Args:
         model: without PEFT's wrapper, with its parameters whole and in place.
         head: `probtune` or `trl`.
+        dtype: in which the logits may have been rounded: that of the weights, or autocast's.
 
     Raises:
         UsageError: they differ by more than rounding explains, or the model leaves out a part of
@@ -84,7 +85,7 @@ def check_model(model: Any, head: str) -> None:
     first = model.get_input_embeddings().weight
     # Apart from each other: neighbours in a vocabulary may well follow each other in a text.
     ids = (10 + 37 * torch.arange(_TOKENS, device=first.device)) % first.shape[0]
-    given = {"input_ids": ids[None], "use_cache": False}
+    given = {"input_ids": ids[None]}
     was_training = model.training
     model.eval()
     try:
@@ -104,8 +105,8 @@ def check_model(model: Any, head: str) -> None:
     elif bool(logits.isfinite().all()):  # if not, training says so, with the row
         own = logits.log_softmax(1).gather(1, ids[1:, None].to(logits.device)).squeeze(1)
         error = (found[0].to(own.device) - own).abs()
-        # The model's own logits are rounded to its dtype, and so are TRL's head's.
-        rounding = 2 * torch.finfo(last.dtype).eps * float(logits.abs().max())
+        # The model's own logits are rounded, and so are those of TRL's head.
+        rounding = 2 * torch.finfo(dtype).eps * float(logits.abs().max())
         if not bool((error <= TOLERANCE * (1 + own.abs()) + rounding).all()):
             said = f"log-probabilities of {_TOKENS} tokens differ by up to {float(error.max()):.2g}"
     if said is not None:
@@ -122,26 +123,26 @@ def head_errors(
     """The errors that `check_head` judges."""
     if not {name.split(":")[0] for name in objective.needs} <= _SMOOTH:
         objective = nll()
-    hidden, weight, labels = (x for x in _problem(dtype))
-    exact = [x.double().requires_grad_() for x in (hidden, weight)]
-    expected = linear_objective(*exact, labels, objective, impl="reference")
-    p = expected.statistics.logp.detach().exp()
+    hidden, weight, labels = _problem(dtype)
+    exact = linear_objective(hidden.double(), weight.double(), labels, nll(), impl="reference")
+    p = exact.statistics.logp.exp()
     for q in objective.thresholds:
         # Rounding decides the side of a token that is near.
         labels[(p - q).abs() < 0.05 * q] = IGNORE_INDEX
-    results = []
-    for where, of, how in (("cpu", torch.float64, "reference"), (device, dtype, impl)):
-        leaves = [x.to(where, of).requires_grad_() for x in (hidden, weight)]
-        # A sum, since float16 would lose small gradients divided by the rows.
-        given = {"normalizer": 1.0, "impl": how}
-        out = linear_objective(*leaves, labels.to(where), objective, **given)  # type: ignore[arg-type]
-        gradients = torch.autograd.grad(out.loss, leaves)
-        results.append([x.detach().cpu().double() for x in (out.loss, *gradients)])
     others = torch.ones(_VOCABULARY, dtype=torch.bool)
     others[labels[labels != IGNORE_INDEX]] = False
-    for one in results:
-        one.append(one[2][others])
-    return HeadErrors(*(_relative(a, b) for a, b in zip(results[1], results[0], strict=True)))
+
+    def found(where: torch.device, of: torch.dtype, impl: Impl) -> list[Tensor]:
+        h, w = (x.to(where, of).requires_grad_() for x in (hidden, weight))
+        # A sum, since float16 would lose small gradients divided by the rows.
+        out = linear_objective(h, w, labels.to(where), objective, normalizer=1.0, impl=impl)
+        parts = (out.loss, *torch.autograd.grad(out.loss, (h, w)))
+        loss, of_hidden, of_weight = (x.detach().cpu().double() for x in parts)
+        return [loss, of_hidden, of_weight, of_weight[others]]
+
+    expected = found(torch.device("cpu"), torch.float64, "reference")
+    pairs = zip(found(device, dtype, impl), expected, strict=True)
+    return HeadErrors(*(_relative(a, b) for a, b in pairs))
 
 
 def _problem(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -178,10 +178,11 @@ class ProbTuneTrainer(SFTTrainer):
             outputs = ("log_probs", "entropy", "is_top1", "log_sum_sq_probs")
             add_fused_lm_head(self._inner, outputs=outputs)
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # whose weights are elsewhere
-            check_model(self._inner, self.head)
+            with self.accelerator.autocast():
+                check_model(self._inner, self.head, self._head_dtype())
 
     def _head_dtype(self) -> torch.dtype:
-        """In which the head gets its inputs on an accelerator."""
+        """In which the head gets its inputs on an accelerator, and the model has its logits."""
         if self.args.bf16 or self.args.fp16:
             return torch.bfloat16 if self.args.bf16 else torch.float16
         dtype = self._inner.dtype

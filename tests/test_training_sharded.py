@@ -1,0 +1,89 @@
+"""Training that scatters the model, the head included, on two ranks equals one process without it:
+DeepSpeed ZeRO-3, and FSDP2 as accelerate prepares it.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers
+import pytest
+from train_script import train
+
+pytestmark = pytest.mark.slow
+
+
+def on_two_ranks(script, *arguments):
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(here / script), *map(str, arguments)]
+    env = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=env)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def deepspeed():
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("DEEPSPEED IS NOT INSTALLED (pip install deepspeed): ZeRO-3 has not been run")
+
+
+def test_the_engine_equals_one_process(deepspeed):
+    """Gradients and weights: head untied and tied, with LoRA on it and the base as reference,
+    trained whole beside LoRA; the head is gathered by its own module and let go after it."""
+    assert on_two_ranks("zero_script.py") == "passed"
+
+
+def trains_alike(tmp_path, sharding, cases, rel=1e-4, **options):
+    """Losses, gradient norms, logged statistics, evaluation and weights after three steps of two
+    micro-batches.
+    """
+    flags = [f"--{n}" if x is True else f"--{n}={x}" for n, x in options.items()]
+    pairs = [x for text in cases for x in (text, "supervised")]
+    arguments = [tmp_path / "2", 8, *pairs, f"--{sharding}", *flags]
+    found = json.loads(on_two_ranks("train_script.py", *arguments))
+    for text, two in zip(cases, found, strict=True):
+        one = train(str(tmp_path / "1"), 8, text, "supervised", **options)
+        assert one is not None and len(one["steps"]) == 3
+        for a, b in zip(one["steps"], two["steps"], strict=True):
+            assert a == pytest.approx(b, rel=rel)
+        assert one["eval"]["eval_nll"] == pytest.approx(two["eval"]["eval_nll"], rel=rel)
+        assert one["weights"] == pytest.approx(two["weights"], rel=rel)
+
+
+COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"
+"""Measures the step, and takes a column of the data."""
+
+
+def test_zero3_in_the_trainer(deepspeed, tmp_path, word_model):
+    """Of a model that is scattered while it is loaded."""
+    trains_alike(tmp_path, "zero3", ("power(0.5)", COUPLED), model=str(word_model))
+
+
+def test_zero3_with_lora_on_the_head(deepspeed, tmp_path, word_model):
+    """Also of an objective that compares with the base."""
+    cases = ("power(0.5)", "kl_anchor(0.05, dft())")
+    trains_alike(tmp_path, "zero3", cases, model=str(word_model), lora=True)
+
+
+def test_fsdp2_in_the_trainer(tmp_path):
+    trains_alike(tmp_path, "fsdp2", ("power(0.5)", COUPLED))
+
+
+def test_fsdp2_with_a_tied_head(tmp_path):
+    folder = tmp_path / "tied"
+    helpers.word_causal_model(tie_word_embeddings=True).save_pretrained(folder)
+    trains_alike(tmp_path, "fsdp2", ("power(0.5)",), model=str(folder))
+
+
+def test_fsdp2_with_lora_on_the_head(tmp_path):
+    trains_alike(tmp_path, "fsdp2", ("power(0.5)", "kl_anchor(0.05, dft())"), lora=True)
+
+
+def test_fsdp2_in_bfloat16(tmp_path):
+    """Its weights are rounded, and its gradients summed so; loss and statistics are not."""
+    trains_alike(tmp_path, "fsdp2", ("power(0.5)",), rel=1e-2, bf16=True)
