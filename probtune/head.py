@@ -43,6 +43,7 @@ class HeadCall:
         objective: None: only run the backbone, and return the hidden states.
         reference: (hidden states, (B, T - 1, D), weight, bias) of the reference model; a weight of
             None: this model's own head without its adapter.
+        two_pass: see `kernels.linear_objective_loss`.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class HeadCall:
         normalizer: float | Tensor | None = None,
         signals: Mapping[str, Any] | None = None,
         reference: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
+        two_pass: bool = False,
     ):
         self.objective, self.normalizer = objective, normalizer
-        self.signals, self.reference = signals or {}, reference
+        self.signals, self.reference, self.two_pass = signals or {}, reference, two_pass
 
 
 class PerToken:
@@ -330,6 +332,7 @@ def _loss(
         adapter=adapter,
         signals=signals,
         reference=reference,
+        two_pass=call.two_pass,
     )
     loss = found.loss.to(labels.device)
     per_token = (*found.statistics, found.value, found.weight, found.kept)

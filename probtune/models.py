@@ -29,6 +29,7 @@ __all__ = [
     "context_length",
     "default_device",
     "generate",
+    "layer_names",
     "lm_head",
     "load_model",
     "load_tokenizer",
@@ -103,6 +104,16 @@ def load_model(
     with _readable(name, "model"):
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     return model.to(device or default_device())
+
+
+def layer_names(name: str) -> list[str]:
+    """The last parts of the names of a model's linear layers, from its configuration alone."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _readable(name, "model"), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
+    found = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({n.rpartition(".")[2] for n in found})
 
 
 class _readable:

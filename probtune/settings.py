@@ -162,7 +162,13 @@ class TuneSettings:
     seed: int = _option(0, "of the split, the data order and adapters", group="training")
     lora_rank: int = _option(
         0,
-        "train LoRA adapters of this rank on all linear layers; 0 trains all weights",
+        "train LoRA adapters of this rank; 0 trains all weights",
+        group="training",
+    )
+    lora_targets: str = _option(
+        "all-linear",
+        "layers that get adapters: all-linear (all but the output layer), or names separated by"
+        " commas, as q_proj,v_proj,lm_head",
         group="training",
     )
     weights: str = _option(
@@ -490,6 +496,7 @@ _METAVARS = {
     "weight_decay": "X",
     "seed": "N",
     "lora_rank": "N",
+    "lora_targets": "NAMES",
     "checkpoint_minutes": "MIN",
     "max_new_tokens": "N",
 }

@@ -211,13 +211,25 @@ def test_a_quantile_is_fixed_by_the_base_models_probabilities(word_model, rows, 
     assert 0.1 < kept < 0.45  # of the first batch, before the first step
 
 
-def test_lora_and_packing(word_model, rows, tmp_path):
-    chosen = settings(word_model, rows, tmp_path / "out", lora_rank=2, packing=True, max_length=32)
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj,lm_head"])
+def test_lora_and_packing(targets, word_model, rows, tmp_path):
+    chosen = settings(
+        word_model, rows, tmp_path / "out", lora_rank=2, packing=True, max_length=32,
+        lora_targets=targets, training={"head_two_pass": True},
+    )  # fmt: skip
     record = pipeline.tune(chosen, QUIET)
     names = {p.name for p in (tmp_path / "out" / "nll" / "model").iterdir()}
     assert "adapter_model.safetensors" in names and "model.safetensors" not in names
     base, tuned = (run["heldout"]["metrics"]["nll"]["value"] for run in record["runs"])
     assert tuned != base
+
+
+def test_adapters_on_unknown_layers_are_refused(word_model, rows, tmp_path):
+    chosen = settings(word_model, rows, tmp_path / "out", lora_rank=2, lora_targets="q_proj,lmhead")
+    with pytest.raises(UsageError, match=r"no linear layer 'lmhead'; it has down_proj, .*lm_head"):
+        pipeline.tune(chosen, QUIET)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_trained_end_is_a_stop_token(tmp_path):

@@ -51,6 +51,21 @@ def test_auto_is_ours_and_trls_where_ours_does_not_serve(tmp_path, caplog):
             trainer(tmp_path, model=model, **changes)
 
 
+def test_two_passes_train_alike(tmp_path):
+    found = []
+    for two_pass in (False, True):
+        one = trainer(tmp_path, objective="above(0.01, p())", head_two_pass=two_pass)
+        one.train()
+        found.append(torch.cat([x.detach().flatten() for x in one.model.parameters()]))
+    torch.testing.assert_close(*found)
+    for changes, said in (
+        (dict(head="trl"), "TRL's head computes the loss"),
+        (dict(objective="gem(0.5)"), "hence the whole distribution"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            trainer(tmp_path, head_two_pass=True, **changes)
+
+
 class OwnLinear(torch.nn.Module):
     """A linear layer that is no `torch.nn.Linear`."""
 

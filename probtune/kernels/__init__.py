@@ -41,10 +41,11 @@ from .checks import (
 from .choice import Impl, rows_for
 from .linear import LinearHead
 from .parallel import VocabParallel
-from .tokens import Task
+from .tokens import KERNEL_SIGNALS, Task
 
 __all__ = [
     "IGNORE_INDEX",
+    "KERNEL_SIGNALS",
     "HeadResult",
     "Impl",
     "TargetStatistics",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..evaluation.answers import answer_mask, read_rule
-from ..models import default_device, load_model
+from ..models import default_device, layer_names, load_model
 from ..objectives import Objective
 from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings
@@ -27,7 +27,7 @@ from .preparation import Prepared
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["number_columns", "train_stage", "training_config"]
+__all__ = ["check_adapter", "number_columns", "train_stage", "training_config"]
 
 
 def train_stage(
@@ -199,15 +199,34 @@ def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:
     settings.eos_token_id = [*known, *sorted(taught - set(known))] or None
 
 
+def check_adapter(settings: TuneSettings) -> None:
+    """Refuse adapters on layers that the model does not have, before it is loaded.
+
+    Raises:
+        UsageError: with the layers that it has.
+    """
+    if not settings.lora_rank or settings.lora_targets == "all-linear":
+        return
+    known = layer_names(settings.model)
+    missing = [name for name in settings.lora_targets.split(",") if name not in known]
+    if missing:
+        raise UsageError(
+            f"--lora-targets {settings.lora_targets}: {settings.model} has no linear layer"
+            f" {', '.join(map(repr, missing))}; it has {', '.join(known)}, or leave it at"
+            " all-linear."
+        )
+
+
 def _adapter(settings: TuneSettings) -> Any:
     if not settings.lora_rank:
         return None
     from peft import LoraConfig
 
+    targets = settings.lora_targets
     return LoraConfig(
         r=settings.lora_rank,
         lora_alpha=2 * settings.lora_rank,
-        target_modules="all-linear",
+        target_modules=targets if targets == "all-linear" else targets.split(","),
         task_type="CAUSAL_LM",
     )
 

@@ -23,7 +23,7 @@ from ..reports.report import render
 from ..settings import TuneSettings
 from ..store import LogprobStore, fingerprint, store_logprobs
 from ..terminal import Terminal
-from .fine_tuning import number_columns, train_stage, training_config
+from .fine_tuning import check_adapter, number_columns, train_stage, training_config
 from .preparation import (
     Prepared,
     check_vocabulary,
@@ -153,6 +153,7 @@ def _begin(
     named = (asked or read_objective("nll"), *others)
     needs = frozenset().union(*(objective.needs for objective in named))
     _check_needs(needs, settings)
+    check_adapter(settings)
     numbers = sorted({name for objective in named for name in number_columns(objective)})
     prepared = prepare(settings, terminal, numbers=numbers)
     if "answer" in needs and prepared.answer_rule == "none":

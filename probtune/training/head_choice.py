@@ -15,10 +15,17 @@ from trl.trainer import sft_trainer
 
 from ..errors import UsageError
 from ..head import why_not
+from ..kernels import KERNEL_SIGNALS
 from ..objectives import HEAD_SIGNALS, Objective
 from .trl_head import TRL_SIGNALS
 
-__all__ = ["HeadChoice", "adapters_on_the_head", "choose_head", "refuse_untrained_adapter"]
+__all__ = [
+    "HeadChoice",
+    "adapters_on_the_head",
+    "check_two_pass",
+    "choose_head",
+    "refuse_untrained_adapter",
+]
 
 
 class HeadChoice(NamedTuple):
@@ -55,6 +62,23 @@ def choose_head(wish: str, objective: Objective, model: Any) -> HeadChoice:
             + ("choose another objective." if missing else "set head='trl'.")
         )
     return HeadChoice(chosen, reason if wish == "auto" and chosen == "trl" else None)
+
+
+def check_two_pass(choice: HeadChoice, objective: Objective) -> None:
+    """Refuse `head_two_pass` where it cannot be had.
+
+    Raises:
+        UsageError: with the reason.
+    """
+    wanted = {name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS}
+    whole = (wanted | objective.terms) - KERNEL_SIGNALS
+    reason = None
+    if choice.name == "trl":
+        reason = "TRL's head computes the loss, and has no such choice"
+    elif whole:
+        reason = f"{objective} needs {', '.join(sorted(whole))}, hence the whole distribution"
+    if reason is not None:
+        raise UsageError(f"head_two_pass cannot be used: {reason}; leave it out.")
 
 
 def refuse_untrained_adapter(wish: str, model: Any, peft_config: Any) -> None:

@@ -38,7 +38,12 @@ from .columns import (
 )
 from .config import ProbTuneConfig
 from .counts import StepCounts, TokenSums, row_sums
-from .head_choice import adapters_on_the_head, choose_head, refuse_untrained_adapter
+from .head_choice import (
+    adapters_on_the_head,
+    check_two_pass,
+    choose_head,
+    refuse_untrained_adapter,
+)
 from .passes import OLD, STEP, Passes, sequence_means, targets
 from .selfcheck import check_head, check_model
 from .stored import with_logprobs
@@ -164,7 +169,10 @@ class ProbTuneTrainer(SFTTrainer):
 
     def _fuse_head(self) -> None:
         """Choose the head, and refuse what it cannot compute."""
-        self.head, self.head_reason = choose_head(self.args.head, self.objective, self.model)
+        choice = choose_head(self.args.head, self.objective, self.model)
+        self.head, self.head_reason = choice
+        if self.args.head_two_pass:
+            check_two_pass(choice, self.objective)
         if self.head_reason is not None and self.args.process_index == 0:
             _LOGGER.warning("TRL's fused head computes the loss: %s.", self.head_reason)
         if self.head == "probtune" and self.args.device.type not in TRUSTED_DEVICES:
@@ -309,7 +317,7 @@ class ProbTuneTrainer(SFTTrainer):
         reference = None
         if {"kl", "reverse_kl"} & objective.needs:
             reference = self._reference_head(model, inputs)
-        call = HeadCall(objective, normalizer, signals, reference)
+        call = HeadCall(objective, normalizer, signals, reference, self.args.head_two_pass)
         out = model(**inputs, objective_head=call)
         if out.loss.dtype != out.tokens.loss.dtype:
             # Mixed precision of FSDP2 rounds what the model returns; the gradient is not affected.
