@@ -15,23 +15,32 @@ from transformers.distributed.parallel_utils import ALL_PARALLEL_STYLES
 
 from probtune import head
 from probtune.head import HeadCall, add_objective_head
-from probtune.kernels import VocabParallel, linear_objective, linear_target_statistics, torch_rows
+from probtune.kernels import (
+    VocabParallel,
+    linear_objective,
+    linear_target_statistics,
+    slices,
+    torch_rows,
+)
 from probtune.objectives import objective, p
 
 VOCABULARY, CUT = 37, 20
+OPTIONS = dict(softcap=4.0, logit_scale=1.3, z_loss=0.05)
+CASES = [(dict(), False), (OPTIONS, False), (OPTIONS, True)]
+"""What the head is given, and whether in two passes."""
 TEXTS = (
     "nll", "power(10)", "above(0.2, nll)", "eaft(1, 3)", "entropy_bonus(0.2, p())",
 )  # fmt: skip
 
 
 def vocabulary_is_split() -> None:
-    """Slices of 20 and 17 tokens, in blocks that do not divide the rows."""
-    torch_rows._CPU_BYTES = 4 * 19 * 5
+    """Slices of 20 and 17 tokens, in blocks that do not divide the rows, nor the tokens."""
+    torch_rows._CPU_BYTES = slices._CPU_BYTES = 4 * 19 * 5
     rank = dist.get_rank()
     mine = slice(0, CUT) if rank == 0 else slice(CUT, VOCABULARY)
     parallel = VocabParallel(mine.start, VOCABULARY)
     for text in TEXTS:
-        for options in (dict(), dict(softcap=4.0, logit_scale=1.3, z_loss=0.05)):
+        for options, two_pass in CASES:
             torch.manual_seed(0)
             hidden = torch.randn(23, 7, dtype=torch.float64, requires_grad=True)
             weight = (2 * torch.randn(VOCABULARY, 7)).double().requires_grad_()
@@ -46,7 +55,7 @@ def vocabulary_is_split() -> None:
             parts = [x.detach()[mine].requires_grad_() for x in (weight, bias)]
             found = linear_objective(
                 hidden, parts[0], labels, objective(text), bias=parts[1], parallel=parallel,
-                **options,
+                two_pass=two_pass, **options,
             )  # fmt: skip
             of_mine = torch.autograd.grad(-2.0 * found.loss, (hidden, *parts))
             torch.testing.assert_close(found, expected)

@@ -47,24 +47,6 @@ def test_any_rows_ignored(masked):
     torch.testing.assert_close(*results)
 
 
-@pytest.mark.parametrize("impl", ["triton", "epilogue"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_by_the_triton_kernels(impl, dtype, monkeypatch):
-    triton_rows = pytest.importorskip("probtune.kernels.triton_rows")
-    monkeypatch.setattr(triton_rows, "_COLUMNS", 16)
-    hidden, weight, labels, bias = inputs(dtype, masked=[1, 22], bias=True, scale=1.0)
-    results = []
-    for two_pass in (False, True):
-        loss = linear_objective_loss(
-            hidden, weight, labels, above(0.02, nll()), bias=bias, logit_scale=1.3,
-            two_pass=two_pass, impl=impl,
-        )  # fmt: skip
-        results.append((loss, *gradients(loss, 1.0, hidden, weight, bias)))
-    small = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0, "atol": 2e-3}
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(two, one, **small)
-
-
 def test_adapter_buffer_and_frozen_inputs():
     hidden, weight, labels, bias = inputs(torch.float32, masked=[3], bias=True)
     torch.manual_seed(1)
@@ -116,6 +98,14 @@ def test_what_needs_the_whole_distribution_is_refused():
     hidden, weight, labels, _ = inputs()
     with pytest.raises(ValueError, match="needs the whole distribution at once"):
         linear_objective_loss(hidden, weight, labels, objective("gem(0.5)"), two_pass=True)
+
+
+@pytest.mark.parametrize("name", ["two_pass", "weight_grad", "row_eps"])
+def test_the_reference_takes_no_option_that_it_would_ignore(name):
+    hidden, weight, labels, _ = inputs()
+    given = {"two_pass": True, "weight_grad": torch.zeros_like(weight), "row_eps": 0.1}[name]
+    with pytest.raises(ValueError, match=f"impl='reference' .* takes no {name}="):
+        linear_objective(hidden, weight, labels, nll(), impl="reference", **{name: given})
 
 
 def test_no_supervised_row_leaves_the_buffer_alone():

@@ -66,6 +66,23 @@ def test_equal_to_the_reference(impl, head, text):
 
 
 @pytest.mark.parametrize("impl", ["triton", "epilogue"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_two_passes_equal_one(impl, dtype):
+    made = inputs(dtype, masked=[1, 22], bias=True, scale=1.0)
+    hidden, weight, labels, bias = on_device(*made)
+    results = []
+    for two_pass in (False, True):
+        loss = linear_objective(
+            hidden, weight, labels, objective("above(0.02, nll)"), bias=bias, logit_scale=1.3,
+            two_pass=two_pass, impl=impl,
+        ).loss  # fmt: skip
+        results.append((loss, *gradients(loss, 1.0, hidden, weight, bias)))
+    small = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0, "atol": 2e-3}
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(two, one, **small)
+
+
+@pytest.mark.parametrize("impl", ["triton", "epilogue"])
 def test_statistics_with_any_upstream_gradient(impl):
     hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[3]))
     torch.manual_seed(1)

@@ -334,8 +334,8 @@ def _objective(
     task = Task(
         objective, normalizer, signals, other, statistics, z_loss, row_eps, weight_grad, two_pass
     )
-    check_passes(task)
     rows = rows_for(impl, linear, task.whole, objective.terms)
+    check_passes(task, reference=rows is None)
     with torch.autocast(labels.device.type, enabled=False):
         if rows is None:
             loss, skipped, *columns = reference.objective_loss(linear, labels, task)

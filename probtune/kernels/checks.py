@@ -85,7 +85,18 @@ def check_objective(
         )
 
 
-def check_passes(task: Task) -> None:
+def check_passes(task: Task, *, reference: bool) -> None:
+    asked = {
+        "two_pass=": task.two_pass,
+        "weight_grad=": task.weight_grad is not None,
+        "row_eps=": task.row_eps,
+    }
+    named = [name for name, value in asked.items() if value]
+    if reference and named:
+        raise ValueError(
+            f"impl='reference' leaves its gradients to autograd and takes no {', '.join(named)}; use"
+            " another impl."
+        )
     if task.two_pass and task.whole:
         raise ValueError(
             f"two_pass=True sees a slice of the vocabulary at a time, and {task.objective} needs"

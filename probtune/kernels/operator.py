@@ -114,8 +114,8 @@ def _linear_objective(
         f, normalizer, chosen, None if other is None else other.rows(where), statistics, z_loss,
         row_eps, two_pass=two_pass,
     )  # fmt: skip
-    check_passes(task)
     rows = rows_for(impl, linear, task.whole, f.terms)  # type: ignore[arg-type]
+    check_passes(task, reference=rows is None)
     if rows is None:
         raise ValueError("impl='reference' is plain PyTorch, which needs no operator.")
     with torch.no_grad():
