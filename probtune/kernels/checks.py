@@ -94,8 +94,8 @@ def check_passes(task: Task, *, reference: bool) -> None:
     named = [name for name, value in asked.items() if value]
     if reference and named:
         raise ValueError(
-            f"impl='reference' leaves its gradients to autograd and takes no {', '.join(named)}; use"
-            " another impl."
+            f"impl='reference' leaves its gradients to autograd and takes no {', '.join(named)};"
+            " use another impl."
         )
     if task.two_pass and task.whole:
         raise ValueError(
