@@ -164,6 +164,19 @@ def test_an_interrupted_run_goes_on(word_model, rows, tmp_path):
     assert not (tmp_path / "part" / "nll" / "checkpoints").exists()
 
 
+def test_a_run_of_before_a_setting_existed_goes_on(finished):
+    chosen, record = finished
+    path = Path(chosen.folder) / "run.json"
+    before = path.read_text()
+    run = json.loads(before)
+    del run["settings"]["lora_targets"]
+    path.write_text(json.dumps(run))
+    try:
+        assert pipeline.tune(chosen, QUIET)["runs"] == record["runs"]
+    finally:
+        path.write_text(before)
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(finished, word_model, rows, tmp_path):
     chosen, _ = finished
     with pytest.raises(

@@ -226,11 +226,13 @@ def _check_folder(folder: Path, settings: TuneSettings) -> None:
         return
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} exists and is not a run of probtune; choose another --out.")
-    there = read_record(folder / "run.json", "run")["settings"]
+    # Settings that came later than the run had no other value than their default.
+    later = type(settings)(settings.model, settings.data).to_dict()
+    there = {**later, **read_record(folder / "run.json", "run")["settings"]}
     different = [
-        f"{name} ({there.get(name)!r} there, {value!r} here)"
+        f"{name} ({there[name]!r} there, {value!r} here)"
         for name, value in settings.to_dict().items()
-        if there.get(name) != value
+        if there[name] != value
     ]
     if different:
         raise UsageError(
