@@ -260,6 +260,17 @@ def test_a_broken_head_is_caught(how, monkeypatch):
         check_head(objective("nll"), CPU, torch.bfloat16)
 
 
+def test_a_head_that_does_not_run_is_told_with_the_way_out(monkeypatch):
+    def failing(*given, impl, **options):
+        if impl == "reference":
+            return linear_objective(*given, impl=impl, **options)
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(selfcheck, "linear_objective", failing)
+    with pytest.raises(UsageError, match="does not run on this cpu .*no kernel image.*head=trl"):
+        check_head(objective("nll"), CPU, torch.bfloat16)
+
+
 def test_the_trainer_asks_for_the_proof_off_the_cpu(tmp_path, monkeypatch):
     trainer(tmp_path)  # on a CPU nothing is asked
     asked = []

@@ -53,17 +53,27 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
             or ranks, which rounding decides.
 
     Raises:
-        UsageError: they are larger than rounding explains; the message has the numbers.
+        UsageError: they are larger than rounding explains, or the head does not run there; the
+            message has the numbers, or the reason.
     """
-    found = head_errors(objective, device, dtype)
+    way_out = (
+        "Train with head='trl' (--training head=trl), and please report it with the versions of"
+        f" torch ({torch.__version__}), Triton and the driver."
+    )
+    try:
+        found = head_errors(objective, device, dtype)
+    except Exception as error:  # whatever a compiler or driver makes of it
+        raise UsageError(
+            f"the fused head does not run on this {device.type} device with {dtype}:"
+            f" {type(error).__name__}: {error}. {way_out}"
+        ) from error
     # Not a number is no proof either.
     if not all(error <= TOLERANCE for error in found):
         shown = ", ".join(f"{name} {error:.2g}" for name, error in found._asdict().items())
         raise UsageError(
             f"the fused head is wrong on this {device.type} device with {dtype}: relative errors"
             f" of a small problem against float64 are {shown}, and rounding explains"
-            f" {TOLERANCE:g}. Train with head='trl', and please report it with the"
-            f" versions of torch ({torch.__version__}), Triton and the driver."
+            f" {TOLERANCE:g}. {way_out}"
         )
     return found
 
