@@ -60,7 +60,7 @@ ASKS = [
     ("50 % masked, time / best other", "ours", 0.5, 0.52),
     ("50 % masked, 30 % of the rows kept, time / best other", "ours-kept", 0.5, 0.32),
 ]
-"""(What, head, share masked, at most): the targets of the CPU in float32, beside memory."""
+"""(What, head, share masked, at most): the targets of the CPU, beside memory."""
 _MIB = 2**20
 
 
@@ -292,23 +292,25 @@ def table(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def targets(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """What is asked on a CPU in float32, and the worst case found."""
-    cases = {key: peers for key, peers in groups(found).items() if key[3] == "float32"}
+    """What is asked on a CPU, and the worst case found."""
+    everything = groups(found)
     rows = []
-    for what, head, masked, most in ASKS:
-        those = [
-            (peers[head]["relative"], key)
-            for key, peers in cases.items()
-            if key[2] == masked and head in peers
-        ]
-        if those:
-            worst, key = max(those)
-            best = min(those)[0]
-            where = f"{key[1]} x {SHAPES[key[0]][0]} x {SHAPES[key[0]][1]}"
-            rows.append([what, f"<= {most}", f"{best:.2f} to {worst:.2f}", where])
+    for dtype in dict.fromkeys(key[3] for key in everything):
+        cases = {key: peers for key, peers in everything.items() if key[3] == dtype}
+        for what, head, masked, most in ASKS:
+            those = [
+                (peers[head]["relative"], key)
+                for key, peers in cases.items()
+                if key[2] == masked and head in peers
+            ]
+            if those:
+                worst, key = max(those)
+                where = f"{key[1]} x {SHAPES[key[0]][0]} x {SHAPES[key[0]][1]}"
+                ends = dict.fromkeys((f"{min(those)[0]:.2f}", f"{worst:.2f}"))
+                rows.append([f"{dtype}, {what}", f"<= {most}", " to ".join(ends), where])
     shares = [
         (max(peers["ours"]["mib"], 0.0) / peers["plain"]["mib"], key)
-        for key, peers in cases.items()
+        for key, peers in everything.items()
         if key[1] == 4096
     ]
     if shares:
