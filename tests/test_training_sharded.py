@@ -13,7 +13,11 @@ import helpers
 import pytest
 from train_script import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # PEFT saves the layer under an adapter on the head, and says so.
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`"),
+]
 
 
 def on_two_ranks(script, *arguments):
@@ -53,6 +57,7 @@ def trains_alike(tmp_path, sharding, cases, rel=1e-4, **options):
             assert a == pytest.approx(b, rel=rel)
         assert one["eval"]["eval_nll"] == pytest.approx(two["eval"]["eval_nll"], rel=rel)
         assert one["weights"] == pytest.approx(two["weights"], rel=rel)
+        assert one["saved"] == pytest.approx(two["saved"], rel=rel)  # whole
 
 
 COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"

@@ -9,15 +9,24 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from safetensors.torch import load_file
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 
-from probtune.training import CHECKPOINTING, ProbTuneConfig, ProbTuneTrainer
+from probtune.training import (
+    CHECKPOINTING,
+    ProbTuneConfig,
+    ProbTuneTrainer,
+    gather_when_saved,
+    save_whole,
+)
 
 ZERO3 = {
     "train_micro_batch_size_per_gpu": "auto",
@@ -42,6 +51,7 @@ def fsdp2_on_a_cpu() -> None:
     """accelerate takes FSDP on accelerators alone, and trains without it elsewhere; torch does
     not mind.
     """
+    from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
@@ -49,12 +59,39 @@ def fsdp2_on_a_cpu() -> None:
 
     def with_fsdp(self, *given, fsdp_plugin=None, **options):
         made(self, *given, fsdp_plugin=fsdp_plugin, **options)
-        if fsdp_plugin is not None:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
-            if self._mixed_precision != "no":
-                fsdp_plugin.set_mixed_precision(self._mixed_precision)
+        known = fsdp_plugin or vars(self).get("fsdp_plugin")
+        if known is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, known
+        if fsdp_plugin is not None and self._mixed_precision != "no":
+            fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
     AcceleratorState.__init__ = with_fsdp
+
+    # Gathered tensors are waited for by the copy from the accelerator, which a CPU has not.
+    gathered_dict = Accelerator.get_state_dict
+
+    def waited(self, *given, **options):
+        found = gathered_dict(self, *given, **options)
+        return {
+            name: x.wait() if isinstance(x, AsyncCollectiveTensor) else x
+            for name, x in found.items()
+        }
+
+    Accelerator.get_state_dict = waited
+
+
+def saved(folder: Path, lora: bool) -> list[float]:
+    """The sums of what was trained, from the file that a user loads."""
+    found = load_file(folder / f"{'adapter_' if lora else ''}model.safetensors")
+    tied, head = found.get("model.embed_tokens.weight"), found.get("lm_head.weight")
+    if tied is not None and head is not None and tied.equal(head):
+        del found["lm_head.weight"]  # FSDP2 saves a tied head beside its embedding
+    return sums(x for name, x in found.items() if not lora or "lora_" in name)
+
+
+def sums(parameters) -> list[float]:
+    flat = torch.cat([p.detach().double().flatten() for p in parameters])
+    return [float(flat.sum()), float(flat.abs().sum())]
 
 
 def train(
@@ -103,14 +140,16 @@ def train(
         processing_class=helpers.word_tokenizer(),
         peft_config=LoraConfig(r=2, target_modules=["q_proj", "lm_head"]) if lora else None,
     )
+    gather_when_saved(trainer)
     trainer.train()
+    save_whole(trainer, Path(out) / "model")
     metrics = trainer.evaluate()
     with gathered(trainer.model, zero3):
         trained = [p.detach() for p in trainer.model.parameters() if p.requires_grad]
         # The last norm and the head stay gathered after an evaluation.
         assert not fsdp2 or any(isinstance(p, DTensor) for p in trained)
         trained = [p.full_tensor() if isinstance(p, DTensor) else p for p in trained]
-        weights = torch.cat([p.double().flatten() for p in trained])
+        weights = sums(trained)
     if not trainer.is_world_process_zero():
         return None
     assert trainer.head == "probtune"
@@ -119,7 +158,8 @@ def train(
     return {
         "steps": [{name: step[name] for name in names} for step in steps],
         "eval": {k: v for k, v in metrics.items() if k in ("eval_loss", "eval_nll")},
-        "weights": [float(weights.sum()), float(weights.abs().sum())],
+        "weights": weights,
+        "saved": saved(Path(out) / "model", lora),
     }
 
 

@@ -53,7 +53,7 @@ def train_stage(
         return read_record(path, "train")
     from datasets import Dataset, disable_progress_bars
 
-    from ..training import CheckpointClock, ProbTuneTrainer
+    from ..training import CheckpointClock, ProbTuneTrainer, gather_when_saved, save_whole
 
     disable_progress_bars()
     started = time.monotonic()
@@ -77,6 +77,7 @@ def train_stage(
         callbacks=[clock],
         peft_config=_adapter(settings),
     )
+    gather_when_saved(trainer)
     what = "training" if until is None else f"racing for {until} steps:"
     shown = _shown(trainer, terminal, f"{what} {objective}")
     with shown, _interruptible(clock), _writing(place):
@@ -90,7 +91,7 @@ def train_stage(
         return measure(model)
     _teach_to_stop(model, prepared.train.rows)
     with _writing(place):
-        trainer.save_model(str(place / "model"))  # with LoRA, the adapter alone
+        save_whole(trainer, place / "model")  # with LoRA, the adapter alone
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,

@@ -10,10 +10,19 @@ selfcheck   the head's proof on the device it trains on
 trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
 clock       checkpoints by the clock
+saving      a whole model, however it was spread over ranks
 """
 
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
+from .saving import gather_when_saved, save_whole
 from .trainer import ProbTuneTrainer
 
-__all__ = ["CHECKPOINTING", "CheckpointClock", "ProbTuneConfig", "ProbTuneTrainer"]
+__all__ = [
+    "CHECKPOINTING",
+    "CheckpointClock",
+    "ProbTuneConfig",
+    "ProbTuneTrainer",
+    "gather_when_saved",
+    "save_whole",
+]
