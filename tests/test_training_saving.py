@@ -1,5 +1,5 @@
-"""What training leaves is a model that loads; on ranks that share it, tests/test_training_sharded.py
-shows so.
+"""What training leaves is a model that loads; tests/test_training_sharded.py shows it on ranks that
+share it.
 """
 
 from pathlib import Path
