@@ -23,6 +23,7 @@ __all__ = [
     "add_times",
     "half_precision_matmuls",
     "narrow_dtype",
+    "slices_of",
     "times",
 ]
 
@@ -36,7 +37,7 @@ def add_product(out: Tensor, x: Tensor, weight: Tensor, *, first: bool) -> None:
     """
     if _in_slices(weight, out.dtype):
         x = x.to(out.dtype)
-        for part in _slices(weight.shape[0]):
+        for part in slices_of(weight.shape[0], _SLICE):
             found = _linear(x, weight[part].to(out.dtype))
             out[:, part] = found if first else out[:, part] + found
     else:
@@ -61,7 +62,7 @@ def add_times(out: Tensor, dz: Tensor, weight: Tensor, *, first: bool) -> None:
     if not _in_slices(weight, out.dtype):
         _add(out, dz, weight, first)
         return
-    for part in _slices(weight.shape[0]):
+    for part in slices_of(weight.shape[0], _SLICE):
         found = _linear(dz[:, part].to(out.dtype), weight[part].to(out.dtype).t())
         if first and part.start == 0:
             out.copy_(found)
@@ -130,9 +131,10 @@ def _in_slices(weight: Tensor, dtype: torch.dtype) -> bool:
     return weight.device.type == "cpu" and dtype == torch.float32 and _onednn() is not None
 
 
-def _slices(vocabulary: int) -> Iterator[slice]:
-    for start in range(0, vocabulary, _SLICE):
-        yield slice(start, min(start + _SLICE, vocabulary))
+def slices_of(vocabulary: int, width: int) -> Iterator[slice]:
+    """The vocabulary in slices of at most `width` tokens."""
+    for start in range(0, vocabulary, width):
+        yield slice(start, min(start + width, vocabulary))
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:

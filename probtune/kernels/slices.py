@@ -9,7 +9,6 @@ gradient are computed twice: 2 N + 6 K instead of 2 N + 4 K.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from .chunked import known_of, statistics_of_all
 from .linear import Head, LinearHead
-from .matmuls import add_outer, add_times, narrow_dtype
+from .matmuls import add_outer, add_times, narrow_dtype, slices_of
 from .rows import Coefficients, Rows
 from .tokens import Task, Tokens
 
@@ -79,7 +78,8 @@ def gradients(
     ]
     narrow_to = narrow_dtype(linear.hidden.dtype, device)
     wanted = {"entropy"} if of.of_logit is not None else set()
-    for part in _parts(linear.weight.shape[0], _share(device, num_rows) if num_rows else 0):
+    parts = slices_of(linear.weight.shape[0], _share(device, num_rows)) if num_rows else ()
+    for part in parts:
         head = Head(here.tokens(part))
         engine = rows(head, wanted, False, num_rows, num_rows)
         engine.statistics(slice(0, num_rows), labels)
@@ -109,12 +109,6 @@ def _outer(dz: Tensor, x: Tensor, out: Tensor) -> None:
         torch.mm(dz.t(), x, out=out)
     else:
         out.copy_(torch.mm(dz.t(), x.to(dz.dtype)))
-
-
-def _parts(vocabulary: int, width: int) -> Iterator[slice]:
-    """The vocabulary in slices; none for a width of 0, that is without rows."""
-    for start in range(0, vocabulary, width) if width else ():
-        yield slice(start, min(start + width, vocabulary))
 
 
 def _share(device: torch.device, size: int) -> int:

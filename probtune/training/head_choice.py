@@ -42,8 +42,7 @@ def choose_head(wish: str, objective: Objective, model: Any) -> HeadChoice:
         UsageError: the head that is left does not compute the objective, or would not train an
             adapter on the output layer.
     """
-    wanted = {name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS}
-    missing = (wanted - TRL_SIGNALS) | objective.terms
+    missing = (_from_head(objective) - TRL_SIGNALS) | objective.terms
     base = model.get_base_model() if is_peft_model(model) else model
     reason = why_not(base)
     chosen = wish
@@ -70,8 +69,7 @@ def check_two_pass(choice: HeadChoice, objective: Objective) -> None:
     Raises:
         UsageError: with the reason.
     """
-    wanted = {name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS}
-    whole = (wanted | objective.terms) - KERNEL_SIGNALS
+    whole = (_from_head(objective) | objective.terms) - KERNEL_SIGNALS
     reason = None
     if choice.name == "trl":
         reason = "TRL's head computes the loss, and has no such choice"
@@ -121,6 +119,11 @@ def adapters_on_the_head() -> Iterator[None]:
         yield
     finally:
         module.BaseTunerLayer = known
+
+
+def _from_head(objective: Objective) -> set[str]:
+    """What it needs of the distribution."""
+    return {name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS}
 
 
 class _NoLayer:
