@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from probtune.corpora.contamination import overlap
+from probtune.paper.corpora.contamination import overlap
 from probtune.records import environment
 
 RESULT = Path(__file__).with_suffix(".json")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from blocks import Table, write
 
-from probtune.corpora import CORPORA, Corpus, Part
-from probtune.corpora.contamination import COMMON, SHORTEST
+from probtune.paper.corpora import CORPORA, Corpus, Part
+from probtune.paper.corpora.contamination import COMMON, SHORTEST
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "data.md"
 MEASURED = Path(__file__).with_name("contamination.json")

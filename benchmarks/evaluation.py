@@ -38,12 +38,12 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from probtune.data.prompts import PromptSpec
     from probtune.evaluation.backends.hf import HFModel
     from probtune.evaluation.backends.session import Session
     from probtune.evaluation.engine import compile_task, run_task
     from probtune.evaluation.samples import append_samples
     from probtune.evaluation.tasks.base import Decoding, Question
-    from probtune.prompts import PromptSpec
 
     torch.set_num_threads(1)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -138,8 +138,9 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
 
 
 def analysis(keep: Path | None) -> dict:
-    from probtune.eval_settings import EvalSettings
     from probtune.evaluation.evaluate import evaluate
+    from probtune.evaluation.reports.parts import MAKERS
+    from probtune.evaluation.settings import EvalSettings
     from probtune.records import write_text
     from probtune.reports.report import render
     from probtune.terminal import Terminal
@@ -151,7 +152,7 @@ def analysis(keep: Path | None) -> dict:
         start = time.perf_counter()
         record = evaluate(EvalSettings(out=str(root), phase="analyse"), Terminal(quiet=True))
         analysed = time.perf_counter() - start
-        write_text(root / "report.html", render([record]))
+        write_text(root / "report.html", render([record], MAKERS))
         reported = time.perf_counter() - start - analysed
     assert "torch" not in sys.modules
     return {"samples": samples, "protocols": 2, "mib": size / 2**20,
@@ -160,13 +161,13 @@ def analysis(keep: Path | None) -> dict:
 
 def fill(root: Path) -> int:
     """A folder as the first two phases leave it, with random grades."""
+    from probtune.data.prompts import PromptSpec
     from probtune.evaluation.generate import Generation
     from probtune.evaluation.graded import file_sha256, graded_path, write_graded
     from probtune.evaluation.grading.base import VERSION, versions
     from probtune.evaluation.samples import Sample, append_samples, sha256
     from probtune.evaluation.tasks.base import Decoding
     from probtune.evaluation.tasks.table import TASKS
-    from probtune.prompts import PromptSpec
     from probtune.records import environment, write_record
 
     rng = random.Random(0)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from blocks import Table, write
 
-from probtune.reproduction.backbones import BACKBONES
-from probtune.reproduction.cost import cost_of
-from probtune.reproduction.deviations import DEVIATIONS
-from probtune.reproduction.plan import plan_cell
-from probtune.reproduction.recipe import all_recipes
+from probtune.paper.reproduction.backbones import BACKBONES
+from probtune.paper.reproduction.cost import cost_of
+from probtune.paper.reproduction.deviations import DEVIATIONS
+from probtune.paper.reproduction.plan import plan_cell
+from probtune.paper.reproduction.recipe import all_recipes
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reproduction.md"
 
@@ -27,7 +27,7 @@ def cells() -> Table:
         named = ", ".join(f"`{name}`" for name in objectives)
         rows.append(
             [
-                f"[`{recipe.cell}`](../probtune/recipes/{recipe.cell}.yaml)",
+                f"[`{recipe.cell}`](../probtune/paper/recipes/{recipe.cell}.yaml)",
                 recipe.backbone.label,
                 ", ".join(name.replace("-", " ") for name in recipe.shows),
                 named if len(objectives) <= 4 else f"{len(objectives)} objectives",

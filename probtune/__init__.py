@@ -10,8 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .capability import Probe as Probe
-    from .capability import probe as probe
     from .kernels import linear_objective_loss as linear_objective_loss
     from .kernels import linear_target_logprobs as linear_target_logprobs
     from .kernels import linear_target_statistics as linear_target_statistics
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from .objectives import objective as objective
     from .objectives import p as p
     from .objectives import power as power
+    from .probe.capability import Probe as Probe
+    from .probe.capability import probe as probe
     from .training import ProbTuneConfig as ProbTuneConfig
     from .training import ProbTuneTrainer as ProbTuneTrainer
 
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "objectives": ("Objective", "above", "below", "dft", "log1m", "nll", "objective", "p", "power"),
     "kernels": ("linear_objective_loss", "linear_target_logprobs", "linear_target_statistics"),
-    "capability": ("Probe", "probe"),
+    "probe.capability": ("Probe", "probe"),
     "training": ("ProbTuneConfig", "ProbTuneTrainer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -12,23 +12,14 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Callable, Set
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["RECIPES", "RECIPE_KEYS", "TuneSettings", "add_options", "recipe_path", "settings_from"]
-
-RECIPES = Path(__file__).with_name("recipes")
-"""Folder of the paper's cells; see `probtune.reproduction`."""
-
-RECIPE_KEYS: frozenset[str] = frozenset(
-    ("cell", "title", "backbone", "shows", "seeds", "learning_rates", "learning_rate_of")
-    + ("processes", "deviations", "vary", "likelihood")
-    + ("tasks", "protocol", "allow_code", "fit_context", "paper_backbone", "dtype")
-)
-"""What a recipe holds besides `TuneSettings`: keys of its own, and some of `EvalSettings`."""
+__all__ = ["TuneSettings", "add_options", "checked", "read_yaml", "settings_from", "yaml_content"]
 
 
 def _option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -330,8 +321,69 @@ def add_options(
             )
 
 
-def settings_from(given: dict[str, Any], config: str | None, kind: type[Any] = TuneSettings) -> Any:
-    """Settings (of `kind`) from the command line over a YAML file over the defaults.
+def read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
+    """Settings (of `kind`) in a YAML file.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown, or a value has the wrong type.
+    """
+    return checked(yaml_content(Path(path)), kind, path)
+
+
+def yaml_content(path: Path, name: str | None = None) -> dict[str, Any]:
+    """The pairs of a YAML file, unchecked; errors call the file `name`."""
+    import yaml
+
+    name = name or str(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {name}: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise UsageError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{name} must hold settings as 'name: value', got {type(content).__name__}."
+        )
+    return content
+
+
+def checked(
+    content: dict[str, Any], kind: type[Any], path: str, ignored: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """The settings of `kind` in a file's content, each of its type.
+
+    Args:
+        ignored: keys that belong to other commands that share the file.
+    """
+    kinds = typing.get_type_hints(kind)
+    values = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name in ignored:
+            continue
+        if name not in kinds:
+            known = [*kinds, *sorted(ignored)]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(known)}."
+            raise UsageError(f"{path}: unknown setting {key!r}.{hint}")
+        values[name] = _typed(value, kinds[name], f"{path}: {key}")
+    return values
+
+
+def settings_from(
+    given: dict[str, Any],
+    config: str | None,
+    kind: type[Any] = TuneSettings,
+    *,
+    read: Callable[[str, type[Any]], dict[str, Any]] = read_yaml,
+) -> Any:
+    """Settings (of `kind`) from the command line over a configuration over the defaults.
+
+    Args:
+        read: reads the configuration that `config` names.
 
     Raises:
         UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
@@ -340,7 +392,7 @@ def settings_from(given: dict[str, Any], config: str | None, kind: type[Any] = T
     named = given.get("model")
     if config is None and isinstance(named, str) and named.endswith((".yaml", ".yml")):
         config, given = named, {**given, "model": None}
-    values = _read_yaml(config, kind) if config else {}
+    values = read(config, kind) if config else {}
     for name, value in given.items():
         if value is None:
             continue
@@ -357,47 +409,6 @@ def settings_from(given: dict[str, Any], config: str | None, kind: type[Any] = T
                 " --config."
             )
     return kind(**values)
-
-
-def recipe_path(name: str) -> Path:
-    """A file, or else the recipe of this package that is named so, as math/llama-3.1-8b."""
-    packaged = RECIPES / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    return packaged if packaged.is_file() and not Path(name).is_file() else Path(name)
-
-
-def _read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(recipe_path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read --config {path}: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise UsageError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"{path} must hold settings as 'name: value', got {type(content).__name__}."
-        )
-    kinds = typing.get_type_hints(kind)
-    skipped: set[str] = set()
-    if "cell" in content:  # a recipe, which several commands share
-        skipped = set(RECIPE_KEYS) - set(kinds)
-        if kind is not TuneSettings:
-            skipped |= set(typing.get_type_hints(TuneSettings)) - {"model"}
-    values = {}
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name in skipped:
-            continue
-        if name not in kinds:
-            known = [*kinds, *sorted(skipped)]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(known)}."
-            raise UsageError(f"{path}: unknown setting {key!r}.{hint}")
-        values[name] = _typed(value, kinds[name], f"{path}: {key}")
-    return values
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:

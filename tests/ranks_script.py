@@ -14,7 +14,6 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers.distributed.parallel_utils import ALL_PARALLEL_STYLES
 
 from probtune import head
-from probtune.head import HeadCall, add_objective_head
 from probtune.kernels import (
     VocabParallel,
     linear_objective,
@@ -22,6 +21,7 @@ from probtune.kernels import (
     slices,
     torch_rows,
 )
+from probtune.models.head import HeadCall, add_objective_head
 from probtune.objectives import objective, p
 
 VOCABULARY, CUT = 37, 20

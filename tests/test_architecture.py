@@ -7,43 +7,33 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "prompts", "records", "statistics", "settings", "eval_settings", "terminal"]
-LINE = [
+LEAVES = ["errors", "records", "statistics", "settings", "terminal"]
+CORE = [
     "objectives",
     "kernels",
     "theory",
-    "readers",
     "data",
-    "encoding",
     "models",
-    "store",
-    "head",
-    "features",
-    "choosing",
-    "capability",
+    "probe",
     "training",
-    "evaluation",
-    "corpora",
+    "measure",
     "reports",
     "pipeline",
-    "reproduction",
     "demo",
-    "commands",
-    "cli",
 ]
+WINGS = ["evaluation", "paper"]
+LINE = [*CORE, "integrations", *WINGS, "commands", "cli"]
 ONLY = {
     "reports": {"errors", "records", "statistics"},
-    "features": {"errors"},
-    "choosing": {"errors", "features"},
+    "probe.features": {"errors"},
+    "probe.choosing": {"errors"},
     "errors": set(),
-    "prompts": {"errors"},
     "records": {"errors"},
     "statistics": set(),
     "settings": {"errors"},
-    "eval_settings": {"errors", "settings"},
     "terminal": set(),
 }
-"""Stricter than the line: a report must be made without torch."""
+"""Stricter than the line: a report and a choice must be made without torch."""
 
 
 def modules():
@@ -76,16 +66,37 @@ def imports_of(path):
 def test_imports_point_to_the_left(path):
     here = part_of(path)
     assert here in LINE + LEAVES, f"{path} has no place in the line of imports"
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    only = ONLY.get(module, ONLY.get(here))
     for there in imports_of(path) - {here}:
-        if here in ONLY:
-            assert there in ONLY[here], f"{here} must not import {there}"
+        if only is not None:
+            assert there in only, f"{module} must not import {there}"
         else:
             assert there in LEAVES or LINE.index(there) < LINE.index(here), f"{here} -> {there}"
+        if here in WINGS:
+            assert there != "integrations", f"{module} must not import {there}"
 
 
-def test_evaluation_never_imports_training():
-    for path in (PACKAGE / "evaluation").glob("*.py"):
-        assert "training" not in imports_of(path)
+def test_the_core_knows_no_wing():
+    """Also not by name: a module in a text is imported by `importlib` sooner or later."""
+    for path in modules():
+        if part_of(path) in CORE + LEAVES:
+            assert not imports_of(path) & {*WINGS, "integrations"}, path
+            for wing in (*WINGS, "integrations"):
+                assert f"probtune.{wing}" not in path.read_text(), f"{path} names {wing}"
+
+
+def test_evaluation_imports_neither_the_paper_nor_training():
+    for path in (PACKAGE / "evaluation").rglob("*.py"):
+        assert not imports_of(path) & {"training", "paper"}, path
+
+
+def test_the_line_is_the_one_that_is_documented():
+    """CONTRIBUTING names every part, in this order."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    line = text[text.index("Imports point one way") :].split("\n- ")[0]
+    named = [word.strip(" \n`.;") for word in line.split(":")[1].split(";")[0].split("→")]
+    assert named == [part for part in LINE if (PACKAGE / part).exists() or part == "cli"]
 
 
 def test_only_training_knows_the_trainer_and_only_encoding_the_templates_of_trl():
@@ -96,7 +107,7 @@ def test_only_training_knows_the_trainer_and_only_encoding_the_templates_of_trl(
             for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "trl"
         }
-        allowed = {"training": {"trainer", "data_utils"}, "encoding": {"chat_template_utils"}}
+        allowed = {"training": {"trainer", "data_utils"}, "data": {"chat_template_utils"}}
         assert uses <= allowed.get(part_of(path), set()), path
 
 

@@ -18,13 +18,14 @@ from safetensors.torch import load_file, save_file
 from test_judge import Server
 
 from probtune.cli import main
+from probtune.data.prompts import PromptSpec
 from probtune.errors import DataError
 from probtune.evaluation.grading.judge import JudgeGrader
 from probtune.evaluation.options import START, option_logprobs
+from probtune.evaluation.reports.panels import KINDS
+from probtune.evaluation.reports.parts import MAKERS
 from probtune.evaluation.tasks.base import Decoding, Protocol, Question
-from probtune.prompts import PromptSpec
 from probtune.records import read_record
-from probtune.reports.panels import KINDS
 from probtune.reports.report import render
 
 pytest.importorskip("lm_eval")
@@ -50,7 +51,7 @@ def rows(tmp_path, monkeypatch):
 def saved(name="record.json"):
     record = read_record(Path(name))
     assert record["kind"] in KINDS and record["environment"]["versions"]
-    assert "<table>" in render([record])
+    assert "<table>" in render([record], MAKERS)
     return record
 
 
@@ -288,7 +289,7 @@ def test_the_report_of_an_evaluation_shows_the_panels(folders, models, capsys):
 
 
 def test_sampled_folders_are_read_without_torch():
-    code = "import sys, probtune.commands.beyond, probtune.evaluation.sampled as s;"
+    code = "import sys, probtune.evaluation.commands.beyond, probtune.evaluation.sampled as s;"
     code += "import probtune.evaluation.diversity; print(s.__name__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from probtune import probe
-from probtune.capability import describe, sample, suggest, verdict
-from probtune.choosing import auto
-from probtune.data import rows_from
-from probtune.encoding import encode
+from probtune.data.encoding import encode
+from probtune.data.rows import rows_from
 from probtune.errors import DataError, UsageError
-from probtune.features import features
+from probtune.probe.capability import describe, sample, suggest, verdict
+from probtune.probe.choosing import auto
+from probtune.probe.features import features
 from probtune.statistics import Estimate
 
 V = len(helpers.WORDS)

@@ -9,7 +9,7 @@ from benchmarks.blocks import block, markdown
 from benchmarks.choice import regret, summary, table
 from benchmarks.choice.__main__ import main
 from benchmarks.choice.page import DOCUMENT
-from probtune.choosing import read_rule
+from probtune.probe.choosing import read_rule
 
 
 @pytest.fixture(scope="module")

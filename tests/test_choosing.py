@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from probtune import choosing
-from probtune.choosing import (
+from probtune.errors import UsageError
+from probtune.objectives import objective
+from probtune.probe import choosing
+from probtune.probe.choosing import (
     Choice,
     Gain,
     after_race,
@@ -21,9 +23,7 @@ from probtune.choosing import (
     terms,
     theory_rule,
 )
-from probtune.errors import UsageError
-from probtune.features import DESCRIPTIONS
-from probtune.objectives import objective
+from probtune.probe.features import DESCRIPTIONS
 from probtune.theory import crossover
 
 
@@ -48,7 +48,10 @@ NOISY = case(mean_p=0.75, noise=0.4, below_0_1=0.2, sequence_right=0.55)
 
 
 def test_importing_the_choosers_loads_no_torch():
-    script = "import sys, probtune.choosing, probtune.features; print('torch' in sys.modules)"
+    script = (
+        "import sys, probtune.probe.choosing, probtune.probe.features;"
+        " print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
 

@@ -9,6 +9,7 @@ import pytest
 import toy_task
 
 from probtune.cli import main
+from probtune.data.prompts import PromptSpec
 from probtune.errors import DataError, UsageError
 from probtune.evaluation.comparison import compare_runs, read_runs
 from probtune.evaluation.generate import Generation
@@ -16,7 +17,6 @@ from probtune.evaluation.graded import file_sha256, write_graded
 from probtune.evaluation.grading.base import VERSION, versions
 from probtune.evaluation.samples import Sample, append_samples, sha256
 from probtune.evaluation.tasks.base import Decoding
-from probtune.prompts import PromptSpec
 from probtune.records import write_record
 
 

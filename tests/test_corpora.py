@@ -6,15 +6,15 @@ import random
 import helpers
 import pytest
 
-from probtune.corpora import CORPORA, Dropped, Noise, corpus, locate, prepare, resolve
-from probtune.corpora import sources as sources_module
-from probtune.corpora.base import choose, row_order
-from probtune.corpora.figlet import KNOWN_ROWS, KNOWN_SHA256
-from probtune.corpora.locating import default_folder
-from probtune.corpora.noise import corrupt, read_noise
-from probtune.corpora.preparing import request
-from probtune.data import read_rows
+from probtune.data.rows import read_rows
 from probtune.errors import DataError, UsageError
+from probtune.paper.corpora import CORPORA, Dropped, Noise, corpus, locate, prepare, resolve
+from probtune.paper.corpora import sources as sources_module
+from probtune.paper.corpora.base import choose, row_order
+from probtune.paper.corpora.figlet import KNOWN_ROWS, KNOWN_SHA256
+from probtune.paper.corpora.locating import default_folder
+from probtune.paper.corpora.noise import corrupt, read_noise
+from probtune.paper.corpora.preparing import request
 from probtune.records import read_record
 from probtune.terminal import Terminal
 
@@ -103,8 +103,8 @@ def test_the_paper_trains_on_the_short_answer_and_the_bare_question():
 
 def test_training_asks_as_the_benchmark_does():
     """Domains, and the text of a question, are those of `probtune eval`."""
-    from probtune.corpora import DOMAINS
     from probtune.evaluation.tasks import table
+    from probtune.paper.corpora import DOMAINS
 
     assert set(DOMAINS) == set(table.DOMAINS)
     part = CORPORA["openbookqa"].parts[0]
@@ -214,7 +214,7 @@ def test_the_same_request_does_nothing_and_another_is_refused_by_name(tmp_path, 
 def test_a_changed_commit_is_refused_by_name(tmp_path):
     from dataclasses import replace
 
-    from probtune.corpora.preparing import find
+    from probtune.paper.corpora.preparing import find
 
     found = CORPORA["magicoder"]
     part = found.parts[0]
@@ -269,7 +269,7 @@ def test_what_is_left_out_is_counted_with_its_place(tmp_path):
 def test_the_subset_is_the_one_that_datasets_draws(tmp_path):
     from dataclasses import replace
 
-    from probtune.corpora import Take
+    from probtune.paper.corpora import Take
 
     found = CORPORA["numina-67k-ours"]
     part = replace(found.parts[0], take=Take(5))

@@ -9,7 +9,7 @@ import helpers
 import pytest
 
 from probtune.cli import main
-from probtune.corpora import CORPORA
+from probtune.paper.corpora import CORPORA
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import helpers
 import pytest
 
-from probtune.corpora import CORPORA, contamination, prepare
-from probtune.corpora.checking import check_against, questions_of
-from probtune.corpora.contamination import overlap, words_of
 from probtune.errors import UsageError
+from probtune.paper.corpora import CORPORA, contamination, prepare
+from probtune.paper.corpora.checking import check_against, questions_of
+from probtune.paper.corpora.contamination import overlap, words_of
 from probtune.records import read_record
 from probtune.terminal import Terminal
 

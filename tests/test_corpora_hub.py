@@ -9,8 +9,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from probtune.corpora import CORPORA, hub, prepare
 from probtune.errors import DataError
+from probtune.paper.corpora import CORPORA, hub, prepare
 
 http = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])
 """The HTTP library that the hub's client uses: httpx, or its successor."""

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from probtune.data import Example, hold_out, read_rows, rows_from
+from probtune.data.rows import Example, hold_out, read_rows, rows_from
 from probtune.errors import DataError, UsageError
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}

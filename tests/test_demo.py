@@ -7,7 +7,7 @@ import pytest
 from probtune.demo import grid, pretraining, summary
 from probtune.demo.task import NOISE_KINDS, PROMPT_TOKENS, SHUFFLE, VOCABULARY, Problems, rows_of
 from probtune.errors import UsageError
-from probtune.evaluation.answers import exact_match, read_rule
+from probtune.measure.answers import exact_match, read_rule
 from probtune.statistics import mean
 from probtune.terminal import Terminal
 
@@ -187,7 +187,7 @@ def test_levels_are_set_by_the_probe(one_seed):
 
 def test_the_saved_tokenizer_is_the_one_that_is_loaded(one_seed):
     """transformers replaces custom tokenizers of some model types by the family's own."""
-    from probtune.models import load_tokenizer
+    from probtune.models.loading import load_tokenizer
 
     folder, _, _ = one_seed
     loaded = load_tokenizer(str(folder / "seed-40" / "base" / "weak"))

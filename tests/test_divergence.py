@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from probtune.encoding import Encoded
+from probtune.data.encoding import Encoded
 from probtune.errors import DataError, UsageError
 from probtune.evaluation.divergence import (
     _has_plain_head,
@@ -18,7 +18,7 @@ from probtune.evaluation.divergence import (
     kl_of_heads,
 )
 from probtune.evaluation.documents import Document, cost_of, read_documents
-from probtune.models import LMHead, token_table
+from probtune.models.loading import LMHead, token_table
 
 
 def encoded(n, seed=0):

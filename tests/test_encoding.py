@@ -6,8 +6,8 @@ import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from probtune.data import Example, rows_from
-from probtune.encoding import encode
+from probtune.data.encoding import encode
+from probtune.data.rows import Example, rows_from
 from probtune.errors import DataError
 
 EOS = helpers.WORDS.index("<eos>")

@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import helpers
 import pytest
 
+from probtune.data.prompts import PromptSpec
 from probtune.errors import EvaluationError, UsageError
 from probtune.evaluation.backends.opening import open_server
 from probtune.evaluation.backends.session import Session
 from probtune.evaluation.engine import compile_task, run_task
 from probtune.evaluation.tasks.base import Decoding, Question
-from probtune.prompts import PromptSpec
 
 ServerModel = pytest.importorskip("probtune.evaluation.backends.server").ServerModel
 EOS = helpers.WORDS.index("<eos>")

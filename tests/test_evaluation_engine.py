@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from probtune.data.prompts import PromptSpec
 from probtune.errors import EvaluationError, UsageError
 from probtune.evaluation.backends.opening import fingerprint, open_model
 from probtune.evaluation.backends.session import Session, cut_at_context
 from probtune.evaluation.engine import compile_task, generation_arguments, run_task
 from probtune.evaluation.tasks.base import Decoding, Question
-from probtune.prompts import PromptSpec
 
 HFModel = pytest.importorskip("probtune.evaluation.backends.hf").HFModel
 EOS = helpers.WORDS.index("<eos>")

@@ -8,12 +8,12 @@ import toy_task
 
 from probtune.cli import main
 from probtune.errors import DataError, EvaluationError, UsageError
-from probtune.eval_settings import EvalSettings
 from probtune.evaluation import analyse as analysis
 from probtune.evaluation.evaluate import evaluate
 from probtune.evaluation.generate import plan_generations
 from probtune.evaluation.graded import read_graded
 from probtune.evaluation.samples import read_samples
+from probtune.evaluation.settings import EvalSettings
 from probtune.settings import settings_from
 from probtune.terminal import Terminal
 
@@ -356,7 +356,7 @@ def test_code_is_run_only_when_allowed(word_model, data, monkeypatch):
 
 
 def test_the_context_is_compared_before_the_weights_are_loaded(word_model, data, monkeypatch):
-    monkeypatch.setattr("probtune.models.load_model", None)
+    monkeypatch.setattr("probtune.models.loading.load_model", None)
     with pytest.raises(UsageError, match="--max-new-tokens 59 or less, or --fit-context"):
         run(word_model, data, max_new_tokens=60)
 

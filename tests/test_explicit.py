@@ -3,8 +3,8 @@
 import pytest
 
 from probtune.evaluation.grading.base import Grade, GradingItem
-from probtune.evaluation.grading.explicit import ExplicitChoice
 from probtune.evaluation.grading.phrase import PhraseChoice
+from probtune.evaluation.grading.reference.explicit import ExplicitChoice
 
 OPTIONS = {letter: f"option {letter}" for letter in "ABCD"}
 

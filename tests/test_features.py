@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probtune.errors import DataError, UsageError
-from probtune.features import DESCRIPTIONS, features, label_noise, sequence_outliers
+from probtune.probe.features import DESCRIPTIONS, features, label_noise, sequence_outliers
 
 PLAN = {"steps": 100, "epochs": 3, "learning_rate": 1e-3}
 

@@ -13,13 +13,13 @@ import pytest
 from grading_cases import MATH, SAME
 
 from probtune.errors import DataError
-from probtune.evaluation.answers import read_rule
 from probtune.evaluation.grading import math_reference, math_strict
 from probtune.evaluation.grading.base import VERSION, GradingItem, versions
-from probtune.evaluation.grading.boxes import last_box
 from probtune.evaluation.grading.latex import clean, interval, normal, split_list, unit
 from probtune.evaluation.grading.literals import read_literal
 from probtune.evaluation.grading.pool import compare_all
+from probtune.measure.answers import read_rule
+from probtune.measure.boxes import last_box
 
 TOWER = r"\boxed{\dfrac{5^{5^{5^{5^5}}-4}-5}{16}}"
 

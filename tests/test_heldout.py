@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import torch
 
-from probtune.data import rows_from
-from probtune.encoding import encode
+from probtune.data.encoding import encode
+from probtune.data.rows import rows_from
 from probtune.errors import UsageError
-from probtune.evaluation.answers import choose_rule, exact_match, read_rule
-from probtune.evaluation.compare import compare
-from probtune.evaluation.heldout import HeldOut, measure
+from probtune.measure.answers import choose_rule, exact_match, read_rule
+from probtune.measure.compare import compare
+from probtune.measure.heldout import HeldOut, measure
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from probtune.errors import UsageError
-from probtune.head import HeadCall, add_objective_head
+from probtune.models.head import HeadCall, add_objective_head
 from probtune.objectives import objective
 
 F = objective("power(0.5)")
@@ -211,8 +211,9 @@ def test_everything_moves_to_the_heads_device(monkeypatch):
         seen.update(hidden=hidden, weight=weight, labels=labels, **given)
         raise InterruptedError
 
-    monkeypatch.setattr("probtune.head.linear_objective", looked_at)
-    monkeypatch.setattr("probtune.head._one_dtype", lambda *given: given)  # no autocast on "meta"
+    monkeypatch.setattr("probtune.models.head.linear_objective", looked_at)
+    # no autocast on "meta"
+    monkeypatch.setattr("probtune.models.head._one_dtype", lambda *given: given)
     model = helpers.word_causal_model()
     add_objective_head(model)
     model.lm_head.to("meta")

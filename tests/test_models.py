@@ -14,10 +14,10 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from probtune import models
-from probtune.encoding import Encoded
+from probtune.data.encoding import Encoded
 from probtune.errors import TrainingError, UsageError
-from probtune.models import generate, load_model, load_tokenizer, token_table
+from probtune.models.loading import generate, load_model, load_tokenizer, token_table
+from probtune.models.loading import loading as models
 
 V = len(helpers.WORDS)
 

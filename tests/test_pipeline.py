@@ -13,7 +13,7 @@ import torch
 from probtune import pipeline
 from probtune.cli import main
 from probtune.errors import DataError, ProbtuneError, UsageError
-from probtune.models import load_model
+from probtune.models.loading import load_model
 from probtune.objectives import objective
 from probtune.pipeline import fine_tuning
 from probtune.pipeline import run as stages

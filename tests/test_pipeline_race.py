@@ -4,10 +4,11 @@ import helpers
 import pytest
 from test_pipeline import QUIET, settings
 
-from probtune import capability, choosing, pipeline
-from probtune.models import load_model
+from probtune import pipeline
+from probtune.models.loading import load_model
 from probtune.pipeline import fine_tuning
 from probtune.pipeline import race as race_module
+from probtune.probe import capability, choosing
 from probtune.records import read_record
 from probtune.reports.report import render
 

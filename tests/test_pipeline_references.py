@@ -9,9 +9,9 @@ from test_pipeline import QUIET, settings
 from probtune import pipeline
 from probtune.cli import main
 from probtune.errors import DataError, UsageError
-from probtune.evaluation.answers import answer_mask
+from probtune.measure.answers import answer_mask
+from probtune.models.store import LogprobStore
 from probtune.records import read_record
-from probtune.store import LogprobStore
 
 
 @pytest.fixture()

@@ -13,11 +13,11 @@ from test_pipeline import QUIET, settings
 
 from probtune import pipeline
 from probtune.cli import main
+from probtune.data.prompts import FORMATS, PromptSpec, format_of
 from probtune.errors import UsageError
-from probtune.models import load_tokenizer
+from probtune.models.loading import load_tokenizer
 from probtune.objectives import objective
 from probtune.pipeline.preparation import prepare
-from probtune.prompts import FORMATS, PromptSpec, format_of
 from probtune.records import read_record
 
 

@@ -16,16 +16,15 @@ from probtune.cli import main
 from probtune.errors import DataError, ProbtuneError, UsageError
 from probtune.evaluation.analyse import Measured
 from probtune.evaluation.tasks.table import TASKS, find_tasks
-from probtune.records import read_record, write_record
-from probtune.reproduction import checks
-from probtune.reproduction.backbones import BACKBONES, backbone
-from probtune.reproduction.cost import Cost, cost_of, devices_needed, memory_bytes
-from probtune.reproduction.launch import Job, launch_local, slurm_options
-from probtune.reproduction.plan import plan_cell
-from probtune.reproduction.printed import MEAN_P, SCALING, average
-from probtune.reproduction.recipe import all_recipes, find_recipes
-from probtune.reproduction.run import choose, open_cell, run_one
-from probtune.reproduction.tables import (
+from probtune.paper.reproduction import checks
+from probtune.paper.reproduction.backbones import BACKBONES, backbone
+from probtune.paper.reproduction.cost import Cost, cost_of, devices_needed, memory_bytes
+from probtune.paper.reproduction.launch import Job, launch_local, slurm_options
+from probtune.paper.reproduction.plan import plan_cell
+from probtune.paper.reproduction.printed import MEAN_P, SCALING, average
+from probtune.paper.reproduction.recipe import all_recipes, find_recipes
+from probtune.paper.reproduction.run import choose, open_cell, run_one
+from probtune.paper.reproduction.tables import (
     _macro_number,
     _mean,
     _Number,
@@ -35,6 +34,8 @@ from probtune.reproduction.tables import (
     cell_table,
     verdict,
 )
+from probtune.paper.settings import read_configuration
+from probtune.records import read_record, write_record
 from probtune.settings import settings_from
 from probtune.statistics import macro_average
 from probtune.terminal import Terminal
@@ -267,7 +268,7 @@ def test_a_run_on_several_devices_is_launched_by_accelerate(monkeypatch, tmp_pat
     assert options.module and options.training_script == "probtune"
     assert options.mixed_precision == "no"  # bfloat16 weights
     config = options.training_script_args[-1]
-    assert settings_from({}, config) == replace(
+    assert settings_from({}, config, read=read_configuration) == replace(
         plan.runs[1].training,
         probe_examples=128,
         out=str(tmp_path / "math/qwen2.5-32b/faithful/nll/seed-0/training"),
@@ -358,7 +359,7 @@ def test_slurm_options_are_key_and_value():
 def test_every_run_becomes_one_job_in_its_wave(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(
-        "probtune.reproduction.launch.launch_slurm",
+        "probtune.paper.reproduction.launch.launch_slurm",
         lambda waves, options, logs, terminal: seen.extend([waves, options]),
     )
     monkeypatch.setattr(checks, "check_hub", lambda plans, out: None)

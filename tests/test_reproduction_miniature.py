@@ -3,10 +3,10 @@
 import pytest
 
 from probtune.cli import main
+from probtune.paper.reproduction.backbones import backbone
+from probtune.paper.reproduction.miniature import save_tiny_model
+from probtune.paper.reproduction.recipe import all_recipes, find_recipes
 from probtune.records import read_record
-from probtune.reproduction.backbones import backbone
-from probtune.reproduction.miniature import save_tiny_model
-from probtune.reproduction.recipe import all_recipes, find_recipes
 
 SAMPLE = [
     ("math/deepseekmath-7b", "faithful"),
@@ -80,8 +80,8 @@ def test_every_cell_ends_in_the_papers_table(cell, mode, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseekmath-7b", "qwen2.5-14b"])
 def test_tiny_models_are_of_the_backbones_class_and_family(name, tmp_path):
-    from probtune.models import load_model, load_tokenizer
-    from probtune.prompts import format_of
+    from probtune.data.prompts import format_of
+    from probtune.models.loading import load_model, load_tokenizer
 
     model = backbone(name)
     save_tiny_model(model, tmp_path, ["some text to learn tokens from"])
@@ -115,7 +115,7 @@ def test_instructions_are_judged_by_the_judge_that_is_named(tmp_path, monkeypatc
 
 
 def test_a_stopped_reproduction_goes_on(tmp_path, monkeypatch, capsys):
-    import probtune.reproduction.run as run
+    import probtune.paper.reproduction.run as run
 
     before = run._evaluate
     calls = []

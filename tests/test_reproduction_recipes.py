@@ -5,16 +5,17 @@ from dataclasses import fields, replace
 
 import pytest
 
+from probtune.data.prompts import PromptSpec
 from probtune.errors import UsageError
-from probtune.eval_settings import EvalSettings
+from probtune.evaluation.settings import EvalSettings
 from probtune.evaluation.tasks.table import DOMAINS, find_tasks
+from probtune.paper.reproduction.backbones import BACKBONES, backbone
+from probtune.paper.reproduction.deviations import CUT_OFFS, DEVIATIONS
+from probtune.paper.reproduction.plan import plan_cell
+from probtune.paper.reproduction.recipe import all_recipes, find_recipes, read_recipe
+from probtune.paper.settings import RECIPE_KEYS, RECIPES, read_configuration
 from probtune.pipeline.preparation import inner_prompt_of
-from probtune.prompts import PromptSpec
-from probtune.reproduction.backbones import BACKBONES, backbone
-from probtune.reproduction.deviations import CUT_OFFS, DEVIATIONS
-from probtune.reproduction.plan import plan_cell
-from probtune.reproduction.recipe import all_recipes, find_recipes, read_recipe
-from probtune.settings import RECIPE_KEYS, RECIPES, TuneSettings, settings_from
+from probtune.settings import TuneSettings, settings_from
 
 CELLS = [recipe.cell for recipe in all_recipes()]
 SOURCED = re.compile(r"  # .*(paper|code:|not stated; ours|ours)")
@@ -48,10 +49,10 @@ def test_the_keys_of_a_recipe_are_its_own_or_an_evaluations():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_commands_take_a_recipe_as_it_stands(cell):
-    named = settings_from({}, cell)
-    assert settings_from({"model": f"{cell}.yaml"}, None) == named
+    named = settings_from({}, cell, read=read_configuration)
+    assert settings_from({"model": f"{cell}.yaml"}, None, read=read_configuration) == named
     assert named.normalizer == "supervised" and named.weights == "float32"
-    evaluated = settings_from({}, cell, EvalSettings)
+    evaluated = settings_from({}, cell, EvalSettings, read=read_configuration)
     assert evaluated.model == named.model and evaluated.data is None
     assert evaluated.protocols == ("strict", "reference")
 

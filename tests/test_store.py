@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from probtune.data import rows_from
-from probtune.encoding import encode
+from probtune.data.encoding import encode
+from probtune.data.rows import rows_from
 from probtune.errors import DataError, UsageError
-from probtune.models import token_table
-from probtune.store import LogprobStore, fingerprint, merge_stores, store_logprobs
+from probtune.models.loading import token_table
+from probtune.models.store import LogprobStore, fingerprint, merge_stores, store_logprobs
 
 
 def encoded(n, start=0):

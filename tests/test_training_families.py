@@ -7,7 +7,7 @@ import transformers as T
 from trl.trainer.utils import add_fused_lm_head
 
 from probtune.errors import UsageError
-from probtune.head import HeadCall, add_objective_head, why_not
+from probtune.models.head import HeadCall, add_objective_head, why_not
 from probtune.objectives import objective
 from probtune.training.selfcheck import check_model
 

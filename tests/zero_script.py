@@ -17,7 +17,7 @@ import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from train_script import ZERO3
 
-from probtune.head import HeadCall, add_objective_head
+from probtune.models.head import HeadCall, add_objective_head
 from probtune.objectives import objective
 
 ENGINE = {**ZERO3, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2}

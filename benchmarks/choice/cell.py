@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probtune.features import sequence_weights
+from probtune.probe.features import sequence_weights
 
 from .bases import Setting
 from .members import OBJECTIVES, Weights

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from probtune.choosing import (
+from probtune.probe.choosing import (
     Choice,
     after_race,
     always,

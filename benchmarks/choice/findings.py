@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from probtune.choosing import auto, read_rule
-from probtune.features import DESCRIPTIONS
+from probtune.probe.choosing import auto, read_rule
+from probtune.probe.features import DESCRIPTIONS
 from probtune.theory.closed import crossover
 
 from ..blocks import Table

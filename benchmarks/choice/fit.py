@@ -1,4 +1,4 @@
-"""Fit the rules of `probtune.choosing` on the development cells, and nothing else.
+"""Fit the rules of `probtune.probe.choosing` on the development cells, and nothing else.
 
 Two small models of the gain over NLL of a few candidate objectives: `regimes`, a shallow tree whose
 leaves state the mean gain of the development cells that fell in; and `linear`, ridge regression.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import probtune
-from probtune import choosing
+from probtune.probe import choosing
 from probtune.records import environment, write_text
 
 from .evaluate import WITH_OUTLIERS, index_of, race_scores

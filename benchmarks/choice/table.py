@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from probtune.features import DESCRIPTIONS, features
+from probtune.probe.features import DESCRIPTIONS, features
 
 from .cell import Cell
 from .design import split_of

@@ -1,11 +1,11 @@
-"""What each command of the command line does: call one function, print a table, name the record.
+"""The commands of the core, and what the wings' commands need of other parts. Only this package and
+`cli` see everything.
 
-tuning          tune, train, probe, objectives, report, demo
-evaluation      eval, compare
-beyond          forgetting, calibration, diversity, drift, judge; their options in beyond_options
-corpora         prepare
-reproduction    reproduce
-theory          theory and its questions
+options       what each command of the core takes
+tuning        tune, train, probe, objectives, report, demo
+theory        theory and its questions
+evaluation    eval, compare, forgetting, calibration: with recipes and `corpus:NAME`
 
-A module is imported when its command runs.
+A module is imported when its command runs: it calls one function, prints a table and says where the
+record is.
 """

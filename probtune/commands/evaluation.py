@@ -1,227 +1,41 @@
-"""`probtune eval` and `probtune compare`: call one function, print a table, say where the record
-is.
-"""
+"""Commands of the evaluation that also take the paper's recipes and training sets."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from ..eval_settings import EvalSettings
-from ..settings import settings_from
-from ..terminal import Terminal
+from ..evaluation.commands import beyond, evaluation
+from ..paper.settings import read_configuration
 
-__all__ = ["compare", "evaluate", "p_value", "points", "share"]
+__all__ = ["calibration", "compare", "evaluate", "forgetting"]
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    if options.list:
-        return _list(Terminal())
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if name in EvalSettings.__dataclass_fields__
-    }
-    settings = settings_from(given, options.config, EvalSettings)
-    if "generate" in settings.phases:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars, beside ours
-    from ..evaluation.evaluate import evaluate
-
-    terminal = Terminal()
-    record = evaluate(settings, terminal)
-    folder = settings.folder
-    if record["kind"] != "eval":
-        terminal.show(f"answers and grades  {folder}", wrap=False)
-        return
-    from ..records import write_text
-    from ..reports.report import render
-
-    write_text(folder / "report.html", render([record]))
-    _show(record, terminal)
-    terminal.show(f"record  {folder / 'record.json'}", wrap=False)
-    terminal.show(f"report  {folder / 'report.html'}", wrap=False)
-
-
-def _list(terminal: Terminal) -> None:
-    from ..evaluation.tasks.table import TASKS
-
-    rows = []
-    for task in TASKS.values():
-        source = task.source
-        strict = next(iter(task.protocols.values())).decoding
-        drawn = (
-            f"T = {strict.temperature:g}, {strict.samples} answers"
-            if strict.temperature > 0
-            else "greedy"
-        )
-        rows.append(
-            [
-                task.name,
-                task.domain,
-                f"{source.rows:,}",
-                f"{drawn}, {strict.max_new_tokens} tokens",
-                source.licence,
-                source.dataset + (f" ({source.config})" if source.config else ""),
-                task.local or "",
-            ]
-        )
-    terminal.table(
-        "Benchmarks; --tasks takes their names and domains",
-        ["task", "domain", "rows", "decoding", "licence", "dataset", "file under --data"],
-        rows,
-        words=True,
-    )
-
-
-def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
-    backbone = record["paper_backbone"]
-    objectives = list(dict.fromkeys(name for task in record["tasks"] for name in task["paper"]))
-    header = ["benchmark", "protocol", "k", "n", "score [95 %]", "no answer", "truncated", "loops"]
-    rows = []
-    for task in record["tasks"]:
-        for index, (protocol, found) in enumerate(task["protocols"].items()):
-            printed = [
-                f"{task['paper'][name]:.2f}" if name in task["paper"] and index == 0 else ""
-                for name in objectives
-            ]
-            rows.append(
-                [
-                    task["title"] if index == 0 else "",
-                    protocol,
-                    str(found["samples"]),
-                    str(found["clusters"]),
-                    points(found["score"]),
-                    *(share(found[name]) for name in ("no_answer", "truncated", "repeats")),
-                    *printed,
-                ]
-            )
-    for domain in record["domains"]:
-        for index, (protocol, found) in enumerate(domain["score"].items()):
-            printed = [
-                f"{domain['paper'][name]:.2f}" if name in domain["paper"] and index == 0 else ""
-                for name in objectives
-            ]
-            name = f"mean of {domain['domain']}" + (" (part)" if domain["missing"] else "")
-            rows.append(
-                [name if index == 0 else "", protocol, "", "", points(found), "", "", "", *printed]
-            )
-    notes = ["k answers to each of n independent questions; points of 100, 95 % intervals."]
-    for task in record["tasks"]:
-        if (found := task["disagreement"]) is not None:
-            notes.append(
-                f"{task['title']}: strict and reference disagree on {share(found['rate'])} of the"
-                " answers."
-            )
-        if task["headline"] != "score":
-            notes.append(f"{task['title']}: the score is {task['headline']}.")
-    smallest = [
-        f"{task['title']} {100 * found['detectable']:.1f}"
-        for task in record["tasks"]
-        for found in [next(iter(task["protocols"].values()))]
-        if found["detectable"] is not None
-    ]
-    if smallest:
-        notes.append(
-            "smallest difference to an unpaired model of this spread that is found with power 80 %:"
-            f" {', '.join(smallest)} points; `probtune compare` pairs by question and finds less."
-        )
-    terminal.table(
-        f"{record['model']}" + (f", beside the paper's {backbone}" if backbone else ""),
-        [*header, *(f"paper: {name}" for name in objectives)],
-        rows,
-        notes=notes,
-    )
-
-
-def _folders(texts: Sequence[str]) -> list[str]:
-    """What to compare, with a recipe's file as what `probtune reproduce` has evaluated of it."""
-    from ..reproduction.run import evaluated
-
-    found: list[str] = []
-    for text in texts:
-        found += evaluated(text) if text.endswith((".yaml", ".yml")) else [text]
-    return found
+    evaluation.evaluate(options, read=read_configuration)
 
 
 def compare(options: argparse.Namespace) -> None:
-    from ..evaluation.comparison import compare_runs, read_runs
-    from ..records import write_record, write_text
-    from ..reports.report import render
-
-    terminal = Terminal()
-    content = compare_runs(read_runs(_folders(options.runs)), protocols=options.protocol)
-    out = Path(options.out)
-    record = write_record(out / "record.json", "comparison", content)
-    write_text(out / "report.html", render([record]))
-    for protocol, found in record["protocols"].items():
-        _show_comparison(record, protocol, found, terminal)
-    terminal.show(f"record  {out / 'record.json'}", wrap=False)
-    terminal.show(f"report  {out / 'report.html'}", wrap=False)
+    evaluation.compare(options, folders=_folders(options.runs))
 
 
-def _show_comparison(
-    record: Mapping[str, Any], protocol: str, found: Mapping[str, Any], terminal: Terminal
-) -> None:
-    labels = [label["name"] for label in record["labels"]]
-    terminal.table(
-        f"{protocol}: scores",
-        ["benchmark", "n", *labels],
-        [
-            [row["title"], str(row["n"]), *(points(row["scores"][label]) for label in labels)]
-            for row in found["scores"]
-        ],
-    )
-    terminal.table(
-        f"{protocol}: first - second, paired by question",
-        ["benchmark", "pair", "difference [95 %]", "p", "Holm p", "finds from", "seed sd"],
-        [
-            [
-                row["title"],
-                f"{row['first']} - {row['second']}",
-                points(row["difference"], signed=True),
-                p_value(row["p_value"]),
-                p_value(row["p_holm"]),
-                "-" if row["detectable"] is None else f"{100 * row['detectable']:.1f}",
-                "-" if row["seed_sd"] is None else f"{100 * row['seed_sd']:.1f}",
-            ]
-            for row in found["differences"]
-        ],
-        notes=[
-            "points of 100; p by sign flips or, for one answer each, exact McNemar; Holm over the"
-            " pairs of a benchmark; 'finds from': the difference found with power 80 %.",
-            *record["cautions"],
-        ],
-    )
+def forgetting(options: argparse.Namespace) -> None:
+    from ..paper.corpora import locate
+
+    beyond.forgetting(options, locate=locate)
 
 
-def points(found: Mapping[str, Any] | None, *, signed: bool = False) -> str:
-    """An estimate in points of 100, with its interval; of a share (not of a signed difference) the
-    part of it between 0 and 100.
-    """
-    if found is None or found["value"] is None:
-        return "-"
-    sign = "+" if signed else ""
-    value = f"{100 * found['value']:{sign}.2f}"
-    if found["low"] is None:
-        return value
-    low, high = 100 * found["low"], 100 * found["high"]
-    if not signed:
-        low, high = max(low, 0.0), min(high, 100.0)
-    return f"{value} [{low:{sign}.2f}, {high:{sign}.2f}]"
+def calibration(options: argparse.Namespace) -> None:
+    from ..paper.corpora import locate
+
+    beyond.calibration(options, locate=locate)
 
 
-def share(found: Mapping[str, Any] | None) -> str:
-    """An estimate as a percentage."""
-    if found is None or found["value"] is None:
-        return "-"
-    return f"{100 * found['value']:.1f} %"
+def _folders(texts: Sequence[str]) -> list[str]:
+    """Folders to compare; a recipe stands for what `probtune reproduce` has evaluated of it."""
+    from ..paper.reproduction.run import evaluated
 
-
-def p_value(value: float | None) -> str:
-    """A p-value."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+    folders: list[str] = []
+    for text in texts:
+        folders += evaluated(text) if text.endswith((".yaml", ".yml")) else [text]
+    return folders

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ProbtuneError, UsageError
+from ..paper.settings import read_configuration
 from ..settings import TuneSettings, settings_from
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _settings(options: argparse.Namespace) -> TuneSettings:
         for name, value in vars(options).items()
         if name in TuneSettings.__dataclass_fields__
     }
-    return settings_from(given, getattr(options, "config", None))
+    return settings_from(given, getattr(options, "config", None), read=read_configuration)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -32,10 +33,11 @@ def tune(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     quiet_libraries()
+    from ..paper.corpora import locate
     from ..pipeline import tune
 
     terminal = Terminal()
-    record = tune(settings, terminal)
+    record = tune(settings, terminal, locate=locate)
     _show_run(record, settings.folder, terminal)
 
 
@@ -44,10 +46,11 @@ def train(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     quiet_libraries()
+    from ..paper.corpora import locate
     from ..pipeline import train
 
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
-    models = train(settings, terminal)
+    models = train(settings, terminal, locate=locate)
     if not terminal.quiet:
         for objective, place in models.items():
             terminal.show(f"{objective}  {place}", wrap=False)
@@ -96,10 +99,11 @@ def probe(options: argparse.Namespace) -> None:
             raise UsageError(f"{store} exists; choose another --store.")
         settings = replace(settings, all=True)
     quiet_libraries()
+    from ..paper.corpora import locate
     from ..pipeline import probe_only
 
     terminal = Terminal()
-    found = probe_only(settings, terminal, store=store)
+    found = probe_only(settings, terminal, store=store, locate=locate)
     groups = [("all", found), *((f"  {group['name']}", group) for group in found["classes"])]
     if found["end_token"] is not None:
         groups.append(("  end token", found["end_token"]))
@@ -248,8 +252,10 @@ def _plot(chosen: Sequence[Any], path: str) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
+    from ..evaluation.reports.parts import MAKERS as EVALUATION
+    from ..paper.reports.parts import MAKERS as PAPER
     from ..records import read_record, write_text
-    from ..reports.report import render
+    from ..reports.report import MAKERS, render
     from ..terminal import Terminal
 
     paths = [Path(folder) for folder in options.folders]
@@ -273,7 +279,7 @@ def report(options: argparse.Namespace) -> None:
         not in out.read_text(errors="replace")[:1000]
     ):
         raise UsageError(f"{out} exists and is not a report of probtune; choose another --out.")
-    write_text(out, render(records))
+    write_text(out, render(records, {**MAKERS, **EVALUATION, **PAPER}))
     Terminal().show(f"report  {out}", wrap=False)
 
 

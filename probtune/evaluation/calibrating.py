@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..encoding import Encoded
-from ..prompts import PromptSpec
+from ..data.encoding import Encoded
+from ..data.prompts import PromptSpec
 from ..statistics import ratio
 from .calibration import (
     entropy_gap,

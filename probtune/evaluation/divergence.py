@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..encoding import Encoded
+from ..data.encoding import Encoded
 from ..errors import TrainingError, UsageError
 from ..kernels import IGNORE_INDEX
-from ..models import LMHead, lm_head
+from ..models.loading import LMHead, lm_head
 from ..statistics import Estimate, ratio
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..encoding import Encoded
+from ..data.encoding import Encoded
+from ..data.readers import read_source
 from ..errors import DataError, UsageError
 from ..kernels import IGNORE_INDEX
-from ..models import token_table
-from ..readers import read_source
+from ..models.loading import token_table
 from ..statistics import Estimate, paired_ratio_difference, ratio
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.prompts import PromptSpec
 from ..errors import UsageError
-from ..prompts import PromptSpec
 from .grading.base import Grader, GradingItem
 from .tasks.base import Decoding, Question
 

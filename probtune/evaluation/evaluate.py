@@ -12,8 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.prompts import PromptSpec
 from ..errors import DataError, UsageError
-from ..prompts import PromptSpec
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
 from .analyse import analyse
@@ -25,8 +25,8 @@ from .tasks.reading import load_questions
 from .tasks.table import TASKS, find_tasks
 
 if TYPE_CHECKING:
-    from ..eval_settings import EvalSettings
     from .backends.opening import Opening
+    from .settings import EvalSettings
 
 __all__ = ["evaluate", "resumed", "trained_prompt"]
 

@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.prompts import PromptSpec
 from ..errors import DataError, UsageError
-from ..prompts import PromptSpec
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
 from .samples import append_samples, check_samples, generation_key, read_samples, sha256
 from .tasks.base import Decoding, Question, Task, asked_under
 
 if TYPE_CHECKING:
-    from ..eval_settings import EvalSettings
     from .backends.opening import Opening
+    from .settings import EvalSettings
 
 __all__ = [
     "Generation",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..encoding import Encoded
+from ..data.encoding import Encoded
+from ..data.prompts import PromptSpec
 from ..errors import DataError
 from ..kernels import IGNORE_INDEX
-from ..models import token_table
-from ..prompts import PromptSpec
+from ..models.loading import token_table
 from .tasks.base import Question
 
 if TYPE_CHECKING:

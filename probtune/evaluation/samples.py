@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..data.prompts import PromptSpec
 from ..errors import DataError
-from ..prompts import PromptSpec
 from ..records import digest
 from .tasks.base import Decoding
 

@@ -125,7 +125,7 @@ def check_head(linear: LinearHead, labels: Tensor) -> None:
         raise ValueError(
             "weight and hidden states must be plain tensors, got a DTensor, whose gathering decides"
             " what its gradient means: use full_tensor(grad_placements=[Partial()]) and divide by"
-            " the ranks, as probtune.head does, or give the local slice and parallel=."
+            " the ranks, as probtune.models.head does, or give the local slice and parallel=."
         )
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(

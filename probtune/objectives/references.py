@@ -91,7 +91,7 @@ class inliers(Signalled, Composed):
     A wrong demonstration is wrong as a whole, and a model that knows the task finds it surprising
     as a whole; right tokens in it are trained on in vain, and unlikely tokens in a good one keep
     their weight. Where the model knows too little, all sequences look alike and the weights are
-    even. The weights are fixed before training (`probtune.features.sequence_weights`).
+    even. The weights are fixed before training (`probtune.probe.features.sequence_weights`).
 
     Reference: ours, measured in docs/choosing-an-objective.md. CADFT, 2026,
     https://arxiv.org/abs/2606.11206, weighs sequences by their NLL in the batch.

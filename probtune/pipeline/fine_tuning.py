@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..encoding import Encoded
+from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
-from ..evaluation.answers import answer_mask, read_rule
-from ..models import default_device, layer_names, load_model
+from ..measure.answers import answer_mask, read_rule
+from ..models.loading import default_device, layer_names, load_model
 from ..objectives import Objective
 from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings

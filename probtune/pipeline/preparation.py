@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..capability import sample
-from ..corpora import locate
-from ..data import Example, Rows, hold_out, read_rows
-from ..encoding import Encoding, encode
+from ..data.encoding import Encoding, encode
+from ..data.prompts import PromptSpec, format_of
+from ..data.rows import Example, Rows, hold_out, read_rows
 from ..errors import DataError, UsageError
-from ..evaluation.answers import choose_rule, read_rule
-from ..models import context_length, load_tokenizer
+from ..measure.answers import choose_rule, read_rule
+from ..models.loading import context_length, load_tokenizer
 from ..objectives import Objective
-from ..prompts import PromptSpec, format_of
+from ..probe.capability import sample
 from ..records import digest
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "Locate",
     "Prepared",
     "check_vocabulary",
     "encode_rows",
@@ -34,6 +35,11 @@ __all__ = [
     "read",
     "slug",
 ]
+
+Locate = Callable[..., Path | None]
+"""`locate(source, terminal=...)` -> the file that a source such as `corpus:NAME` stands for, or
+None if the source is a file or an id itself.
+"""
 
 _MAX_HELDOUT = 500
 _SHOWN_CHARACTERS = 1000
@@ -85,13 +91,20 @@ class Prepared:
         }
 
 
-def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str] = ()) -> Prepared:
+def prepare(
+    settings: TuneSettings,
+    terminal: Terminal,
+    *,
+    numbers: Sequence[str] = (),
+    locate: Locate | None = None,
+) -> Prepared:
     """Read, check, split and tokenize the data.
 
     Args:
         numbers: columns of the training rows that objectives need besides the texts.
+        locate: finds sources that have a name, see `Locate`.
     """
-    rows = read(settings, settings.data, terminal, numbers)
+    rows = read(settings, settings.data, terminal, numbers, locate=locate)
     if settings.heldout_data is None:
         size = (
             settings.heldout
@@ -102,7 +115,7 @@ def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str
         train, held = hold_out(rows, max(size, 1), seed=settings.seed)
         heldout_rows = rows
     else:
-        heldout_rows = read(settings, settings.heldout_data, terminal)
+        heldout_rows = read(settings, settings.heldout_data, terminal, locate=locate)
         train, held = rows.examples, heldout_rows.examples
         _warn_of_overlap(train, held, terminal)
         if settings.heldout is not None and settings.heldout >= 1:
@@ -124,12 +137,17 @@ def prepare(settings: TuneSettings, terminal: Terminal, *, numbers: Sequence[str
 
 
 def read(
-    settings: TuneSettings, source: str, terminal: Terminal, numbers: Sequence[str] = ()
+    settings: TuneSettings,
+    source: str,
+    terminal: Terminal,
+    numbers: Sequence[str] = (),
+    *,
+    locate: Locate | None = None,
 ) -> Rows:
-    """The rows of a source; `corpus:NAME` is a training set of the paper, prepared if need be."""
-    prepared = locate(source, terminal=terminal)
+    """Read the rows of a source, which `locate` finds if it has a name such as `corpus:NAME`."""
+    file = None if locate is None else locate(source, terminal=terminal)
     return read_rows(
-        source if prepared is None else str(prepared),
+        source if file is None else str(file),
         prompt_column=settings.prompt_column,
         response_column=settings.response_column,
         split=settings.split,

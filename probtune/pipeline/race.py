@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..capability import sample
-from ..models import token_table
+from ..models.loading import token_table
 from ..objectives import objective as read_objective
+from ..probe.capability import sample
 from ..records import read_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal

@@ -10,21 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..capability import Plan, sample, summarize
-from ..encoding import Encoded
+from ..data.encoding import Encoded
 from ..errors import UsageError
-from ..evaluation.compare import compare
-from ..evaluation.heldout import HeldOut, measure
-from ..models import TokenTable, default_device, load_model, load_tokenizer, token_table
+from ..measure.compare import compare
+from ..measure.heldout import HeldOut, measure
+from ..models.loading import TokenTable, default_device, load_model, load_tokenizer, token_table
+from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
+from ..probe.capability import Plan, sample, summarize
 from ..records import environment, make_record, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
-from ..store import LogprobStore, fingerprint, store_logprobs
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
 from .preparation import (
+    Locate,
     Prepared,
     check_vocabulary,
     encode_rows,
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["probe_only", "train", "tune"]
 
 
-def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Any]:
+def tune(
+    settings: TuneSettings, terminal: Terminal | None = None, *, locate: Locate | None = None
+) -> dict[str, Any]:
     """Run all stages and return the run's record. See the module; `settings.folder` holds
     everything afterwards.
 
@@ -58,7 +61,7 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
             " script with ProbTuneTrainer."
         )
     folder = settings.folder
-    asked, others, prepared, stores, probed = _begin(settings, terminal)
+    asked, others, prepared, stores, probed = _begin(settings, terminal, locate)
     raced = None
     if asked is None and probed["suggestion"]["undecided"]:
         prepared, raced = race_stage(folder, settings, prepared, probed, terminal)
@@ -104,7 +107,9 @@ def tune(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, 
     return record
 
 
-def train(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str, Path]:
+def train(
+    settings: TuneSettings, terminal: Terminal | None = None, *, locate: Locate | None = None
+) -> dict[str, Path]:
     """Only train: the same stages as `tune`, without measuring and comparing, in the same folder,
     so that `tune` with the same settings goes on from there. Also on several processes, started by
     torchrun or accelerate.
@@ -124,7 +129,7 @@ def train(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str,
         terminal = Terminal(quiet=True)
     folder = settings.folder
     with state.main_process_first():
-        asked, others, prepared, stores, probed = _begin(settings, terminal)
+        asked, others, prepared, stores, probed = _begin(settings, terminal, locate)
     if asked is None and probed["suggestion"]["undecided"]:
         raise UsageError(
             f"the probe cannot decide between {' and '.join(probed['suggestion']['race'])}; name"
@@ -141,7 +146,7 @@ def train(settings: TuneSettings, terminal: Terminal | None = None) -> dict[str,
 
 
 def _begin(
-    settings: TuneSettings, terminal: Terminal
+    settings: TuneSettings, terminal: Terminal, locate: Locate | None
 ) -> tuple[Objective | None, tuple[Objective, ...], Prepared, dict[str, str], dict[str, Any]]:
     """What comes before training: (objective asked for, further ones, data, files of
     log-probabilities, record of the probe). Wrong requests end here.
@@ -155,7 +160,7 @@ def _begin(
     _check_needs(needs, settings)
     check_adapter(settings)
     numbers = sorted({name for objective in named for name in number_columns(objective)})
-    prepared = prepare(settings, terminal, numbers=numbers)
+    prepared = prepare(settings, terminal, numbers=numbers, locate=locate)
     if "answer" in needs and prepared.answer_rule == "none":
         raise UsageError(
             "nll_on_answer needs to know the answer, and no rule finds one in nine of ten held-out"
@@ -190,14 +195,18 @@ def _quantile(probed: dict[str, Any], share: float) -> float:
 
 
 def probe_only(
-    settings: TuneSettings, terminal: Terminal | None = None, *, store: Path | None = None
+    settings: TuneSettings,
+    terminal: Terminal | None = None,
+    *,
+    store: Path | None = None,
+    locate: Locate | None = None,
 ) -> dict[str, Any]:
     """The probe alone, on all rows of the data; returns its record, and writes it where
     `settings.out` names a file. With `store`, the log-probabilities of the rows that were read are
     written there, for objectives that compare with them.
     """
     terminal = terminal or Terminal()
-    rows = read(settings, settings.data, terminal)
+    rows = read(settings, settings.data, terminal, locate=locate)
     tokenizer = load_tokenizer(settings.model)
     max_length = max_length_of(settings, terminal)
     chosen = sample(

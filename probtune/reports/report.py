@@ -1,18 +1,17 @@
-"""Records of tune runs and demos -> one HTML text: no scripts, no links to other files."""
+"""Records -> one HTML text: no scripts, no links to other files. Here tune runs and demos; the
+wings hand in the makers of their own kinds of record.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
-from . import figures
-from .evaluation import comparison_part, eval_part, panel_part, percent, points
-from .panels import KINDS
-from .reproduction import reproduction_part
+from . import figures, numbers
 
-__all__ = ["METRIC_NAMES", "headline", "render"]
+__all__ = ["MAKERS", "METRIC_NAMES", "Maker", "headline", "render"]
 
 METRIC_NAMES = {
     "exact_match": "exact match",
@@ -24,43 +23,47 @@ METRIC_NAMES = {
 _MAX_ITEMS = 8
 
 
-def render(records: Sequence[Mapping[str, Any]]) -> str:
+@dataclass(frozen=True)
+class Maker:
+    """How one kind of record becomes a part of a page."""
+
+    make: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """The record -> the names in its template; `link` and `headline` stand in the overview."""
+    template: str
+    folder: str = "reports"
+    """The folder of the template, in this package."""
+
+
+def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | None = None) -> str:
     """One page for one record, or for several after each other with an overview in front.
 
-    Raises:
-        DataError: a record is of a kind that has no report.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    Args:
+        makers: kind of record -> its maker. Default: `MAKERS`, those of the core.
 
+    Raises:
+        DataError: a record is of a kind that has no maker.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    makers = MAKERS if makers is None else makers
+    folders = dict.fromkeys(["reports", *(maker.folder for maker in makers.values())])
     environment = Environment(
-        loader=PackageLoader("probtune", "reports"),
+        loader=ChoiceLoader([PackageLoader("probtune", folder) for folder in folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": _number,
-        "estimate": _estimate,
-        "interval": _interval,
-        "signed": _signed,
-        "points": points,
-        "percent": percent,
-        "signed_points": _signed_points,
-        "p_value": _p_value,
-    }
-    makers = {"tune": _tune, "demo": _demo, "eval": eval_part, "comparison": comparison_part}
-    makers |= {**dict.fromkeys(KINDS, panel_part), "reproduction": reproduction_part}
+    environment.filters |= {name: getattr(numbers, name) for name in numbers.__all__}
     parts = []
     for record in records:
-        if record["kind"] not in makers:
+        maker = makers.get(record["kind"])
+        if maker is None:
             raise DataError(
                 f"a record of kind {record['kind']!r} has no report; give the folder of a run, a"
                 " demo, an evaluation or a comparison, or a record made with --out."
             )
-        found = makers[record["kind"]](record)
-        kind = "panel" if record["kind"] in KINDS else record["kind"]
-        parts.append({"kind": kind, "record": record, **found})
+        parts.append({"template": maker.template, "record": record, **maker.make(record)})
     css = environment.get_template("report.css").render()
     return environment.get_template("report.html").render(
         parts=parts, css=css, metric_names=METRIC_NAMES
@@ -132,6 +135,7 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
         }
 
     return {
+        "link": f"{record['settings']['model']} on {record['data']['source']}",
         "headline": headline(record),
         "chosen": chosen,
         "metrics": metrics,
@@ -187,6 +191,8 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
                 noise = f"{cell['noise']} {cell['rate']:g}" if cell["rate"] else "clean"
                 rows.append((f"{cell['level']}, {noise}", row["difference"]))
     return {
+        "link": "The model-capability continuum in miniature",
+        "headline": "",
         "continuum": figures.continuum(record["cells"]),
         "pair": figures.differences(
             rows, label="exact match of p() minus that of nll(), paired by seed"
@@ -197,49 +203,5 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
-
-
-def _estimate(found: Mapping[str, Any], digits: int = 3) -> str:
-    """value ± standard error"""
-    if found["standard_error"] is None:
-        return _number(found["value"], digits)
-    return f"{_number(found['value'], digits)} ± {_number(found['standard_error'], digits)}"
-
-
-def _interval(found: Mapping[str, Any], digits: int = 3) -> str:
-    """value [low, high]"""
-    if found["low"] is None:
-        return _number(found["value"], digits)
-    return (
-        f"{_number(found['value'], digits)} [{_number(found['low'], digits)},"
-        f" {_number(found['high'], digits)}]"
-    )
-
-
-def _signed_points(found: Mapping[str, Any]) -> str:
-    """+value [+low, +high] in points of 100"""
-    scaled = {
-        key: None if found[key] is None else 100 * found[key] for key in ("value", "low", "high")
-    }
-    return _signed(scaled, 2)
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _signed(found: Mapping[str, Any], digits: int = 3) -> str:
-    """+value [+low, +high]"""
-    if found["value"] is None:
-        return "-"
-    if found["low"] is None:
-        return f"{found['value']:+.{digits}f}"
-    return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
+MAKERS = {"tune": Maker(_tune, "tune.html"), "demo": Maker(_demo, "demo.html")}
+"""Kind of record -> its maker."""

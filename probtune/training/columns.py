@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..features import sequence_weights
+from ..probe.features import sequence_weights
 
 __all__ = [
     "BETTER",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..head import PerToken
+from ..models.head import PerToken
 
 __all__ = ["StepCounts", "TokenSums", "row_sums"]
 

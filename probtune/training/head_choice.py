@@ -14,8 +14,8 @@ from accelerate.utils import is_peft_model
 from trl.trainer import sft_trainer
 
 from ..errors import UsageError
-from ..head import why_not
 from ..kernels import KERNEL_SIGNALS
+from ..models.head import why_not
 from ..objectives import HEAD_SIGNALS, Objective
 from .trl_head import TRL_SIGNALS
 

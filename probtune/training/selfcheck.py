@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..head import HeadCall
 from ..kernels import IGNORE_INDEX, Impl, linear_objective
+from ..models.head import HeadCall
 from ..objectives import Objective, nll
 
 __all__ = ["TOLERANCE", "HeadErrors", "check_head", "check_model", "head_errors"]

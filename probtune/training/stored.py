@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..encoding import Encoded
+from ..data.encoding import Encoded
 from ..errors import UsageError
-from ..models import token_table
-from ..store import LogprobStore, fingerprint, merge_stores, store_logprobs
+from ..models.loading import token_table
+from ..models.store import LogprobStore, fingerprint, merge_stores, store_logprobs
 from .columns import BETTER, REFERENCE
 
 __all__ = ["with_logprobs"]

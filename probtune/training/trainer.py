@@ -25,8 +25,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from ..errors import TrainingError, UsageError
-from ..head import HeadCall, add_objective_head
-from ..models import lm_head
+from ..models.head import HeadCall, add_objective_head
+from ..models.loading import lm_head
 from ..objectives import HEAD_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (

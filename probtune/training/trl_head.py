@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..head import HeadOutput, PerToken
+from ..models.head import HeadOutput, PerToken
 from ..objectives import Objective, Signals
 
 __all__ = ["TRL_SIGNALS", "with_trl_head"]

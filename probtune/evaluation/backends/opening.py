@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...data.prompts import PromptSpec, format_of
 from ...errors import UsageError
-from ...prompts import PromptSpec, format_of
 
 __all__ = ["Opening", "fingerprint", "open_model", "open_server", "require_vllm"]
 
@@ -99,7 +99,7 @@ class Opening:
         from .hf import HFModel
 
         if self.model is None:
-            from ...models import load_model
+            from ...models.loading import load_model
 
             self.model = load_model(self.name, dtype=self.dtype)
         return HFModel(self.model, self.tokenizer, context=self.context)
@@ -130,7 +130,7 @@ def open_model(
     Raises:
         UsageError: there is no such model, it has no tokenizer, or vLLM is not installed.
     """
-    from ...models import context_length, load_tokenizer
+    from ...models.loading import context_length, load_tokenizer
 
     if backend == "vllm":
         require_vllm()
@@ -171,7 +171,7 @@ def open_server(url: str, name: str, *, tokenizer: str | None = None) -> Opening
 
     url = url.rstrip("/")
     context = ask_server(url, name)
-    from ...models import load_tokenizer
+    from ...models.loading import load_tokenizer
 
     found = None
     if tokenizer is not None:

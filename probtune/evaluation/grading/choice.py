@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 
 from ...errors import DataError
+from ...measure.boxes import last_box
 from .base import Grade, GradingItem, Progress
-from .boxes import last_box
 from .latex import clean
 
 __all__ = ["find_reference", "find_strict", "grade_reference", "grade_strict"]

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import DataError
+from ...measure.boxes import last_box
 from .algebra import answers_equal
 from .base import Grade, GradingItem, Progress
-from .boxes import last_box
 from .latex import clean
 from .plain import LONGEST, reduce
 from .pool import TIMEOUT_S, Verdict, compare_all

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from ...prompts import PromptSpec
+from ...data.prompts import PromptSpec
 from ..grading.base import Grader
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...data.readers import kind_of
 from ...errors import DataError
-from ...readers import kind_of
 
 __all__ = ["LETTERS", "column", "last_box", "lettered", "numbered", "text"]
 

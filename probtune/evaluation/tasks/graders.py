@@ -35,7 +35,7 @@ def math_rounded(items: Items, /, *, progress: Progress | None = None) -> list[G
 
 def math_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
     """As the paper's code grades mathematics."""
-    from ..grading.math_reference import grade
+    from ..grading.reference.math import grade
 
     return grade(items, progress=progress)
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ...data.readers import kind_of
 from ...errors import DataError
-from ...readers import kind_of
 from . import graders
 from .base import PROTOCOLS as BOTH
 from .base import Decoding, Protocol, Question, Source, Task

@@ -20,8 +20,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import DataError, UsageError
-from ..grading.explicit import ExplicitChoice
 from ..grading.phrase import PhraseChoice
+from ..grading.reference.explicit import ExplicitChoice
 from . import graders
 from .base import Decoding, Protocol, Question, Source, Task
 from .fields import column, lettered, numbered, text

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import DataError
-from ..grading.explicit import ExplicitChoice
+from ..grading.reference.explicit import ExplicitChoice
 from . import graders
 from .base import Decoding, Protocol, Question, Source, Task
 from .fields import column, numbered, text

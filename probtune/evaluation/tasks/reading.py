@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...data.readers import kind_of, read_source
 from ...errors import DataError, UsageError
-from ...readers import kind_of, read_source
 from .base import Question, Task
 
 __all__ = ["load_questions"]

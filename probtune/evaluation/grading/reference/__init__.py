@@ -1,0 +1,1 @@
+"""Graders that equal the paper's code, its bugs included; the strict ones beside are to believe."""

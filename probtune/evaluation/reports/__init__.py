@@ -1,0 +1,1 @@
+"""What a report shows of evaluations, comparisons and measurements beside the score."""

@@ -1,0 +1,192 @@
+"""Settings of an evaluation: one dataclass is the command line, the YAML file and the record.
+
+Standard library only, like `settings`, whose parser it shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..settings import _option
+
+__all__ = ["PHASES", "EvalSettings"]
+
+PHASES = ("generate", "grade", "analyse")
+
+_NOT_IDENTITY = (
+    *("out", "phase", "batch_size", "samples", "paper_backbone", "data", "server"),
+    *("allow_code", "judge", "judge_model", "judge_key"),
+)
+"""What may differ between two commands on one folder: more samples extend it, and the batch size is
+noted with the samples.
+"""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What `probtune eval` does. A task's own protocol decides what is not set."""
+
+    model: str | None = _option(
+        None, "folder of a model or of adapters, hub id, or name on the server", group="positional"
+    )
+
+    tasks: str = _option(
+        "", "benchmarks and domains, as math500,medical (all: --list)", group="benchmarks"
+    )
+    protocol: str = _option(
+        "strict,reference",
+        "how to ask and grade: strict, reference (as the paper's code, its bugs included), or both",
+        group="benchmarks",
+    )
+    data: str | None = _option(
+        None,
+        "folder with the benchmarks' rows, instead of the hub (the files' names: --list)",
+        group="benchmarks",
+    )
+    limit: int | None = _option(
+        None, "the first N questions of each benchmark only, for a trial", group="benchmarks"
+    )
+    allow_code: bool = _option(
+        False, "run the programs a model wrote, in a sandbox (code benchmarks)", group="benchmarks"
+    )
+    judge: str | None = _option(
+        None,
+        "address up to /v1 of an OpenAI-compatible server that judges answers to instructions"
+        " (alpaca_eval); without one they are kept, and not judged",
+        group="benchmarks",
+    )
+    judge_model: str | None = _option(None, "the judge's name there", group="benchmarks")
+    judge_key: str | None = _option(
+        None, "environment variable that holds the judge's key", group="benchmarks"
+    )
+    paper_backbone: str | None = _option(
+        None,
+        "backbone whose figures of the paper stand beside (default: found in the model's name)",
+        group="benchmarks",
+    )
+
+    prompt_format: str | None = _option(
+        None,
+        "turns around a question: chatml, llama3, deepseek, plain, ... (default: by the"
+        " tokenizer's special tokens)",
+        group="prompt",
+    )
+    system: str | None = _option(
+        None, "system text instead of the protocol's; '' for none", group="prompt"
+    )
+    instruction: str | None = _option(
+        None, "text after every question instead of the protocol's", group="prompt"
+    )
+
+    samples: int | None = _option(
+        None,
+        "answers per question where a protocol samples (default: the protocol's); more extend a"
+        " run",
+        group="decoding",
+    )
+    temperature: float | None = _option(
+        None, "instead of the protocol's; 0 is greedy", group="decoding"
+    )
+    max_new_tokens: int | None = _option(
+        None, "longest answer (default: the protocol's)", group="decoding"
+    )
+    fit_context: bool = _option(
+        False,
+        "let answers end at the model's context where prompt and answer exceed it, and count them"
+        " as truncated",
+        group="decoding",
+    )
+    seed: int = _option(0, "of sampling", group="decoding")
+
+    backend: str = _option(
+        "hf",
+        "hf: transformers here; vllm: vLLM here; server: an OpenAI-compatible server",
+        group="engine",
+        choices=("hf", "vllm", "server"),
+    )
+    server: str | None = _option(
+        None, "its address, as http://localhost:8000/v1; implies --backend server", group="engine"
+    )
+    tokenizer: str | None = _option(
+        None, "tokenizer of a served model (default: MODEL's)", group="engine"
+    )
+    dtype: str = _option(
+        "auto",
+        "of the weights; auto is how they are stored",
+        group="engine",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    batch_size: int | None = _option(
+        None, "answers at a time (default: hf 16, server 64, vllm 1024)", group="engine"
+    )
+
+    phase: str = _option(
+        "all",
+        "generate: ask the model; grade: judge its answers, without it; analyse: numbers from the"
+        " judgements",
+        group="output",
+        choices=("all", *PHASES),
+    )
+    out: str | None = _option(None, "folder (default: runs/eval-MODEL)", group="output")
+
+    def __post_init__(self):
+        for name, least in (
+            *(("limit", 1), ("samples", 1), ("max_new_tokens", 1), ("batch_size", 1)),
+            *(("temperature", 0), ("seed", 0)),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                flag = "-k" if name == "samples" else "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} must be at least {least}, got {value}.")
+        if not self.protocols or len(set(self.protocols)) < len(self.protocols):
+            raise UsageError(
+                f"--protocol must be strict, reference, or both once, got {self.protocol!r}."
+            )
+        for name in self.protocols:
+            if name not in ("strict", "reference"):
+                raise UsageError(
+                    f"--protocol must be strict, reference, or both, got {self.protocol!r}."
+                )
+        if (self.judge is None) != (self.judge_model is None):
+            raise UsageError("--judge (an address) and --judge-model belong together: give both.")
+        if self.server is not None and self.backend != "server":
+            object.__setattr__(self, "backend", "server")
+        if self.server is not None and not self.server.startswith(("http://", "https://")):
+            raise UsageError(
+                f"--server must be an address as http://localhost:8000/v1, got {self.server!r}."
+            )
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.protocol.split(",") if part.strip())
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        return PHASES if self.phase == "all" else (self.phase,)
+
+    @property
+    def folder(self) -> Path:
+        """Where the evaluation lives."""
+        if self.out is not None:
+            return Path(self.out)
+        if self.model is None:
+            raise UsageError("MODEL is missing; name a model, or an evaluation's folder by --out.")
+        # runs/x/nll/model is named by its run, not by its last part
+        parts = [p for p in re.split(r"[/\\]+", self.model) if p not in ("", ".", "..", "~")]
+        stem = parts[-1] if parts else "model"
+        if stem == "model" and len(parts) > 1:
+            stem = "-".join(parts[-3:-1])
+        return Path("runs") / f"eval-{stem}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings but the folder."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
+
+    def identity(self) -> dict[str, Any]:
+        """What two commands must share to be the same evaluation."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_IDENTITY}

@@ -1,0 +1,7 @@
+"""What `probtune tune` measures itself: held-out rows, their answers, and models compared on them.
+
+answers    the short answer in a response, and whether it is right
+boxes      the last `\\boxed{…}` of a text
+heldout    a model on held-out rows
+compare    two models on the same held-out rows, paired
+"""

@@ -1,0 +1,6 @@
+"""Models: loaded, with our head in their forward pass, and what was stored of them.
+
+loading    a model and its tokenizer; the statistics of every target token
+head       our linear head inside a transformers model's forward
+store      log-probabilities of a reference model, in a file
+"""

@@ -1,0 +1,377 @@
+"""Causal language models: loading, and the target statistics of every supervised token under one.
+
+`token_table` is the one measurement behind the probe (base model, training data) and the held-out
+comparison (every fine-tuned model, held-out data), so their numbers mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.encoding import Encoded
+from ..errors import ProbtuneError, TrainingError, UsageError
+from ..kernels import IGNORE_INDEX, TargetStatistics, linear_target_statistics
+from ..kernels.reference import statistics_of_logits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "LMHead",
+    "TokenTable",
+    "context_length",
+    "default_device",
+    "generate",
+    "layer_names",
+    "lm_head",
+    "load_model",
+    "load_tokenizer",
+    "token_table",
+]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """One row per supervised token; all arrays have the same length."""
+
+    example: np.ndarray
+    """Index of the row of data (int64)."""
+    position: np.ndarray
+    """Index among the supervised tokens of its row, from 0 (int64)."""
+    token: np.ndarray
+    """Target token id (int64)."""
+    logp: np.ndarray
+    """Log-probability of the target (float64)."""
+    entropy: np.ndarray
+    """Entropy of the distribution in nats (float64)."""
+    is_top1: np.ndarray
+    """Whether no token was more probable (bool)."""
+    num_examples: int
+
+    def per_example(self, values: np.ndarray) -> np.ndarray:
+        """Sum of a per-token quantity over each row of data, (num_examples,)."""
+        return np.bincount(self.example, weights=values, minlength=self.num_examples)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Supervised tokens of each row of data, (num_examples,)."""
+        return np.bincount(self.example, minlength=self.num_examples)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder or a hub id.
+
+    Raises:
+        UsageError: there is no such model, or it has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    with _readable(name, "tokenizer"):
+        return AutoTokenizer.from_pretrained(name)
+
+
+def context_length(name: str) -> tuple[int | None, int | None]:
+    """(longest sequence, vocabulary size) as the model's configuration states them, without loading
+    the model.
+    """
+    from transformers import AutoConfig
+
+    with _readable(name, "configuration"):
+        config = AutoConfig.from_pretrained(name).get_text_config()
+    return getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None)
+
+
+def load_model(
+    name: str, *, dtype: torch.dtype | str = torch.float32, device: str | None = None
+) -> PreTrainedModel:
+    """A causal language model of a local folder or a hub id, through
+    `AutoModelForCausalLM.from_pretrained`.
+
+    Args:
+        dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the
+            stored one.
+        device: default: the accelerator if there is one, else the CPU.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with _readable(name, "model"):
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    return model.to(device or default_device())
+
+
+def layer_names(name: str) -> list[str]:
+    """The last parts of the names of a model's linear layers, from its configuration alone."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _readable(name, "model"), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
+    found = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({n.rpartition(".")[2] for n in found})
+
+
+class _readable:
+    """Turns the many errors of loading into one line that names the model and the way out."""
+
+    def __init__(self, name: str, what: str):
+        self.name, self.what = name, what
+
+    def __enter__(self) -> None:
+        if self.name.startswith((".", "/", "~")) and not Path(self.name).expanduser().is_dir():
+            raise UsageError(
+                f"{self.name}: no such folder; give a folder with a model, or a hub id such as"
+                " org/name."
+            )
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError | ValueError) and not isinstance(error, ProbtuneError):
+            reason = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise UsageError(f"cannot load the {self.what} of {self.name!r}: {reason}") from error
+
+
+def default_device() -> str:
+    """The accelerator if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class LMHead(NamedTuple):
+    """The head of a causal language model, as far as configurations describe it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    logit_scale: float
+
+
+def lm_head(model: PreTrainedModel) -> LMHead | None:
+    """The head's parameters, or None when the model has no plain linear head."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return None
+    config = model.config.get_text_config()
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if isinstance(value := getattr(config, name, None), int | float):
+            scale = float(value)
+            break
+    else:
+        if divisor := getattr(config, "logits_scaling", None):
+            # Granite and MiniCPM3 divide by it, HyperCLOVA X multiplies.
+            multiplies = config.model_type == "hyperclovax"
+            scale = float(divisor) if multiplies else 1.0 / float(divisor)
+    return LMHead(head.weight, head.bias, getattr(config, "final_logit_softcapping", None), scale)
+
+
+def _from_head(
+    model: PreTrainedModel, batch: dict[str, Tensor], targets: Tensor
+) -> TargetStatistics:
+    """Statistics of the shifted labels, flat over (batch, length - 1), from the last hidden states
+    and the head.
+    """
+    head = lm_head(model)
+    assert head is not None
+    hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
+    return linear_target_statistics(
+        hidden.reshape(-1, hidden.shape[-1]).to(head.weight.dtype),
+        head.weight,
+        targets,
+        bias=head.bias,
+        softcap=head.softcap,
+        logit_scale=head.logit_scale,
+    )
+
+
+def _from_logits(
+    model: PreTrainedModel, batch: dict[str, Tensor], targets: Tensor
+) -> TargetStatistics:
+    """The same from the model's own logits, stored whole."""
+    where = (targets != IGNORE_INDEX).nonzero().squeeze(1)
+    logits = model(**batch, use_cache=False).logits[:, :-1].flatten(0, 1)[where].float()
+    of_rows = statistics_of_logits(logits, targets[where], entropy=True)
+    return TargetStatistics(*(x.new_zeros(targets.shape).index_put((where,), x) for x in of_rows))
+
+
+_Measure = Callable[[Any, dict[str, Tensor], Tensor], TargetStatistics]
+
+
+@torch.no_grad()
+def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
+    """`_from_head` where it reproduces the model's own log-probabilities on one row, else
+    `_from_logits`.
+
+    Configurations name the known changes of logits (scale, softcap); this finds the unknown ones.
+    """
+    if lm_head(model) is None or model.base_model is model:
+        return _from_logits
+    batch, targets = _collate([row], 0, model.device)
+    fused, plain = _from_head(model, batch, targets).logp, _from_logits(model, batch, targets).logp
+    # The model's own logits are rounded to its dtype: 2^-8 of a logit of 30 is 0.1 in bfloat16.
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.5
+    return _from_head if float((fused - plain).abs().max()) < tolerance else _from_logits
+
+
+@torch.no_grad()
+def token_table(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    *,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> TokenTable:
+    """Log-probability, entropy and top-1 hit of every supervised token of `rows`, in evaluation
+    mode.
+
+    Args:
+        batch_tokens: tokens per forward pass, padding included; default 4096 on a CPU, 16384
+            elsewhere.
+        progress: called with the number of rows finished since the last call.
+
+    Raises:
+        TrainingError: a statistic is not finite, with the row it was met in.
+    """
+    batch_tokens = batch_tokens or (4096 if model.device.type == "cpu" else 16384)
+    was_training = model.training
+    model.eval()
+    try:
+        measure = _choose_measure(model, min(rows, key=lambda row: len(row.input_ids)))
+        pieces = []
+        for batch in _batches([len(row.input_ids) for row in rows], batch_tokens):
+            pieces.append(_measure_batch(model, measure, [rows[i] for i in batch], batch))
+            if progress is not None:
+                progress(len(batch))
+    finally:
+        model.train(was_training)
+    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    return TokenTable(*(column[order] for column in columns), num_examples=len(rows))
+
+
+def _measure_batch(
+    model: Any, measure: _Measure, rows: list[Encoded], indices: list[int]
+) -> tuple[np.ndarray, ...]:
+    batch, targets = _collate(rows, 0, model.device)
+    found = measure(model, batch, targets)
+    where = targets != IGNORE_INDEX
+    lengths = batch["input_ids"].shape[1] - 1
+    row_of = where.nonzero().squeeze(1) // lengths
+    example = np.asarray(indices)[row_of.cpu().numpy()]
+    counts = where.view(len(rows), lengths).sum(1).tolist()
+    position = np.concatenate([np.arange(count) for count in counts])
+    logp, entropy = (x[where].cpu().double().numpy() for x in (found.logp, found.entropy))
+    if not np.isfinite(logp).all():
+        bad = example[~np.isfinite(logp)][0]
+        raise TrainingError(
+            "the model's log-probabilities are not finite on"
+            f" {rows[indices.index(int(bad))].where}: its weights hold NaN or infinity."
+        )
+    return (
+        example,
+        position,
+        targets[where].cpu().numpy(),
+        logp,
+        entropy,
+        found.is_top1[where].cpu().numpy(),
+    )
+
+
+def _collate(
+    rows: Sequence[Encoded], pad: int, device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """(inputs padded on the right, flat shifted labels)."""
+    shape = (len(rows), max(len(row.input_ids) for row in rows))
+    ids, labels, mask = np.full(shape, pad), np.full(shape, IGNORE_INDEX), np.zeros(shape, np.int64)
+    for index, row in enumerate(rows):
+        length = len(row.input_ids)
+        ids[index, :length], labels[index, :length] = row.input_ids, row.labels
+        mask[index, :length] = 1
+    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    targets = torch.from_numpy(labels)[:, 1:].flatten().to(device)
+    return {name: x.to(device) for name, x in batch.items()}, targets
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices grouped by length, so that rows x longest row stays within `batch_tokens`; longest
+    first.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    *,
+    max_new_tokens: int,
+    stop: Collection[int] = (),
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Greedy continuations of tokenized prompts, as text without special tokens.
+
+    The model's stored generation settings (temperature, top-k, repetition penalty) are set aside;
+    only its end-of-text tokens are kept. They end a text, and so does any token of `stop`.
+    """
+    from transformers import GenerationConfig
+
+    batch_tokens = batch_tokens or (8192 if model.device.type == "cpu" else 65536)
+    stored, was_training = model.generation_config, model.training
+    ends = {*stop, *_as_list(tokenizer.eos_token_id)}
+    ends.update(_as_list(stored.eos_token_id if stored is not None else None))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
+    settings = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=sorted(ends) or None,
+    )
+    texts = [""] * len(prompts)
+    model.generation_config = settings
+    model.eval()
+    try:
+        for batch in _batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
+            length = max(len(prompts[i]) for i in batch)
+            ids, mask = np.full((len(batch), length), pad), np.zeros((len(batch), length), np.int64)
+            for k, i in enumerate(batch):
+                ids[k, length - len(prompts[i]) :] = prompts[i]
+                mask[k, length - len(prompts[i]) :] = 1
+            out = model.generate(  # type: ignore[operator]
+                input_ids=torch.from_numpy(ids).to(model.device),
+                attention_mask=torch.from_numpy(mask).to(model.device),
+                generation_config=settings,
+            )
+            for i, text in zip(
+                batch,
+                tokenizer.batch_decode(out[:, length:], skip_special_tokens=True),
+                strict=True,
+            ):
+                texts[i] = text
+            if progress is not None:
+                progress(len(batch))
+    finally:
+        model.generation_config = stored
+        model.train(was_training)
+    return texts
+
+
+def _as_list(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

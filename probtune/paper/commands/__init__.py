@@ -1,0 +1,1 @@
+"""The commands of this wing: what they take (`options`) and what they do."""

@@ -1,0 +1,238 @@
+"""What the paper's code does that the paper does not say, or that changes its results: options by
+name, each of which can be switched on and off alone.
+
+In faithful mode all that apply to a cell are on (`--without NAME` leaves one out), in fair mode
+none (`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and,
+for the domains it added later, at 89e4b0c. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from .backbones import Backbone
+
+__all__ = ["CUT_OFFS", "DEVIATIONS", "Deviation"]
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One named option."""
+
+    name: str
+    what: str
+    """What the code does, and what follows from it."""
+    instead: str
+    """What fair mode does."""
+    source: str
+    """Where in the code."""
+    training: Callable[[str, Backbone], Settings] = lambda domain, model: {}
+    """(domain, model) -> settings of `probtune train` that change."""
+    evaluation: Settings = field(default_factory=dict)
+    """Settings of `probtune eval` that change."""
+    plan: str = ""
+    """Change in the plan instead of in a setting; `probtune.paper.reproduction.plan` reads it."""
+
+
+_ASSISTANT = "You are a helpful assistant."
+_BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+_FIGLET = (
+    "You are an expert at decoding Figlet Font ASCII art. When given Figlet Font text, identify the"
+    " word it represents and output only that without any explanations or additional text."
+)
+_DATASET = "main_verl/utils/dataset/sft_dataset.py"
+_TRAINER = "main_verl/trainer/fsdp_sft_trainer.py"
+
+
+def _turns(domain: str, model: Backbone) -> Settings:
+    """The prompts of the training files, once around."""
+    if model.family == "deepseek":
+        return {"prompt_format": "deepseek-reference", "system": None, "instruction": _BOXED}
+    if model.family == "llama3":
+        form, system, instruction = {
+            "math": ("llama3-reference", _ASSISTANT, _BOXED),
+            "medical": ("llama3-dated-reference", None, _BOXED),
+            "figlet": ("llama3-double-reference", _FIGLET, ""),
+        }.get(domain, ("llama3", None, ""))
+    else:
+        form, system, instruction = {
+            "math": ("chatml", _ASSISTANT, _BOXED),
+            "medical": ("chatml", _ASSISTANT, _BOXED),
+            "figlet": ("chatml-newline-reference", _FIGLET, ""),
+            "knowledge": ("chatml", None, ""),
+        }.get(domain, ("chatml-newline-reference", None, ""))
+    return {"prompt_format": form, "system": system, "instruction": instruction}
+
+
+def _double(domain: str, model: Backbone) -> Settings:
+    """The finished prompt inside the turns for mathematics."""
+    inner = _turns(domain, model)
+    return {
+        "prompt_format": "llama3-reference",
+        "system": _ASSISTANT,
+        "instruction": _BOXED,
+        "inner_prompt": {
+            name: value
+            for name, value in (
+                ("format", inner["prompt_format"]),
+                ("system", inner["system"]),
+                ("instruction", inner["instruction"]),
+            )
+            if value
+        },
+    }
+
+
+CUT_OFFS: Mapping[int, float] = MappingProxyType(
+    {
+        5: 0.038074225187301636,
+        10: 0.17539461851119997,
+        20: 0.5858418226242066,
+        30: 0.8690263032913208,
+        40: 0.970059871673584,
+        50: 0.9936020970344543,
+        60: 0.9985600709915161,
+        70: 0.9996439814567566,
+        80: 0.9999082088470459,
+        90: 0.9999804496765137,
+    }
+)
+"""Percentile -> p of Qwen2.5-Math-1.5B on its training tokens, as the code of Figure 5 has them
+(scripts/ablation/generate_ablation_scripts.py).
+"""
+
+DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
+    {
+        found.name: found
+        for found in (
+            Deviation(
+                "summed-micro-batches",
+                "The gradients of a step's micro-batches are summed, not averaged, before they are"
+                " clipped at 1.0: with 32 micro-batches the norm that is clipped is 32 times that"
+                " of the mean. Objectives with larger gradients are clipped more.",
+                "The loss of the whole step.",
+                f"{_TRAINER}, _compute_loss_and_backward: backward on the undivided loss (verl"
+                " issue 2919, fixed there by 3332 after this fork)",
+                lambda domain, model: {"accumulation": "sum"},
+            ),
+            Deviation(
+                "kept-tokens-per-micro-batch",
+                "The loss is divided by the tokens that a threshold keeps, of each micro-batch and"
+                " device alone: the fewer are kept, the more each counts.",
+                "Divided by the supervised tokens of the whole step, kept or not.",
+                f"{_TRAINER}: loss_mask is overwritten by the threshold, valid_token_this_rank is"
+                " its sum",
+                lambda domain, model: {"normalizer": "kept_per_batch"},
+            ),
+            Deviation(
+                "bfloat16-weights",
+                "Weights and AdamW's states are bfloat16, without a float32 copy: an update below"
+                " about 1/256 of a weight rounds to nothing.",
+                "Float32 weights and states, bfloat16 arithmetic on an accelerator.",
+                "its scripts: model.fsdp_config.model_dtype=bf16",
+                lambda domain, model: {"weights": "bfloat16"},
+            ),
+            Deviation(
+                "text-end",
+                "A response ends with the token that ends a text, not with one that ends a turn.",
+                "The token that ends the family's turn.",
+                f"{_DATASET}: response + tokenizer.eos_token",
+                lambda domain, model: {"response_end": "text"},
+            ),
+            Deviation(
+                "reference-turns",
+                "Prompts as the training files hold them: newlines after turns, tokens of beginning"
+                " twice, a date instead of a system text, by domain and family.",
+                "The family's own turns, as in evaluation.",
+                f"data/data_process_*.py, {_DATASET}",
+                _turns,
+            ),
+            Deviation(
+                "double-prompt",
+                "LLaMA's finished prompts are written into the prompt for mathematics once more,"
+                " with the request for a box, since the dataset looks for 'llama' before it looks"
+                " whether prompts are finished. Evaluation asks with the single prompt.",
+                "One prompt, the same in training and evaluation.",
+                f"{_DATASET}: use_llama_base is tested before use_original_prompt",
+                _double,
+            ),
+            Deviation(
+                "bare-question",
+                "Qwen is trained on its tokenizer's chat template around the question alone (with"
+                " the system text that the template brings), and evaluated with another system text"
+                " and the request for a box.",
+                "One prompt, the same in training and evaluation.",
+                f"{_DATASET}: tokenizer.apply_chat_template; evaluations/math: qwen-boxed",
+                lambda domain, model: {
+                    "prompt_format": "chatml",
+                    "system": model.default_system,
+                    "instruction": "",
+                },
+            ),
+            Deviation(
+                "short-rows",
+                "Rows are cut at 800 tokens; the paper (p. 16) says 1024.",
+                "1024, as the paper says.",
+                "scripts/training/medical: max_length=800",
+                lambda domain, model: {"max_length": 800},
+            ),
+            Deviation(
+                "all-rows",
+                "All rows are trained on; the validation rows are some of them. Here one row is"
+                " held out, since a run needs one.",
+                "Rows are held out to choose the learning rate.",
+                "scripts/training: data.val_files",
+                lambda domain, model: {"heldout": 1.0},
+            ),
+            Deviation(
+                "one-learning-rate",
+                "One learning rate for every objective.",
+                "The rate of each objective is chosen on held-out rows.",
+                "scripts/one_click/TEMPLATE.py; paper p. 16",
+                plan="one rate",
+            ),
+            Deviation(
+                "own-learning-rate",
+                "On noised OpenBookQA, -p has the learning rate 2e-5 and -log p 5e-5: the"
+                " comparison is of objective and rate together.",
+                "The rate of each objective is chosen on held-out rows.",
+                "scripts/training/knowledge_memorization/example_noisy_0.3_p.sh and _original.sh",
+                plan="own rate",
+            ),
+            Deviation(
+                "one-run",
+                "Every number is one run; no seed is set.",
+                "Three seeds or more.",
+                "scripts/; paper: no error bar anywhere",
+                plan="one seed",
+            ),
+            Deviation(
+                "fixed-cut-offs",
+                "Quantile thresholds are numbers measured once elsewhere.",
+                "Quantiles of the base model's p over all training tokens of this run.",
+                "scripts/ablation/generate_ablation_scripts.py, PERCENTILE_THRESHOLDS",
+                plan="cut-offs",
+            ),
+            Deviation(
+                "reference-grading",
+                "Prompts, decoding and graders of the paper's evaluation alone, bugs included.",
+                "The strict protocol decides; the reference protocol stands beside it.",
+                "evaluations/",
+                evaluation={"protocol": "reference"},
+            ),
+            Deviation(
+                "rounded-passes",
+                "The accuracy of each of the 16 passes is rounded to 0.1 before they are averaged.",
+                "The mean of the exact counts.",
+                "evaluations/math: mean_acc",
+                plan="rounded",
+            ),
+        )
+    }
+)
+"""Name -> option, in the order in which they are applied."""

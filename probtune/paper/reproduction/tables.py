@@ -1,0 +1,477 @@
+"""The paper's table with ours beside it: difference, interval, verdict.
+
+    ours        the average over seeds, with a 95 % interval over seeds and questions; with one run
+                over questions alone, which is said
+    difference  ours - paper; its interval adds the paper's own error, sqrt(p (1 - p) / n) for n
+                questions, since the paper prints none and ran once
+
+    agrees       the paper's number lies in our interval, and that is no wider than 5 points to
+                 either side
+    differs      zero lies outside the interval of the difference
+    cannot tell  anything else: the interval is too wide, or the paper's number lies just outside
+                 ours
+
+The comparison of objectives is decided in the same way on p() - nll(), paired by seed and question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import DataError
+from ...evaluation.analyse import Measured, load_measured
+from ...evaluation.tasks.table import TASKS
+from ...records import read_record
+from . import printed
+from .judged import is_judged, judgements
+from .plan import CellPlan, Run
+from .run import cell_folder
+
+__all__ = ["RESOLUTION", "RULE", "Verdict", "cell_table", "check_complete", "verdict"]
+
+RESOLUTION = 5.0
+"""Points: a wider interval to either side is no agreement."""
+_Z = 1.959963984540054
+
+RULE = (
+    "agrees: the paper's number lies in our 95 % interval (seeds and questions), which reaches at"
+    f" most {RESOLUTION:g} points to either side; differs: the interval of the difference, the"
+    " paper's own sampling error included, excludes zero; cannot tell: anything else."
+)
+
+
+class Verdict(NamedTuple):
+    """Ours beside the paper's, in points."""
+
+    difference: float
+    low: float
+    high: float
+    word: str
+
+
+class _Number(NamedTuple):
+    """In points."""
+
+    value: float
+    low: float
+    high: float
+
+
+def verdict(ours: _Number, paper: float, paper_error: float) -> Verdict:
+    """What the two numbers say, by the rule above; all in points.
+
+    >>> verdict(_Number(32.0, 30.0, 34.0), 32.75, 0.9).word
+    'agrees'
+    >>> verdict(_Number(20.0, 18.0, 22.0), 32.75, 0.9).word
+    'differs'
+    >>> verdict(_Number(32.0, 12.0, 52.0), 32.75, 0.9).word
+    'cannot tell'
+    """
+    difference = ours.value - paper
+    half = (ours.high - ours.low) / 2
+    reach = math.hypot(half, _Z * paper_error)
+    low, high = difference - reach, difference + reach
+    if math.isnan(reach):
+        return Verdict(difference, low, high, "cannot tell")
+    if not low <= 0 <= high:
+        word = "differs"
+    elif ours.low <= paper <= ours.high and half <= RESOLUTION:
+        word = "agrees"
+    else:
+        word = "cannot tell"
+    return Verdict(difference, low, high, word)
+
+
+def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
+    """A cell's numbers as far as they are there, for the record.
+
+    Returns:
+        `rows`: one per variant, objective and benchmark (or `average`, `mean p`, `share p > 0.55`);
+        `objectives`: p() - nll() in the same way; `missing`: runs that are not finished.
+    """
+    folder = cell_folder(out, plan)
+    done = [run for run in plan.runs if _finished(folder, run)]
+    missing = [run.name for run in plan.runs if run not in done]
+    protocol = plan.runs[0].evaluation.protocols[0] if plan.runs[0].evaluation else "strict"
+    rows: list[dict[str, Any]] = []
+    scores: dict[tuple[str, str], list[list[Measured]]] = {}
+    for (variant, objective), runs in _grouped(done).items():
+        rows += _likelihood_rows(plan, folder, variant, objective, runs)
+        measured = [found for run in runs if (found := _measured(folder, run)) is not None]
+        if measured:
+            scores[variant, objective] = measured
+            for which in dict.fromkeys(one.protocol for one in measured[0]):
+                rows += _benchmark_rows(plan, variant, objective, which, measured)
+    if is_judged(plan):
+        rows += _judged_rows(plan, folder)
+    return {
+        "cell": plan.recipe.cell,
+        "title": plan.recipe.title,
+        "shows": list(plan.recipe.shows),
+        "mode": plan.mode,
+        "deviations": list(plan.deviations),
+        "backbone": plan.recipe.backbone.label,
+        "protocol": protocol,
+        "rows": rows,
+        "objectives": _objective_rows(plan, scores, protocol),
+        "choices": _choices(plan, folder),
+        "notes": [*plan.notes, *_cautions(plan, scores)],
+        "missing": missing,
+    }
+
+
+def _finished(folder: Path, run: Run) -> bool:
+    if not (folder / run.name / "done.json").is_file():
+        return False
+    return not run.candidate or (folder / run.group / "choice.json").is_file()
+
+
+def _grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        variant = run.group.rpartition("/")[0] if run.trains else run.name.removeprefix("base")
+        found.setdefault((variant, run.objective or "base"), []).append(run)
+    return found
+
+
+def _measured(folder: Path, run: Run) -> list[Measured] | None:
+    """What a run was graded with; None for rates that were not chosen, and for answers that wait
+    for a judge."""
+    place = folder / run.name / "evaluation"
+    return load_measured(place) if (place / "record.json").is_file() else None
+
+
+def _benchmark_rows(
+    plan: CellPlan,
+    variant: str,
+    objective: str,
+    protocol: str,
+    seeds: Sequence[Sequence[Measured]],
+) -> list[dict[str, Any]]:
+    by_task: dict[str, list[Measured]] = {}
+    for one in (one for seed in seeds for one in seed if one.protocol == protocol):
+        by_task.setdefault(one.task.name, []).append(one)
+    rows = []
+    errors = []
+    for name, measured in by_task.items():
+        paper = TASKS[name].paper.get((_label(plan), objective)) if not variant else None
+        ours = _task_number(measured, rounded=plan.rounded and protocol == "reference")
+        errors.append(_paper_error(paper, len(measured[0].scores)))
+        title = TASKS[name].title
+        rows.append(_row(variant, objective, protocol, title, ours, paper, errors[-1], len(seeds)))
+        for also in _ALSO.get(name, {}).get(protocol, ()):
+            ours = _task_number([_as(one, also) for one in measured], rounded=False)
+            paper = _similarity(plan, objective) if not variant else None
+            error = _paper_error(paper, len(measured[0].scores))
+            rows.append(
+                _row(variant, objective, protocol, _SIMILARITY, ours, paper, error, len(seeds))
+            )
+    if "figlet" in by_task:
+        return rows
+    paper = printed.average(plan.recipe.cell, objective) if not variant else None
+    if len(by_task) > 1:
+        if paper is not None and any(math.isnan(error) for error in errors):
+            errors = [_paper_error(paper, len(m[0].scores)) for m in by_task.values()]
+        error = math.sqrt(sum(e * e for e in errors)) / len(errors)
+        ours = _macro_number(by_task)
+        rows.append(_row(variant, objective, protocol, "average", ours, paper, error, len(seeds)))
+    return rows
+
+
+_SIMILARITY = "Jaro-Winkler x 100"
+_ALSO: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "figlet": {"strict": ("jaro_winkler",), "reference": ("jaro_winkler_reference",)}
+}
+
+
+def _as(one: Measured, name: str) -> Measured:
+    """The same benchmark with another of its numbers."""
+    return replace(one, scores=one.values(name))
+
+
+def _similarity(plan: CellPlan, objective: str) -> float | None:
+    from ...evaluation.tasks.figlet import JARO_WINKLER
+
+    if plan.recipe.domain == "ablations":
+        return printed.average(plan.recipe.cell, objective)
+    return JARO_WINKLER.get((_label(plan), objective))
+
+
+def _row(
+    variant: str,
+    objective: str,
+    protocol: str,
+    what: str,
+    ours: _Number,
+    paper: float | None,
+    error: float,
+    runs: int,
+) -> dict[str, Any]:
+    found = None if paper is None else verdict(ours, paper, error)
+    return {
+        "variant": variant,
+        "objective": objective,
+        "protocol": protocol,
+        "what": what,
+        "runs": runs,
+        "ours": ours,
+        "paper": paper,
+        "paper_error": None if paper is None else error,
+        "verdict": found,
+    }
+
+
+def _task_number(measured: Sequence[Measured], *, rounded: bool) -> _Number:
+    from ...statistics import rate, two_level_bootstrap
+
+    if rounded:
+        values = [_rounded(one) for one in measured]
+    else:
+        values = []
+    if len(measured) > 1:
+        of_seeds = [one.scores for one in measured]
+        found = two_level_bootstrap(of_seeds, clusters=measured[0].clusters).random_effects
+        found = found.without_spread()
+    else:
+        found = rate(measured[0].scores, clusters=measured[0].clusters)
+    number = _Number(100 * found.value, 100 * found.low, 100 * found.high)
+    if values:
+        shift = sum(values) / len(values) - number.value
+        number = _Number(*(end + shift for end in number))
+    return number
+
+
+def _rounded(one: Measured) -> float:
+    """The mean over passes of each pass's accuracy rounded to 0.1, in points."""
+    passes = zip(*one.scores.values(), strict=True)
+    found = [round(100 * sum(answers) / len(answers), 1) for answers in passes]
+    return sum(found) / len(found)
+
+
+def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
+    """The mean over benchmarks; its error has a part from questions and, with several runs, one
+    from their spread.
+    """
+    from ...statistics import macro_average
+
+    runs = min(len(measured) for measured in by_task.values())
+    clusters = {name: m[0].clusters for name, m in by_task.items() if m[0].clusters}
+    merged = {
+        name: {
+            question: [x for one in measured[:runs] for x in one.scores[question]]
+            for question in measured[0].scores
+        }
+        for name, measured in by_task.items()
+    }
+    found = macro_average(merged, clusters=clusters).without_spread()
+    half = (found.high - found.low) / 2
+    each = [sum(_mean(m[i]) for m in by_task.values()) / len(by_task) for i in range(runs)]
+    half = math.hypot(half, _seed_half(each))
+    return _Number(100 * found.value, 100 * (found.value - half), 100 * (found.value + half))
+
+
+def _mean(one: Measured) -> float:
+    return sum(sum(x) / len(x) for x in one.scores.values()) / len(one.scores)
+
+
+def _paper_error(paper: float | None, questions: int) -> float:
+    """Standard error in points of a share over so many questions."""
+    if paper is None:
+        return math.nan
+    share = min(max(paper / 100, 0.0), 1.0)
+    return 100 * math.sqrt(share * (1 - share) / questions)
+
+
+def _objective_rows(
+    plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measured]]], protocol: str
+) -> list[dict[str, Any]]:
+    """p() - nll(), averaged over the benchmarks."""
+    from ...statistics import macro_difference
+
+    rows = []
+    for variant in dict.fromkeys(variant for variant, _ in scores):
+        first, second = scores.get((variant, "p()")), scores.get((variant, "nll()"))
+        if not first or not second:
+            continue
+        merged = [_merged(seeds, protocol) for seeds in (first, second)]
+        if not merged[0] or merged[0].keys() != merged[1].keys():
+            continue
+        clusters = {
+            m.task.name: m.clusters for m in first[0] if m.protocol == protocol and m.clusters
+        }
+        found = macro_difference(merged[0], merged[1], clusters=clusters).difference
+        found = found.without_spread()
+        half = (found.high - found.low) / 2
+        runs = min(len(first), len(second))
+        each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]
+        half = math.hypot(half, _seed_half(each))
+        ours = _Number(*(100 * x for x in (found.value, found.value - half, found.value + half)))
+        paper, error = _paper_difference(plan, variant, first[0], protocol)
+        rows.append(_row(variant, "p() - nll()", protocol, "average", ours, paper, error, runs))
+    return rows
+
+
+def _macro(measured: Sequence[Measured], protocol: str) -> float:
+    found = [_mean(one) for one in measured if one.protocol == protocol]
+    return sum(found) / len(found)
+
+
+def _merged(
+    seeds: Sequence[Sequence[Measured]], protocol: str
+) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = {}
+    for one in (one for seed in seeds for one in seed if one.protocol == protocol):
+        into = found.setdefault(one.task.name, {})
+        for question, values in one.scores.items():
+            into.setdefault(question, []).extend(values)
+    return found
+
+
+def _paper_difference(
+    plan: CellPlan, variant: str, measured: Sequence[Measured], protocol: str
+) -> tuple[float | None, float]:
+    """The paper's difference of averages, and its standard error as if unpaired."""
+    tasks = [one for one in measured if one.protocol == protocol]
+    label = _label(plan)
+    if variant:
+        return None, math.nan
+    pairs = [
+        (one.task.paper.get((label, "p()")), one.task.paper.get((label, "nll()"))) for one in tasks
+    ]
+    if all(a is not None and b is not None for a, b in pairs):
+        differences = [a - b for a, b in pairs if a is not None and b is not None]
+        variances = [
+            _paper_error(x, len(one.scores)) ** 2
+            for one, pair in zip(tasks, pairs, strict=True)
+            for x in pair
+        ]
+        return sum(differences) / len(differences), math.sqrt(sum(variances)) / len(tasks)
+    scaled = printed.SCALING.get(plan.recipe.cell)
+    averages = [printed.average(plan.recipe.cell, name) for name in ("p()", "nll()")]
+    if scaled is None and all(value is not None for value in averages):
+        scaled = (averages[0] or 0.0) - (averages[1] or 0.0)
+    questions = sum(len(one.scores) for one in tasks)
+    # Averages that are not shown: the error of a share of one half.
+    return scaled, math.sqrt(2) * _paper_error(50.0, questions)
+
+
+def _likelihood_rows(
+    plan: CellPlan, folder: Path, variant: str, objective: str, runs: Sequence[Run]
+) -> list[dict[str, Any]]:
+    """Mean p of the training tokens, before or after training, as shares times 100."""
+    found = [
+        record["likelihood"]
+        for run in runs
+        if "likelihood" in (record := read_record(folder / run.name / "done.json"))
+    ]
+    if not found:
+        return []
+    cell = plan.recipe.cell
+    rows = []
+    for key, what, paper in (
+        (
+            "mean_p",
+            "mean p x 100",
+            printed.MEAN_P.get(cell)
+            if objective == "base"
+            else printed.TRAINED_MEAN_P.get((cell, objective)),
+        ),
+        (
+            "above_0_55",
+            "tokens with p > 0.55, %",
+            printed.SHARE_ABOVE.get(cell) if objective == "base" else None,
+        ),
+    ):
+        value = sum(one[key]["value"] for one in found) / len(found)
+        low = min(one[key]["low"] for one in found)
+        high = max(one[key]["high"] for one in found)
+        ours = _Number(100 * value, 100 * low, 100 * high)
+        # Over tens of millions of tokens the paper's error is that of its two printed digits.
+        printed_value = None if paper is None else 100 * paper
+        rows.append(_row(variant, objective, "", what, ours, printed_value, 0.5 / _Z, len(found)))
+    return rows
+
+
+def _choices(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
+    groups = dict.fromkeys(run.group for run in plan.runs if run.candidate)
+    return [
+        {"group": group, **{k: found[k] for k in ("learning_rate", "metric", "rates")}}
+        for group in groups
+        if (folder / group / "choice.json").is_file()
+        for found in [read_record(folder / group / "choice.json", "reproduction-choice")]
+    ]
+
+
+def _cautions(plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measured]]]) -> list[str]:
+    found = []
+    if any(len(seeds) == 1 for (_, name), seeds in scores.items() if name != "base"):
+        found.append("One run: the interval is over questions alone, and another seed may differ.")
+    if is_judged(plan):
+        found.append(
+            "The paper names no judge: give one with --judge and --judge-model; a win rate holds"
+            " for that judge and our prompt."
+        )
+    return found
+
+
+def _judged_rows(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
+    """Win rates of p() over nll() by the judge that was named, beside the paper's."""
+    from ...evaluation.tasks.alpaca_eval import LENGTH_CONTROLLED
+
+    key = (_label(plan), "p()")
+    found = judgements(plan, folder)
+    rows = []
+    for name, what, paper in (
+        ("win_rate", "win rate over nll()", TASKS["alpaca_eval"].paper.get(key)),
+        ("length_controlled", "the same, length-controlled", LENGTH_CONTROLLED.get(key)),
+    ):
+        measured = [one[name] for one in found if not isinstance(one[name], str)]
+        ours = _over_seeds(measured)
+        error = _paper_error(paper, 805)
+        row = _row("", "p()", "", what, ours, paper, error, len(measured))
+        if not measured and row["verdict"]:
+            row["verdict"] = row["verdict"]._replace(word="not judged")
+        rows.append(row)
+    return rows
+
+
+def _over_seeds(measured: Sequence[Mapping[str, Any]]) -> _Number:
+    """The mean of estimates on the same questions: their error over questions, and the part from
+    the seeds."""
+    if not measured:
+        return _Number(math.nan, math.nan, math.nan)
+    runs = len(measured)
+    value = sum(one["value"] for one in measured) / runs
+    half = sum((one["high"] - one["low"]) / 2 for one in measured) / runs
+    half = math.hypot(half, _seed_half([one["value"] for one in measured]))
+    return _Number(100 * value, 100 * (value - half), 100 * (value + half))
+
+
+def _seed_half(values: Sequence[float]) -> float:
+    """Half of the t interval of a mean over seeds; 0 with one."""
+    from scipy.stats import t
+
+    runs = len(values)
+    if runs < 2:
+        return 0.0
+    mean = sum(values) / runs
+    spread = math.sqrt(sum((x - mean) ** 2 for x in values) / (runs - 1))
+    return float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs)
+
+
+def _label(plan: CellPlan) -> str:
+    return plan.recipe.evaluation.paper_backbone or plan.recipe.backbone.label
+
+
+def check_complete(tables: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tables without any number.
+
+    Raises:
+        DataError: nothing was measured.
+    """
+    if not any(table["rows"] for table in tables):
+        raise DataError("nothing was measured yet; run the same command without --report.")

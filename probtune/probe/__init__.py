@@ -1,0 +1,30 @@
+"""The probe: what a model knows of the data before training, and which objective suits that.
+
+features     what was measured, as named numbers
+capability   the probe itself; `probtune.probe(model, rows)` is its `probe`
+choosing     features -> objective, reason, expected gain; choosing.json holds what was fitted
+
+The package carries the name of the function that users call, so the module is callable:
+`probtune.probe(...)` equals `probtune.probe.capability.probe(...)`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .capability import Probe
+
+
+class _Callable(ModuleType):
+    def __call__(self, *arguments: Any, **options: Any) -> Probe:
+        """Probe a model; see `probtune.probe.capability.probe`."""
+        from .capability import probe
+
+        return probe(*arguments, **options)
+
+
+# Importing this package sets the attribute `probtune.probe` to the module, over the function.
+sys.modules[__name__].__class__ = _Callable

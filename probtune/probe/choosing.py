@@ -1,0 +1,438 @@
+"""Which objective, from what is known before training: choosers that turn features into a choice
+with its reason, its expected gain over NLL and how sure that is.
+
+`auto` is the one to use. The others are the rules it was compared with, on a bench of small
+controlled cells where the best objective in hindsight is known; docs/choosing-an-objective.md has
+the figures, and what is unknown. The fitted numbers stand in `choosing.json`, written by the
+bench's script from its development cells. No torch.
+
+    from probtune.probe.features import features
+    choice = auto(features(**columns, steps=500, epochs=3, learning_rate=1e-5))
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UsageError
+from .features import DESCRIPTIONS
+
+__all__ = [
+    "METRICS",
+    "NLL",
+    "Choice",
+    "Gain",
+    "after_race",
+    "always",
+    "auto",
+    "first_rule",
+    "fitted",
+    "paper_rule",
+    "predicted",
+    "read_rule",
+    "terms",
+    "theory_rule",
+]
+
+METRICS = ("greedy", "sampled")
+"""How answers are drawn from the trained model."""
+
+NLL = "nll()"
+P = "p()"
+
+PAPER_STRONG = 0.65
+"""Mean p from which `paper_rule` takes -p. The paper gives no number; its strong tasks have 0.76 to
+0.81, its intermediate ones about 0.5, where it sees no winner. Half way is ours."""
+
+
+_CLASSES = 10.0
+"""Plausible tokens per place in `theory_rule`; the crossover hardly depends on it."""
+
+
+class Gain(NamedTuple):
+    """An expected difference to NLL in points of accuracy, with its 90 % interval for one run."""
+
+    points: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.points:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An objective with its reason."""
+
+    objective: str
+    """What to train with, as `probtune.objectives.objective` reads it. Where `undecided`, what to
+    take if no race is run."""
+    reason: str
+    runner_up: str
+    expected_gain: Gain | None
+    """Over NLL; None where the rule states none."""
+    undecided: bool = False
+    race: tuple[str, ...] = ()
+    """Objectives to run briefly and compare, where undecided."""
+    race_share: float = 0.0
+    """Share of the planned steps after which to compare; the winner trains on from there."""
+    cautions: tuple[str, ...] = ()
+    runner_up_gain: Gain | None = None
+    """Its expected difference to NLL; None where the rule states none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a mapping, for a record."""
+        gains = {n: getattr(self, n) for n in ("expected_gain", "runner_up_gain")}
+        as_mappings = {n: None if g is None else g._asdict() for n, g in gains.items()}
+        return {**asdict(self), **as_mappings}
+
+    def __str__(self) -> str:
+        gain = self.expected_gain
+        lines = [
+            f"undecided, racing {' and '.join(self.race)}" if self.undecided else self.objective,
+            self.reason,
+            f"runner-up {self.runner_up}",
+            *([f"expected over NLL: {gain} points of accuracy"] if gain is not None else []),
+            *self.cautions,
+        ]
+        return "\n".join(lines)
+
+
+def always(objective: str, _: Mapping[str, float] | None = None) -> Choice:
+    """The same objective whatever the model and data."""
+    return Choice(objective, f"always {objective}", NLL if objective != NLL else P, None)
+
+
+def paper_rule(features: Mapping[str, float]) -> Choice:
+    """By mean p alone, as the paper's continuum suggests: -p for a strong model, otherwise NLL.
+
+    >>> paper_rule({"mean_p": 0.8}).objective, paper_rule({"mean_p": 0.2}).objective
+    ('p()', 'nll()')
+
+    Reference: Li et al., "Beyond Log Likelihood", 2025, https://arxiv.org/abs/2510.00526.
+    """
+    (mean_p,) = _read(features, "mean_p")
+    strong = mean_p >= PAPER_STRONG
+    side = "at least" if strong else "below"
+    reason = f"mean p {mean_p:.2f} is {side} {PAPER_STRONG}"
+    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
+
+
+def first_rule(features: Mapping[str, float]) -> Choice:
+    """The limits of `probtune.probe.capability.verdict` without its intervals, which the probe's
+    first rule went by: -p if the model expects most of the data and has little of a tail, otherwise
+    NLL.
+    """
+    mean_p, low = _read(features, "mean_p", "below_0_1")
+    strong = mean_p > 0.75 and low < 0.15
+    reason = f"mean p {mean_p:.2f} with p < 0.1 for {100 * low:.0f} % of the tokens"
+    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
+
+
+def theory_rule(features: Mapping[str, float], *, time_per_epoch: float | None = None) -> Choice:
+    """Where gradient flow under symmetric noise lets NLL and -p trade places: -p where the model's
+    p of usual sequences lies above, otherwise NLL.
+
+    With noise rate e and K classes, kappa = 1 - e K/(K-1), the two trade places at
+
+        p_x = 2 (1-e) / (1 + kappa + sqrt((1-kappa)^2 + 4 kappa e)),   about 1 - sqrt(e),
+
+    at the first instant, and after a time T at about 1 / (kappa T) where that is lower; without
+    noise NLL is never behind (docs/theory.md, sections 2 and 4). The flow's time has no fixed
+    exchange rate with steps; `time_per_epoch` is fitted on the bench's development cells.
+    """
+    p, noise, epochs = _read(features, "usual_p", "noise", "epochs")
+    if time_per_epoch is None:
+        time_per_epoch = float(read_rule()["theory"]["time_per_epoch"])
+    noise = min(noise, 0.85)
+    kappa = 1.0 - noise * _CLASSES / (_CLASSES - 1.0)
+    root = math.sqrt((1.0 - kappa) ** 2 + 4.0 * kappa * noise)
+    limit = 2.0 * (1.0 - noise) / (1.0 + kappa + root)
+    if noise > 0.0:
+        limit = min(limit, 1.0 / (kappa * time_per_epoch * epochs))
+    strong = p > limit
+    side = "above" if strong else "at most at"
+    reason = f"p {p:.2f} lies {side} the crossover {limit:.2f} for noise {noise:.2f}"
+    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
+
+
+# --- what was fitted -----------------------------------------------------------------------------
+
+
+@cache
+def read_rule() -> dict[str, Any]:
+    """The fitted numbers, with where they come from."""
+    return json.loads(Path(__file__).with_name("choosing.json").read_text(encoding="utf-8"))
+
+
+def terms(features: Mapping[str, float]) -> dict[str, float]:
+    """What the fitted rules see, a few numbers by name.
+
+    to_learn    share of the tokens of usual sequences with p < 0.1
+    known       share of sequences whose every token is the model's first choice
+    strength    mean p of the tokens of usual sequences
+    unsure      4 strength (1 - strength): largest where the model is half sure
+    noise       estimated share of wrong sequences; 0 where it cannot be told
+    repeated    noise times log2(1 + epochs): wrong labels that are seen again and again
+    passes      log2(1 + epochs)
+    length      log10 of the steps
+    """
+    low, right, p, noise, epochs, steps = _read(
+        features, "usual_low", "sequence_right", "usual_p", "noise", "epochs", "steps"
+    )
+    passes = math.log2(1.0 + epochs)
+    return {
+        "to_learn": low,
+        "known": right,
+        "strength": p,
+        "unsure": 4.0 * p * (1.0 - p),
+        "noise": noise,
+        "repeated": noise * passes,
+        "passes": passes,
+        "length": math.log10(max(1.0, steps)),
+    }
+
+
+def predicted(
+    features: Mapping[str, float],
+    *,
+    form: str,
+    metric: str = "greedy",
+    rule: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Gain], str]:
+    """Gains over NLL of the candidate objectives, and what they rest on in words.
+
+    Args:
+        form: `regimes`, a shallow tree whose leaves state what the bench's development cells
+            gained; or `linear`, ridge regression on the same terms.
+        metric: `greedy`, exact match under greedy decoding; or `sampled`, at temperature 1.
+        rule: fitted numbers in place of the package's.
+    """
+    if form not in _FORMS:
+        raise UsageError(f"form must be one of {', '.join(_FORMS)}, got {form!r}.")
+    if metric not in METRICS:
+        raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
+    return _FORMS[form](features, (rule or read_rule())[metric][form])
+
+
+def fitted(
+    features: Mapping[str, float], *, form: str = "regimes", metric: str = "greedy"
+) -> Choice:
+    """The candidate with the largest predicted gain, or NLL where none is positive."""
+    gains, reason = predicted(features, form=form, metric=metric)
+    order = _ranked(gains)
+    return Choice(_concrete(order[0], features), reason, order[1], gains.get(order[0], _NONE))
+
+
+def auto(
+    features: Mapping[str, float],
+    *,
+    metric: str = "greedy",
+    rule: Mapping[str, Any] | None = None,
+) -> Choice:
+    """The choice to act on.
+
+    The candidate with the largest predicted gain whose 90 % interval for one run stays above the
+    limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another,
+    but could as well be a loss, or where the case lies outside of all development cells, the choice
+    is undecided: race the two.
+
+    Args:
+        features: of `probtune.probe.features.features`.
+        metric: how answers will be drawn from the model: `greedy` or `sampled`. It matters: a model
+            trained with NLL on noisy data keeps the noise's probability, which greedy decoding
+            hides and sampling shows.
+        rule: fitted numbers in place of the package's.
+
+    Raises:
+        UsageError: a feature is missing or not finite, or the metric is unknown.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
+    limits = (rule or read_rule())[metric]["auto"]
+    gains, reason = predicted(features, form=limits["form"], metric=metric, rule=rule)
+    safe = {o: g for o, g in gains.items() if g.low >= -limits["most_lost"]}
+    order, bold = _ranked(safe), _ranked(gains)[0]
+    best = order[0]
+    gain = gains.get(best, _NONE)
+    cautions = _cautions(features)
+    second = next(o for o in _ranked(gains) if o != best)
+    runner_up = _concrete(second, features)
+    promised = gains.get(bold, _NONE).points - gain.points
+    beyond = _beyond(features, limits["range"])
+    if beyond:
+        return _undecided(features, (NLL, bold if bold != NLL else runner_up), limits, beyond, gain)
+    if bold != best and promised >= limits["worth_a_race"]:
+        why = f"{_concrete(bold, features)} may gain {gains[bold]} points over NLL, and may lose"
+        return _undecided(features, (best, bold), limits, f"{reason}; {why}", gain)
+    return Choice(
+        _concrete(best, features),
+        reason,
+        runner_up,
+        gain,
+        cautions=cautions,
+        runner_up_gain=gains.get(second, _NONE),
+    )
+
+
+def after_race(choice: Choice, scores: Mapping[str, float]) -> Choice:
+    """The choice once the race has been run.
+
+    Args:
+        choice: an undecided one.
+        scores: objective -> its score on held-out rows after `race_share` of the steps; higher is
+            better.
+
+    Raises:
+        UsageError: an objective of the race has no score, or one that is not finite.
+    """
+    missing = [o for o in choice.race if not math.isfinite(scores.get(o, math.nan))]
+    if missing or not choice.race:
+        raise UsageError(
+            f"the race needs a finite score for each of {', '.join(choice.race) or 'nothing'};"
+            f" missing: {', '.join(missing) or 'a race'}."
+        )
+    first, *rest = sorted(choice.race, key=lambda o: -scores[o])
+    said = ", ".join(f"{o} {scores[o]:.3f}" for o in choice.race)
+    return Choice(
+        first,
+        f"{choice.reason}; the race after {100 * choice.race_share:.0f} % of the steps: {said}",
+        rest[0] if rest else NLL,
+        choice.expected_gain if first == choice.objective else None,
+        cautions=choice.cautions,
+    )
+
+
+# --- the two forms -------------------------------------------------------------------------------
+
+_NONE = Gain(0.0, 0.0, 0.0)
+
+_WORDS = {
+    "to_learn": "share of usual tokens with p < 0.1",
+    "known": "share of sequences the model would write itself",
+    "strength": "mean p in usual rows",
+    "unsure": "half-sureness 4 p (1 - p) there",
+    "noise": "estimated label noise",
+    "repeated": "label noise x log2(1 + passes)",
+    "passes": "log2(1 + passes)",
+    "length": "log10(steps)",
+}
+
+
+def _linear(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[dict[str, Gain], str]:
+    x = terms(features)
+    scaled = [
+        (x[t] - c) / s for t, c, s in zip(rule["terms"], rule["centre"], rule["scale"], strict=True)
+    ]
+    band = sum(x["strength"] > limit for limit in rule["bands"])
+    found = {}
+    for name, fit in rule["objectives"].items():
+        points = fit["intercept"] + sum(w * z for w, z in zip(fit["weights"], scaled, strict=True))
+        found[name] = Gain(points, points + fit["low"][band], points + fit["high"][band])
+    return found, ", ".join(f"{_WORDS[t]} {x[t]:.2f}" for t in rule["terms"])
+
+
+def _regimes(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[dict[str, Gain], str]:
+    x = terms(features)
+    node, words = rule, []
+    while "term" in node:
+        name, at = node["term"], node["at"]
+        below = x[name] <= at
+        words.append(f"{_WORDS[name]} {x[name]:.2f} ({'at most' if below else 'above'} {at:g})")
+        node = node["below" if below else "above"]
+    gains = {name: Gain(*values) for name, values in node["gains"].items()}
+    like = f"as in {node['cells']} development cells of {node['families']} families"
+    return gains, f"{'; '.join(words)}: {like}"
+
+
+_FORMS = {"regimes": _regimes, "linear": _linear}
+
+
+def _ranked(gains: Mapping[str, Gain]) -> list[str]:
+    """NLL and the candidates, the largest predicted gain first; NLL first among equals."""
+    points = {NLL: 0.0, **{name: gain.points for name, gain in gains.items()}}
+    return sorted(points, key=lambda name: -points[name])
+
+
+def _concrete(name: str, features: Mapping[str, float]) -> str:
+    """The objective as it is written; Cayley's parameter is the model's own mean p."""
+    (mean_p,) = _read(features, "mean_p")
+    return name.replace("mean_p", f"{mean_p:.3f}")
+
+
+def _undecided(
+    features: Mapping[str, float],
+    pair: tuple[str, str],
+    limits: Mapping[str, Any],
+    reason: str,
+    gain: Gain,
+) -> Choice:
+    """Race the two; the first is taken if no race is run."""
+    race = (_concrete(pair[0], features), _concrete(pair[1], features))
+    return Choice(
+        race[0],
+        reason,
+        race[1],
+        gain if pair[0] != NLL else _NONE,
+        undecided=True,
+        race=race,
+        race_share=limits["race_share"],
+        cautions=_cautions(features),
+    )
+
+
+def _beyond(features: Mapping[str, float], ranges: Mapping[str, Sequence[float]]) -> str:
+    """What lies outside of all development cells, in words; empty if nothing does."""
+    x = terms(features)
+    for name, (low, high) in ranges.items():
+        slack = 0.1 * (high - low)
+        if not low - slack <= x[name] <= high + slack:
+            return (
+                f"{_WORDS[name]} {x[name]:.2f} lies outside of what the rule was fitted on"
+                f" ({low:g} to {high:g})"
+            )
+    return ""
+
+
+def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
+    end, known, noise, sequences = _read(features, "end_p", "noise_known", "noise", "sequences")
+    found = []
+    if end < 0.05:
+        found.append(
+            f"The last token of a response has mean p {end:.3f}: an objective that leans on the"
+            " prior may never learn to stop; keep NLL on special tokens."
+        )
+    if not known:
+        found.append(
+            "The model knows too little of the data to tell wrong labels from new ones: noise"
+            " counts as 0."
+        )
+    elif noise > 0.2:
+        found.append(
+            f"About {100 * noise:.0f} % of the demonstrations stand out as wrong: look at some of"
+            " them; mending data helps every objective. Compare with inliers(nll()), which weighs"
+            " such demonstrations down."
+        )
+    if sequences < 64:
+        found.append(f"Only {sequences:.0f} sequences were probed; probe 128 or more.")
+    return tuple(found)
+
+
+def _read(features: Mapping[str, float], *names: str) -> tuple[float, ...]:
+    """Features by name, or the error that says which is missing."""
+    missing = [n for n in names if n not in features]
+    if missing:
+        raise UsageError(
+            f"features lack {', '.join(missing)}; give what probtune.probe.features.features"
+            f" returns: {', '.join(DESCRIPTIONS)}."
+        )
+    wrong = [n for n in names if not math.isfinite(features[n])]
+    if wrong:
+        raise UsageError(f"feature {wrong[0]} must be finite, got {features[wrong[0]]}.")
+    return tuple(features[n] for n in names)
