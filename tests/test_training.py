@@ -492,6 +492,13 @@ def test_a_trl_whose_head_needs_a_gpu_is_refused_on_a_cpu(tmp_path, monkeypatch)
     assert config(tmp_path).head == "auto"
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="of a machine without one")
+def test_without_an_accelerator_no_flag_is_needed(tmp_path):
+    plain = ProbTuneConfig(str(tmp_path), objective="p")
+    assert plain.use_cpu and plain.bf16 is False and plain.device.type == "cpu"
+    assert ProbTuneConfig(str(tmp_path), bf16=True).bf16  # autocast, as asked for
+
+
 def test_refused_arguments(tmp_path):
     from trl import SFTConfig
 

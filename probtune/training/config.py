@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import dataclass, field, fields
 
+import torch
 from trl.trainer.sft_config import SFTConfig
 
 from ..errors import UsageError
@@ -29,10 +30,11 @@ _TRL = tuple(int(part) for part in importlib.metadata.version("trl").split(".")[
 @dataclass
 class ProbTuneConfig(SFTConfig):
     """`SFTConfig` with the objective and its normalizer. All other fields are TRL's and
-    transformers'.
+    transformers'. Where there is no accelerator, training runs on the CPU (`use_cpu`), and `bf16`
+    is off unless it is set.
 
     Example:
-        >>> ProbTuneConfig("out", objective="power(0.5)", bf16=False, use_cpu=True).objective
+        >>> ProbTuneConfig("out", objective="power(0.5)").objective
         'power(0.5)'
     """
 
@@ -130,6 +132,10 @@ class ProbTuneConfig(SFTConfig):
     )
 
     def __post_init__(self):
+        # TRL mixes precisions by default, which transformers refuses without an accelerator.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.bf16 is None and self.use_cpu:
+            self.bf16 = False
         # TRL's default stands under the old name, for which transformers 5.23 warns every user.
         if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
             setattr(self, CHECKPOINTING, True)
