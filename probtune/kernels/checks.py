@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Objective, Signals, unbound
+from ..objectives import Objective, Signals, unbound
 from .linear import LinearHead
 from .tokens import Task
 
@@ -106,7 +106,7 @@ def check_passes(task: Task, *, reference: bool) -> None:
 
 def check_signals(objective: Objective, signals: Signals, reference: Any, labels: Tensor) -> None:
     for name in sorted(objective.needs - signals.keys()):
-        if name.split(":")[0] not in HEAD_SIGNALS:
+        if name not in objective.distribution_needs:
             raise unbound(objective, name)
         if name in ("kl", "reverse_kl") and reference is None:
             raise unbound(objective, name)

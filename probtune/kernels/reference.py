@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Signals
+from ..objectives import Signals
 from .distribution import statistic
 from .linear import LinearHead
 from .tokens import Task
@@ -49,7 +49,7 @@ def objective_loss(linear: LinearHead, labels: Tensor, task: Task) -> tuple[Tens
     objective = task.objective
     logits = linear.logits()
     logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=task.statistics)
-    names = sorted(name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS)
+    names = sorted(objective.distribution_needs)
     log_probs, other = logits.log_softmax(1), None
     if task.reference is not None:
         other = task.reference.logits().log_softmax(1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Objective, Signals
+from ..objectives import Objective, Signals
 from .linear import Head, LinearHead
 from .rows import Coefficients, Rows, coefficients, front_first
 
@@ -42,8 +42,8 @@ class Task:
     @property
     def wanted(self) -> frozenset[str]:
         """The statistics of the distribution that are needed."""
-        from_head = {n for n in self.objective.needs if n.split(":")[0] in HEAD_SIGNALS}
-        return frozenset(from_head | ({"entropy"} if self.statistics else set()))
+        needs = self.objective.distribution_needs
+        return frozenset(needs | {"entropy"} if self.statistics else needs)
 
     @property
     def whole(self) -> bool:

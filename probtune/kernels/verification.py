@@ -7,7 +7,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor
 
-from ..objectives import HEAD_SIGNALS, Objective, Signals, StepStatistics
+from ..objectives import Objective, Signals, StepStatistics
 from . import linear_objective_loss
 from .distribution import statistic
 from .reference import statistics_of_logits
@@ -35,8 +35,9 @@ def gradient_error(objective: Objective) -> float:
     plain = logits.clone().requires_grad_()
     log_probs, reference = plain.log_softmax(1), other.log_softmax(1)
     logp, _, _ = statistics_of_logits(plain, labels, entropy=False)
-    names = [name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS]
-    found = {name: statistic(name, log_probs, labels, reference) for name in names}
+    found = {
+        name: statistic(name, log_probs, labels, reference) for name in objective.distribution_needs
+    }
     fixed = {name: value.detach() for name, value in found.items()}
     bound = objective.bind(Signals({**signals, **fixed}))
     total = bound._f(logp).sum()

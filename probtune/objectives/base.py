@@ -181,6 +181,11 @@ class Objective(ABC):
         """The signals it needs besides p, as `Signals` names them."""
         return frozenset()
 
+    @property
+    def distribution_needs(self) -> Set[str]:
+        """Those of `needs` that come from the pass over the logits: `HEAD_SIGNALS`."""
+        return frozenset(name for name in self.needs if name.split(":")[0] in HEAD_SIGNALS)
+
     def bind(self, signals: Signals) -> Objective:
         """The objective for one batch, with the signals that are given; itself, unless it needs
         one. A bound objective is no value: it has no text that can be read back.

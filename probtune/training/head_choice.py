@@ -16,7 +16,7 @@ from trl.trainer import sft_trainer
 from ..errors import UsageError
 from ..kernels import KERNEL_SIGNALS
 from ..models.head import why_not
-from ..objectives import HEAD_SIGNALS, Objective
+from ..objectives import Objective
 from .trl_head import TRL_SIGNALS
 
 __all__ = [
@@ -42,7 +42,7 @@ def choose_head(wish: str, objective: Objective, model: Any) -> HeadChoice:
         UsageError: the head that is left does not compute the objective, or would not train an
             adapter on the output layer.
     """
-    missing = (_from_head(objective) - TRL_SIGNALS) | objective.terms
+    missing = (objective.distribution_needs - TRL_SIGNALS) | objective.terms
     base = model.get_base_model() if is_peft_model(model) else model
     reason = why_not(base)
     chosen = wish
@@ -69,7 +69,7 @@ def check_two_pass(choice: HeadChoice, objective: Objective) -> None:
     Raises:
         UsageError: with the reason.
     """
-    whole = (_from_head(objective) | objective.terms) - KERNEL_SIGNALS
+    whole = (objective.distribution_needs | objective.terms) - KERNEL_SIGNALS
     reason = None
     if choice.name == "trl":
         reason = "TRL's head computes the loss, and has no such choice"
@@ -119,11 +119,6 @@ def adapters_on_the_head() -> Iterator[None]:
         yield
     finally:
         module.BaseTunerLayer = known
-
-
-def _from_head(objective: Objective) -> set[str]:
-    """What it needs of the distribution."""
-    return {name for name in objective.needs if name.split(":")[0] in HEAD_SIGNALS}
 
 
 class _NoLayer:

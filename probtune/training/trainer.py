@@ -27,7 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ..errors import TrainingError, UsageError
 from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
-from ..objectives import HEAD_SIGNALS, Objective, Signals
+from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (
     ColumnCollator,
@@ -160,7 +160,7 @@ class ProbTuneTrainer(SFTTrainer):
                 "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
                 " objective; use FSDP, context parallelism or packing instead."
             )
-        own = {name.split(":")[0] for name in self.objective.needs} - HEAD_SIGNALS - {"special"}
+        own = self.objective.needs - self.objective.distribution_needs - {"special"}
         if parallelism.cp_enabled and own:
             raise UsageError(
                 f"context parallelism splits sequences, and {self.objective} needs numbers per"
