@@ -139,6 +139,14 @@ def test_the_catalogue_is_its_papers_formulas(text, dtype, tolerance):
     torch.testing.assert_close(f.token_weight(logp).double(), expected[1], **close)
 
 
+@pytest.mark.parametrize("f", **ids)
+def test_an_objective_is_callable(f):
+    logp = torch.tensor([-0.1, -3.0], dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(f(logp), f.value(logp), rtol=0, atol=0)
+    (slope,) = torch.autograd.grad(f(logp).sum(), logp)
+    torch.testing.assert_close(-slope, f.token_weight(logp.detach()), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("text", helpers.EXAMPLES)
 def test_values_fall_to_zero_at_p_1_unless_the_member_says_otherwise(text):
     f = objective(text)

@@ -46,8 +46,13 @@ def test_names_the_documentation_promises():
         probe,
     )
 
-    assert set(objectives.CORE) <= set(probtune.__all__)
+    assert set(objectives.MEMBERS) <= set(probtune.__all__)
     assert set(objectives.MEMBERS) <= set(objectives.__all__)
+
+
+def test_every_member_can_be_imported_from_the_package():
+    for name, member in probtune.objectives.MEMBERS.items():
+        assert getattr(probtune, name) is member
 
 
 def test_importing_loads_no_torch():

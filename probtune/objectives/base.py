@@ -129,6 +129,18 @@ class Objective(ABC):
         """
         return _Value.apply(widen(logp), self)  # type: ignore[return-value]
 
+    def __call__(
+        self,
+        logp: Tensor,  # any shape, <= 0
+    ) -> Tensor:
+        """Return f(p) per token; the same as `value`.
+
+        >>> from probtune.objectives import p
+        >>> p()(torch.tensor([0.25], dtype=torch.float64).log())
+        tensor([0.7500], dtype=torch.float64)
+        """
+        return self.value(logp)
+
     def token_weight(
         self,
         logp: Tensor,  # any shape, <= 0
