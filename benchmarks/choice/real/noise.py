@@ -1,0 +1,83 @@
+"""Kinds of wrong rows: each takes a right row and the others, and returns a wrong response.
+
+Development and held-out kinds were named before anything was fitted.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from .tasks import Row
+
+__all__ = ["DEVELOPMENT", "HELD_OUT", "KINDS", "corrupt"]
+
+Kind = Callable[[random.Random, Row, Sequence[Row]], str]
+
+
+def other_row(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The response of another row of the same kind."""
+    others = [r.response for r in rows if r.kind == row.kind and r.response != row.response]
+    return rng.choice(others)
+
+
+def slip(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """One number is off by a little, or one word or letter is exchanged for another of the rows'."""
+    numbers = list(re.finditer(r"\d+", row.response))
+    if numbers:
+        match = numbers[-1] if rng.random() < 0.5 else rng.choice(numbers)
+        value = int(match.group())
+        changed = str(max(0, value + rng.choice([-10, -2, -1, 1, 2, 10])))
+        if changed == match.group():
+            changed = str(value + 1)
+        return row.response[: match.start()] + changed + row.response[match.end() :]
+    words = row.response.split(" ")
+    if len(words) > 1:
+        others = [w for r in rows for w in r.response.split(" ") if w not in words]
+        words[-1] = rng.choice(others) if others else words[-1] + "s"
+        return " ".join(words)
+    letters = list(row.response)
+    at = rng.randrange(len(letters))
+    letters[at] = rng.choice([c for c in "abcdefghijklmnopqrstuvwxyz" if c != letters[at].lower()])
+    return "".join(letters)
+
+
+def missing(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The second half is left out."""
+    words = row.response.split(" ")
+    if len(words) > 1:
+        return " ".join(words[: max(1, len(words) // 2)])
+    return row.response[: max(1, len(row.response) // 2)]
+
+
+def wrong_format(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The right response, wrapped in words that nobody asked for."""
+    before = rng.choice(["Well, I think it is: ", "OK. ", "My answer would be ", "Hmm, maybe "])
+    return before + row.response + rng.choice(["", " I guess.", " (I think)", " or so"])
+
+
+def one_sided(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """Always the same other response of that kind: a confusion, not a spread of errors."""
+    responses = sorted({r.response for r in rows if r.kind == row.kind})
+    first, second = responses[0], responses[-1]
+    return second if row.response == first else first
+
+
+DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
+HELD_OUT = {f.__name__: f for f in (missing, wrong_format, one_sided)}
+KINDS: dict[str, Kind] = {**DEVELOPMENT, **HELD_OUT}
+
+
+def corrupt(
+    rows: Sequence[Row], *, kind: str, rate: float, seed: int
+) -> tuple[list[Row], list[bool]]:
+    """Make a share of the rows wrong; returns the rows and a mask of the wrong ones."""
+    rng = random.Random(f"{kind} {rate} {seed}")
+    wrong = [False] * len(rows)
+    for index in rng.sample(range(len(rows)), round(rate * len(rows))):
+        wrong[index] = True
+    return [
+        row._replace(response=KINDS[kind](rng, row, rows)) if bad else row
+        for row, bad in zip(rows, wrong, strict=True)
+    ], wrong
