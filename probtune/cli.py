@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"probtune {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(asked=parser)
-    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="probtune", metavar="COMMAND", help=argparse.SUPPRESS)
     parts = (core_options, evaluation_options, paper_options)
     for command in [parser for part in parts for parser in part.add_commands(commands)]:
         command.add_argument(

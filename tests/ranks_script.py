@@ -13,7 +13,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers.distributed.parallel_utils import ALL_PARALLEL_STYLES
 
-from probtune import head
 from probtune.kernels import (
     VocabParallel,
     linear_objective,
@@ -21,6 +20,7 @@ from probtune.kernels import (
     slices,
     torch_rows,
 )
+from probtune.models import head
 from probtune.models.head import HeadCall, add_objective_head
 from probtune.objectives import objective, p
 

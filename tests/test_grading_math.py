@@ -13,11 +13,12 @@ import pytest
 from grading_cases import MATH, SAME
 
 from probtune.errors import DataError
-from probtune.evaluation.grading import math_reference, math_strict
+from probtune.evaluation.grading import math_strict
 from probtune.evaluation.grading.base import VERSION, GradingItem, versions
 from probtune.evaluation.grading.latex import clean, interval, normal, split_list, unit
 from probtune.evaluation.grading.literals import read_literal
 from probtune.evaluation.grading.pool import compare_all
+from probtune.evaluation.grading.reference import math as math_reference
 from probtune.measure.answers import read_rule
 from probtune.measure.boxes import last_box
 
@@ -258,7 +259,8 @@ def test_versions_name_what_decides():
 def test_grading_needs_no_torch():
     code = (
         "import sys; from probtune.evaluation.grading import *; "
-        "from probtune.evaluation.grading import choice, figlet, math_reference, math_strict; "
+        "from probtune.evaluation.grading import choice, figlet, math_strict; "
+        "from probtune.evaluation.grading.reference import math; "
         "assert not {'torch', 'sympy', 'math_verify', 'pebble'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,7 @@ from probtune.data.prompts import FORMATS, PromptSpec, format_of
 from probtune.errors import UsageError
 from probtune.models.loading import load_tokenizer
 from probtune.objectives import objective
+from probtune.paper.corpora import locate
 from probtune.pipeline.preparation import prepare
 from probtune.records import read_record
 
@@ -180,23 +181,20 @@ def test_the_command(word_model, rows, tmp_path, capsys):
     assert str(out / "p" / "model") in capsys.readouterr().out
 
 
-def test_a_training_set_of_the_paper_is_data(word_model, rows, tmp_path, monkeypatch):
+def test_a_training_set_of_the_paper_is_data(word_model, rows):
     """`corpus:NAME` is prepared, the same for every run, and read like any file."""
-    from probtune.pipeline import preparation
-
     asked = []
 
     def locate(text, *, terminal):
         asked.append(text)
         return Path(rows) if text.startswith("corpus:") else None
 
-    monkeypatch.setattr(preparation, "locate", locate)
     chosen = settings(word_model, "corpus:numina-67k", None)
-    assert len(prepare(chosen, QUIET).rows) == 40
+    assert len(prepare(chosen, QUIET, locate=locate).rows) == 40
     assert asked == ["corpus:numina-67k"]
     assert chosen.folder.name == "words-numina-67k"
 
 
 def test_an_unknown_training_set(word_model):
     with pytest.raises(UsageError, match="numina-67k"):
-        prepare(settings(word_model, "corpus:numina-67", None), QUIET)
+        prepare(settings(word_model, "corpus:numina-67", None), QUIET, locate=locate)

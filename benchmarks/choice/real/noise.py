@@ -23,7 +23,7 @@ def other_row(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
 
 
 def slip(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
-    """One number is off by a little, or one word or letter is exchanged for another of the rows'."""
+    """One number is off by a little, or one word or letter is exchanged."""
     numbers = list(re.finditer(r"\d+", row.response))
     if numbers:
         match = numbers[-1] if rng.random() < 0.5 else rng.choice(numbers)

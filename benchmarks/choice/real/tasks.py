@@ -1,9 +1,9 @@
 """Tasks with checkable answers: rows of (prompt, response, kind), ours and others'.
 
 The split into development and held-out tasks was made by name before anything was fitted. Tasks of
-others are generated or fetched when the bench runs and never stored here: reasoning-gym (Apache-2.0,
-https://github.com/open-thought/reasoning-gym), GSM8K (MIT, https://github.com/openai/grade-school-math)
-from a local file. What SmolLM2-135M knows of a task was measured with `probtune probe`.
+others are made or fetched when the bench runs and never stored here: reasoning-gym
+(Apache-2.0, https://github.com/open-thought/reasoning-gym), and GSM8K (MIT,
+https://github.com/openai/grade-school-math) from a local file.
 """
 
 from __future__ import annotations
@@ -55,18 +55,22 @@ Angola Luanda;Zambia Lusaka;Zimbabwe Harare;Mongolia Ulaanbaatar;Nepal Kathmandu
 Bangladesh Dhaka;Sri Lanka Colombo;Myanmar Naypyidaw;Cambodia Phnom Penh;Laos Vientiane
 Malaysia Kuala Lumpur;Philippines Manila;South Korea Seoul;Venezuela Caracas;Colombia Bogota
 Ecuador Quito;Bolivia La Paz;Uruguay Montevideo;Paraguay Asuncion;Panama Panama City
-Costa Rica San Jose;Guatemala Guatemala City;Honduras Tegucigalpa;Jamaica Kingston;Haiti Port-au-Prince
+Costa Rica San Jose;Guatemala Guatemala City;Honduras Tegucigalpa
+Jamaica Kingston;Haiti Port-au-Prince
 Estonia Tallinn;Latvia Riga;Lithuania Vilnius;Slovakia Bratislava;Slovenia Ljubljana;Albania Tirana
 Cyprus Nicosia;Malta Valletta;Armenia Yerevan;Georgia Tbilisi;Azerbaijan Baku;Kazakhstan Astana"""
 
-_OPPOSITES = """hot cold;big small;fast slow;up down;happy sad;light dark;hard soft;rich poor;old young
-open closed;wet dry;full empty;early late;strong weak;high low;long short;thick thin;clean dirty
+_OPPOSITES = """hot cold;big small;fast slow;up down;happy sad;light dark;hard soft;rich poor
+old young;open closed;wet dry;full empty;early late;strong weak;high low;long short;thick thin
+clean dirty
 loud quiet;near far;deep shallow;wide narrow;heavy light;true false;good bad;left right;day night
 first last;inside outside;buy sell;win lose;push pull;begin end;love hate;remember forget;rise fall
 accept refuse;arrive depart;attack defend;borrow lend;break repair;cheap expensive;cruel kind
 difficult easy;enter exit;fail succeed;front back;guilty innocent;laugh cry;major minor;north south
-odd even;past future;polite rude;public private;question answer;raise lower;sharp blunt;simple complex
-smooth rough;tight loose;victory defeat;visible invisible;war peace;wise foolish;alive dead;bitter sweet"""
+odd even;past future;polite rude;public private;question answer;raise lower;sharp blunt
+simple complex;smooth rough;tight loose;victory defeat;visible invisible;war peace
+wise foolish;alive dead
+bitter sweet"""
 
 _WORDS = """apple river stone window garden yellow market silver bridge candle forest bottle winter
 summer doctor pencil mirror castle basket pocket island letter number orange planet rabbit saddle
@@ -201,8 +205,8 @@ def _shop(rng: random.Random, number: int) -> list[Row]:
         else:
             question = f"{b} friends have {c} {thing} each and {name} has {a}. How many together?"
             said = (
-                f"The friends have {b} times {c}, so {b * c} {thing}. Together with {name} they have"
-                f" {b * c + a}. Answer: {b * c + a}"
+                f"The friends have {b} times {c}, so {b * c} {thing}. Together with {name} they"
+                f" have {b * c + a}. Answer: {b * c + a}"
             )
         rows.append(Row(question, said, kind))
     return rows
