@@ -15,8 +15,7 @@ from probtune.cli import main
 from probtune.errors import DataError, ProbtuneError, UsageError
 from probtune.models.loading import load_model
 from probtune.objectives import objective
-from probtune.pipeline import fine_tuning
-from probtune.pipeline import run as stages
+from probtune.pipeline import fine_tuning, measuring
 from probtune.records import read_record
 from probtune.settings import TuneSettings
 from probtune.terminal import Terminal
@@ -101,7 +100,7 @@ def test_the_same_command_does_nothing_again(finished, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a finished stage was done again")
 
-    monkeypatch.setattr(stages, "load_model", forbidden)
+    monkeypatch.setattr(measuring, "load_model", forbidden)
     monkeypatch.setattr(fine_tuning, "load_model", forbidden)
     again = pipeline.tune(chosen, QUIET)
     assert again["runs"] == record["runs"] and again["probe"] == record["probe"]
@@ -281,7 +280,7 @@ def no_model(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(stages, "load_model", forbidden)
+    monkeypatch.setattr(measuring, "load_model", forbidden)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +317,7 @@ def test_bad_rows_stop_the_run_or_are_listed(word_model, tmp_path, monkeypatch):
     data = helpers.write_jsonl(tmp_path / "bad.jsonl", bad)
     chosen = settings(word_model, data, tmp_path / "out")
     with monkeypatch.context() as patch, pytest.raises(DataError, match="bad.jsonl:21 "):
-        patch.setattr(stages, "load_model", None)
+        patch.setattr(measuring, "load_model", None)
         pipeline.tune(chosen, QUIET)
     chosen = settings(word_model, data, tmp_path / "out", skip_bad_rows=True)
     record = pipeline.tune(chosen, QUIET)

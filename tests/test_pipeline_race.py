@@ -7,7 +7,7 @@ from test_pipeline import QUIET, settings
 from probtune import pipeline
 from probtune.models.loading import load_model
 from probtune.pipeline import fine_tuning
-from probtune.pipeline import race as race_module
+from probtune.pipeline import run as stages
 from probtune.probe import capability, choosing
 from probtune.records import read_record
 from probtune.reports.report import render
@@ -38,6 +38,16 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
     scores = {"nll()": 0.25, "power(0.5)": 0.5}
     raced = []
 
+    def racing(leg):
+        """`train_stage` with `leg` in place of the race's short runs."""
+
+        def stage(*arguments, until=None, measure=None):
+            if until is None:
+                return fine_tuning.train_stage(*arguments)
+            return leg(*arguments, until=until, measure=measure)
+
+        return stage
+
     def measured(place, objective, *arguments, until=None, measure=None):
         found = fine_tuning.train_stage(place, objective, *arguments, until=until, measure=measure)
         raced.append((str(objective), until))
@@ -45,7 +55,7 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
         assert list((place / "checkpoints").glob("checkpoint-3"))
         return {**found, "token_accuracy": scores[str(objective)]}
 
-    monkeypatch.setattr(race_module, "train_stage", measured)
+    monkeypatch.setattr(stages, "train_stage", racing(measured))
     record = pipeline.tune(chosen, QUIET)
     assert raced == [("nll()", 3), ("power(0.5)", 3)]  # 0.34 of 6 steps, rounded up
     race = record["choice"]["race"]
@@ -59,9 +69,9 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
     assert record["runs"][1]["train"]["steps"] == 6
     again = settings(word_model, data, tmp_path / "again", objective="auto", max_steps=6)
     monkeypatch.setattr(
-        race_module,
+        stages,
         "train_stage",
-        lambda *a, **k: {"token_accuracy": scores[str(a[1])], "mean_p": 0.5},
+        racing(lambda *a, **k: {"token_accuracy": scores[str(a[1])], "mean_p": 0.5}),
     )
     pipeline.tune(again, QUIET)
     import torch
@@ -69,6 +79,6 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
     ends = [weights(tmp_path / out / "power_0.5") for out in ("out", "again")]
     torch.testing.assert_close(*ends)
     # Everything is there: nothing is raced or trained again.
-    monkeypatch.setattr(race_module, "train_stage", None)
+    monkeypatch.setattr(stages, "train_stage", racing(None))
     assert pipeline.tune(chosen, QUIET)["choice"] == record["choice"]
     assert read_record(tmp_path / "out" / "race.json")["objective"] == "power(0.5)"

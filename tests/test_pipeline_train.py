@@ -80,7 +80,10 @@ def test_an_undecided_probe_is_left_to_tune(word_model, rows, tmp_path, monkeypa
 
     suggestion = {"undecided": True, "race": ["nll()", "p()"], "race_share": 0.1}
     suggestion |= {"verdict": "", "reason": "", "cautions": [], "objective": "nll()"}
-    monkeypatch.setattr(run, "_probe_stage", lambda *_: {"suggestion": suggestion})
+    def probe(self):
+        self.probe_record = {"suggestion": suggestion}
+
+    monkeypatch.setattr(run.Run, "probe", probe)
     with pytest.raises(UsageError, match="cannot decide between nll.. and p.."):
         pipeline.train(settings(word_model, rows, tmp_path / "out", objective="auto"), QUIET)
 
@@ -196,5 +199,7 @@ def test_a_training_set_of_the_paper_is_data(word_model, rows):
 
 
 def test_an_unknown_training_set(word_model):
+    from probtune.paper.corpora import locate
+
     with pytest.raises(UsageError, match="numina-67k"):
         prepare(settings(word_model, "corpus:numina-67", None), QUIET, locate=locate)

@@ -24,6 +24,7 @@ from probtune.probe.choosing import (
     first_rule,
     fitted,
     paper_rule,
+    race_score,
     theory_rule,
 )
 
@@ -92,12 +93,12 @@ def index_of(grid: Grid, objective: str) -> int:
 def race_scores(
     grid: Grid, cell: int, seed: int, share: float, of: Sequence[str]
 ) -> dict[str, float]:
-    """Validation score of each objective after a share of the steps at the middle rate: the share
-    of right target tokens, ties broken by mean p.
+    """Score of each objective on the validation rows after a share of the steps at the middle
+    rate.
     """
     middle = grid.scores["accuracy"].shape[-1] // 2
     token, p = (grid.scores[f"race_{share:g}_{s}"][cell, seed, :, middle] for s in ("token", "p"))
-    return {o: float((token + 1e-3 * p)[index_of(grid, o)]) for o in of}
+    return {o: float(race_score(token, p)[index_of(grid, o)]) for o in of}
 
 
 def choices(grid: Grid, chooser: Chooser) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,29 +1,32 @@
-"""The stages in their order, each with its record."""
+"""A run: its stages in their order, each with its record."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data.encoding import Encoded
 from ..errors import UsageError
 from ..measure.compare import compare
-from ..measure.heldout import HeldOut, measure
-from ..models.loading import TokenTable, default_device, load_model, load_tokenizer, token_table
-from ..models.store import LogprobStore, fingerprint, store_logprobs
+from ..measure.heldout import HeldOut
+from ..models.loading import default_device, load_tokenizer, token_table
+from ..models.store import LogprobStore
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
-from ..probe.capability import Plan, sample, summarize
+from ..probe.capability import sample
+from ..probe.choosing import rank_race
 from ..records import environment, make_record, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
+from .measuring import measure_heldout, measure_tokens, probe_rows
 from .preparation import (
     Locate,
     Prepared,
@@ -34,12 +37,12 @@ from .preparation import (
     read,
     slug,
 )
-from .race import race_stage
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+__all__ = ["Run", "probe_only", "train", "tune"]
 
-__all__ = ["probe_only", "train", "tune"]
+_RACE_ROWS = 96
+_RACE_SHARE = 0.1
+"""At most this many rows, and this share of the training rows, are kept to compare a race's legs."""
 
 
 def tune(
@@ -53,58 +56,20 @@ def tune(
         DataError: the data cannot be used; nothing was loaded or written but the folder.
         TrainingError: training diverged; what was finished is kept.
     """
-    started = time.monotonic()
-    terminal = terminal or Terminal()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             "probtune tune runs in one process; to train on several, launch `probtune train`, or a"
             " script with ProbTuneTrainer."
         )
-    folder = settings.folder
-    asked, others, prepared, stores, probed = _begin(settings, terminal, locate)
-    raced = None
-    if asked is None and probed["suggestion"]["undecided"]:
-        prepared, raced = race_stage(folder, settings, prepared, probed, terminal)
-    chosen = asked or read_objective((raced or probed["suggestion"])["objective"])
-    fixed = _fixed((chosen, *others), probed, terminal)
-    results = {
-        "base": _measure_stage(
-            folder / "base", settings.model, prepared, settings, terminal, "base model"
-        )
-    }
+    run = Run(settings, terminal, locate=locate)
+    run.begin()
+    objectives = run.choose()
+    heldout = {"base": run.measure_base()}
     trained = {}
-    for objective, meant in fixed.items():
-        place = folder / slug(objective)
-        trained[str(objective)] = train_stage(place, meant, settings, prepared, terminal, stores)
-        results[str(objective)] = _measure_stage(
-            place, str(place / "model"), prepared, settings, terminal, str(objective)
-        )
-    record = write_record(
-        folder / "record.json",
-        "tune",
-        {
-            "settings": settings.to_dict(),
-            "environment": environment(),
-            "data": prepared.to_dict(),
-            "probe": probed,
-            "choice": {
-                "objective": str(chosen),
-                "asked": settings.objective,
-                "reason": (raced or probed["suggestion"])["reason"]
-                if asked is None
-                else "asked for",
-                "race": raced,
-            },
-            "runs": [
-                {"name": name, "train": trained.get(name), "heldout": result.to_dict()}
-                for name, result in results.items()
-            ],
-            "comparisons": compare(results),
-            "seconds": time.monotonic() - started,
-        },
-    )
-    write_text(folder / "report.html", render([record]))
-    return record
+    for objective, with_thresholds in objectives.items():
+        trained[str(objective)] = run.train(objective, with_thresholds)
+        heldout[str(objective)] = run.measure(objective)
+    return run.finish(trained, heldout)
 
 
 def train(
@@ -124,74 +89,23 @@ def train(
     from accelerate import PartialState
 
     state = PartialState(cpu=default_device() == "cpu")
-    terminal = terminal or Terminal()
-    if not state.is_main_process:
-        terminal = Terminal(quiet=True)
-    folder = settings.folder
+    run = Run(
+        settings, terminal if state.is_main_process else Terminal(quiet=True), locate=locate
+    )
     with state.main_process_first():
-        asked, others, prepared, stores, probed = _begin(settings, terminal, locate)
-    if asked is None and probed["suggestion"]["undecided"]:
+        run.begin()
+    if run.undecided:
+        race = run.probe_record["suggestion"]["race"]
         raise UsageError(
-            f"the probe cannot decide between {' and '.join(probed['suggestion']['race'])}; name"
-            " one with --objective, or let probtune tune race them."
+            f"the probe cannot decide between {' and '.join(race)}; name one with --objective, or"
+            " let probtune tune race them."
         )
-    chosen = asked or read_objective(probed["suggestion"]["objective"])
     models = {}
-    for objective, meant in _fixed((chosen, *others), probed, terminal).items():
-        place = folder / slug(objective)
+    for objective, with_thresholds in run.choose().items():
         state.wait_for_everyone()
-        train_stage(place, meant, settings, prepared, terminal, stores)
-        models[str(objective)] = place / "model"
+        run.train(objective, with_thresholds)
+        models[str(objective)] = run.model_folder(objective)
     return models
-
-
-def _begin(
-    settings: TuneSettings, terminal: Terminal, locate: Locate | None
-) -> tuple[Objective | None, tuple[Objective, ...], Prepared, dict[str, str], dict[str, Any]]:
-    """What comes before training: (objective asked for, further ones, data, files of
-    log-probabilities, record of the probe). Wrong requests end here.
-    """
-    asked = None if settings.objective == "auto" else read_objective(settings.objective)
-    others = tuple(objective_list(settings.compare)) if settings.compare.strip() else ()
-    folder = settings.folder
-    _check_folder(folder, settings)
-    named = (asked or read_objective("nll"), *others)
-    needs = frozenset().union(*(objective.needs for objective in named))
-    _check_needs(needs, settings)
-    check_adapter(settings)
-    numbers = sorted({name for objective in named for name in number_columns(objective)})
-    prepared = prepare(settings, terminal, numbers=numbers, locate=locate)
-    if "answer" in needs and prepared.answer_rule == "none":
-        raise UsageError(
-            "nll_on_answer needs to know the answer, and no rule finds one in nine of ten held-out"
-            " responses; give --answer, such as 'regex:answer is (.+)'."
-        )
-    for objective in named:
-        training_config(folder, objective, settings)
-    _check_rows(settings, prepared)
-    _open_run(folder, settings, prepared)
-    stores = _stores(folder, needs, settings, prepared, terminal)
-    probed = _probe_stage(folder, settings, prepared, terminal, stores)
-    terminal.say(_explain(probed, asked))
-    return asked, others, prepared, stores, probed
-
-
-def _fixed(
-    objectives: Sequence[Objective], probed: dict[str, Any], terminal: Terminal
-) -> dict[Objective, Objective]:
-    """Each objective once, with its shares of tokens as thresholds of the base model."""
-    fixed = {o: o.fixed(lambda share: _quantile(probed, share)) for o in objectives}
-    for objective, meant in fixed.items():
-        if meant != objective:
-            terminal.say(f"{objective} is {meant}, by the base model's quantiles.")
-    return fixed
-
-
-def _quantile(probed: dict[str, Any], share: float) -> float:
-    """The base model's quantile of p, between the probe's percentiles by a straight line."""
-    import numpy as np
-
-    return float(np.interp(100.0 * share, np.arange(101), probed["percentiles"]))
 
 
 def probe_only(
@@ -201,7 +115,7 @@ def probe_only(
     store: Path | None = None,
     locate: Locate | None = None,
 ) -> dict[str, Any]:
-    """The probe alone, on all rows of the data; returns its record, and writes it where
+    """Run the probe alone, on all rows of the data; return its record, and write it where
     `settings.out` names a file. With `store`, the log-probabilities of the rows that were read are
     written there, for objectives that compare with them.
     """
@@ -209,12 +123,14 @@ def probe_only(
     rows = read(settings, settings.data, terminal, locate=locate)
     tokenizer = load_tokenizer(settings.model)
     max_length = max_length_of(settings, terminal)
-    chosen = sample(
+    examples = sample(
         rows.examples, None if settings.all else settings.probe_examples, seed=settings.seed
     )
-    encoding = encode_rows(chosen, tokenizer, settings, rows.schema, max_length, terminal)
+    encoding = encode_rows(examples, tokenizer, settings, rows.schema, max_length, terminal)
     check_vocabulary(settings.model, encoding)
-    found = _run_probe(settings, tokenizer, encoding.rows, len(rows), terminal, store)
+    probe = probe_rows(
+        settings, tokenizer, encoding.rows, terminal, of_examples=len(rows), store=store
+    )
     if store is not None:
         terminal.show(f"log-probabilities of {len(encoding.rows)} rows  {store}", wrap=False)
     content = {
@@ -222,205 +138,378 @@ def probe_only(
         "data": rows.source,
         "sha256": rows.sha256,
         "environment": environment(),
-        **found,
+        **probe,
     }
     if settings.out is not None:
         return write_record(Path(settings.out), "probe", content)
     return make_record("probe", content)
 
 
-def _check_folder(folder: Path, settings: TuneSettings) -> None:
-    """Refuse a folder that holds something else, before any work."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / "run.json").is_file():
-        raise UsageError(f"{folder} exists and is not a run of probtune; choose another --out.")
-    # Settings that came later than the run had no other value than their default.
-    later = type(settings)(settings.model, settings.data).to_dict()
-    there = {**later, **read_record(folder / "run.json", "run")["settings"]}
-    different = [
-        f"{name} ({there[name]!r} there, {value!r} here)"
-        for name, value in settings.to_dict().items()
-        if there[name] != value
-    ]
-    if different:
-        raise UsageError(
-            f"{folder} holds another run: it differs in {', '.join(different)}. Choose another"
-            " --out."
+class Run:
+    """One run in its folder, with its stages as methods.
+
+    A stage leaves a record, and where the record exists the stage reads it instead of working, so
+    that an interrupted run goes on. `begin` does what comes before training; then `choose`, and
+    `train` and `measure` for each objective, and `finish`.
+    """
+
+    prepared: Prepared
+    """The data, since `prepare`; a race takes some of its training rows away."""
+    files: dict[str, str]
+    """Files of log-probabilities that the objectives need, by the trainer's names for them, since
+    `store_logprobs`. That of the model before training is written by the probe.
+    """
+    probe_record: dict[str, Any]
+    """The record of the probe, since `probe`."""
+    race_record: dict[str, Any] | None
+    """The record of the race, since `choose`; None if there was none."""
+    chosen: Objective
+    """The objective that the user asked for or the probe or the race chose, since `choose`."""
+
+    def __init__(
+        self,
+        settings: TuneSettings,
+        terminal: Terminal | None = None,
+        *,
+        locate: Locate | None = None,
+    ):
+        self.settings = settings
+        self.terminal = terminal or Terminal()
+        self.locate = locate
+        self.folder = settings.folder
+        self.started = time.monotonic()
+        self.requested = (
+            None if settings.objective == "auto" else read_objective(settings.objective)
         )
+        """The objective that the user asked for; None leaves it to the probe."""
+        self.others = tuple(objective_list(settings.compare)) if settings.compare.strip() else ()
+        """Further objectives to train and compare."""
+        self.race_record = None
 
+    @property
+    def named(self) -> tuple[Objective, ...]:
+        """The objectives that the settings name, NLL standing for the probe's choice."""
+        return (self.requested or read_objective("nll"), *self.others)
 
-def _open_run(folder: Path, settings: TuneSettings, prepared: Prepared) -> None:
-    """Write what the run is, or check that the folder's run has the same data."""
-    path = folder / "run.json"
-    if path.is_file():
-        if read_record(path, "run")["hashes"] != prepared.hashes:
+    @property
+    def needs(self) -> frozenset[str]:
+        """The signals that the named objectives need."""
+        return frozenset().union(*(objective.needs for objective in self.named))
+
+    @property
+    def undecided(self) -> bool:
+        """True if the objective is left to the probe, and the probe would race two."""
+        return self.requested is None and self.probe_record["suggestion"]["undecided"]
+
+    def model_folder(self, objective: Objective) -> Path:
+        """Return the folder of an objective's model."""
+        return self.folder / slug(objective) / "model"
+
+    # --- before training ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Do all that comes before training.
+
+        Raises:
+            UsageError, DataError: a request that cannot be honoured, before any model is loaded.
+        """
+        self.check()
+        self.prepare()
+        self.store_logprobs()
+        self.probe()
+        self.terminal.say(self._explanation())
+
+    def check(self) -> None:
+        """Refuse a wrong request before any work."""
+        self._check_folder()
+        self._check_needs()
+        check_adapter(self.settings)
+
+    def prepare(self) -> None:
+        """Read, split and tokenize the data, and write what the run is, or check that the folder's
+        run is the same.
+        """
+        numbers = sorted({n for objective in self.named for n in number_columns(objective)})
+        self.prepared = prepare(
+            self.settings, self.terminal, numbers=numbers, locate=self.locate
+        )
+        if "answer" in self.needs and self.prepared.answer_rule == "none":
             raise UsageError(
-                f"the data has changed since the run in {folder} began; choose another --out."
+                "nll_on_answer needs to know the answer, and no rule finds one in nine of ten"
+                " held-out responses; give --answer, such as 'regex:answer is (.+)'."
             )
-        return
-    write_record(path, "run", {"settings": settings.to_dict(), "hashes": prepared.hashes})
+        for objective in self.named:
+            training_config(self.folder, objective, self.settings)
+        self._check_rows()
+        path = self.folder / "run.json"
+        if not path.is_file():
+            content = {"settings": self.settings.to_dict(), "hashes": self.prepared.hashes}
+            write_record(path, "run", content)
+        elif read_record(path, "run")["hashes"] != self.prepared.hashes:
+            raise UsageError(
+                f"the data has changed since the run in {self.folder} began; choose another --out."
+            )
 
+    def store_logprobs(self) -> None:
+        """Measure the better model where an objective compares with one, and name the files of
+        log-probabilities.
+        """
+        self.files = {}
+        if {"reference", "sequence_gain", "sequence_weight"} & self.needs:
+            self.files["reference"] = self.settings.reference or str(self.folder / "reference.arrow")
+        if "better" not in self.needs:
+            return
+        better = self.settings.better
+        assert better is not None
+        self.files["better"] = better
+        if not better.endswith(".arrow"):
+            path = self.folder / "better.arrow"
+            self.files["better"] = str(path)
+            if not path.is_file():
+                label = "measuring the better model"
+                rows = self.prepared.train.rows
+                measure_tokens(better, rows, self.terminal, label=label, store=path)
 
-def _check_rows(settings: TuneSettings, prepared: Prepared) -> None:
-    """Refuse files of log-probabilities that lack a training row."""
-    rows = prepared.train.rows
-    for path in _named_files(settings):
-        LogprobStore(path).columns(
-            ((row.input_ids, row.labels) for row in rows), names=[row.where for row in rows]
+    def probe(self) -> None:
+        """Probe the base model, on all rows where their log-probabilities are needed."""
+        path = self.folder / "probe.json"
+        store = None
+        if "reference" in self.files and self.settings.reference is None:
+            store = Path(self.files["reference"])
+        if path.is_file() and (store is None or store.is_file()):
+            self.probe_record = read_record(path, "probe")
+            return
+        rows = self.prepared.train.rows
+        size = None if self.settings.all or store is not None else self.settings.probe_examples
+        probe = probe_rows(
+            self.settings,
+            self.prepared.tokenizer,
+            sample(rows, size, seed=self.settings.seed),
+            self.terminal,
+            of_examples=len(rows),
+            store=store,
+            files=self.files,
+        )
+        self.probe_record = write_record(path, "probe", probe)
+
+    # --- the objectives -------------------------------------------------------------------------
+
+    def choose(self) -> dict[Objective, Objective]:
+        """Settle on an objective, by a race where the probe is undecided.
+
+        Returns:
+            The objectives to train, the chosen one first, each with what it is with shares of
+            tokens as thresholds of the base model.
+        """
+        suggestion = self.probe_record["suggestion"]
+        if self.undecided:
+            self.race_record = suggestion = self.race()
+        self.chosen = self.requested or read_objective(suggestion["objective"])
+        percentiles = self.probe_record["percentiles"]
+        objectives = {
+            objective: objective.fixed(lambda share: _quantile(percentiles, share))
+            for objective in (self.chosen, *self.others)
+        }
+        for objective, with_thresholds in objectives.items():
+            if with_thresholds != objective:
+                self.terminal.say(
+                    f"{objective} is {with_thresholds}, by the base model's quantiles."
+                )
+        return objectives
+
+    def race(self) -> dict[str, Any]:
+        """Train each objective of the probe's suggestion for a share of the planned steps, and
+        choose the best on rows that none of them trains on; it trains on from where it stopped.
+
+        Returns:
+            The race's record. The rows set aside are taken from `prepared` for every objective.
+        """
+        rows = self.prepared.train.rows
+        number = min(_RACE_ROWS, max(1, math.floor(_RACE_SHARE * len(rows))))
+        aside = sample(rows, number, seed=self.settings.seed)
+        self._set_aside(aside)
+        path = self.folder / "race.json"
+        if path.is_file():
+            return read_record(path, "race")
+        suggestion = self.probe_record["suggestion"]
+        until = max(1, math.ceil(suggestion["race_share"] * self.probe_record["features"]["steps"]))
+        scores = {name: self._race_leg(name, aside, until) for name in suggestion["race"]}
+        first, *rest = rank_race(scores)
+        listed = ", ".join(f"{o} {scores[o]['token_accuracy']:.3f}" for o in scores)
+        reason = (
+            f"{suggestion['reason']} The race after {until} steps, token accuracy on {number} rows"
+            f" set aside: {listed}."
+        )
+        self.terminal.say(f"Race: {listed}. Training {first}.")
+        record = write_record(
+            path,
+            "race",
+            {
+                "objective": first,
+                "reason": reason,
+                "steps": until,
+                "rows": number,
+                "scores": scores,
+            },
+        )
+        for name in rest:
+            place = self.folder / slug(read_objective(name))
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+        return record
+
+    def _race_leg(self, name: str, rows: Sequence[Encoded], until: int) -> dict[str, float]:
+        """Return the scores of an objective on these rows after `until` steps."""
+        objective = read_objective(name)
+        path = self.folder / slug(objective) / "race.json"
+        if path.is_file():
+            return read_record(path, "race-leg")["score"]
+
+        def score(model: Any) -> dict[str, float]:
+            import numpy as np
+
+            table = token_table(model, rows)
+            mean_p = float(np.exp(table.logp).mean())
+            return {"token_accuracy": float(table.is_top1.mean()), "mean_p": mean_p}
+
+        content = train_stage(
+            path.parent, objective, self.settings, self.prepared, self.terminal, {},
+            until=until, measure=score,
+        )  # fmt: skip
+        return write_record(path, "race-leg", {"score": content})["score"]
+
+    def _set_aside(self, aside: Sequence[Encoded]) -> None:
+        """Take rows from the training rows."""
+        identities = {id(row) for row in aside}
+        train = self.prepared.train
+        rest = tuple(row for row in train.rows if id(row) not in identities)
+        self.prepared = replace(self.prepared, train=replace(train, rows=rest))
+
+    # --- training and measuring -----------------------------------------------------------------
+
+    def train(self, objective: Objective, with_thresholds: Objective) -> dict[str, Any]:
+        """Train an objective and return the record; its folder has the name that the user wrote."""
+        return train_stage(
+            self.model_folder(objective).parent,
+            with_thresholds,
+            self.settings,
+            self.prepared,
+            self.terminal,
+            self.files,
         )
 
+    def measure_base(self) -> HeldOut:
+        """Measure the base model on the held-out rows."""
+        return self._measure(self.folder / "base", self.settings.model, "base model")
 
-def _check_needs(needs: Set[str], settings: TuneSettings) -> None:
-    """Refuse before any work what the settings cannot provide."""
-    if "better" in needs and settings.better is None:
-        raise UsageError(
-            "token_cleaning and rho1 compare with a better model; name it with --better."
+    def measure(self, objective: Objective) -> HeldOut:
+        """Measure an objective's model on the held-out rows."""
+        model = self.model_folder(objective)
+        return self._measure(model.parent, str(model), str(objective))
+
+    def _measure(self, place: Path, model_name: str, label: str) -> HeldOut:
+        path = place / "heldout.json"
+        if path.is_file():
+            return HeldOut.from_dict(read_record(path, "heldout"))
+        heldout = measure_heldout(
+            model_name, self.prepared, self.settings, self.terminal, label=f"measuring {label}"
         )
-    for path in _named_files(settings):
-        LogprobStore(path)
+        write_record(path, "heldout", heldout.to_dict())
+        return heldout
 
-
-def _named_files(settings: TuneSettings) -> list[str]:
-    """The files of log-probabilities that the user named."""
-    found = [settings.better] if (settings.better or "").endswith(".arrow") else []
-    return [path for path in (settings.reference, *found) if path is not None]
-
-
-def _stores(
-    folder: Path, needs: Set[str], settings: TuneSettings, prepared: Prepared, terminal: Terminal
-) -> dict[str, str]:
-    """The files of log-probabilities that the objectives need, by the trainer's names for them.
-    That of the model before training is written by the probe.
-    """
-    found = {}
-    rows = prepared.train.rows
-    if {"reference", "sequence_gain", "sequence_weight"} & needs:
-        found["reference"] = settings.reference or str(folder / "reference.arrow")
-    if "better" in needs:
-        assert settings.better is not None
-        found["better"] = settings.better
-        if not settings.better.endswith(".arrow"):
-            found["better"] = str(folder / "better.arrow")
-            if not Path(found["better"]).is_file():
-                what = "measuring the better model"
-                _measured(settings.better, rows, terminal, what, Path(found["better"]))
-    return found
-
-
-def _measured(
-    model_name: str,
-    rows: Sequence[Encoded],
-    terminal: Terminal,
-    what: str,
-    store: Path | None,
-    stores: Mapping[str, str] = MappingProxyType({}),
-) -> TokenTable:
-    """A model's statistics of the rows, and the file of its log-probabilities if one is named.
-
-    Args:
-        stores: files that must be this model's (`reference`) or another's (`better`).
-    """
-    model = load_model(model_name, dtype="auto")
-    for name, path in stores.items():
-        if Path(path).is_file():
-            same = name == "reference"
-            LogprobStore(path).check_model(model_name, fingerprint(model), same=same)
-    with terminal.track(what, len(rows)) as advance:
-        table = token_table(model, rows, progress=advance)
-    if store is not None:
-        store_logprobs(store, rows, table, model=model_name, fingerprint=fingerprint(model))
-    return table
-
-
-def _probe_stage(
-    folder: Path,
-    settings: TuneSettings,
-    prepared: Prepared,
-    terminal: Terminal,
-    stores: dict[str, str],
-) -> dict[str, Any]:
-    """The probe, of all rows where their log-probabilities are wanted."""
-    path = folder / "probe.json"
-    store = None
-    if "reference" in stores and settings.reference is None:
-        store = Path(stores["reference"])
-    if path.is_file() and (store is None or store.is_file()):
-        return read_record(path, "probe")
-    everything = settings.all or store is not None
-    rows = sample(
-        prepared.train.rows, None if everything else settings.probe_examples, seed=settings.seed
-    )
-    of_examples = len(prepared.train.rows)
-    found = _run_probe(settings, prepared.tokenizer, rows, of_examples, terminal, store, stores)
-    return write_record(path, "probe", found)
-
-
-def _run_probe(
-    settings: TuneSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Encoded],
-    of_examples: int,
-    terminal: Terminal,
-    store: Path | None,
-    stores: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
-    started = time.monotonic()
-    table = _measured(settings.model, rows, terminal, "probing the base model", store, stores)
-    plan = _plan(settings, of_examples)
-    found = summarize(table, tokenizer, of_examples=of_examples, seed=settings.seed, plan=plan)
-    return {**found.to_dict(), "seconds": time.monotonic() - started}
-
-
-def _plan(settings: TuneSettings, rows: int) -> Plan:
-    """The training that the settings ask for on this many rows."""
-    per_step = settings.batch_size * settings.gradient_accumulation
-    steps = settings.max_steps
-    if steps < 0:
-        steps = math.ceil(settings.epochs * math.ceil(rows / per_step))
-    epochs = steps * per_step / rows
-    return Plan(steps, epochs, settings.learning_rate, settings.decoding)
-
-
-def _explain(probed: dict[str, Any], asked: Objective | None) -> str:
-    suggestion = probed["suggestion"]
-    lines = [f"Probe: {suggestion['verdict']}. {suggestion['reason']}", *suggestion["cautions"]]
-    if asked is not None:
-        lines.append(f"Training {asked}, as asked for.")
-    elif suggestion["undecided"]:
-        raced = " and ".join(suggestion["race"])
-        lines.append(f"Undecided: racing {raced} for {suggestion['race_share']:.0%} of the steps.")
-    else:
-        lines.append(f"Training {suggestion['objective']}.")
-    return "\n".join(lines)
-
-
-def _measure_stage(
-    place: Path,
-    model_name: str,
-    prepared: Prepared,
-    settings: TuneSettings,
-    terminal: Terminal,
-    label: str,
-) -> HeldOut:
-    path = place / "heldout.json"
-    if path.is_file():
-        return HeldOut.from_dict(read_record(path, "heldout"))
-    model = load_model(model_name, dtype="auto")
-    rows = prepared.heldout.rows
-    total = len(rows) * (1 if prepared.answer_rule == "none" else 2)
-    with terminal.track(f"measuring {label}", total) as advance:
-        found = measure(
-            model,
-            prepared.tokenizer,
-            rows,
-            answer_rule=prepared.answer_rule,
-            max_new_tokens=settings.max_new_tokens or _longest_response(rows),
-            progress=advance,
+    def finish(
+        self, trained: dict[str, dict[str, Any]], heldout: dict[str, HeldOut]
+    ) -> dict[str, Any]:
+        """Compare the models, write the record and the report, and return the record."""
+        reason = (self.race_record or self.probe_record["suggestion"])["reason"]
+        record = write_record(
+            self.folder / "record.json",
+            "tune",
+            {
+                "settings": self.settings.to_dict(),
+                "environment": environment(),
+                "data": self.prepared.to_dict(),
+                "probe": self.probe_record,
+                "choice": {
+                    "objective": str(self.chosen),
+                    "asked": self.settings.objective,
+                    "reason": reason if self.requested is None else "asked for",
+                    "race": self.race_record,
+                },
+                "runs": [
+                    {"name": name, "train": trained.get(name), "heldout": result.to_dict()}
+                    for name, result in heldout.items()
+                ],
+                "comparisons": compare(heldout),
+                "seconds": time.monotonic() - self.started,
+            },
         )
-    write_record(path, "heldout", found.to_dict())
-    return found
+        write_text(self.folder / "report.html", render([record]))
+        return record
+
+    # --- checks and words -----------------------------------------------------------------------
+
+    def _check_folder(self) -> None:
+        """Refuse a folder that holds something else."""
+        folder = self.folder
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+        if not (folder / "run.json").is_file():
+            raise UsageError(f"{folder} exists and is not a run of probtune; choose another --out.")
+        # Settings that came later than the run had no other value than their default.
+        later = type(self.settings)(self.settings.model, self.settings.data).to_dict()
+        recorded = {**later, **read_record(folder / "run.json", "run")["settings"]}
+        different = [
+            f"{name} ({recorded[name]!r} there, {value!r} here)"
+            for name, value in self.settings.to_dict().items()
+            if recorded[name] != value
+        ]
+        if different:
+            raise UsageError(
+                f"{folder} holds another run: it differs in {', '.join(different)}. Choose another"
+                " --out."
+            )
+
+    def _check_needs(self) -> None:
+        """Refuse what the settings cannot provide."""
+        if "better" in self.needs and self.settings.better is None:
+            raise UsageError(
+                "token_cleaning and rho1 compare with a better model; name it with --better."
+            )
+        for path in self._named_files():
+            LogprobStore(path)
+
+    def _check_rows(self) -> None:
+        """Refuse files of log-probabilities that lack a training row."""
+        rows = self.prepared.train.rows
+        for path in self._named_files():
+            LogprobStore(path).columns(
+                ((row.input_ids, row.labels) for row in rows), names=[row.where for row in rows]
+            )
+
+    def _named_files(self) -> list[str]:
+        """Return the files of log-probabilities that the user named."""
+        better = self.settings.better
+        files = [self.settings.reference]
+        if better is not None and better.endswith(".arrow"):
+            files.append(better)
+        return [path for path in files if path is not None]
+
+    def _explanation(self) -> str:
+        """Return what the probe says, and what is trained for it."""
+        suggestion = self.probe_record["suggestion"]
+        lines = [f"Probe: {suggestion['verdict']}. {suggestion['reason']}", *suggestion["cautions"]]
+        if self.requested is not None:
+            lines.append(f"Training {self.requested}, as asked for.")
+        elif suggestion["undecided"]:
+            race, share = " and ".join(suggestion["race"]), suggestion["race_share"]
+            lines.append(f"Undecided: racing {race} for {share:.0%} of the steps.")
+        else:
+            lines.append(f"Training {suggestion['objective']}.")
+        return "\n".join(lines)
 
 
-def _longest_response(rows: Sequence[Encoded]) -> int:
-    return max(len(row.input_ids) - len(row.prompt_ids) for row in rows) + 1
+def _quantile(percentiles: Sequence[float], share: float) -> float:
+    """Return the base model's quantile of p, between the probe's percentiles by a straight line."""
+    import numpy as np
+
+    return float(np.interp(100.0 * share, np.arange(101), percentiles))

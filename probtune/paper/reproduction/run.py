@@ -223,23 +223,14 @@ def _measure(settings: TuneSettings, model: str, place: Path, terminal: Terminal
     if path.is_file():
         found = read_record(path, "heldout")
     else:
-        from ...measure.heldout import measure
-        from ...models.loading import load_model
+        from ...pipeline.measuring import measure_heldout
         from ...pipeline.preparation import prepare
 
         prepared = prepare(settings, terminal, locate=locate)
-        rows = prepared.heldout.rows
-        longest = max(len(row.input_ids) - len(row.prompt_ids) for row in rows) + 1
-        with terminal.track("measuring on held-out rows", 2 * len(rows)) as advance:
-            measured = measure(
-                load_model(model, dtype="auto"),
-                prepared.tokenizer,
-                rows,
-                answer_rule=prepared.answer_rule,
-                max_new_tokens=settings.max_new_tokens or longest,
-                progress=advance,
-            )
-        found = write_record(path, "heldout", measured.to_dict())
+        heldout = measure_heldout(
+            model, prepared, settings, terminal, label="measuring on held-out rows"
+        )
+        found = write_record(path, "heldout", heldout.to_dict())
     metric = "exact_match" if "exact_match" in found["metrics"] else "token_accuracy"
     return {"metric": metric, **found["metrics"][metric], "nll": found["metrics"]["nll"]["value"]}
 
