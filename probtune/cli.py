@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _overview(commands: argparse._SubParsersAction) -> str:
-    """The commands by group, each with its one line."""
+    """Return the commands by group, each with its one line."""
     lines = {action.dest: action.help for action in commands._choices_actions}
     return "\n\n".join(
         "\n".join([f"{group}:", *(f"  {name:<13}{lines[name]}" for name in names)])

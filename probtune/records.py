@@ -1,5 +1,5 @@
-"""What a stage writes and the next one reads: JSON files with a kind, a schema version and the
-environment.
+"""Records, which a stage writes and the next one reads: JSON files with a kind, a schema version
+and the environment.
 
 A record is a plain mapping, so that a report can be made without torch, on another machine, years
 later. Standard library only. The fields of each kind are described in docs/records.md.
@@ -58,7 +58,7 @@ def write_record(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str,
 
 
 def make_record(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What `write_record` would write, for a caller that only shows it."""
+    """Return what `write_record` would write, for a caller that only shows it."""
     return {
         "kind": kind,
         "schema": SCHEMA_VERSION,
@@ -141,7 +141,7 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    found = {
+    content = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -152,11 +152,11 @@ def environment() -> dict[str, Any]:
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["threads"] = torch.get_num_threads()
-        found["accelerators"] = [
+        content["threads"] = torch.get_num_threads()
+        content["accelerators"] = [
             torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
         ]
-    return found
+    return content
 
 
 def _processor() -> str:
@@ -171,8 +171,8 @@ def _processor() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON types: tuples become lists, paths text, named tuples mappings, NaN and
-    infinities null.
+    """Return the value as JSON types: tuples become lists, paths text, named tuples mappings, NaN
+    and infinities null.
     """
     if isinstance(value, float):
         return value if math.isfinite(value) else None

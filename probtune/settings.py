@@ -19,20 +19,55 @@ from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["TuneSettings", "add_options", "checked", "read_yaml", "settings_from", "yaml_content"]
+__all__ = [
+    "TuneSettings",
+    "add_options",
+    "check_bounds",
+    "checked",
+    "option",
+    "read_yaml",
+    "settings_from",
+    "yaml_content",
+]
 
 
-def _option(default: Any, help: str, *, group: str, choices: tuple[str, ...] | None = None) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *,
+    group: str,
+    choices: tuple[str, ...] | None = None,
+    metavar: str | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    short: str | None = None,
+) -> Any:
+    """A field of a settings class, with all that the command line says about it.
+
+    Args:
+        group: heading of the option in the help; `positional` makes it a positional argument.
+        choices: the texts it may be.
+        metavar: what stands for its value in the help (default: its type).
+        least, above: bounds of its value, which `check_bounds` checks: at least, or more than.
+        short: a short flag beside the long one.
+    """
+    metadata = {
+        "help": help,
+        "group": group,
+        "choices": choices,
+        "metavar": metavar,
+        "least": least,
+        "above": above,
+        "short": short,
+    }
     if isinstance(default, dict):
-        return field(
-            default_factory=dict, metadata={"help": help, "group": group, "choices": choices}
-        )
-    return field(default=default, metadata={"help": help, "group": group, "choices": choices})
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """What `probtune tune` does. The training recipe's defaults are the paper's where stated."""
+    """Settings of `probtune tune`. The training recipe's defaults are the paper's where stated."""
 
     model: str = field(metadata={"help": "folder of a causal language model, or hub id (org/name)"})
     data: str = field(
@@ -44,175 +79,213 @@ class TuneSettings:
         }
     )
 
-    objective: str = _option(
-        "auto", "objective to train; auto lets the probe choose", group="objective"
+    objective: str = option(
+        "auto",
+        "objective to train; auto lets the probe choose",
+        group="objective",
+        metavar="OBJECTIVE",
     )
-    compare: str = _option(
+    compare: str = option(
         "",
         "further objectives to train on the same rows in the same order, as nll,p,power(0.5)",
         group="objective",
+        metavar="LIST",
     )
-    normalizer: str = _option(
+    normalizer: str = option(
         "supervised",
         "denominator of the loss: supervised tokens of the optimizer step, or those a threshold"
         " kept; per_batch: each micro-batch's own, as the paper's code counts",
         group="objective",
         choices=("supervised", "kept", "supervised_per_batch", "kept_per_batch"),
     )
-    accumulation: str = _option(
+    accumulation: str = option(
         "mean",
         "what micro-batches give: the step's loss, or (sum, as the paper's code accumulates) that"
         " times their number, before clipping",
         group="objective",
         choices=("mean", "sum"),
     )
-    decoding: str = _option(
+    decoding: str = option(
         "greedy",
         "how answers will be drawn from the model: what suits greedy decoding may not suit sampling"
         " at temperature 1; auto looks at this",
         group="objective",
         choices=("greedy", "sampled"),
     )
-    probe_examples: int = _option(256, "training rows the probe reads", group="objective")
-    all: bool = _option(False, "let the probe read all training rows", group="objective")
+    probe_examples: int = option(
+        256, "training rows the probe reads", group="objective", metavar="N", least=1
+    )
+    all: bool = option(False, "let the probe read all training rows", group="objective")
 
-    reference: str | None = _option(
+    reference: str | None = option(
         None,
         "log-probabilities of the model before training, from probtune probe --all --store"
         " (default: measured when an objective compares with them)",
         group="objective",
+        metavar="FILE",
     )
-    better: str | None = _option(
+    better: str | None = option(
         None,
         "a better model, or its stored log-probabilities, for token_cleaning and rho1",
         group="objective",
+        metavar="MODEL",
     )
 
-    prompt_column: str | None = _option(None, "column with the prompt", group="data")
-    response_column: str | None = _option(None, "column with the response", group="data")
-    separator: str | None = _option(
+    prompt_column: str | None = option(None, "column with the prompt", group="data", metavar="NAME")
+    response_column: str | None = option(
+        None, "column with the response", group="data", metavar="NAME"
+    )
+    separator: str | None = option(
         None,
         "text between prompt and response (default: a newline for named columns, else nothing)",
         group="data",
+        metavar="TEXT",
     )
-    chat: bool = _option(
+    chat: bool = option(
         False, "wrap prompt and response into the tokenizer's chat template", group="data"
     )
-    prompt_format: str | None = _option(
+    prompt_format: str | None = option(
         None,
         "write a model family's turns around prompt and response, the same as `probtune eval`:"
         " chatml, llama3, deepseek or plain; auto: by the tokenizer's special tokens",
         group="data",
+        metavar="FORMAT",
     )
-    system: str | None = _option(None, "system text, with --prompt-format", group="data")
-    instruction: str = _option(
-        "", "text after every prompt, in the user's turn, with --prompt-format", group="data"
+    system: str | None = option(
+        None, "system text, with --prompt-format", group="data", metavar="TEXT"
     )
-    response_end: str = _option(
+    instruction: str = option(
+        "",
+        "text after every prompt, in the user's turn, with --prompt-format",
+        group="data",
+        metavar="TEXT",
+    )
+    response_end: str = option(
         "turn",
         "what closes a response, with --prompt-format: the token that ends the turn, or the text's"
         " end, as in the paper's code",
         group="data",
         choices=("turn", "text"),
     )
-    inner_prompt: dict[str, Any] = _option(
+    inner_prompt: dict[str, Any] = option(
         {},
         "write these turns around the prompt first (format=, system=, instruction=): the paper's"
         " code wraps LLaMA's medical and figlet prompts twice; repeatable",
         group="data",
     )
-    split: str = _option("train", "split of a saved or hub dataset", group="data")
-    subset: str | None = _option(None, "configuration name of a hub dataset", group="data")
-    heldout: float | None = _option(
+    split: str = option("train", "split of a saved or hub dataset", group="data", metavar="NAME")
+    subset: str | None = option(
+        None, "configuration name of a hub dataset", group="data", metavar="NAME"
+    )
+    heldout: float | None = option(
         None,
         "rows to hold out: a share below 1, or a number (default: a tenth, at most 500)",
         group="data",
+        metavar="N",
+        above=0,
     )
-    heldout_data: str | None = _option(
-        None, "take the held-out rows from here instead", group="data"
+    heldout_data: str | None = option(
+        None,
+        "take the held-out rows from here instead",
+        group="data",
+        metavar="DATA",
     )
-    max_length: int = _option(1024, "tokens per row; longer rows are cut", group="data")
-    skip_bad_rows: bool = _option(
+    max_length: int = option(
+        1024, "tokens per row; longer rows are cut", group="data", metavar="N", least=2
+    )
+    skip_bad_rows: bool = option(
         False, "leave unusable rows out, and list them in the record", group="data"
     )
 
-    epochs: float = _option(1.0, "passes over the training rows", group="training")
-    max_steps: int = _option(-1, "optimizer steps instead of epochs", group="training")
-    learning_rate: float = _option(
-        5e-5, "peak learning rate, the same for every objective", group="training"
+    epochs: float = option(
+        1.0, "passes over the training rows", group="training", metavar="N", above=0
     )
-    batch_size: int = _option(8, "rows per forward pass", group="training")
-    gradient_accumulation: int = _option(4, "forward passes per optimizer step", group="training")
-    warmup_ratio: float = _option(
-        0.1, "share of the steps over which the learning rate rises", group="training"
+    max_steps: int = option(-1, "optimizer steps instead of epochs", group="training", metavar="N")
+    learning_rate: float = option(
+        5e-5,
+        "peak learning rate, the same for every objective",
+        group="training",
+        metavar="RATE",
+        above=0,
     )
-    scheduler: str = _option(
-        "cosine", "learning-rate schedule, as transformers names it", group="training"
+    batch_size: int = option(8, "rows per forward pass", group="training", metavar="N", least=1)
+    gradient_accumulation: int = option(
+        4, "forward passes per optimizer step", group="training", metavar="N", least=1
     )
-    weight_decay: float = _option(0.01, "AdamW weight decay", group="training")
-    seed: int = _option(0, "of the split, the data order and adapters", group="training")
-    lora_rank: int = _option(
+    warmup_ratio: float = option(
+        0.1,
+        "share of the steps over which the learning rate rises",
+        group="training",
+        metavar="SHARE",
+    )
+    scheduler: str = option(
+        "cosine",
+        "learning-rate schedule, as transformers names it",
+        group="training",
+        metavar="NAME",
+    )
+    weight_decay: float = option(0.01, "AdamW weight decay", group="training", metavar="X", least=0)
+    seed: int = option(
+        0, "of the split, the data order and adapters", group="training", metavar="N"
+    )
+    lora_rank: int = option(
         0,
         "train LoRA adapters of this rank; 0 trains all weights",
         group="training",
+        metavar="N",
+        least=0,
     )
-    lora_targets: str = _option(
+    lora_targets: str = option(
         "all-linear",
         "layers that get adapters: all-linear (all but the output layer), or names separated by"
         " commas, as q_proj,v_proj,lm_head",
         group="training",
+        metavar="NAMES",
     )
-    weights: str = _option(
+    weights: str = option(
         "float32",
         "dtype of the trained weights and of AdamW's states; the paper's code has bfloat16, in"
         " which small updates round to nothing",
         group="training",
         choices=("float32", "bfloat16"),
     )
-    packing: bool = _option(False, "pack rows into blocks of --max-length tokens", group="training")
-    bf16: bool | None = _option(
+    packing: bool = option(False, "pack rows into blocks of --max-length tokens", group="training")
+    bf16: bool | None = option(
         None, "bfloat16 mixed precision (default: on an accelerator)", group="training"
     )
-    checkpoint_minutes: float = _option(
-        10.0, "write a checkpoint after this many minutes", group="training"
+    checkpoint_minutes: float = option(
+        10.0,
+        "write a checkpoint after this many minutes",
+        group="training",
+        metavar="MIN",
+        least=0,
     )
-    training: dict[str, Any] = _option(
+    training: dict[str, Any] = option(
         {},
         "any other field of ProbTuneConfig, as --training adam_beta2=0.99; repeatable",
         group="training",
     )
 
-    answer: str = _option(
+    answer: str = option(
         "auto",
         "how to find a short answer: auto, none, hash, boxed, whole or regex:PATTERN",
         group="measurement",
+        metavar="RULE",
     )
-    max_new_tokens: int | None = _option(
+    max_new_tokens: int | None = option(
         None,
         "limit of a generated answer (default: the longest held-out response)",
         group="measurement",
+        metavar="N",
+        least=1,
     )
 
-    out: str | None = _option(None, "folder of the run (default: runs/MODEL-DATA)", group="output")
+    out: str | None = option(
+        None, "folder of the run (default: runs/MODEL-DATA)", group="output", metavar="DIR"
+    )
 
     def __post_init__(self):
-        for name, least in (
-            ("probe_examples", 1),
-            ("max_length", 2),
-            ("batch_size", 1),
-            ("gradient_accumulation", 1),
-            ("lora_rank", 0),
-            ("checkpoint_minutes", 0),
-            ("weight_decay", 0),
-            ("max_new_tokens", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{_flag(name)} must be at least {least}, got {value}.")
-        for name in ("epochs", "learning_rate", "heldout"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{_flag(name)} must be positive, got {value}.")
+        check_bounds(self)
         if self.heldout is not None and self.heldout >= 1 and self.heldout != int(self.heldout):
             raise UsageError(
                 f"--heldout is a share below 1 or a whole number of rows, got {self.heldout}."
@@ -243,13 +316,13 @@ class TuneSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the run lives."""
+        """Folder of the run."""
         if self.out is not None:
             return Path(self.out)
         return Path("runs") / f"{_stem(self.model)}-{_stem(self.data)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings but the folder: what two runs must share to be the same run."""
+        """Return all settings but the folder: what two runs must share to be the same run."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
 
 
@@ -306,7 +379,7 @@ def add_options(
             )
         else:
             group.add_argument(
-                *_SHORT.get(item.name, ()),
+                *([item.metadata["short"]] if item.metadata["short"] else []),
                 flag,
                 dest=item.name,
                 type=kind,
@@ -314,11 +387,30 @@ def add_options(
                 metavar=(
                     None
                     if item.metadata["choices"]
-                    else _METAVARS.get(item.name, kind.__name__.upper())
+                    else item.metadata["metavar"] or kind.__name__.upper()
                 ),
                 default=argparse.SUPPRESS,
                 help=help,
             )
+
+
+def check_bounds(settings: Any) -> None:
+    """Compare the values of a settings object with the bounds of their options; None is no value.
+
+    Raises:
+        UsageError: a value is out of bounds, with the flag and the bound.
+    """
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        least, above = item.metadata.get("least"), item.metadata.get("above")
+        flag = item.metadata.get("short") or _flag(item.name)
+        if value is None:
+            continue
+        if least is not None and value < least:
+            raise UsageError(f"{flag} must be at least {least}, got {value}.")
+        if above is not None and not value > above:
+            bound = "positive" if above == 0 else f"more than {above}"
+            raise UsageError(f"{flag} must be {bound}, got {value}.")
 
 
 def read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
@@ -331,7 +423,7 @@ def read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
 
 
 def yaml_content(path: Path, name: str | None = None) -> dict[str, Any]:
-    """The pairs of a YAML file, unchecked; errors call the file `name`."""
+    """Return the pairs of a YAML file, unchecked; errors call the file `name`."""
     import yaml
 
     name = name or str(path)
@@ -353,7 +445,7 @@ def yaml_content(path: Path, name: str | None = None) -> dict[str, Any]:
 def checked(
     content: dict[str, Any], kind: type[Any], path: str, ignored: Set[str] = frozenset()
 ) -> dict[str, Any]:
-    """The settings of `kind` in a file's content, each of its type.
+    """Return the settings of `kind` in a file's content, each of its type.
 
     Args:
         ignored: keys that belong to other commands that share the file.
@@ -365,16 +457,16 @@ def checked(
         if name in ignored:
             continue
         if name not in kinds:
-            known = [*kinds, *sorted(ignored)]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(known)}."
+            names = [*kinds, *sorted(ignored)]
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(names)}."
             raise UsageError(f"{path}: unknown setting {key!r}.{hint}")
         values[name] = _typed(value, kinds[name], f"{path}: {key}")
     return values
 
 
 def settings_from(
-    given: dict[str, Any],
+    typed: dict[str, Any],
     config: str | None,
     kind: type[Any] = TuneSettings,
     *,
@@ -389,11 +481,11 @@ def settings_from(
         UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
             file and key.
     """
-    named = given.get("model")
+    named = typed.get("model")
     if config is None and isinstance(named, str) and named.endswith((".yaml", ".yml")):
-        config, given = named, {**given, "model": None}
+        config, typed = named, {**typed, "model": None}
     values = read(config, kind) if config else {}
-    for name, value in given.items():
+    for name, value in typed.items():
         if value is None:
             continue
         if isinstance(value, list) and name in ("training", "inner_prompt"):
@@ -445,7 +537,7 @@ def _pair(text: str, flag: str) -> tuple[str, Any]:
 
 
 def _kind(annotation: Any) -> type:
-    """The plain type behind `int | None` and `dict[str, Any]`."""
+    """Return the plain type behind `int | None` and `dict[str, Any]`."""
     if isinstance(annotation, types.UnionType):
         annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
     return typing.get_origin(annotation) or annotation
@@ -462,52 +554,3 @@ def _stem(name: str) -> str:
         if path.suffix in (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".ndjson")
         else path.name
     )
-
-
-_SHORT = {"samples": ("-k",)}
-
-_METAVARS = {
-    "tasks": "LIST",
-    "protocol": "LIST",
-    "data": "DIR",
-    "limit": "N",
-    "paper_backbone": "NAME",
-    "samples": "K",
-    "temperature": "T",
-    "server": "URL",
-    "judge": "URL",
-    "judge_model": "NAME",
-    "judge_key": "NAME",
-    "tokenizer": "NAME",
-    "objective": "OBJECTIVE",
-    "compare": "LIST",
-    "prompt_column": "NAME",
-    "response_column": "NAME",
-    "separator": "TEXT",
-    "prompt_format": "FORMAT",
-    "system": "TEXT",
-    "instruction": "TEXT",
-    "split": "NAME",
-    "subset": "NAME",
-    "reference": "FILE",
-    "better": "MODEL",
-    "heldout": "N",
-    "heldout_data": "DATA",
-    "scheduler": "NAME",
-    "answer": "RULE",
-    "out": "DIR",
-    "probe_examples": "N",
-    "max_length": "N",
-    "epochs": "N",
-    "max_steps": "N",
-    "learning_rate": "RATE",
-    "batch_size": "N",
-    "gradient_accumulation": "N",
-    "warmup_ratio": "SHARE",
-    "weight_decay": "X",
-    "seed": "N",
-    "lora_rank": "N",
-    "lora_targets": "NAMES",
-    "checkpoint_minutes": "MIN",
-    "max_new_tokens": "N",
-}

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: progress on standard error, results on standard output."""
+"""The terminal: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Terminal:
             self._results = Console(highlight=False, width=200)
 
     def say(self, text: str) -> None:
-        """A note on the way."""
+        """Print a note on the way."""
         if not self.quiet:
             self._notes.print(text, markup=False)
 
     def show(self, text: str, *, wrap: bool = True) -> None:
-        """A line of the result; a path or a table's line is not wrapped."""
+        """Print a line of the result; a path or a table's line is not wrapped."""
         self._results.print(text, markup=False, soft_wrap=not wrap)
 
     def table(
@@ -42,8 +42,8 @@ class Terminal:
         notes: Sequence[str] = (),
         words: bool = False,
     ) -> None:
-        """A table of the result; numbers (all columns but the first) to the right, unless they are
-        words.
+        """Print a table of the result; numbers (all columns but the first) to the right, unless
+        they are words.
         """
         from rich import box
         from rich.table import Table
@@ -64,7 +64,7 @@ class Terminal:
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar; the function advances it and may replace its note."""
+        """Show a progress bar; the function advances it and may replace its note."""
         if self.quiet:
             yield lambda steps=1, note="", total=None: None
             return

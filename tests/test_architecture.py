@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "records", "statistics", "settings", "terminal"]
+LEAVES = ["errors", "numbers", "records", "statistics", "settings", "terminal"]
 CORE = [
     "objectives",
     "kernels",
@@ -24,10 +24,11 @@ CORE = [
 WINGS = ["evaluation", "paper"]
 LINE = [*CORE, "integrations", *WINGS, "commands", "cli"]
 ONLY = {
-    "reports": {"errors", "records", "statistics"},
+    "reports": {"errors", "numbers", "records", "statistics"},
     "probe.features": {"errors"},
-    "probe.choosing": {"errors"},
+    "probe.choosing": {"errors", "numbers"},
     "errors": set(),
+    "numbers": set(),
     "records": {"errors"},
     "statistics": set(),
     "settings": {"errors"},

@@ -80,6 +80,7 @@ def test_an_undecided_probe_is_left_to_tune(word_model, rows, tmp_path, monkeypa
 
     suggestion = {"undecided": True, "race": ["nll()", "p()"], "race_share": 0.1}
     suggestion |= {"verdict": "", "reason": "", "cautions": [], "objective": "nll()"}
+
     def probe(self):
         self.probe_record = {"suggestion": suggestion}
 

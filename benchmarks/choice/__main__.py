@@ -35,43 +35,51 @@ examples
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
+    arguments = argparse.ArgumentParser(
         prog="python -m benchmarks.choice",
         description="Which objective for which model and data: a bench of tiny controlled cells.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("--out", type=Path, default=Path("runs/choice"), help="folder of the run")
-    found.add_argument(
+    arguments.add_argument(
+        "--out", type=Path, default=Path("runs/choice"), help="folder of the run"
+    )
+    arguments.add_argument(
         "--batches", type=int, default=4, help="batches of 40 cells, 1 to 6 (default 4)"
     )
-    found.add_argument("--seeds", default="0,1,2", help="seeds, by commas (default 0,1,2)")
-    found.add_argument("--limit", type=int, help="stop after this many (cell, seed)")
-    found.add_argument(
+    arguments.add_argument("--seeds", default="0,1,2", help="seeds, by commas (default 0,1,2)")
+    arguments.add_argument("--limit", type=int, help="stop after this many (cell, seed)")
+    arguments.add_argument(
         "--family",
         action="append",
         default=[],
         metavar="FILE:FUNCTION",
         help="run this family instead of the built-in ones; may be repeated",
     )
-    found.add_argument("--width", type=int, default=32, help="width of the model (default 32)")
-    found.add_argument("--letters", type=int, default=12, help="letters of the alphabet, 4 to 16")
-    found.add_argument("--device", default="cpu", help="cpu or cuda")
-    found.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
-    found.add_argument(
+    arguments.add_argument("--width", type=int, default=32, help="width of the model (default 32)")
+    arguments.add_argument(
+        "--letters", type=int, default=12, help="letters of the alphabet, 4 to 16"
+    )
+    arguments.add_argument("--device", default="cpu", help="cpu or cuda")
+    arguments.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    arguments.add_argument(
         "--carry", action="store_true", help="run the few cells for sizes not seen in the fit"
     )
-    found.add_argument(
+    arguments.add_argument(
         "--confirm", action="store_true", help="run the held-out cells kept for confirmation"
     )
-    found.add_argument(
+    arguments.add_argument(
         "--table", type=Path, default=table.RESULTS, help="the table to write or read"
     )
-    found.add_argument("--merge", action="store_true", help="write the table from OUT, run nothing")
-    found.add_argument("--fit", action="store_true", help="fit the rule on the development cells")
-    found.add_argument("--summary", action="store_true", help="print what the table says")
-    found.add_argument("--page", action="store_true", help="write tables and figure into docs/")
-    return found
+    arguments.add_argument(
+        "--merge", action="store_true", help="write the table from OUT, run nothing"
+    )
+    arguments.add_argument(
+        "--fit", action="store_true", help="fit the rule on the development cells"
+    )
+    arguments.add_argument("--summary", action="store_true", help="print what the table says")
+    arguments.add_argument("--page", action="store_true", help="write tables and figure into docs/")
+    return arguments
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     torch.set_num_threads(options.threads)
-    families = dict(external(place) for place in options.family)
+    families = dict(external(path) for path in options.family)
     taken = set(families) & set(FAMILIES)
     if taken:
         raise ValueError(f"a family named {', '.join(sorted(taken))} is there already; rename it.")

@@ -26,7 +26,7 @@ __all__ = ["Run", "shards"]
 
 
 class Run:
-    """Where a grid is run, at which size, with which families."""
+    """One grid: its folder, size and families."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Run:
         return self.out / "cells" / f"{cell.name}-{self.width}-{self.letters}-s{seed}.npz"
 
     def todo(self, cells: Sequence[Cell]) -> list[tuple[Cell, int]]:
-        """What is not there yet, in order."""
+        """Cells that are not run yet, in order."""
         every = [(cell, seed) for cell in cells for seed in self.seeds]
         return [(cell, seed) for cell, seed in every if not self.path(cell, seed).is_file()]
 
@@ -95,11 +95,11 @@ class Run:
             if path.is_file():
                 self._bases[key] = Bases(**torch.load(path, weights_only=True))
             else:
-                found = pretrain(setting, seed, device=self.device)
+                bases = pretrain(setting, seed, device=self.device)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(found.__dict__, path.with_suffix(".part"))
+                torch.save(bases.__dict__, path.with_suffix(".part"))
                 os.replace(path.with_suffix(".part"), path)
-                self._bases[key] = found
+                self._bases[key] = bases
         return self._bases[key]
 
 
@@ -117,7 +117,7 @@ def _write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray] | N
 
 
 def shards(folder: Path):
-    """Every finished (record, arrays) under a folder, in the order of their names."""
+    """Return every finished (record, arrays) under a folder, in the order of their names."""
     for path in sorted((folder / "cells").glob("*.npz")):
         with np.load(path) as data:
             arrays = {name: data[name] for name in data.files if name != "record"}

@@ -91,12 +91,12 @@ def run_cell(
     budget = BUDGETS[cell.budget]
     train, validation, clean, test, overlap = _data(setting, cell, seed, budget)
     probe = _probe(setting, base, train)
-    known = np.exp(probe["logp"])
+    p = np.exp(probe["logp"])
     all_logp = _probe(setting, base, train, rows=len(train.ids))
     weights = Weights(
         objectives,
         len(rates),
-        mean_p=float(known.mean()),
+        mean_p=float(p.mean()),
         of_sequence=torch.from_numpy(sequence_weights(all_logp["logp"], all_logp["example"])).to(
             device, torch.float32
         ),
@@ -159,7 +159,7 @@ def train_step(
     rows: Tensor,
     factor: float,
 ) -> None:
-    """One step of all members on the same rows; the normaliser is the valid tokens, for all."""
+    """Train all members for one step on the same rows; the valid tokens normalise, for all."""
     batch = ids[rows]
     targets = batch[:, setting.prompt :]
     valid = targets != setting.world.sign("<pad>")
@@ -184,9 +184,9 @@ def _data(
     family, world = setting.family, setting.world
     kind = None if cell.kind == "none" else cell.kind
     x = family.draw(rng, budget.rows + VALIDATION)
-    given = corrupt(rng, world, family, x, kind=kind, rate=cell.rate, room=setting.room)
-    train = _take(given, np.arange(budget.rows))
-    validation = _take(given, np.arange(budget.rows, len(x)))
+    responses = corrupt(rng, world, family, x, kind=kind, rate=cell.rate, room=setting.room)
+    train = _take(responses, np.arange(budget.rows))
+    validation = _take(responses, np.arange(budget.rows, len(x)))
     clean = setting.draw(rng, VALIDATION, new=True)
     drawn = setting.draw(rng, 4 * TEST, new=True)
     seen = {tuple(x) for x in train.x.tolist()}
@@ -232,14 +232,14 @@ def _teacher_forced(setting: Setting, model: Parameters, of: Problems) -> dict[s
     """
     logp, _, top, valid = _logp_and_right(setting, model, of.ids)
     n = valid.sum()
-    found = {
+    measured = {
         "p": (logp.exp() * valid).sum((1, 2)) / n,
         "nll": -(logp * valid).sum((1, 2)) / n,
         "token": (top & valid).sum((1, 2)) / n,
         "exact": (top | ~valid).all(2).float().mean(1),
         "sampled": (logp * valid).sum(2).exp().mean(1),
     }
-    return {name: value.cpu().numpy() for name, value in found.items()}
+    return {name: value.cpu().numpy() for name, value in measured.items()}
 
 
 def _accuracy(setting: Setting, model: Parameters, test: Problems) -> tuple[np.ndarray, int]:
@@ -253,16 +253,16 @@ def _accuracy(setting: Setting, model: Parameters, test: Problems) -> tuple[np.n
     ids = torch.from_numpy(test.ids).to(model["head"].device)
     said = decode(model, ids[:, : setting.prompt], setting.shape, steps=setting.room).cpu().numpy()
     end, bar = world.sign("<eos>"), world.sign("|")
-    wanted = [_answer(row, end, bar) for row in test.ids[:, setting.prompt :].tolist()]
+    references = [_answer(row, end, bar) for row in test.ids[:, setting.prompt :].tolist()]
     right = [
-        np.mean([_answer(row, end, bar) == w for row, w in zip(rows, wanted, strict=True)])
+        np.mean([_answer(row, end, bar) == w for row, w in zip(rows, references, strict=True)])
         for rows in said.tolist()
     ]
-    return np.array(right), max(len(w or ()) for w in wanted) + 1
+    return np.array(right), max(len(w or ()) for w in references) + 1
 
 
 def _answer(row: list[int], end: int, bar: int) -> list[int] | None:
-    """The final answer of a response; None if it never ends."""
+    """Return the final answer of a response; None if it never ends."""
     if end not in row:
         return None
     said = row[: row.index(end)]
@@ -272,7 +272,7 @@ def _answer(row: list[int], end: int, bar: int) -> list[int] | None:
 def _probe(
     setting: Setting, base: Parameters, train: Problems, rows: int = PROBE
 ) -> dict[str, np.ndarray]:
-    """The token table of the first training rows under the base."""
+    """Return the token table of the first training rows under the base."""
     ids = train.ids[:rows]
     logp, entropy, top, valid = _logp_and_right(setting, base, ids)
     keep = valid.cpu().numpy()
@@ -289,5 +289,5 @@ def _probe(
 
 
 def _number(text: str) -> int:
-    """A number from a name, the same on every machine."""
+    """Return a number from a name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-"""Which cells are run, and in which order.
+"""The cells that are run, and their order.
 
 The full cross of 8 families, 5 levels, 31 noises and 4 budgets is 4,960 cells. A batch takes every
 (family, level) pair once, so that 40 cells are already a fair, small design; batch k moves the
@@ -28,7 +28,7 @@ _FACTORS = ("family", "level", "kind", "rate", "budget")
 
 
 def design(batches: int, *, names: Sequence[str] = tuple(families.FAMILIES)) -> list[Cell]:
-    """The cells of the first `batches` batches, in the order they are run.
+    """Return the cells of the first `batches` batches, in the order they are run.
 
     >>> [cell.name for cell in design(1)][:2] == [cell.name for cell in design(2)][:2]
     True
@@ -40,7 +40,7 @@ def design(batches: int, *, names: Sequence[str] = tuple(families.FAMILIES)) -> 
 
 @cache
 def _batches(count: int, names: tuple[str, ...]) -> tuple[Cell, ...]:
-    """The cells of the first batches; each is dealt with an eye to those before it."""
+    """Return the cells of the first batches; each is dealt with an eye to those before it."""
     if count == 0:
         return ()
     before = _batches(count - 1, names)
@@ -63,17 +63,17 @@ def _batches(count: int, names: tuple[str, ...]) -> tuple[Cell, ...]:
 
 
 def carry_design() -> list[Cell]:
-    """A few cells for sizes that the rule was not fitted on: two families of each side, all levels
-    and rates from 0 to 50 %.
+    """Return a few cells for sizes that the rule was not fitted on: two families of each side, all
+    levels and rates from 0 to 50 %.
     """
     names = ("reverse", "chain", "addition", "glyphs")
-    found = []
+    cells = []
     for f, name in enumerate(names):
         for i in (0, 2, 4):
             rate = (0.0, 0.2, 0.5)[(f + i // 2) % 3]
             kind = ("slips", "uniform", "missing", "slips")[f] if rate else "none"
-            found.append(Cell(name, LEVELS[i], kind, rate, "repeated"))
-    return [found[i] for i in np.random.default_rng(37).permutation(len(found))]
+            cells.append(Cell(name, LEVELS[i], kind, rate, "repeated"))
+    return [cells[i] for i in np.random.default_rng(37).permutation(len(cells))]
 
 
 FITTED_BATCHES = 4
@@ -106,7 +106,7 @@ def _deal(rng: np.random.Generator, of: list[str], pairs: Sequence) -> list[str]
 
 
 def _meetings(cells: Sequence[Cell]) -> Counter:
-    """How often each pair of values of two factors is met."""
+    """Return how often each pair of values of two factors is met."""
     return Counter(
         (a, getattr(cell, a), b, getattr(cell, b))
         for cell in cells

@@ -16,20 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from probtune.probe.choosing import (
-    Choice,
-    after_race,
-    always,
-    auto,
-    first_rule,
-    fitted,
-    paper_rule,
-    race_score,
-    theory_rule,
-)
+from probtune.probe.choosing import Choice, auto, race_score
 
 from .cell import BATCH, PROBE, VALIDATION
 from .members import CAYLEY
+from .rules import after_race, always, first_rule, fitted, paper_rule, theory_rule
 from .table import Grid
 
 __all__ = [
@@ -50,7 +41,7 @@ Chooser = Callable[[Mapping[str, float]], Choice]
 
 
 def choosers(metric: str) -> dict[str, Chooser]:
-    """Every chooser by name, for answers drawn one way; only `auto` may race."""
+    """Return every chooser by name, for answers drawn one way; only `auto` may race."""
     return {
         "always NLL": partial(always, "nll()"),
         "always -p": partial(always, "p()"),
@@ -69,7 +60,7 @@ def choosers(metric: str) -> dict[str, Chooser]:
 
 @cache
 def _with_outliers() -> dict[str, Any]:
-    """A rule that may also weigh sequences, which the product cannot yet."""
+    """Return a rule that may also weigh sequences, which the product cannot yet."""
     return json.loads(WITH_OUTLIERS.read_text())
 
 

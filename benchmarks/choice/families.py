@@ -35,15 +35,15 @@ def reverse(world: World) -> Family:
 
 
 def larger(world: World) -> Family:
-    """The larger digit of each of three pairs."""
+    """Return the larger digit of each of three pairs."""
     return Family(
         lambda rng, n: rng.integers(0, 10, (n, 6)), lambda x: np.maximum(x[:, ::2], x[:, 1::2])
     )
 
 
 def lookup(world: World) -> Family:
-    """The three letters that belong to a key of two letters: 48 facts. The new form asks for other
-    facts about the same keys, which no rule gives.
+    """Return the three letters that belong to a key of two letters: 48 facts. The new form asks for
+    other facts about the same keys, which no rule gives.
     """
     rng = np.random.default_rng([world.seed, 23])
     count = min(48, world.num_letters**2)
@@ -124,7 +124,7 @@ FAMILIES: dict[str, Callable[[World], Family]] = {**DEVELOPMENT, **HELD_OUT}
 
 
 def external(place: str) -> tuple[str, Callable[[World], Family]]:
-    """A family from outside, `file.py:function`, checked on a few rows.
+    """Return a family from outside, `file.py:function`, checked on a few rows.
 
     Raises:
         ValueError: no such file or function, or what it returns is no family.

@@ -1,4 +1,4 @@
-"""What else the table says: who wins where, the noise estimate, the rule and where it fails."""
+"""Findings beside the regret: who wins where, the noise estimate, the rule and where it fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def noise_table(grid: Grid) -> Table:
-    """The estimate of label noise against what was injected, by level of capability."""
+    """Return the estimate of label noise against what was injected, by level of capability."""
     header = [
         "level",
         "mean p (clean)",
@@ -51,16 +51,16 @@ def noise_table(grid: Grid) -> Table:
         truth = grid.run["true_noise"][cells].ravel()
         seen = [f for c in cells for f in grid.features[c]]
         guess = np.array([f["noise"] for f in seen])
-        known = np.array([f["noise_known"] for f in seen]) > 0
+        told = np.array([f["noise_known"] for f in seen]) > 0
         error = np.abs(guess - truth)
-        rank = spearmanr(guess[known], truth[known]).statistic if known.sum() > 5 else float("nan")
+        rank = spearmanr(guess[told], truth[told]).statistic if told.sum() > 5 else float("nan")
         rows.append(
             [
                 name,
                 f"{grid.run['mean_p_clean'][cells].mean():.2f}",
-                f"{100 * known.mean():.0f} %",
-                f"{error[known].mean():.3f}" if known.any() else "-",
-                f"{rank:.2f}" if known.sum() > 5 else "-",
+                f"{100 * told.mean():.0f} %",
+                f"{error[told].mean():.3f}" if told.any() else "-",
+                f"{rank:.2f}" if told.sum() > 5 else "-",
                 f"{error.mean():.3f}",
             ]
         )
@@ -68,22 +68,22 @@ def noise_table(grid: Grid) -> Table:
 
 
 def noise_kind_table(grid: Grid) -> Table:
-    """The same by kind of noise, where the estimate calls itself known."""
+    """Return the same by kind of noise, where the estimate calls itself known."""
     kinds = sorted({c["kind"] for c in grid.cells})
     rows = []
     for kind in kinds:
         cells = [i for i, c in enumerate(grid.cells) if c["kind"] == kind]
         truth = grid.run["true_noise"][cells].ravel()
         seen = [f for c in cells for f in grid.features[c]]
-        known = np.array([f["noise_known"] for f in seen]) > 0
-        if not known.any():
+        told = np.array([f["noise_known"] for f in seen]) > 0
+        if not told.any():
             continue
-        difference = (np.array([f["noise"] for f in seen]) - truth)[known]
+        difference = (np.array([f["noise"] for f in seen]) - truth)[told]
         rows.append(
             [
                 kind,
-                str(known.sum()),
-                f"{truth[known].mean():.3f}",
+                str(told.sum()),
+                f"{truth[told].mean():.3f}",
                 f"{difference.mean():+.3f}",
                 f"{np.abs(difference).mean():.3f}",
             ]
@@ -125,7 +125,7 @@ def line_table(grid: Grid) -> Table:
 
 
 def worst_table(grid: Grid, *, split: Split, metric: str = "greedy") -> Table:
-    """The held-out cells with the largest regret of auto."""
+    """Return the held-out cells with the largest regret of auto."""
     cells = grid.where(split)
     values = accuracy(grid, metric=METRIC[metric])[cells]
     chosen = made(grid, "auto", metric)[0]
@@ -150,7 +150,7 @@ def worst_table(grid: Grid, *, split: Split, metric: str = "greedy") -> Table:
 
 
 def calibration_table(grid: Grid) -> Table:
-    """How often the gain of one run lies in the interval that auto states."""
+    """Return how often the gain of one run lies in the interval that auto states."""
     header = ["cells", "answers", "leaves NLL", "stated gain", "gain reached", "inside its 90 %"]
     rows = []
     for name, split in (
@@ -188,7 +188,7 @@ def calibration_table(grid: Grid) -> Table:
 
 
 def decision_table(_: Grid, *, metric: str) -> Table:
-    """What auto says at typical points."""
+    """Return what auto says at typical points."""
     plans = ((0.0, 3), (0.05, 3), (0.2, 3), (0.05, 12), (0.2, 12), (0.4, 12))
     rows = []
     for strength in (0.2, 0.5, 0.7, 0.85, 0.95):
@@ -212,7 +212,7 @@ def decision_table(_: Grid, *, metric: str) -> Table:
 
 
 def rule_table(_: Grid) -> Table:
-    """The fitted rule that auto uses, in words."""
+    """Return the fitted rule that auto uses, in words."""
     rule = read_rule()
     rows = []
     for metric in METRIC:
@@ -237,14 +237,14 @@ def rule_table(_: Grid) -> Table:
 
 
 def _weights(linear: dict[str, Any]) -> list[list[str]]:
-    found = []
+    rows = []
     for name, fit in linear["objectives"].items():
         weights = zip(linear["terms"], fit["weights"], strict=True)
         said = ", ".join(f"{weight:+.1f} {term}" for term, weight in weights)
-        found.append([f"`{name}`", f"{fit['intercept']:+.1f}; {said}"])
+        rows.append([f"`{name}`", f"{fit['intercept']:+.1f}; {said}"])
     means = zip(linear["terms"], linear["centre"], linear["scale"], strict=True)
     said = ", ".join(f"{term} {mean:.2f} ± {sd:.2f}" for term, mean, sd in means)
-    return [*found, ["terms, mean ± standard deviation", said]]
+    return [*rows, ["terms, mean ± standard deviation", said]]
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> list[list[str]]:
@@ -260,7 +260,7 @@ def _leaves(node: dict[str, Any], path: str = "") -> list[list[str]]:
 
 
 def picks_table(grid: Grid) -> Table:
-    """Which objectives auto takes, on held-out cells."""
+    """Return which objectives auto takes, on held-out cells."""
     header = ["objective"]
     shares = []
     for metric in METRIC:

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-import probtune
 from probtune.probe import choosing
 from probtune.records import environment, write_text
 
 from .evaluate import WITH_OUTLIERS, index_of, race_scores
 from .regret import accuracy, crossed_regret
+from .rules import after_race, theory_rule
 from .table import Grid, file_hash, load
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
     "write",
 ]
 
-RULE = Path(probtune.__file__).with_name("choosing.json")
+RULE = Path(choosing.__file__).with_name("choosing.json")
 
 CANDIDATES = (
     "power(0.3)",
@@ -113,7 +113,7 @@ class Rows:
 
 
 def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
-    """A regression tree on the clipped gains of all candidates, split best first."""
+    """Return a regression tree on the clipped gains of all candidates, split best first."""
     gains = rows.clipped
 
     def spread(among: np.ndarray) -> float:
@@ -202,16 +202,16 @@ def fit_linear(
 
 
 def chosen(rows: Rows, rule: dict[str, Any], keep: np.ndarray) -> np.ndarray:
-    """What `auto` chooses under a rule, races run, as indices of objectives; (kept rows,)."""
+    """Return what `auto` chooses under a rule, races run: indices of objectives; (kept rows,)."""
     grid, seeds = rows.grid, len(rows.grid.seeds)
-    found = []
+    indices = []
     for i in keep:
         choice = choosing.auto(rows.features[i], metric=rows.metric, rule=rule)
         if choice.undecided:
             scores = race_scores(grid, int(rows.cell[i]), i % seeds, choice.race_share, choice.race)
-            choice = choosing.after_race(choice, scores)
-        found.append(index_of(grid, choice.objective))
-    return np.array(found)
+            choice = after_race(choice, scores)
+        indices.append(index_of(grid, choice.objective))
+    return np.array(indices)
 
 
 def penalty(rows: Rows, choice: np.ndarray) -> tuple[float, float, float]:
@@ -230,21 +230,21 @@ Fit = Callable[[Rows, np.ndarray], dict[str, Any]]
 
 
 def fits() -> dict[str, tuple[str, Fit]]:
-    """Every way to fit by name: (form, function of rows and those to keep)."""
-    found: dict[str, tuple[str, Fit]] = {}
+    """Return every way to fit by name: (form, function of rows and those to keep)."""
+    ways: dict[str, tuple[str, Fit]] = {}
     for leaves in _LEAVES:
-        found[f"regimes, {leaves} leaves"] = ("regimes", partial(fit_tree, leaves=leaves))
+        ways[f"regimes, {leaves} leaves"] = ("regimes", partial(fit_tree, leaves=leaves))
     for names, ridge in product(_TERMS, _RIDGE):
         name = f"linear, {len(names)} terms ({', '.join(names)}), ridge {ridge:g}"
-        found[name] = ("linear", partial(fit_linear, names=names, ridge=ridge))
-    return found
+        ways[name] = ("linear", partial(fit_linear, names=names, ridge=ridge))
+    return ways
 
 
 def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
-    """Every setting of `auto` with its criterion when each development family is left out in turn,
-    the best first.
+    """Return every setting of `auto` with its criterion when each development family is left out in
+    turn, the best first.
     """
-    found = []
+    results = []
     for name, (form, fit) in fits().items():
         parts = []
         for family in np.unique(rows.family):
@@ -259,13 +259,13 @@ def crossvalidate(rows: Rows) -> list[dict[str, Any]]:
                 choice[inside] = chosen(rows, rule, inside)
             criterion, regret, loses = penalty(rows, choice)
             scores = {"criterion": criterion, "regret": regret, "loses": loses}
-            found.append({"fit": name, **limits, **scores})
-    return sorted(found, key=lambda f: f["criterion"])
+            results.append({"fit": name, **limits, **scores})
+    return sorted(results, key=lambda f: f["criterion"])
 
 
 def simplest(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the settings that seldom lose to NLL and are within a tenth of a point of the best such,
-    one that does not race if there is one, then the one with the fewest parts.
+    """Return, of the settings that seldom lose to NLL and are within a tenth of a point of the best
+    such, one that does not race if there is one, then the one with the fewest parts.
     """
     safe = [s for s in settings if s["loses"] <= _LOSES] or settings
     near = [s for s in safe if s["criterion"] <= safe[0]["criterion"] + 0.1]
@@ -278,15 +278,15 @@ def simplest(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def best_of(settings: Sequence[dict[str, Any]], form: str) -> Fit:
-    """The best way to fit a form."""
+    """Return the best way to fit a form."""
     return fits()[simplest([s for s in settings if s["form"] == form])["fit"]][1]
 
 
 def best_time(rows: Rows) -> float:
-    """The flow's time per epoch with which the theory's crossover does best on these rows."""
+    """Return the flow's time per epoch with which the theory's crossover does best on the rows."""
 
     def regret(time: float) -> float:
-        names = [choosing.theory_rule(f, time_per_epoch=time).objective for f in rows.features]
+        names = [theory_rule(f, time_per_epoch=time).objective for f in rows.features]
         choice = np.array([rows.grid.index(n) for n in names]).reshape(len(rows.cells), -1)
         return float(crossed_regret(rows.values, choice).mean())
 
@@ -294,7 +294,7 @@ def best_time(rows: Rows) -> float:
 
 
 def fitted_rule(grid: Grid, metric: str, candidates: Sequence[str]) -> tuple[dict[str, Any], Rows]:
-    """The numbers of one metric, from the development cells of a grid, and their rows."""
+    """Return the numbers of one metric, from the development cells of a grid, and their rows."""
     rows = Rows(grid, grid.where("development"), metric, candidates)
     every = np.arange(len(rows.cell))
     settings = crossvalidate(rows)

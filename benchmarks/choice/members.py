@@ -72,19 +72,21 @@ class Weights:
         valid: Tensor,  # (B, R)
         rows: Tensor,  # (B,) which training rows these are
     ) -> Tensor:
-        found = []
+        weights = []
         for k, rule in enumerate(self.rules):
             part = slice(k * self.copies, (k + 1) * self.copies)
             mine = logp[part]
             if isinstance(rule, Objective):
                 bound = rule.bind(Signals(entropy=entropy[part])) if rule.needs else rule
-                found.append(bound.token_weight(mine))
+                weights.append(bound.token_weight(mine))
             elif rule == "keyed":
-                found.append(self._key(mine, valid))
+                weights.append(self._key(mine, valid))
             else:
                 sequence = self.of_sequence[rows].to(mine.dtype)[:, None].expand_as(mine)
-                found.append(sequence * (0.5 * mine).exp() if rule == "outlier_half" else sequence)
-        return torch.cat(found)
+                weights.append(
+                    sequence * (0.5 * mine).exp() if rule == "outlier_half" else sequence
+                )
+        return torch.cat(weights)
 
     def _key(self, logp: Tensor, valid: Tensor) -> Tensor:
         now = (logp.exp() * valid).sum((1, 2)) / valid.sum()

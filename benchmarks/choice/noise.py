@@ -34,7 +34,7 @@ def uniform(rng, world, family, x):
 
 
 def slips(rng, world, family, x):
-    """A plausible slip: one input is misread, and the answer is right for what was read."""
+    """Return a plausible slip: one input is misread, and the answer is right for what was read."""
     other, column = family.draw(rng, len(x)), rng.integers(0, x.shape[1], len(x))
     misread = x.copy()
     rows = np.arange(len(x))
@@ -43,15 +43,15 @@ def slips(rng, world, family, x):
 
 
 def irrelevant(rng, world, family, x):
-    """The right response with two irrelevant tokens before or in it."""
+    """Return the right response with two irrelevant tokens before or in it."""
     response = respond(world, family, x, new=True)
     at = rng.integers(0, response.shape[1], len(x))
     spans = np.array([world.sign("um"), world.sign("well")])[rng.integers(0, 2, (len(x), 2))]
     out = np.empty((len(x), response.shape[1] + 2), dtype=response.dtype)
-    for place in np.unique(at):
-        rows = at == place
+    for column in np.unique(at):
+        rows = at == column
         out[rows] = np.concatenate(
-            [response[rows, :place], spans[rows], response[rows, place:]], axis=1
+            [response[rows, :column], spans[rows], response[rows, column:]], axis=1
         )
     return x, out
 
@@ -64,18 +64,18 @@ def imbalance(rng, world, family, x):
 
 
 def wrong_format(rng, world, family, x):
-    """The response in the familiar form: right, but not what is asked for."""
+    """Return the response in the familiar form: right, but not what is asked for."""
     return x, family.solve(x)
 
 
 def missing(rng, world, family, x):
-    """A stretch of half of the response is left out."""
+    """Leave a stretch of half of the response out."""
     response = respond(world, family, x, new=True).copy()
     columns = response.shape[1]
     gone = max(1, columns // 2)
     start = rng.integers(0, columns - gone + 1, len(x))[:, None]
-    place = np.arange(columns)[None, :]
-    response[(place >= start) & (place < start + gone)] = HOLE
+    column = np.arange(columns)[None, :]
+    response[(column >= start) & (column < start + gone)] = HOLE
     return x, response
 
 

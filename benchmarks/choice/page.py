@@ -28,7 +28,7 @@ _SIZES = (_TIE, 5.0, 20.0)
 
 
 def write_all(path: Path) -> None:
-    """Every table and the figure, from a table of results."""
+    """Write every table and the figure, from a table of results."""
     grid = load(path)
     for name, (_, make) in TABLES.items():
         if name != "carry" or CARRY.is_file():

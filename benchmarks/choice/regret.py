@@ -61,16 +61,16 @@ def crossed_regret(values: np.ndarray, choice: np.ndarray) -> np.ndarray:
     one seed less; single cells can be negative.
     """
     seeds = values.shape[1]
-    found = []
+    regrets = []
     for s in range(seeds):
         others = values[:, [t for t in range(seeds) if t != s]].mean(1)
         best = values[np.arange(len(values)), s, others.argmax(1)]
-        found.append(best - values[np.arange(len(values)), s, choice[:, s]])
-    return 100.0 * np.mean(found, 0)
+        regrets.append(best - values[np.arange(len(values)), s, choice[:, s]])
+    return 100.0 * np.mean(regrets, 0)
 
 
 class Score(NamedTuple):
-    """How a chooser does on some cells; (value, low, high) with 95 % intervals."""
+    """Scores of a chooser on some cells; (value, low, high) with 95 % intervals."""
 
     regret: tuple[float, float, float]
     """Mean of the cross-fitted regret, points."""

@@ -37,7 +37,7 @@ Parameters = dict[str, Tensor]
 
 
 def initial(shape: Shape, seed: int, *, dtype: torch.dtype = torch.float32) -> Parameters:
-    """One model with random weights (a stack of one)."""
+    """Return one model with random weights (a stack of one)."""
     generator = torch.Generator().manual_seed(seed)
     d, h = shape.width, shape.inner
 
@@ -45,22 +45,22 @@ def initial(shape: Shape, seed: int, *, dtype: torch.dtype = torch.float32) -> P
         drawn = torch.randn(1, *size, generator=generator, dtype=torch.float64) * deviation
         return drawn.to(dtype)
 
-    found = {
+    parameters = {
         "tokens": normal(shape.vocabulary, d, deviation=0.3),
         "positions": normal(shape.context, d, deviation=0.3),
         "head": normal(d, shape.vocabulary, deviation=0.5 / math.sqrt(d)),
     }
     for i in range(shape.layers):
         deeper = 1.0 / math.sqrt(2 * shape.layers)
-        found[f"qkv{i}"] = normal(d, 3 * d, deviation=1.0 / math.sqrt(d))
-        found[f"out{i}"] = normal(d, d, deviation=deeper / math.sqrt(d))
-        found[f"up{i}"] = normal(d, h, deviation=1.0 / math.sqrt(d))
-        found[f"down{i}"] = normal(h, d, deviation=deeper * math.sqrt(2.0 / h))
-    return found
+        parameters[f"qkv{i}"] = normal(d, 3 * d, deviation=1.0 / math.sqrt(d))
+        parameters[f"out{i}"] = normal(d, d, deviation=deeper / math.sqrt(d))
+        parameters[f"up{i}"] = normal(d, h, deviation=1.0 / math.sqrt(d))
+        parameters[f"down{i}"] = normal(h, d, deviation=deeper * math.sqrt(2.0 / h))
+    return parameters
 
 
 def expand(parameters: Parameters, members: int) -> Parameters:
-    """The same single model `members` times, as leaves that can be trained."""
+    """Return the same single model `members` times, as leaves that can be trained."""
     return {
         name: value.expand(members, *value.shape[1:]).clone().requires_grad_()
         for name, value in parameters.items()
@@ -74,10 +74,10 @@ def _norm(x: Tensor) -> Tensor:
 def _embed(parameters: Parameters, ids: Tensor, first: int) -> Tensor:
     """(M, B, T, D) for ids (B, T), shared, or (M, B, T)."""
     tokens, positions = parameters["tokens"], parameters["positions"]
-    place = positions[:, None, first : first + ids.shape[-1]]
+    index = positions[:, None, first : first + ids.shape[-1]]
     if ids.ndim == 2:
-        return tokens[:, ids] + place
-    return torch.stack([table[rows] for table, rows in zip(tokens, ids, strict=True)]) + place
+        return tokens[:, ids] + index
+    return torch.stack([table[rows] for table, rows in zip(tokens, ids, strict=True)]) + index
 
 
 def _matmul(x: Tensor, weight: Tensor) -> Tensor:
@@ -149,10 +149,10 @@ def decode(
 ) -> Tensor:
     """Greedy continuations, (M, B, steps)."""
     cache: list[tuple[Tensor, Tensor]] = []
-    found = [_run(parameters, prompts, shape, keep=1, cache=cache).argmax(-1)]
+    tokens = [_run(parameters, prompts, shape, keep=1, cache=cache).argmax(-1)]
     for _ in range(steps - 1):
-        found.append(_run(parameters, found[-1], shape, keep=1, cache=cache).argmax(-1))
-    return torch.cat(found, -1)
+        tokens.append(_run(parameters, tokens[-1], shape, keep=1, cache=cache).argmax(-1))
+    return torch.cat(tokens, -1)
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
-        """One step at `factor` times the rates, and the gradients are dropped."""
+        """Take one step at `factor` times the rates, and drop the gradients."""
         self.steps += 1
         a, b = self.betas
         correct = math.sqrt(1.0 - b**self.steps)

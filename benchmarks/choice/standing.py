@@ -1,4 +1,4 @@
-"""How choosers stand on some cells: the tables of regret."""
+"""The tables of regret: choosers on some cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MADE: dict[tuple[int, str, str], tuple[np.ndarray, np.ndarray, np.ndarray]] = {
 
 
 def made(grid: Grid, name: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A chooser's choices in every cell; they are asked for many times."""
+    """Return a chooser's choices in every cell, from the cache after the first time."""
     key = (id(grid), name, metric)
     if key not in _MADE:
         _MADE[key] = choices(grid, choosers(metric)[name])
@@ -51,19 +51,19 @@ def standing(
     values = accuracy(grid, metric=METRIC[metric], protocol=protocol)[cells]
     family = np.array([grid.cells[c]["family"] for c in cells])
     nll = grid.index("nll()")
-    found = {}
+    scores = {}
     for name in choosers(metric):
         chosen, undecided, cost = made(grid, name, metric)
         plain = name in ("always NLL", "always -p")
-        found[name] = (
+        scores[name] = (
             score(values, chosen[cells], family, nll),
             0.0 if plain else float(cost[cells].mean()),
             float(undecided[cells].mean()),
         )
     for name, (of, share) in RACED.items():
         chosen, cost = raced(grid, of, share)
-        found[name] = (score(values, chosen[cells], family, nll), float(cost[cells].mean()), 1.0)
-    return found
+        scores[name] = (score(values, chosen[cells], family, nll), float(cost[cells].mean()), 1.0)
+    return scores
 
 
 def choosers_table(grid: Grid, *, split: Split, metric: str) -> Table:
@@ -95,7 +95,7 @@ def choosers_table(grid: Grid, *, split: Split, metric: str) -> Table:
 
 
 def objectives_table(grid: Grid, *, split: Split) -> Table:
-    """Every objective as if it were always chosen, for both metrics."""
+    """Return every objective as if it were always chosen, for both metrics."""
     cells = grid.where(split)
     family = np.array([grid.cells[c]["family"] for c in cells])
     header = ["always"]
@@ -145,22 +145,22 @@ def paired_table(grid: Grid, *, split: Split) -> Table:
 
 
 def headline_table(grid: Grid, *, split: Split) -> Table:
-    """What auto was to reach on held-out cells, and what it reaches."""
+    """Return what auto was to reach on held-out cells, and what it reaches."""
     cells = grid.where(split)
     if not cells.size:
         return ["no such cells"], []
-    found = {metric: standing(grid, cells, metric=metric) for metric in METRIC}
+    standings = {metric: standing(grid, cells, metric=metric) for metric in METRIC}
 
     def row(target: str, of: Callable[[str], tuple[str, bool]]) -> list[str]:
         said = [of(metric) for metric in METRIC]
         return [target, *(f"{text}: {'yes' if met else 'no'}" for text, met in said)]
 
     def auto_of(metric: str) -> Score:
-        return found[metric]["auto"][0]
+        return standings[metric]["auto"][0]
 
     def beats(rival: str) -> Callable[[str], tuple[str, bool]]:
         def of(metric: str) -> tuple[str, bool]:
-            theirs = found[metric][rival][0].regret
+            theirs = standings[metric][rival][0].regret
             apart = auto_of(metric).regret[2] < theirs[1]
             return f"{interval(auto_of(metric).regret)} against {interval(theirs)}", apart
 
@@ -181,9 +181,12 @@ def headline_table(grid: Grid, *, split: Split) -> Table:
         row("than the paper's rule", beats("paper's rule (mean p)")),
         row(
             "cost at most 1 % of training",
-            lambda m: (f"{100 * found[m]['auto'][1]:.1f} %", found[m]["auto"][1] <= 0.01),
+            lambda m: (f"{100 * standings[m]['auto'][1]:.1f} %", standings[m]["auto"][1] <= 0.01),
         ),
-        ["races", *(f"in {100 * found[m]['auto'][2]:.0f} % of cells and seeds" for m in METRIC)],
+        [
+            "races",
+            *(f"in {100 * standings[m]['auto'][2]:.0f} % of cells and seeds" for m in METRIC),
+        ],
     ]
     return [f"{len(cells)} cells, points of accuracy", *(f"{m} answers" for m in METRIC)], rows
 
@@ -207,8 +210,8 @@ def splits_table(grid: Grid) -> Table:
             continue
         row = [name, str(cells.size)]
         for metric in METRIC:
-            found = standing(grid, cells, metric=metric)
-            nll, auto = found["always NLL"][0], found["auto"][0]
+            scores = standing(grid, cells, metric=metric)
+            nll, auto = scores["always NLL"][0], scores["auto"][0]
             row += [
                 interval(nll.regret),
                 interval(auto.regret),
@@ -220,12 +223,12 @@ def splits_table(grid: Grid) -> Table:
 
 
 def protocol_table(grid: Grid, *, split: Split) -> Table:
-    """How much hangs on how the learning rate is chosen."""
+    """Return how much hangs on how the learning rate is chosen."""
     rows = []
     for protocol in PROTOCOLS:
-        found = standing(grid, grid.where(split), protocol=protocol)
+        scores = standing(grid, grid.where(split), protocol=protocol)
         names = ("always NLL", "always -p", "paper's rule (mean p)", "auto")
-        rows.append([protocol, *(interval(found[n][0].regret) for n in names)])
+        rows.append([protocol, *(interval(scores[n][0].regret) for n in names)])
     return ["learning rate chosen by", "always NLL", "always -p", "paper's rule", "auto"], rows
 
 

@@ -1,4 +1,4 @@
-"""What the table says, as tables: the same numbers for the terminal and for the documents."""
+"""The table of results as tables: the same numbers for the terminal and for the documents."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def carry_table(_: Grid) -> Table:
     grid = _cached(CARRY)
     rows = []
     for metric in METRIC:
-        found = standing(grid, np.arange(len(grid.cells)), metric=metric)
+        scores = standing(grid, np.arange(len(grid.cells)), metric=metric)
         for name in ("always NLL", "always -p", "paper's rule (mean p)", "auto"):
-            s = found[name][0]
+            s = scores[name][0]
             rows.append(
                 [
                     metric,
@@ -66,7 +66,7 @@ def carry_table(_: Grid) -> Table:
 
 
 def overview(grid: Grid) -> Table:
-    """What was run."""
+    """Return what was run."""
     hours = grid.run["seconds"].sum() / 3600.0
     split = {name: int(grid.where(name).size) for name in ("development", *HELD_OUT, CONFIRMATION)}
     rows = [

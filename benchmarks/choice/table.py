@@ -99,8 +99,8 @@ class Grid:
 
     def where(self, split: str | tuple[str, ...]) -> np.ndarray:
         """Indices of the cells of one split or several."""
-        wanted = (split,) if isinstance(split, str) else split
-        return np.array([i for i, c in enumerate(self.cells) if c["split"] in wanted], dtype=int)
+        splits = (split,) if isinstance(split, str) else split
+        return np.array([i for i, c in enumerate(self.cells) if c["split"] in splits], dtype=int)
 
     def index(self, objective: str) -> int:
         return self.objectives.index(objective)
@@ -125,9 +125,9 @@ def load(path: Path = RESULTS) -> Grid:
         of_cell.setdefault(tuple(columns[k][i] for k in _KEYS), []).append(i)
     rates = max(len(rows) for rows in of_cell.values()) // len(seeds) // len(objectives)
     full = len(seeds) * len(objectives) * rates
-    kept = {key: rows for key, rows in of_cell.items() if len(rows) == full}
-    cells, found, of_run, places = [], [], {}, []
-    for key, rows in kept.items():
+    complete = {key: rows for key, rows in of_cell.items() if len(rows) == full}
+    cells, records, of_run, places = [], [], {}, []
+    for key, rows in complete.items():
         order = np.array(sorted(rows, key=lambda i: columns["seed"][i]))  # stable within a seed
         places.append(order)
         first = order[:: len(objectives) * rates]
@@ -137,18 +137,18 @@ def load(path: Path = RESULTS) -> Grid:
                 "split": str(columns["split"][first[0]]),
             }
         )
-        found.append([{k: float(columns[f"f_{k}"][i]) for k in DESCRIPTIONS} for i in first])
-    place = np.stack(places)
+        records.append([{k: float(columns[f"f_{k}"][i]) for k in DESCRIPTIONS} for i in first])
+    seed_index = np.stack(places)
     shape = (len(cells), len(seeds), len(objectives), rates)
     for name in (*_OF_RUN, "true_noise"):
-        of_run[name] = columns[name][place].reshape(shape)[:, :, 0, 0].astype(np.float64)
+        of_run[name] = columns[name][seed_index].reshape(shape)[:, :, 0, 0].astype(np.float64)
     scores = {
-        name: columns[name][place].reshape(shape).astype(np.float64)
+        name: columns[name][seed_index].reshape(shape).astype(np.float64)
         for name in columns
         if name in _SCORES or name.startswith("race_")
     }
     metadata = json.loads((table.schema.metadata or {})[b"choice"])
-    return Grid(cells, seeds, objectives, scores, found, of_run, metadata)
+    return Grid(cells, seeds, objectives, scores, records, of_run, metadata)
 
 
 def file_hash(path: Path) -> str:
@@ -160,7 +160,7 @@ _TEXT = ("family", "kind", "budget", "split", "objective")
 
 
 def _features(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """The product's features of the probed rows; the planned rate is the sweep's middle."""
+    """Return the product's features of the probed rows; the planned rate is the sweep's middle."""
     rates = sorted({row["learning_rate"] for row in record["rows"]})
     columns = ("logp", "entropy", "is_top1", "token", "example", "position")
     return features(
@@ -172,7 +172,7 @@ def _features(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str
 
 
 def _plain(value: Any) -> Any:
-    """A factor as it stands in the design: single precision has touched its numbers."""
+    """Return a factor as it stands in the design: single precision has touched its numbers."""
     return str(value) if isinstance(value, str) else round(float(value), 4)
 
 

@@ -27,11 +27,11 @@ SIGNS = ("<pad>", "<eos>", "F", "N", "=", "|", "+", ",", ";", "<", ">", "#", "."
 
 
 def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
-    """A random permutation of 0 ... n-1 that leaves nothing in its place."""
+    """Return a random permutation of 0 ... n-1 that leaves nothing in its place."""
     while True:
-        found = rng.permutation(n)
-        if not (found == np.arange(n)).any():
-            return found
+        order = rng.permutation(n)
+        if not (order == np.arange(n)).any():
+            return order
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Problems:
 
 
 def respond(world: World, family: Family, x: Rows, *, new: bool) -> Rows:
-    """The right response in one form, without end token."""
+    """Return the right response in one form, without end token."""
     if not new:
         return family.solve(x)
     if family.solve_new is not None:

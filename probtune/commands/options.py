@@ -63,7 +63,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             " training that is planned (--epochs and so on; nothing is trained)."
         ),
     )
-    wanted = (
+    probe_fields = (
         *(
             "model",
             "data",
@@ -81,7 +81,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         *("max_length", "skip_bad_rows", "probe_examples", "all", "seed", "decoding"),
         *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
     )
-    add_options(probe, TuneSettings, only=wanted)
+    add_options(probe, TuneSettings, only=probe_fields)
     probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")
     probe.add_argument(
         "--store",

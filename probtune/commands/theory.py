@@ -24,15 +24,15 @@ def crossover(options: argparse.Namespace) -> None:
     rows = []
     for eps in noise:
         for k in classes:
-            given = {"noise": eps, "classes": k}
+            noise_and_classes = {"noise": eps, "classes": k}
             rows.append(
                 [
                     f"{eps:g}",
                     f"{k:g}",
-                    f"{theory.crossover(**given):.4f}",
-                    *(f"{theory.budget_crossover(t, **given):.4f}" for t in budgets),
-                    f"{theory.fixed_point(alpha=0.0, **given).p:.4f}",
-                    f"{theory.fixed_point(alpha=0.5, **given).p:.4f}",
+                    f"{theory.crossover(**noise_and_classes):.4f}",
+                    *(f"{theory.budget_crossover(t, **noise_and_classes):.4f}" for t in budgets),
+                    f"{theory.fixed_point(alpha=0.0, **noise_and_classes).p:.4f}",
+                    f"{theory.fixed_point(alpha=0.5, **noise_and_classes).p:.4f}",
                 ]
             )
     terminal = Terminal()
@@ -81,7 +81,7 @@ def phase_diagram(options: argparse.Namespace) -> None:
     p = np.linspace(0.0, 1.0, options.size + 2)[1:-1]
     terminal = Terminal()
     terminal.say(f"{options.size} x {options.size} flows for each objective")
-    found = theory.phase_diagram(chosen, p=p, noise=noise, classes=k, budget=options.budget)
+    diagram = theory.phase_diagram(chosen, p=p, noise=noise, classes=k, budget=options.budget)
     when = f"after {options.budget:g}" if options.budget else "at the start"
     rows = np.linspace(0, len(noise) - 1, min(7, len(noise))).round().astype(int)
     columns = np.linspace(0, len(p) - 1, min(10, len(p))).round().astype(int)
@@ -89,11 +89,11 @@ def phase_diagram(options: argparse.Namespace) -> None:
         f"Highest probability of the right label {when}, {k} classes",
         ["label noise", *(f"p = {p[c]:.2f}" for c in columns)],
         [
-            [f"{noise[r]:.2f}", *(found.objectives[found.winner[r, c]] for c in columns)]
+            [f"{noise[r]:.2f}", *(diagram.objectives[diagram.winner[r, c]] for c in columns)]
             for r in rows
         ],
     )
-    shares = [(found.winner == i).mean() for i in range(len(found.objectives))]
+    shares = [(diagram.winner == i).mean() for i in range(len(diagram.objectives))]
     terminal.table(
         "Share of the plane",
         ["objective", "wins", "by more than 0.01"],
@@ -101,9 +101,9 @@ def phase_diagram(options: argparse.Namespace) -> None:
             [
                 name,
                 f"{share:.1%}",
-                f"{((found.winner == i) & (found.margin > 0.01)).mean():.1%}",
+                f"{((diagram.winner == i) & (diagram.margin > 0.01)).mean():.1%}",
             ]
-            for i, (name, share) in enumerate(zip(found.objectives, shares, strict=True))
+            for i, (name, share) in enumerate(zip(diagram.objectives, shares, strict=True))
         ],
         notes=[_TIME],
     )
@@ -116,10 +116,10 @@ def phase_diagram(options: argparse.Namespace) -> None:
                 options.budget, noise=noise, classes=k
             ).tolist()
         figure = phase_map(
-            found.objectives,
+            diagram.objectives,
             noise.tolist(),
             p.tolist(),
-            found.winner.tolist(),
+            diagram.winner.tolist(),
             title=f"Best objective {when}, {k} classes",
             lines=lines,
         )
@@ -131,8 +131,8 @@ def escape(options: argparse.Namespace) -> None:
 
     starts = _numbers("--p", options.p)
     chosen = objective_list(options.objectives or "nll, power(0.5), power(0.7), p, power(10)")
-    given = {"noise": options.noise, "classes": options.classes}
-    time = lambda f, p: theory.passage_time(p, options.to, objective=f, **given)  # noqa: E731
+    noise_and_classes = {"noise": options.noise, "classes": options.classes}
+    time = lambda f, p: theory.passage_time(p, options.to, objective=f, **noise_and_classes)  # noqa: E731
     for p in starts:
         if not p < options.to:
             raise UsageError(f"--p must lie below --to {options.to:g}, got {p:g}.")
@@ -226,7 +226,7 @@ def advice(options: argparse.Namespace) -> None:
     from .. import theory
 
     budgets = _numbers("--budget", options.budget)
-    found = [
+    rows = [
         theory.advise(options.p, noise=options.noise, budget=t, classes=options.classes)
         for t in budgets
     ]
@@ -236,24 +236,24 @@ def advice(options: argparse.Namespace) -> None:
         " classes: probability of the right label after the budget",
         ["objective", *(f"budget {t:g}" for t in budgets)],
         [
-            [name, *(f"{a.after[name]:.3f}" + (" harm" if name in a.harms else "") for a in found)]
-            for name in found[0].after
+            [name, *(f"{a.after[name]:.3f}" + (" harm" if name in a.harms else "") for a in rows)]
+            for name in rows[0].after
         ],
     )
     terminal.table(
         "Advice",
         ["", *(f"budget {t:g}" for t in budgets)],
         [
-            ["best power", *(a.best for a in found)],
-            ["NLL | -p trade places at p", *(f"{a.budget_crossover:.3f}" for a in found)],
+            ["best power", *(a.best for a in rows)],
+            ["NLL | -p trade places at p", *(f"{a.budget_crossover:.3f}" for a in rows)],
             [
                 "its learning rate, as NLL's times",
-                *(f"{a.learning_rate_factor:.2f}" for a in found),
+                *(f"{a.learning_rate_factor:.2f}" for a in rows),
             ],
-            ["least weight of a right target", *(_floor(a.floor) for a in found)],
+            ["least weight of a right target", *(_floor(a.floor) for a in rows)],
         ],
         notes=[
-            f"At the first instant NLL and -p trade places at p = {found[0].crossover:.3f}.",
+            f"At the first instant NLL and -p trade places at p = {rows[0].crossover:.3f}.",
             "The learning rate matches NLL's logit gradient at p; adaptive optimizers do it alone.",
             _TIME,
             "A network moves a context through all others too: docs/theory.md compares with runs.",
@@ -263,12 +263,12 @@ def advice(options: argparse.Namespace) -> None:
 
 def _numbers(flag: str, text: str) -> list[float]:
     try:
-        found = [float(part) for part in str(text).split(",")]
+        numbers = [float(part) for part in str(text).split(",")]
     except ValueError:
         raise UsageError(f"{flag} must be numbers as 0.1,0.2, got {text!r}.") from None
-    if not all(np.isfinite(found)):
+    if not all(np.isfinite(numbers)):
         raise UsageError(f"{flag} must be finite, got {text!r}.")
-    return found
+    return numbers
 
 
 def _time(value: float) -> str:

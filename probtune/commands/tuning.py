@@ -1,4 +1,4 @@
-"""What the commands do: call one function, print a table, say where the record is."""
+"""The commands: each calls one function, prints a table and says where the record is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ProbtuneError, UsageError
+from ..numbers import interval, plus_minus
 from ..paper.settings import read_configuration
 from ..settings import TuneSettings, settings_from
 
@@ -20,12 +21,12 @@ __all__ = ["demo", "objectives", "probe", "report", "train", "tune"]
 
 
 def _settings(options: argparse.Namespace) -> TuneSettings:
-    given = {
+    typed = {
         name: value
         for name, value in vars(options).items()
         if name in TuneSettings.__dataclass_fields__
     }
-    return settings_from(given, getattr(options, "config", None), read=read_configuration)
+    return settings_from(typed, getattr(options, "config", None), read=read_configuration)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -52,8 +53,8 @@ def train(options: argparse.Namespace) -> None:
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     models = train(settings, terminal, locate=locate)
     if not terminal.quiet:
-        for objective, place in models.items():
-            terminal.show(f"{objective}  {place}", wrap=False)
+        for objective, folder in models.items():
+            terminal.show(f"{objective}  {folder}", wrap=False)
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
@@ -63,9 +64,9 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
     metrics = list(record["runs"][0]["heldout"]["metrics"])
     rows = []
     for run in record["runs"]:
-        found = [_plus_minus(run["heldout"]["metrics"][metric]) for metric in metrics]
+        cells = [plus_minus(run["heldout"]["metrics"][metric], spec=".3f") for metric in metrics]
         name = "base model" if run["name"] == "base" else run["name"]
-        rows.append([f"{name} *" if run["name"] == chosen else name, *found])
+        rows.append([f"{name} *" if run["name"] == chosen else name, *cells])
     count = record["data"]["heldout"]["rows"]
     terminal.table(
         f"{count} held-out rows, ± one standard error",
@@ -103,20 +104,24 @@ def probe(options: argparse.Namespace) -> None:
     from ..pipeline import probe_only
 
     terminal = Terminal()
-    found = probe_only(settings, terminal, store=store, locate=locate)
-    groups = [("all", found), *((f"  {group['name']}", group) for group in found["classes"])]
-    if found["end_token"] is not None:
-        groups.append(("  end token", found["end_token"]))
+    record = probe_only(settings, terminal, store=store, locate=locate)
+    groups = [("all", record), *((f"  {group['name']}", group) for group in record["classes"])]
+    if record["end_token"] is not None:
+        groups.append(("  end token", record["end_token"]))
     terminal.table(
-        f"{settings.model} on {settings.data}: {found['tokens']} target tokens of"
-        f" {found['examples']} of {found['of_examples']} rows",
+        f"{settings.model} on {settings.data}: {record['tokens']} target tokens of"
+        f" {record['examples']} of {record['of_examples']} rows",
         ["tokens", "number", "mean p [95 %]", "share p < 0.1 [95 %]"],
         [
-            [name, f"{g['tokens']:,}", _interval(g["mean_p"]), _interval(g["below_0_1"])]
+            [
+                name,
+                f"{g['tokens']:,}",
+                *(interval(g[x], spec=".3f", share=True) for x in ("mean_p", "below_0_1")),
+            ]
             for name, g in groups
         ],
     )
-    quantiles = "  ".join(f"{q}: {value:.3g}" for q, value in found["quantiles"].items())
+    quantiles = "  ".join(f"{q}: {value:.3g}" for q, value in record["quantiles"].items())
     terminal.show(f"quantiles of p   {quantiles}")
     for name, what in (
         ("above_0_55", "share p > 0.55"),
@@ -126,11 +131,12 @@ def probe(options: argparse.Namespace) -> None:
         ("entropy", "mean entropy, nats"),
         ("nll", "NLL, nats"),
     ):
-        terminal.show(f"{what:46s} {_interval(found[name])}")
-    noise = found["features"]["noise"] if found["features"]["noise_known"] else None
+        share = name not in ("entropy", "nll")
+        terminal.show(f"{what:46s} {interval(record[name], spec='.3f', share=share)}")
+    noise = record["features"]["noise"] if record["features"]["noise_known"] else None
     said = "cannot be told: the model knows too little" if noise is None else f"{noise:.3f}"
     terminal.show(f"{'share of rows that look wrong (estimate)':46s} {said}")
-    suggestion = found["suggestion"]
+    suggestion = record["suggestion"]
     named = suggestion["objective"]
     if suggestion["undecided"]:
         named = f"undecided, racing {' and '.join(suggestion['race'])}"
@@ -224,17 +230,19 @@ def _verify(chosen: Sequence[Any], terminal: Any) -> None:
 
 
 def _ends(chosen: Sequence[Any]) -> list[Any]:
-    """The objectives that have curves over p, each scheduled one at its start and at its end."""
+    """Return the objectives that have curves over p, each scheduled one at its start and at its
+    end.
+    """
     of_p = [o for o in chosen if not (o.open_cuts() or o.needs)]
     return list(dict.fromkeys(o.at(progress) for o in of_p for progress in (0.0, 1.0)))
 
 
-def _leaning(found: Any, tau: float) -> str:
-    if found.open_cuts() or found.needs:
+def _leaning(objective: Any, tau: float) -> str:
+    if objective.open_cuts() or objective.needs:
         return "not of p alone"
-    if not found.anneals():
-        return found.leaning(tau)
-    return f"{found.at(0.0).leaning(tau)} to {found.at(1.0).leaning(tau)}"
+    if not objective.anneals():
+        return objective.leaning(tau)
+    return f"{objective.at(0.0).leaning(tau)} to {objective.at(1.0).leaning(tau)}"
 
 
 def _plot(chosen: Sequence[Any], path: str) -> None:
@@ -244,11 +252,11 @@ def _plot(chosen: Sequence[Any], path: str) -> None:
 
     p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     quantities = ("value", "token_weight", "logit_gradient")
-    found = {
+    curves = {
         str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities}
         for o in _ends(chosen)
     }
-    save(objective_curves(p.tolist(), found), path)
+    save(objective_curves(p.tolist(), curves), path)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -318,18 +326,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) != len(seeds):
         raise UsageError(f"--seeds must name each seed once, got {text!r}.")
     return tuple(seeds)
-
-
-def _plus_minus(found: Any) -> str:
-    error = found["standard_error"]
-    return f"{found['value']:.3f}" if error is None else f"{found['value']:.3f} ± {error:.3f}"
-
-
-def _interval(found: Any) -> str:
-    if found["value"] is None:
-        return "-"
-    return (
-        f"{found['value']:.3f}"
-        if found["low"] is None
-        else f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-    )

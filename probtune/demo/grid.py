@@ -173,28 +173,28 @@ def run(folder: Path, plan: Plan, terminal: Terminal, bases: Path | None = None)
 
 def _check_plan(folder: Path, plan: Plan) -> None:
     path = folder / "plan.json"
-    asked = json.loads(json.dumps(asdict(plan)))
+    content = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        there = read_record(path, "plan")
-        if {key: there.get(key) for key in asked} != asked:
+        recorded = read_record(path, "plan")
+        if {key: recorded.get(key) for key in content} != content:
             raise UsageError(
                 f"{folder} holds another demo (other seeds, cells or recipe); choose another --out."
             )
     elif any(folder.iterdir()):
         raise UsageError(f"{folder} exists and is not a demo of probtune; choose another --out.")
     else:
-        write_record(path, "plan", asked)
+        write_record(path, "plan", content)
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     )
 
 
 def _start_worker() -> None:
-    """One thread per worker: the models are so small that threads would wait for each other."""
+    """Limit a worker to one thread: models so small would let threads wait for each other."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
@@ -212,31 +212,31 @@ def _pretrain(bases: Path, seed: int) -> None:
 
 
 def _tune(folder: Path, bases: Path, seed: int, cell: Cell, recipe: dict[str, Any]) -> None:
-    """One cell of one seed, by the same path as `probtune tune MODEL DATA`."""
+    """Run one cell of one seed, by the same path as `probtune tune MODEL DATA`."""
     from ..pipeline import tune
     from ..settings import TuneSettings
     from .task import ANSWER_RULE
 
-    place = folder / f"seed-{seed}"
+    run_folder = folder / f"seed-{seed}"
     of_trainer = {name: value for name, value in recipe.items() if name != "training_rows"}
-    train, held = _data(place, seed, cell, recipe["training_rows"])
+    train, heldout = _data(run_folder, seed, cell, recipe["training_rows"])
     first, *others = cell.objectives
     settings = TuneSettings(
         model=str(bases / f"seed-{seed}" / "base" / cell.level),
         data=str(train),
-        heldout_data=str(held),
+        heldout_data=str(heldout),
         objective=first,
         compare=", ".join(others),
         seed=seed,
         answer=ANSWER_RULE,
-        out=str(place / cell.name),
+        out=str(run_folder / cell.name),
         **of_trainer,
     )
     if not (settings.folder / "record.json").is_file():
         tune(settings, Terminal(quiet=True))
 
 
-def _data(place: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path, Path]:
+def _data(run_folder: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path, Path]:
     """Training rows with noise and clean held-out rows, without common problems; the same problems
     for all cells.
     """
@@ -251,10 +251,13 @@ def _data(place: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path,
         noise=cell.noise,
         rate=cell.rate,
     )
-    held = Problems.draw(2 * HELD_OUT_ROWS, np.random.default_rng([seed, 5]), shuffled=True)
+    heldout = Problems.draw(2 * HELD_OUT_ROWS, np.random.default_rng([seed, 5]), shuffled=True)
     paths = []
-    for name, problems in (("train", train), ("heldout", held.without(train.key, HELD_OUT_ROWS))):
-        path = place / "data" / f"{cell.name}.{name}.jsonl"
+    for name, problems in (
+        ("train", train),
+        ("heldout", heldout.without(train.key, HELD_OUT_ROWS)),
+    ):
+        path = run_folder / "data" / f"{cell.name}.{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(problems)))
         paths.append(path)
@@ -262,8 +265,8 @@ def _data(place: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path,
 
 
 def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]:
-    """The cell over seeds: exact match per objective, and the paired difference of every pair of
-    objectives.
+    """Return the cell over seeds: exact match per objective, and the paired difference of every
+    pair of objectives.
     """
     records = [
         read_record(folder / f"seed-{seed}" / cell.name / "record.json", "tune") for seed in seeds
@@ -303,17 +306,17 @@ def _exact(record: dict[str, Any], name: str) -> float:
 
 
 def _winner(objectives: Sequence[str], differences: Sequence[dict[str, Any]]) -> str | None:
-    """The objective that beats every other with an interval of the paired difference above zero, if
-    there is one.
+    """Return the objective that beats every other with an interval of the paired difference above
+    zero, if there is one.
     """
 
     def beats(a: str, b: str) -> bool:
         for row in differences:
-            found: Estimate = row["difference"]
+            difference: Estimate = row["difference"]
             if (row["first"], row["second"]) == (a, b):
-                return not math.isnan(found.low) and found.low > 0
+                return not math.isnan(difference.low) and difference.low > 0
             if (row["first"], row["second"]) == (b, a):
-                return not math.isnan(found.high) and found.high < 0
+                return not math.isnan(difference.high) and difference.high < 0
         return False
 
     return next((a for a in objectives if all(beats(a, b) for b in objectives if b != a)), None)

@@ -106,8 +106,8 @@ def learn_familiar(
 
 
 def make_model(initializer_range: float = 0.05) -> Any:
-    """A decoder of 0.1 million parameters; 0.02, the usual range, makes learning late and erratic
-    (docs/log.md).
+    """Make a decoder of 0.1 million parameters; 0.02, the usual range, makes learning late and
+    erratic (docs/log.md).
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -133,7 +133,7 @@ def make_model(initializer_range: float = 0.05) -> Any:
 
 
 def make_tokenizer() -> Any:
-    """One token per word of the task's vocabulary."""
+    """Make a tokenizer with one token per word of the task's vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

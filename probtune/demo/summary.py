@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..numbers import half_width, signed
 from ..terminal import Terminal
 from .grid import Plan
 
@@ -13,7 +14,7 @@ __all__ = ["introduction", "show"]
 
 
 def introduction(plan: Plan) -> str:
-    """What will run."""
+    """Return what will run, in words."""
     trainings = len(plan.seeds) * sum(len(cell.objectives) for cell in plan.cells)
     return (
         f"{len(plan.seeds)} tiny models are pre-trained from scratch to several levels of"
@@ -23,8 +24,8 @@ def introduction(plan: Plan) -> str:
 
 
 def show(record: Mapping[str, Any], terminal: Terminal) -> None:
-    """One row per cell: means over seeds with 95 % intervals, the paired difference p() - nll(),
-    and the winner.
+    """Print one row per cell: means over seeds with 95 % intervals, the paired difference p() -
+    nll(), and the winner.
     """
     seeds = len(record["seeds"])
     objectives = list(
@@ -32,18 +33,18 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
     )
     rows = []
     for cell in record["cells"]:
-        found = cell["exact_match"]
+        results = cell["exact_match"]
         row = [
             f"{cell['level']} {cell['mean_p']['value']:.2f}",
             _noise(cell),
-            f"{found['base']['estimate']['value']:.2f}",
+            f"{results['base']['estimate']['value']:.2f}",
         ]
         row += [
-            _with_half_width(found[name]["estimate"]) if name in found else ""
+            half_width(results[name]["estimate"], 2) if name in results else ""
             for name in objectives
         ]
         pair = _pair(cell)
-        row += [_signed(pair["difference"]), _side(pair["by_seed"])] if pair else ["", ""]
+        row += [signed(pair["difference"], 2), _side(pair["by_seed"])] if pair else ["", ""]
         rows.append([*row, cell["winner"] or "none"])
     terminal.table(
         f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds}"
@@ -60,7 +61,7 @@ def _noise(cell: Mapping[str, Any]) -> str:
 
 
 def _pair(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The paired difference p() - nll() of a cell, if both were trained."""
+    """Return the paired difference p() - nll() of a cell, if both were trained."""
     pairs = (
         row for row in cell["differences"] if (row["first"], row["second"]) == ("p()", "nll()")
     )
@@ -68,7 +69,7 @@ def _pair(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _reading(record: Mapping[str, Any]) -> list[str]:
-    """What was measured, and what it does not show."""
+    """Return what was measured, and what it does not show."""
     recipe = record["recipe"]
     seeds = len(record["seeds"])
     lines = []
@@ -101,19 +102,7 @@ def _reading(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _with_half_width(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['value']:.2f}"
-    return f"{found['value']:.2f} ± {(found['high'] - found['low']) / 2:.2f}"
-
-
-def _signed(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['value']:+.2f}"
-    return f"{found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
-
-
 def _side(by_seed: list[float]) -> str:
-    """How many seeds lie on the side of their mean."""
+    """Return how many seeds lie on the side of their mean."""
     sign = 1 if sum(by_seed) > 0 else -1
     return f"{sum(sign * x > 0 for x in by_seed)}/{len(by_seed)}"

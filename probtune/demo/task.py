@@ -121,13 +121,13 @@ class Problems:
         return Problems(ids, 1000 * a + b, corrupted)
 
     def without(self, key: np.ndarray, n: int) -> Problems:
-        """The first `n` problems that are not among `key`."""
+        """Return the first `n` problems that are not among `key`."""
         keep = np.flatnonzero(~np.isin(self.key, key))[:n]
         return Problems(self.ids[keep], self.key[keep], self.corrupted[keep])
 
 
 def rows_of(problems: Problems) -> list[dict[str, str]]:
-    """The problems as rows of prompt and completion, as `probtune tune` reads them."""
+    """Return the problems as rows of prompt and completion, as `probtune tune` reads them."""
     return [
         {"prompt": _text(ids[:PROMPT_TOKENS]) + " ", "completion": _text(ids[PROMPT_TOKENS:-1])}
         for ids in problems.ids

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..settings import _option
+from ..settings import check_bounds, option
 
 __all__ = ["PHASES", "EvalSettings"]
 
@@ -29,120 +29,159 @@ noted with the samples.
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """What `probtune eval` does. A task's own protocol decides what is not set."""
+    """Settings of `probtune eval`. A task's own protocol decides what is not set."""
 
-    model: str | None = _option(
+    model: str | None = option(
         None, "folder of a model or of adapters, hub id, or name on the server", group="positional"
     )
 
-    tasks: str = _option(
-        "", "benchmarks and domains, as math500,medical (all: --list)", group="benchmarks"
+    tasks: str = option(
+        "",
+        "benchmarks and domains, as math500,medical (all: --list)",
+        group="benchmarks",
+        metavar="LIST",
     )
-    protocol: str = _option(
+    protocol: str = option(
         "strict,reference",
         "how to ask and grade: strict, reference (as the paper's code, its bugs included), or both",
         group="benchmarks",
+        metavar="LIST",
     )
-    data: str | None = _option(
+    data: str | None = option(
         None,
         "folder with the benchmarks' rows, instead of the hub (the files' names: --list)",
         group="benchmarks",
+        metavar="DIR",
     )
-    limit: int | None = _option(
-        None, "the first N questions of each benchmark only, for a trial", group="benchmarks"
+    limit: int | None = option(
+        None,
+        "the first N questions of each benchmark only, for a trial",
+        group="benchmarks",
+        metavar="N",
+        least=1,
     )
-    allow_code: bool = _option(
+    allow_code: bool = option(
         False, "run the programs a model wrote, in a sandbox (code benchmarks)", group="benchmarks"
     )
-    judge: str | None = _option(
+    judge: str | None = option(
         None,
         "address up to /v1 of an OpenAI-compatible server that judges answers to instructions"
         " (alpaca_eval); without one they are kept, and not judged",
         group="benchmarks",
+        metavar="URL",
     )
-    judge_model: str | None = _option(None, "the judge's name there", group="benchmarks")
-    judge_key: str | None = _option(
-        None, "environment variable that holds the judge's key", group="benchmarks"
+    judge_model: str | None = option(
+        None, "the judge's name there", group="benchmarks", metavar="NAME"
     )
-    paper_backbone: str | None = _option(
+    judge_key: str | None = option(
+        None,
+        "environment variable that holds the judge's key",
+        group="benchmarks",
+        metavar="NAME",
+    )
+    paper_backbone: str | None = option(
         None,
         "backbone whose figures of the paper stand beside (default: found in the model's name)",
         group="benchmarks",
+        metavar="NAME",
     )
 
-    prompt_format: str | None = _option(
+    prompt_format: str | None = option(
         None,
         "turns around a question: chatml, llama3, deepseek, plain, ... (default: by the"
         " tokenizer's special tokens)",
         group="prompt",
+        metavar="FORMAT",
     )
-    system: str | None = _option(
-        None, "system text instead of the protocol's; '' for none", group="prompt"
+    system: str | None = option(
+        None,
+        "system text instead of the protocol's; '' for none",
+        group="prompt",
+        metavar="TEXT",
     )
-    instruction: str | None = _option(
-        None, "text after every question instead of the protocol's", group="prompt"
+    instruction: str | None = option(
+        None,
+        "text after every question instead of the protocol's",
+        group="prompt",
+        metavar="TEXT",
     )
 
-    samples: int | None = _option(
+    samples: int | None = option(
         None,
         "answers per question where a protocol samples (default: the protocol's); more extend a"
         " run",
         group="decoding",
+        short="-k",
+        metavar="K",
+        least=1,
     )
-    temperature: float | None = _option(
-        None, "instead of the protocol's; 0 is greedy", group="decoding"
+    temperature: float | None = option(
+        None,
+        "instead of the protocol's; 0 is greedy",
+        group="decoding",
+        metavar="T",
+        least=0,
     )
-    max_new_tokens: int | None = _option(
-        None, "longest answer (default: the protocol's)", group="decoding"
+    max_new_tokens: int | None = option(
+        None,
+        "longest answer (default: the protocol's)",
+        group="decoding",
+        metavar="N",
+        least=1,
     )
-    fit_context: bool = _option(
+    fit_context: bool = option(
         False,
         "let answers end at the model's context where prompt and answer exceed it, and count them"
         " as truncated",
         group="decoding",
     )
-    seed: int = _option(0, "of sampling", group="decoding")
+    seed: int = option(0, "of sampling", group="decoding", metavar="N", least=0)
 
-    backend: str = _option(
+    backend: str = option(
         "hf",
         "hf: transformers here; vllm: vLLM here; server: an OpenAI-compatible server",
         group="engine",
         choices=("hf", "vllm", "server"),
     )
-    server: str | None = _option(
-        None, "its address, as http://localhost:8000/v1; implies --backend server", group="engine"
+    server: str | None = option(
+        None,
+        "its address, as http://localhost:8000/v1; implies --backend server",
+        group="engine",
+        metavar="URL",
     )
-    tokenizer: str | None = _option(
-        None, "tokenizer of a served model (default: MODEL's)", group="engine"
+    tokenizer: str | None = option(
+        None,
+        "tokenizer of a served model (default: MODEL's)",
+        group="engine",
+        metavar="NAME",
     )
-    dtype: str = _option(
+    dtype: str = option(
         "auto",
         "of the weights; auto is how they are stored",
         group="engine",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    batch_size: int | None = _option(
-        None, "answers at a time (default: hf 16, server 64, vllm 1024)", group="engine"
+    batch_size: int | None = option(
+        None,
+        "answers at a time (default: hf 16, server 64, vllm 1024)",
+        group="engine",
+        metavar="N",
+        least=1,
     )
 
-    phase: str = _option(
+    phase: str = option(
         "all",
         "generate: ask the model; grade: judge its answers, without it; analyse: numbers from the"
         " judgements",
         group="output",
         choices=("all", *PHASES),
     )
-    out: str | None = _option(None, "folder (default: runs/eval-MODEL)", group="output")
+    out: str | None = option(
+        None, "folder (default: runs/eval-MODEL)", group="output", metavar="DIR"
+    )
 
     def __post_init__(self):
-        for name, least in (
-            *(("limit", 1), ("samples", 1), ("max_new_tokens", 1), ("batch_size", 1)),
-            *(("temperature", 0), ("seed", 0)),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                flag = "-k" if name == "samples" else "--" + name.replace("_", "-")
-                raise UsageError(f"{flag} must be at least {least}, got {value}.")
+        check_bounds(self)
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise UsageError(
                 f"--protocol must be strict, reference, or both once, got {self.protocol!r}."
@@ -171,7 +210,7 @@ class EvalSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the evaluation lives."""
+        """Folder of the evaluation."""
         if self.out is not None:
             return Path(self.out)
         if self.model is None:
@@ -184,9 +223,9 @@ class EvalSettings:
         return Path("runs") / f"eval-{stem}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings but the folder."""
+        """Return all settings but the folder."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
 
     def identity(self) -> dict[str, Any]:
-        """What two commands must share to be the same evaluation."""
+        """Settings that two commands must share to be the same evaluation."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_IDENTITY}

@@ -1,4 +1,5 @@
-"""What `probtune tune` measures itself: held-out rows, their answers, and models compared on them.
+"""Measurements of `probtune tune` itself: held-out rows, their answers, and models compared on
+them.
 
 answers    the short answer in a response, and whether it is right
 boxes      the last `\\boxed{…}` of a text

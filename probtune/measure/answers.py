@@ -30,20 +30,20 @@ _WHOLE_WORDS = 8
 
 
 def choose_rule(references: Sequence[str]) -> str:
-    """The name of the first rule that finds an answer in nine of ten references, or `none`.
+    """Return the name of the first rule that finds an answer in nine of ten references, or `none`.
 
     >>> choose_rule(["2 + 2 = 4\\n#### 4"]), choose_rule(["Paris"])
     ('hash', 'whole')
     """
     for name in ("hash", "boxed", "whole"):
-        found = sum(read_rule(name)(reference) is not None for reference in references)
-        if references and found >= 0.9 * len(references):
+        answered = sum(read_rule(name)(reference) is not None for reference in references)
+        if references and answered >= 0.9 * len(references):
             return name
     return "none"
 
 
 def read_rule(name: str) -> AnswerRule:
-    """The rule a name stands for.
+    """Return the rule a name stands for.
 
     Raises:
         UsageError: the name is unknown, or the regular expression is wrong or has no group.
@@ -68,7 +68,7 @@ def read_rule(name: str) -> AnswerRule:
 
 
 def exact_match(prediction: str | None, reference: str | None) -> bool:
-    """Whether two answers are the same text, up to white space, a leading $, thousands separators
+    """True if two answers are the same text, up to white space, a leading $, thousands separators
     and a final stop.
 
     >>> exact_match("$1,250.", "1250"), exact_match(None, None)
@@ -126,5 +126,5 @@ def _whole(text: str) -> str | None:
 
 
 def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
-    found = list(pattern.finditer(text))
-    return (found[-1].group(1) or "").strip() or None if found else None
+    matches = list(pattern.finditer(text))
+    return (matches[-1].group(1) or "").strip() or None if matches else None

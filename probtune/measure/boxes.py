@@ -12,24 +12,25 @@ __all__ = ["last_box"]
 
 
 def last_box(text: str) -> str | None:
-    r"""What the last box holds, without the white space around it; None if there is no answer.
+    r"""Return what the last box holds, without the white space around it; None if there is no
+    answer.
 
     >>> last_box(r"so \boxed{1} or rather \boxed{\frac{1}{2}}."), last_box(r"hence \boxed 5$.")
     ('\\frac{1}{2}', '5')
     >>> last_box(r"\boxed{1} then \boxed{2"), last_box("no box")
     (None, None)
     """
-    found = None
+    box = None
     end = len(text)
-    while found is None:
+    while box is None:
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
         if start < 0:
             return None
-        found = _BOX.match(text, start)
+        box = _BOX.match(text, start)
         end = start
-    if found["brace"]:
-        return _braced(text, found.end())
-    return _bare(text, found.end()).strip() or None
+    if box["brace"]:
+        return _braced(text, box.end())
+    return _bare(text, box.end()).strip() or None
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<brace>\{)?")
@@ -47,7 +48,7 @@ def _braced(text: str, begin: int) -> str | None:
 
 
 def _bare(text: str, begin: int) -> str:
-    """What follows a box without braces, up to white space or a dollar outside of braces."""
+    """Return what follows a box without braces, up to white space or a dollar outside of braces."""
     depth = 0
     for mark in _BARE_MARK.finditer(text, begin):
         depth += {"{": 1, "}": -1}.get(mark[0], 0)

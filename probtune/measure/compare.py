@@ -13,14 +13,14 @@ __all__ = ["compare"]
 
 
 def compare(results: Mapping[str, HeldOut]) -> list[dict[str, Any]]:
-    """Every pair of models and every metric: the difference first - second with its 95 % interval,
-    paired by item.
+    """Compare every pair of models by every metric: the difference first - second with its 95 %
+    interval, paired by item.
 
     For exact match also the exact McNemar p-value. The intervals are not corrected for the number
     of pairs. They say how far the difference would move on other items of this kind, not with
     another seed or learning rate.
     """
-    found = []
+    comparisons = []
     for (first, a), (second, b) in combinations(results.items(), 2):
         if a.tokens != b.tokens:
             raise ValueError(f"{first} and {second} were not measured on the same items.")
@@ -35,5 +35,5 @@ def compare(results: Mapping[str, HeldOut]) -> list[dict[str, Any]]:
             }
             if metric == "exact_match" and a.exact is not None and b.exact is not None:
                 row["p_value"] = mcnemar(a.exact, b.exact)
-            found.append(row)
-    return found
+            comparisons.append(row)
+    return comparisons

@@ -1,5 +1,5 @@
-"""What a model does on held-out rows: NLL, mean p, token accuracy, and exact match of generated
-short answers.
+"""Measurement of a model on held-out rows: NLL, mean p, token accuracy, and exact match of
+generated short answers.
 """
 
 from __future__ import annotations
@@ -46,25 +46,27 @@ class HeldOut:
     seconds: float
 
     def estimate(self, metric: str) -> Estimate:
-        """A metric with its standard error; items are the unit, so tokens of one item do not count
-        as independent.
+        """Return a metric with its standard error; items are the unit, so tokens of one item do not
+        count as independent.
         """
         if metric == "exact_match":
             return mean(np.asarray(self.exact if self.exact is not None else [], dtype=np.float64))
         return ratio(self.sums(metric), self.tokens)
 
     def sums(self, metric: str) -> list[float]:
-        """The metric summed over each item's tokens (for `exact_match`, over the item itself)."""
-        found: dict[str, Any] = {
+        """Return the metric summed over each item's tokens (for `exact_match`, over the item
+        itself).
+        """
+        sums: dict[str, Any] = {
             "exact_match": self.exact,
             "token_accuracy": self.top1,
             "mean_p": self.p,
             "nll": self.nll,
         }
-        return [float(value) for value in found[metric] or []]
+        return [float(value) for value in sums[metric] or []]
 
     def counts(self, metric: str) -> list[int]:
-        """What the sums are divided by."""
+        """Return what the sums are divided by."""
         return [1] * len(self.tokens) if metric == "exact_match" else self.tokens
 
     @property
@@ -86,7 +88,7 @@ class HeldOut:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> HeldOut:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         items = record["items"]
         return HeldOut(
             tokens=items["tokens"],

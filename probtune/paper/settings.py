@@ -26,7 +26,7 @@ RECIPE_KEYS: frozenset[str] = frozenset(
 
 
 def recipe_path(name: str) -> Path:
-    """A file, or else the recipe of this package that is named so, as math/llama-3.1-8b."""
+    """Return a file, or else the recipe of this package that is named so, as math/llama-3.1-8b."""
     packaged = RECIPES / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
     return packaged if packaged.is_file() and not Path(name).is_file() else Path(name)
 

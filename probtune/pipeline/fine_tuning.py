@@ -31,7 +31,7 @@ __all__ = ["check_adapter", "number_columns", "train_stage", "training_config"]
 
 
 def train_stage(
-    place: Path,
+    folder: Path,
     objective: Objective,
     settings: TuneSettings,
     prepared: Prepared,
@@ -48,7 +48,7 @@ def train_stage(
         until, measure: stop after this many steps with a checkpoint, from which the same call
             without them goes on, and return what `measure` makes of the model.
     """
-    path = place / "train.json"
+    path = folder / "train.json"
     if path.is_file():
         return read_record(path, "train")
     from datasets import Dataset, disable_progress_bars
@@ -60,7 +60,7 @@ def train_stage(
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     # Of several processes each has its own device, where the trainer puts the model.
     model = load_model(settings.model, dtype=settings.weights, device=None if alone else "cpu")
-    _check_space(place, model)
+    _check_space(folder, model)
     clock = CheckpointClock(settings.checkpoint_minutes, until=until)
     rows = Dataset.from_dict(
         {
@@ -71,7 +71,7 @@ def train_stage(
     )
     trainer = ProbTuneTrainer(
         model,
-        training_config(place, objective, settings, stores),
+        training_config(folder, objective, settings, stores),
         train_dataset=rows,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
@@ -80,8 +80,8 @@ def train_stage(
     gather_when_saved(trainer)
     what = "training" if until is None else f"racing for {until} steps:"
     shown = _shown(trainer, terminal, f"{what} {objective}")
-    with shown, _interruptible(clock), _writing(place):
-        result = trainer.train(resume_from_checkpoint=_last_checkpoint(place / "checkpoints"))
+    with shown, _interruptible(clock), _writing(folder):
+        result = trainer.train(resume_from_checkpoint=_last_checkpoint(folder / "checkpoints"))
     if clock.stopping:
         raise TrainingError(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
@@ -90,8 +90,8 @@ def train_stage(
     if measure is not None:
         return measure(model)
     _teach_to_stop(model, prepared.train.rows)
-    with _writing(place):
-        save_whole(trainer, place / "model")  # with LoRA, the adapter alone
+    with _writing(folder):
+        save_whole(trainer, folder / "model")  # with LoRA, the adapter alone
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,
@@ -103,35 +103,35 @@ def train_stage(
     if not trainer.is_world_process_zero():
         return make_record("train", content)
     record = write_record(path, "train", content)
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return record
 
 
 def _columns(objective: Objective, prepared: Prepared, terminal: Terminal) -> dict[str, Any]:
-    """What the objective needs of the rows besides tokens and labels."""
+    """Return the columns of the rows that the objective needs besides tokens and labels."""
     rows = prepared.train.rows
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         name: [row.numbers[name] for row in rows] for name in number_columns(objective)
     }
     if "answer" in objective.needs:
         rule = read_rule(prepared.answer_rule)
-        found["answer_mask"] = masks = [
+        columns["answer_mask"] = masks = [
             answer_mask(prepared.tokenizer, row.input_ids, row.labels.tolist(), rule(row.response))
             for row in rows
         ]
         without = sum(not any(mask) for mask in masks)
         if without:
             terminal.say(f"{without} of {len(rows)} training rows have no answer to find.")
-    return found
+    return columns
 
 
 def number_columns(objective: Objective) -> list[str]:
-    """The columns of the data that it needs."""
+    """Return the columns of the data that it needs."""
     return sorted(n.removeprefix("column:") for n in objective.needs if n.startswith("column:"))
 
 
 def training_config(
-    place: Path,
+    folder: Path,
     objective: Objective,
     settings: TuneSettings,
     stores: Mapping[str, str] = MappingProxyType({}),
@@ -140,7 +140,7 @@ def training_config(
 
     on_cpu = default_device() == "cpu"
     fields = {
-        "output_dir": str(place / "checkpoints"),
+        "output_dir": str(folder / "checkpoints"),
         "objective": str(objective),
         "normalizer": settings.normalizer,
         "accumulation": settings.accumulation,
@@ -183,7 +183,7 @@ def training_config(
 
 
 def _mixed(settings: TuneSettings, on_cpu: bool) -> bool:
-    """Whether to mix precisions: on an accelerator, unless the weights are bfloat16 themselves."""
+    """True if precisions are mixed: on an accelerator, unless the weights are bfloat16."""
     if settings.bf16 is not None:
         return settings.bf16
     return not on_cpu and settings.weights == "float32"
@@ -194,10 +194,10 @@ def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:
     settings = model.generation_config
     if settings is None:
         return
-    known = settings.eos_token_id
-    known = known if isinstance(known, list) else [] if known is None else [known]
+    ends = settings.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     taught = {row.end for row in rows if row.end is not None}
-    settings.eos_token_id = [*known, *sorted(taught - set(known))] or None
+    settings.eos_token_id = [*ends, *sorted(taught - set(ends))] or None
 
 
 def check_adapter(settings: TuneSettings) -> None:
@@ -208,12 +208,12 @@ def check_adapter(settings: TuneSettings) -> None:
     """
     if not settings.lora_rank or settings.lora_targets == "all-linear":
         return
-    known = layer_names(settings.model)
-    missing = [name for name in settings.lora_targets.split(",") if name not in known]
+    layers = layer_names(settings.model)
+    missing = [name for name in settings.lora_targets.split(",") if name not in layers]
     if missing:
         raise UsageError(
             f"--lora-targets {settings.lora_targets}: {settings.model} has no linear layer"
-            f" {', '.join(map(repr, missing))}; it has {', '.join(known)}, or leave it at"
+            f" {', '.join(map(repr, missing))}; it has {', '.join(layers)}, or leave it at"
             " all-linear."
         )
 
@@ -238,14 +238,14 @@ def _last_checkpoint(folder: Path) -> str | None:
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
-def _check_space(place: Path, model: PreTrainedModel) -> None:
+def _check_space(folder: Path, model: PreTrainedModel) -> None:
     """Room for the model and one checkpoint with AdamW's two moments, before training."""
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     needed = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ProbtuneError(
-            f"{place} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for"
+            f"{folder} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for"
             " the model and a checkpoint; free some space, or choose another --out."
         )
 
@@ -274,7 +274,7 @@ def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(place: Path) -> Iterator[None]:
+def _writing(folder: Path) -> Iterator[None]:
     """Turns the libraries' ways to say that a file could not be written into ours."""
     from safetensors import SafetensorError
 
@@ -284,7 +284,7 @@ def _writing(place: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise
         raise ProbtuneError(
-            f"cannot write under {place}: {error}. Finished stages are kept; free some space and"
+            f"cannot write under {folder}: {error}. Finished stages are kept; free some space and"
             " give the same command again."
         ) from error
 

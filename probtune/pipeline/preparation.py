@@ -59,7 +59,7 @@ class Prepared:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What makes two runs' data the same."""
+        """Hashes that are equal where two runs have the same data."""
         return {
             "train": self.rows.sha256,
             "heldout": digest(row.input_ids.tolist() for row in self.heldout.rows),
@@ -112,18 +112,20 @@ def prepare(
             else min(max(1, len(rows) // 10), _MAX_HELDOUT)
         )
         size = round(size * len(rows)) if size < 1 else int(size)
-        train, held = hold_out(rows, max(size, 1), seed=settings.seed)
+        train, heldout_examples = hold_out(rows, max(size, 1), seed=settings.seed)
         heldout_rows = rows
     else:
         heldout_rows = read(settings, settings.heldout_data, terminal, locate=locate)
-        train, held = rows.examples, heldout_rows.examples
-        _warn_of_overlap(train, held, terminal)
+        train, heldout_examples = rows.examples, heldout_rows.examples
+        _warn_of_overlap(train, heldout_examples, terminal)
         if settings.heldout is not None and settings.heldout >= 1:
-            held = sample(held, int(settings.heldout), seed=settings.seed)
+            heldout_examples = sample(heldout_examples, int(settings.heldout), seed=settings.seed)
     tokenizer = load_tokenizer(settings.model)
     max_length = max_length_of(settings, terminal)
     encoding = encode_rows(train, tokenizer, settings, rows.schema, max_length, terminal)
-    heldout = encode_rows(held, tokenizer, settings, heldout_rows.schema, max_length, terminal)
+    heldout = encode_rows(
+        heldout_examples, tokenizer, settings, heldout_rows.schema, max_length, terminal
+    )
     for part in (encoding, heldout):
         check_vocabulary(settings.model, part)
     answer_rule = settings.answer
@@ -200,7 +202,7 @@ def encode_rows(
 
 
 def prompt_of(settings: TuneSettings, tokenizer: PreTrainedTokenizerBase) -> PromptSpec | None:
-    """How prompts are written, or None: as the data has them."""
+    """Return how prompts are written, or None: as the data has them."""
     name = settings.prompt_format
     if name is None:
         return None
@@ -210,7 +212,7 @@ def prompt_of(settings: TuneSettings, tokenizer: PreTrainedTokenizerBase) -> Pro
 
 
 def inner_prompt_of(settings: TuneSettings) -> PromptSpec | None:
-    """The turns that are written inside the others, or None."""
+    """Return the turns that are written inside the others, or None."""
     if not settings.inner_prompt:
         return None
     unknown = sorted(set(settings.inner_prompt) - {"format", "system", "instruction"})
@@ -222,7 +224,7 @@ def inner_prompt_of(settings: TuneSettings) -> PromptSpec | None:
 
 
 def _asked(example: Example, prompt: PromptSpec, settings: TuneSettings) -> Example:
-    """The example with its prompt written out."""
+    """Return the example with its prompt written out."""
     if example.prompt is None:
         raise UsageError(
             f"{example.where} is a conversation, which the tokenizer's chat template writes;"
@@ -244,18 +246,22 @@ def check_vocabulary(model: str, encoding: Encoding) -> None:
             )
 
 
-def _warn_of_overlap(train: Sequence[Example], held: Sequence[Example], terminal: Terminal) -> None:
+def _warn_of_overlap(
+    train: Sequence[Example], heldout: Sequence[Example], terminal: Terminal
+) -> None:
     questions = {example.question for example in train}
-    shared = sum(example.question in questions for example in held)
+    shared = sum(example.question in questions for example in heldout)
     if shared:
-        terminal.say(f"{shared} of {len(held)} held-out prompts also stand in the training rows.")
+        terminal.say(
+            f"{shared} of {len(heldout)} held-out prompts also stand in the training rows."
+        )
 
 
 def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
-    counts, held = prepared.train.counts, prepared.heldout.counts
+    counts, heldout = prepared.train.counts, prepared.heldout.counts
     terminal.say(
         f"{counts['rows']} training rows ({counts['supervised_tokens']} supervised of"
-        f" {counts['tokens']} tokens), {held['rows']} held out; short answers:"
+        f" {counts['tokens']} tokens), {heldout['rows']} held out; short answers:"
         f" {prepared.answer_rule}."
     )
     for what, number in (
@@ -274,7 +280,7 @@ def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
 
 
 def slug(objective: Objective) -> str:
-    """The objective as a folder name.
+    """Return the objective as a folder name.
 
     >>> from probtune.objectives import objective
     >>> slug(objective("above(0.2, power(-0.5))"))

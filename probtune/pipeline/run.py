@@ -42,7 +42,7 @@ __all__ = ["Run", "probe_only", "train", "tune"]
 
 _RACE_ROWS = 96
 _RACE_SHARE = 0.1
-"""At most this many rows, and this share of the training rows, are kept to compare a race's legs."""
+"""At most this many rows, and this share of the training rows, are set aside to decide a race."""
 
 
 def tune(
@@ -89,9 +89,7 @@ def train(
     from accelerate import PartialState
 
     state = PartialState(cpu=default_device() == "cpu")
-    run = Run(
-        settings, terminal if state.is_main_process else Terminal(quiet=True), locate=locate
-    )
+    run = Run(settings, terminal if state.is_main_process else Terminal(quiet=True), locate=locate)
     with state.main_process_first():
         run.begin()
     if run.undecided:
@@ -230,9 +228,7 @@ class Run:
         run is the same.
         """
         numbers = sorted({n for objective in self.named for n in number_columns(objective)})
-        self.prepared = prepare(
-            self.settings, self.terminal, numbers=numbers, locate=self.locate
-        )
+        self.prepared = prepare(self.settings, self.terminal, numbers=numbers, locate=self.locate)
         if "answer" in self.needs and self.prepared.answer_rule == "none":
             raise UsageError(
                 "nll_on_answer needs to know the answer, and no rule finds one in nine of ten"
@@ -256,7 +252,9 @@ class Run:
         """
         self.files = {}
         if {"reference", "sequence_gain", "sequence_weight"} & self.needs:
-            self.files["reference"] = self.settings.reference or str(self.folder / "reference.arrow")
+            self.files["reference"] = self.settings.reference or str(
+                self.folder / "reference.arrow"
+            )
         if "better" not in self.needs:
             return
         better = self.settings.better
@@ -353,8 +351,8 @@ class Run:
             },
         )
         for name in rest:
-            place = self.folder / slug(read_objective(name))
-            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+            folder = self.folder / slug(read_objective(name))
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return record
 
     def _race_leg(self, name: str, rows: Sequence[Encoded], until: int) -> dict[str, float]:
@@ -406,8 +404,8 @@ class Run:
         model = self.model_folder(objective)
         return self._measure(model.parent, str(model), str(objective))
 
-    def _measure(self, place: Path, model_name: str, label: str) -> HeldOut:
-        path = place / "heldout.json"
+    def _measure(self, folder: Path, model_name: str, label: str) -> HeldOut:
+        path = folder / "heldout.json"
         if path.is_file():
             return HeldOut.from_dict(read_record(path, "heldout"))
         heldout = measure_heldout(

@@ -25,6 +25,7 @@ from ..data.encoding import Encoded, encode
 from ..data.rows import Rows, read_rows, rows_from
 from ..errors import DataError
 from ..models.loading import TokenTable, load_model, load_tokenizer, token_table
+from ..numbers import interval, percent
 from ..statistics import Estimate, bootstrap_ratio, ratio
 from .choosing import NLL, Gain, auto
 from .features import features
@@ -102,8 +103,8 @@ class Suggestion(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """What the base model knows of the data. Intervals are 95 %, with the sequence as the unit of
-    resampling.
+    """Statistics of the base model's probabilities on the data, and the objective they suggest.
+    Intervals are 95 %, with the sequence as the unit of resampling.
     """
 
     examples: int
@@ -135,15 +136,21 @@ class Probe:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a mapping, for a record."""
+        """Return the fields as a mapping, for a record."""
         return asdict(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Probe(mean p {_with_interval(self.mean_p)}, {self.tokens} target tokens of"
+            f" {self.examples} rows, {self.suggestion.verdict}: {self.suggestion.objective})"
+        )
 
     def __str__(self) -> str:
         lines = [
             (
                 f"mean p {_with_interval(self.mean_p)} over {self.tokens} target tokens of"
-                f" {self.examples} rows; p < 0.1 for {_percent(self.below_0_1)}, top-1"
-                f" {_percent(self.token_accuracy)}"
+                f" {self.examples} rows; p < 0.1 for {percent(self.below_0_1._asdict())}, top-1"
+                f" {percent(self.token_accuracy._asdict())}"
             ),
             str(self.suggestion),
         ]
@@ -218,11 +225,11 @@ def describe(
     plan: Plan | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Probe:
-    """The probe of rows that are tokenized already. Arguments as in `probe`."""
+    """Return the probe of rows that are tokenized already. Arguments as in `probe`."""
     started = time.monotonic()
     table = token_table(model, rows, progress=progress)
-    found = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
-    return replace(found, seconds=time.monotonic() - started)
+    measured = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
+    return replace(measured, seconds=time.monotonic() - started)
 
 
 def summarize(
@@ -233,7 +240,7 @@ def summarize(
     seed: int = 0,
     plan: Plan | None = None,
 ) -> Probe:
-    """The probe of what was measured already. Arguments as in `probe`."""
+    """Return the probe of what was measured already. Arguments as in `probe`."""
     started = time.monotonic()
     p = np.exp(table.logp)
 
@@ -263,7 +270,7 @@ def summarize(
         "confident_conflict": share((p < 0.1) & (table.entropy < CONFIDENT_ENTROPY)),
     }
     plan = plan or Plan(math.ceil(of_examples / _ROWS_PER_STEP), 1.0, _LEARNING_RATE)
-    known = features(
+    numbers = features(
         logp=table.logp,
         entropy=table.entropy,
         is_top1=table.is_top1,
@@ -285,8 +292,8 @@ def summarize(
         classes=tuple(group(name, classes == name) for name in sorted(set(classes.tolist()))),
         positions=tuple(group(name, among) for name, among in stretches),
         end_token=group("end", ends) if ends.any() else None,
-        features=known,
-        suggestion=suggest(known, measured["mean_p"], measured["below_0_1"], plan.decoding),
+        features=numbers,
+        suggestion=suggest(numbers, measured["mean_p"], measured["below_0_1"], plan.decoding),
         seconds=time.monotonic() - started,
     )
 
@@ -299,8 +306,8 @@ STRONG_MEAN = 0.75
 
 
 def verdict(mean_p: Estimate, below_0_1: Estimate) -> str:
-    """The place on the continuum, from the mean target probability and the share of tokens below
-    0.1; model-weak or -strong only where the whole 95 % interval lies beyond a limit.
+    """Return the place on the continuum, from the mean target probability and the share of tokens
+    below 0.1; model-weak or -strong only where the whole 95 % interval lies beyond a limit.
 
     >>> verdict(Estimate(0.8, 0.01, 0.78, 0.82, 99), Estimate(0.08, 0.01, 0.06, 0.10, 99))
     'model-strong'
@@ -313,14 +320,15 @@ def verdict(mean_p: Estimate, below_0_1: Estimate) -> str:
 
 
 def suggest(
-    known: dict[str, float], mean_p: Estimate, below_0_1: Estimate, decoding: str = "greedy"
+    features: dict[str, float], mean_p: Estimate, below_0_1: Estimate, decoding: str = "greedy"
 ) -> Suggestion:
-    """The objective that `probtune.probe.choosing.auto` chooses from the features, with its reason.
+    """Return the objective that `probtune.probe.choosing.auto` chooses from the features, with its
+    reason.
 
     Raises:
         UsageError: a feature is missing, or the decoding is unknown.
     """
-    choice = auto(known, metric=decoding)
+    choice = auto(features, metric=decoding)
     reason = f"Mean p {_with_interval(mean_p)}; {choice.reason}."
     if choice.expected_gain is not None and choice.objective != NLL:
         reason += f" Expected over NLL: {choice.expected_gain} points of accuracy."
@@ -351,7 +359,9 @@ def _rows(data: Any, prompt_column: str | None, response_column: str | None) -> 
 
 
 def _token_classes(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """The kind of each target token: special, digits, words, punctuation, whitespace or other."""
+    """Return the kind of each target token: special, digits, words, punctuation, whitespace or
+    other.
+    """
     ids, inverse = np.unique(table.token, return_inverse=True)
     special = set(tokenizer.all_special_ids)
     texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
@@ -388,20 +398,12 @@ def _end_tokens(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.nda
 def _stretches(table: TokenTable) -> list[tuple[str, np.ndarray]]:
     """Positions in the response, in stretches that double: 1, 2-3, 4-7, ..."""
     power = np.floor(np.log2(table.position + 1)).astype(np.int64)
-    found = []
+    stretches = []
     for k in range(int(power.max()) + 1):
         first, last = 2**k, 2 ** (k + 1) - 1
-        found.append((f"{first}" if first == last else f"{first}-{last}", power == k))
-    return [(name, among) for name, among in found if among.any()]
+        stretches.append((f"{first}" if first == last else f"{first}-{last}", power == k))
+    return [(name, among) for name, among in stretches if among.any()]
 
 
-def _with_interval(x: Estimate) -> str:
-    if math.isnan(x.low):
-        return f"{x.value:.3g}"
-    return f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]"
-
-
-def _percent(x: Estimate, *, interval: bool = False) -> str:
-    if interval and not math.isnan(x.low):
-        return f"{100 * x.value:.1f} % [{100 * x.low:.1f}, {100 * x.high:.1f}]"
-    return f"{100 * x.value:.1f} %"
+def _with_interval(estimate: Estimate) -> str:
+    return interval(estimate._asdict(), spec=".3g")

@@ -1,10 +1,10 @@
-"""Which objective, from what is known before training: choosers that turn features into a choice
-with its reason, its expected gain over NLL and how sure that is.
+"""The choice of an objective before training: features -> a choice with its reason, its expected
+gain over NLL and how sure that is.
 
-`auto` is the one to use. The others are the rules it was compared with, on a bench of small
-controlled cells where the best objective in hindsight is known; docs/choosing-an-objective.md has
-the figures, and what is unknown. The fitted numbers stand in `choosing.json`, written by the
-bench's script from its development cells. No torch.
+`auto` chooses. It was compared with other rules on a bench of small controlled cells where the best
+objective in hindsight is known: docs/choosing-an-objective.md has the figures, and what is unknown.
+`choosing.json` holds the fitted numbers, which the bench's script writes from its development
+cells. No torch.
 
     from probtune.probe.features import features
     choice = auto(features(**columns, steps=500, epochs=3, learning_rate=1e-5))
@@ -21,40 +21,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UsageError
+from ..numbers import signed
 from .features import DESCRIPTIONS
 
 __all__ = [
     "METRICS",
     "NLL",
+    "NO_GAIN",
     "Choice",
     "Gain",
-    "after_race",
-    "always",
+    "as_written",
     "auto",
-    "first_rule",
-    "fitted",
-    "paper_rule",
     "predicted",
     "race_score",
     "rank_race",
+    "ranked",
     "read_rule",
     "terms",
-    "theory_rule",
+    "values_of",
 ]
 
 METRICS = ("greedy", "sampled")
 """How answers are drawn from the trained model."""
 
 NLL = "nll()"
-P = "p()"
-
-PAPER_STRONG = 0.65
-"""Mean p from which `paper_rule` takes -p. The paper gives no number; its strong tasks have 0.76 to
-0.81, its intermediate ones about 0.5, where it sees no winner. Half way is ours."""
-
-
-_CLASSES = 10.0
-"""Plausible tokens per place in `theory_rule`; the crossover hardly depends on it."""
 
 
 class Gain(NamedTuple):
@@ -65,7 +55,7 @@ class Gain(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.points:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return signed({"value": self.points, "low": self.low, "high": self.high}, 1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ class Choice:
     """Its expected difference to NLL; None where the rule states none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a mapping, for a record."""
+        """Return the fields as a mapping, for a record."""
         gains = {n: getattr(self, n) for n in ("expected_gain", "runner_up_gain")}
         as_mappings = {n: None if g is None else g._asdict() for n, g in gains.items()}
         return {**asdict(self), **as_mappings}
@@ -106,75 +96,14 @@ class Choice:
         return "\n".join(lines)
 
 
-def always(objective: str, _: Mapping[str, float] | None = None) -> Choice:
-    """The same objective whatever the model and data."""
-    return Choice(objective, f"always {objective}", NLL if objective != NLL else P, None)
-
-
-def paper_rule(features: Mapping[str, float]) -> Choice:
-    """By mean p alone, as the paper's continuum suggests: -p for a strong model, otherwise NLL.
-
-    >>> paper_rule({"mean_p": 0.8}).objective, paper_rule({"mean_p": 0.2}).objective
-    ('p()', 'nll()')
-
-    Reference: Li et al., "Beyond Log Likelihood", 2025, https://arxiv.org/abs/2510.00526.
-    """
-    (mean_p,) = _read(features, "mean_p")
-    strong = mean_p >= PAPER_STRONG
-    side = "at least" if strong else "below"
-    reason = f"mean p {mean_p:.2f} is {side} {PAPER_STRONG}"
-    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
-
-
-def first_rule(features: Mapping[str, float]) -> Choice:
-    """The limits of `probtune.probe.capability.verdict` without its intervals, which the probe's
-    first rule went by: -p if the model expects most of the data and has little of a tail, otherwise
-    NLL.
-    """
-    mean_p, low = _read(features, "mean_p", "below_0_1")
-    strong = mean_p > 0.75 and low < 0.15
-    reason = f"mean p {mean_p:.2f} with p < 0.1 for {100 * low:.0f} % of the tokens"
-    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
-
-
-def theory_rule(features: Mapping[str, float], *, time_per_epoch: float | None = None) -> Choice:
-    """Where gradient flow under symmetric noise lets NLL and -p trade places: -p where the model's
-    p of usual sequences lies above, otherwise NLL.
-
-    With noise rate e and K classes, kappa = 1 - e K/(K-1), the two trade places at
-
-        p_x = 2 (1-e) / (1 + kappa + sqrt((1-kappa)^2 + 4 kappa e)),   about 1 - sqrt(e),
-
-    at the first instant, and after a time T at about 1 / (kappa T) where that is lower; without
-    noise NLL is never behind (docs/theory.md, sections 2 and 4). The flow's time has no fixed
-    exchange rate with steps; `time_per_epoch` is fitted on the bench's development cells.
-    """
-    p, noise, epochs = _read(features, "usual_p", "noise", "epochs")
-    if time_per_epoch is None:
-        time_per_epoch = float(read_rule()["theory"]["time_per_epoch"])
-    noise = min(noise, 0.85)
-    kappa = 1.0 - noise * _CLASSES / (_CLASSES - 1.0)
-    root = math.sqrt((1.0 - kappa) ** 2 + 4.0 * kappa * noise)
-    limit = 2.0 * (1.0 - noise) / (1.0 + kappa + root)
-    if noise > 0.0:
-        limit = min(limit, 1.0 / (kappa * time_per_epoch * epochs))
-    strong = p > limit
-    side = "above" if strong else "at most at"
-    reason = f"p {p:.2f} lies {side} the crossover {limit:.2f} for noise {noise:.2f}"
-    return Choice(P if strong else NLL, reason, NLL if strong else P, None)
-
-
-# --- what was fitted -----------------------------------------------------------------------------
-
-
 @cache
 def read_rule() -> dict[str, Any]:
-    """The fitted numbers, with where they come from."""
+    """Return the fitted numbers, with where they come from."""
     return json.loads(Path(__file__).with_name("choosing.json").read_text(encoding="utf-8"))
 
 
 def terms(features: Mapping[str, float]) -> dict[str, float]:
-    """What the fitted rules see, a few numbers by name.
+    """Return what the fitted rules see: a few numbers by name.
 
     to_learn    share of the tokens of usual sequences with p < 0.1
     known       share of sequences whose every token is the model's first choice
@@ -185,7 +114,7 @@ def terms(features: Mapping[str, float]) -> dict[str, float]:
     passes      log2(1 + epochs)
     length      log10 of the steps
     """
-    low, right, p, noise, epochs, steps = _read(
+    low, right, p, noise, epochs, steps = values_of(
         features, "usual_low", "sequence_right", "usual_p", "noise", "epochs", "steps"
     )
     passes = math.log2(1.0 + epochs)
@@ -223,22 +152,13 @@ def predicted(
     return _FORMS[form](features, (rule or read_rule())[metric][form])
 
 
-def fitted(
-    features: Mapping[str, float], *, form: str = "regimes", metric: str = "greedy"
-) -> Choice:
-    """The candidate with the largest predicted gain, or NLL where none is positive."""
-    gains, reason = predicted(features, form=form, metric=metric)
-    order = _ranked(gains)
-    return Choice(_concrete(order[0], features), reason, order[1], gains.get(order[0], _NONE))
-
-
 def auto(
     features: Mapping[str, float],
     *,
     metric: str = "greedy",
     rule: Mapping[str, Any] | None = None,
 ) -> Choice:
-    """The choice to act on.
+    """Return the choice to act on.
 
     The candidate with the largest predicted gain whose 90 % interval for one run stays above the
     limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another,
@@ -260,60 +180,32 @@ def auto(
     limits = (rule or read_rule())[metric]["auto"]
     gains, reason = predicted(features, form=limits["form"], metric=metric, rule=rule)
     safe = {o: g for o, g in gains.items() if g.low >= -limits["most_lost"]}
-    order, bold = _ranked(safe), _ranked(gains)[0]
+    order, bold = ranked(safe), ranked(gains)[0]
     best = order[0]
-    gain = gains.get(best, _NONE)
+    gain = gains.get(best, NO_GAIN)
     cautions = _cautions(features)
-    second = next(o for o in _ranked(gains) if o != best)
-    runner_up = _concrete(second, features)
-    promised = gains.get(bold, _NONE).points - gain.points
+    second = next(o for o in ranked(gains) if o != best)
+    runner_up = as_written(second, features)
+    promised = gains.get(bold, NO_GAIN).points - gain.points
     beyond = _beyond(features, limits["range"])
     if beyond:
         return _undecided(features, (NLL, bold if bold != NLL else runner_up), limits, beyond, gain)
     if bold != best and promised >= limits["worth_a_race"]:
-        why = f"{_concrete(bold, features)} may gain {gains[bold]} points over NLL, and may lose"
+        why = f"{as_written(bold, features)} may gain {gains[bold]} points over NLL, and may lose"
         return _undecided(features, (best, bold), limits, f"{reason}; {why}", gain)
     return Choice(
-        _concrete(best, features),
+        as_written(best, features),
         reason,
         runner_up,
         gain,
         cautions=cautions,
-        runner_up_gain=gains.get(second, _NONE),
-    )
-
-
-def after_race(choice: Choice, scores: Mapping[str, float]) -> Choice:
-    """The choice once the race has been run.
-
-    Args:
-        choice: an undecided one.
-        scores: objective -> its score on held-out rows after `race_share` of the steps; higher is
-            better.
-
-    Raises:
-        UsageError: an objective of the race has no score, or one that is not finite.
-    """
-    missing = [o for o in choice.race if not math.isfinite(scores.get(o, math.nan))]
-    if missing or not choice.race:
-        raise UsageError(
-            f"the race needs a finite score for each of {', '.join(choice.race) or 'nothing'};"
-            f" missing: {', '.join(missing) or 'a race'}."
-        )
-    first, *rest = _best_first({o: scores[o] for o in choice.race})
-    said = ", ".join(f"{o} {scores[o]:.3f}" for o in choice.race)
-    return Choice(
-        first,
-        f"{choice.reason}; the race after {100 * choice.race_share:.0f} % of the steps: {said}",
-        rest[0] if rest else NLL,
-        choice.expected_gain if first == choice.objective else None,
-        cautions=choice.cautions,
+        runner_up_gain=gains.get(second, NO_GAIN),
     )
 
 
 def rank_race(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The objectives of a race, the best first, from the `token_accuracy` and `mean_p` of each on
-    rows that none of them was trained on.
+    """Return the objectives of a race, the best first, from the `token_accuracy` and `mean_p` of
+    each on rows that none of them was trained on.
 
     >>> rank_race({
     ...     "nll()": {"token_accuracy": 0.5, "mean_p": 0.4},
@@ -321,23 +213,21 @@ def rank_race(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     ... })
     ['p()', 'nll()']
     """
-    return _best_first({o: race_score(s["token_accuracy"], s["mean_p"]) for o, s in scores.items()})
+    values = {o: race_score(s["token_accuracy"], s["mean_p"]) for o, s in scores.items()}
+    return sorted(values, key=lambda o: -values[o])
 
 
 def race_score(token_accuracy: Any, mean_p: Any) -> Any:
-    """What decides a race, numbers or arrays: the share of target tokens that are the model's first
-    choice; a difference in mean p counts a thousandth of one in that share, and so breaks ties.
+    """Return what decides a race, of numbers or arrays: the share of target tokens that are the
+    model's first choice; a difference in mean p counts a thousandth of one in that share, and so
+    breaks ties.
     """
     return token_accuracy + 1e-3 * mean_p
 
 
-def _best_first(scores: Mapping[str, float]) -> list[str]:
-    return sorted(scores, key=lambda o: -scores[o])
-
-
 # --- the two forms -------------------------------------------------------------------------------
 
-_NONE = Gain(0.0, 0.0, 0.0)
+NO_GAIN = Gain(0.0, 0.0, 0.0)
 
 _WORDS = {
     "to_learn": "share of usual tokens with p < 0.1",
@@ -357,11 +247,11 @@ def _linear(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[dic
         (x[t] - c) / s for t, c, s in zip(rule["terms"], rule["centre"], rule["scale"], strict=True)
     ]
     band = sum(x["strength"] > limit for limit in rule["bands"])
-    found = {}
+    gains = {}
     for name, fit in rule["objectives"].items():
         points = fit["intercept"] + sum(w * z for w, z in zip(fit["weights"], scaled, strict=True))
-        found[name] = Gain(points, points + fit["low"][band], points + fit["high"][band])
-    return found, ", ".join(f"{_WORDS[t]} {x[t]:.2f}" for t in rule["terms"])
+        gains[name] = Gain(points, points + fit["low"][band], points + fit["high"][band])
+    return gains, ", ".join(f"{_WORDS[t]} {x[t]:.2f}" for t in rule["terms"])
 
 
 def _regimes(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[dict[str, Gain], str]:
@@ -380,15 +270,15 @@ def _regimes(features: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[di
 _FORMS = {"regimes": _regimes, "linear": _linear}
 
 
-def _ranked(gains: Mapping[str, Gain]) -> list[str]:
+def ranked(gains: Mapping[str, Gain]) -> list[str]:
     """NLL and the candidates, the largest predicted gain first; NLL first among equals."""
     points = {NLL: 0.0, **{name: gain.points for name, gain in gains.items()}}
     return sorted(points, key=lambda name: -points[name])
 
 
-def _concrete(name: str, features: Mapping[str, float]) -> str:
-    """The objective as it is written; Cayley's parameter is the model's own mean p."""
-    (mean_p,) = _read(features, "mean_p")
+def as_written(name: str, features: Mapping[str, float]) -> str:
+    """Return the objective as it is written; Cayley's parameter is the model's own mean p."""
+    (mean_p,) = values_of(features, "mean_p")
     return name.replace("mean_p", f"{mean_p:.3f}")
 
 
@@ -400,12 +290,12 @@ def _undecided(
     gain: Gain,
 ) -> Choice:
     """Race the two; the first is taken if no race is run."""
-    race = (_concrete(pair[0], features), _concrete(pair[1], features))
+    race = (as_written(pair[0], features), as_written(pair[1], features))
     return Choice(
         race[0],
         reason,
         race[1],
-        gain if pair[0] != NLL else _NONE,
+        gain if pair[0] != NLL else NO_GAIN,
         undecided=True,
         race=race,
         race_share=limits["race_share"],
@@ -414,7 +304,7 @@ def _undecided(
 
 
 def _beyond(features: Mapping[str, float], ranges: Mapping[str, Sequence[float]]) -> str:
-    """What lies outside of all development cells, in words; empty if nothing does."""
+    """Return what lies outside of all development cells, in words; empty if nothing does."""
     x = terms(features)
     for name, (low, high) in ranges.items():
         slack = 0.1 * (high - low)
@@ -427,30 +317,32 @@ def _beyond(features: Mapping[str, float], ranges: Mapping[str, Sequence[float]]
 
 
 def _cautions(features: Mapping[str, float]) -> tuple[str, ...]:
-    end, known, noise, sequences = _read(features, "end_p", "noise_known", "noise", "sequences")
-    found = []
+    end, noise_known, noise, sequences = values_of(
+        features, "end_p", "noise_known", "noise", "sequences"
+    )
+    cautions = []
     if end < 0.05:
-        found.append(
+        cautions.append(
             f"The last token of a response has mean p {end:.3f}: an objective that leans on the"
             " prior may never learn to stop; keep NLL on special tokens."
         )
-    if not known:
-        found.append(
+    if not noise_known:
+        cautions.append(
             "The model knows too little of the data to tell wrong labels from new ones: noise"
             " counts as 0."
         )
     elif noise > 0.2:
-        found.append(
+        cautions.append(
             f"About {100 * noise:.0f} % of the demonstrations stand out as wrong: look at some of"
             " them; mending data helps every objective. Compare with inliers(nll()), which weighs"
             " such demonstrations down."
         )
     if sequences < 64:
-        found.append(f"Only {sequences:.0f} sequences were probed; probe 128 or more.")
-    return tuple(found)
+        cautions.append(f"Only {sequences:.0f} sequences were probed; probe 128 or more.")
+    return tuple(cautions)
 
 
-def _read(features: Mapping[str, float], *names: str) -> tuple[float, ...]:
+def values_of(features: Mapping[str, float], *names: str) -> tuple[float, ...]:
     """Features by name, or the error that says which is missing."""
     missing = [n for n in names if n not in features]
     if missing:

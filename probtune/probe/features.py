@@ -1,5 +1,5 @@
-"""What is known before training: a base model's probabilities on its training data as a few named
-numbers, from which an objective is chosen.
+"""Features of a model and its data before training: a base model's probabilities on its training
+data as a few named numbers, from which an objective is chosen.
 
     features(logp=..., entropy=..., is_top1=..., token=..., example=..., position=...,
              steps=..., epochs=..., learning_rate=...)
@@ -90,7 +90,7 @@ def features(
     epochs: float,
     learning_rate: float,
 ) -> dict[str, float]:
-    """The features of `DESCRIPTIONS` by name.
+    """Return the features of `DESCRIPTIONS` by name.
 
     Args:
         logp, entropy, is_top1, token, example, position: columns of a `TokenTable`.
@@ -101,10 +101,10 @@ def features(
         UsageError: a planned number that is not positive.
 
     Example:
-        >>> found = features(logp=[-0.1, -0.2, -3.0], entropy=[0.3, 0.4, 0.1], is_top1=[1, 1, 0],
+        >>> values = features(logp=[-0.1, -0.2, -3.0], entropy=[0.3, 0.4, 0.1], is_top1=[1, 1, 0],
         ...                  token=[5, 6, 7], example=[0, 0, 1], position=[0, 1, 0],
         ...                  steps=10, epochs=1, learning_rate=1e-3)
-        >>> round(found["mean_p"], 3), round(found["confident_conflict"], 3)
+        >>> round(values["mean_p"], 3), round(values["confident_conflict"], 3)
         (0.591, 0.333)
     """
     columns = {
@@ -129,7 +129,7 @@ def features(
     last = columns["position"] == _largest(columns["position"], seq)[seq]
     noise = label_noise(lp, h, seq)
     usual = noise.suspect[seq] < 0.5
-    found = {
+    values = {
         "sequences": float(counts.size),
         "tokens": float(p.size),
         "mean_p": p.mean(),
@@ -156,14 +156,15 @@ def features(
         "usual_low": low[usual].mean() if usual.any() else low.mean(),
         **planned,
     }
-    return {name: float(found[name]) for name in DESCRIPTIONS}
+    return {name: float(values[name]) for name in DESCRIPTIONS}
 
 
 def sequence_outliers(
     logp: np.ndarray,  # (tokens,)
     example: np.ndarray,  # (tokens,) which sequence
 ) -> np.ndarray:
-    """How far each sequence's mean surprise lies above the median, in robust standard deviations.
+    """Return how far each sequence's mean surprise lies above the median, in robust standard
+    deviations.
 
     z = (s - median) / (1.4826 MAD + 0.1), s the mean of -log p over the sequence. The 0.1 nat keeps
     a model that knows nearly everything from calling every unlikely token an outlier.
@@ -183,8 +184,8 @@ def sequence_weights(
     logp: np.ndarray,  # (tokens,)
     example: np.ndarray,  # (tokens,) which sequence
 ) -> np.ndarray:
-    """A weight per sequence, 0.05 + 0.95 / (1 + exp((z - 2) / 0.5)) with z of `sequence_outliers`:
-    1 for the usual, 0.05 for one that stands out.
+    """Return a weight per sequence, 0.05 + 0.95 / (1 + exp((z - 2) / 0.5)) with z of
+    `sequence_outliers`: 1 for the usual, 0.05 for one that stands out.
     """
     z = sequence_outliers(logp, example)
     return _LEAST + (1.0 - _LEAST) / (1.0 + np.exp(np.clip((z - _OUTLYING) / _SOFTNESS, -50, 50)))
@@ -205,7 +206,8 @@ def label_noise(
     entropy: np.ndarray,  # (tokens,)
     example: np.ndarray,  # (tokens,) sequences from 0, none missing
 ) -> Noise:
-    """The share of sequences with wrong labels, from how they stand out under the base model.
+    """Return the share of sequences with wrong labels, from how they stand out under the base
+    model.
 
     A sequence's score is its worst confident surprise: -log p - H (what the target costs beyond
     what the model expected), averaged over the tenth of its tokens where that is largest, at least
@@ -246,7 +248,7 @@ def label_noise(
 
 
 def _worst(surprise: np.ndarray, example: np.ndarray) -> np.ndarray:
-    """The mean of the largest tenth of each sequence's values, at least one."""
+    """Return the mean of the largest tenth of each sequence's values, at least one."""
     order = np.lexsort((-surprise, example))
     counts = np.bincount(example)
     rank = np.arange(order.size) - (np.cumsum(counts) - counts)[example[order]]
@@ -274,12 +276,12 @@ def _check(columns: dict[str, np.ndarray]) -> None:
 
 
 def _group_mean(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The mean of each element's group."""
-    _, place = np.unique(group, return_inverse=True)
-    return (np.bincount(place, weights=values) / np.bincount(place))[place]
+    """Return the mean of each element's group."""
+    _, index = np.unique(group, return_inverse=True)
+    return (np.bincount(index, weights=values) / np.bincount(index))[index]
 
 
 def _largest(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    found = np.full(int(group.max()) + 1, -1)
-    np.maximum.at(found, group, values)
-    return found
+    largest = np.full(int(group.max()) + 1, -1)
+    np.maximum.at(largest, group, values)
+    return largest

@@ -13,11 +13,15 @@ from typing import Any
 
 __all__ = [
     "PALETTE",
+    "as_svg",
+    "canvas",
     "colour_of",
     "continuum",
     "curves",
     "differences",
+    "excludes_zero",
     "histogram",
+    "interval_bar",
     "objective_curves",
     "save",
     "shares",
@@ -49,7 +53,7 @@ _STYLE: Any = {
 
 
 def colour_of(name: str, others: Sequence[str] = ()) -> str:
-    """The same colour for the same objective in every figure of a report."""
+    """Return the same colour for the same objective in every figure of a report."""
     if name in _FIXED:
         return PALETTE[_FIXED[name]]
     free = [i for i in range(3, 7)]
@@ -58,8 +62,8 @@ def colour_of(name: str, others: Sequence[str] = ()) -> str:
 
 
 def histogram(counts: Sequence[int], *, label: str = "target probability p") -> str:
-    """How the target tokens are spread over p, in equal bins from 0 to 1."""
-    with _figure(5.2, 2.3) as (figure, axes):
+    """Draw how the target tokens are spread over p, in equal bins from 0 to 1."""
+    with canvas(5.2, 2.3) as (figure, axes):
         width = 1.0 / len(counts)
         total = max(sum(counts), 1)
         axes.bar(
@@ -69,15 +73,15 @@ def histogram(counts: Sequence[int], *, label: str = "target probability p") -> 
             color="#0072b2",
         )
         axes.set(xlim=(0, 1), xlabel=label, ylabel="% of tokens")
-        return _svg(figure, "histogram of the target probability")
+        return as_svg(figure, "histogram of the target probability")
 
 
 def shares(groups: Sequence[Mapping[str, Any]], *, label: str) -> str:
     """Mean p of groups of tokens with 95 % intervals, and the number of tokens beside it."""
-    with _figure(5.2, 0.6 + 0.28 * len(groups)) as (figure, axes):
+    with canvas(5.2, 0.6 + 0.28 * len(groups)) as (figure, axes):
         for row, group in enumerate(reversed(groups)):
-            found = group["mean_p"]
-            _bar(axes, row, found, "#0072b2")
+            estimate = group["mean_p"]
+            interval_bar(axes, row, estimate, "#0072b2")
             axes.text(
                 1.02,
                 row,
@@ -91,7 +95,7 @@ def shares(groups: Sequence[Mapping[str, Any]], *, label: str) -> str:
             xlim=(0, 1), xlabel=label, yticks=range(len(groups)), ylim=(-0.6, len(groups) - 0.4)
         )
         axes.set_yticklabels([group["name"] for group in reversed(groups)])
-        return _svg(figure, label)
+        return as_svg(figure, label)
 
 
 def curves(
@@ -100,8 +104,10 @@ def curves(
     label: str,
     x_label: str = "optimizer step",
 ) -> str:
-    """One line per objective: a quantity that means the same for all of them, against the step."""
-    with _figure(3.6, 2.4) as (figure, axes):
+    """Draw one line per objective: a quantity that means the same for all of them, against the
+    step.
+    """
+    with canvas(3.6, 2.4) as (figure, axes):
         for name, points in series.items():
             if points:
                 axes.plot(
@@ -111,32 +117,34 @@ def curves(
         axes.margins(x=0.02)
         if len(series) > 1:
             axes.legend(fontsize=8)
-        return _svg(figure, f"{label} during training")
+        return as_svg(figure, f"{label} during training")
 
 
 def differences(rows: Sequence[tuple[str, Mapping[str, Any]]], *, label: str) -> str:
     """Paired differences with 95 % intervals around the line of no difference."""
-    with _figure(5.2, 0.7 + 0.3 * len(rows)) as (figure, axes):
+    with canvas(5.2, 0.7 + 0.3 * len(rows)) as (figure, axes):
         axes.axvline(0.0, color="#999999", linewidth=1)
-        for row, (_, found) in enumerate(reversed(rows)):
-            _bar(axes, row, found, "#333333" if _excludes_zero(found) else "#aaaaaa")
+        for row, (_, difference) in enumerate(reversed(rows)):
+            interval_bar(
+                axes, row, difference, "#333333" if excludes_zero(difference) else "#aaaaaa"
+            )
         axes.set(xlabel=label, yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
         axes.set_yticklabels([name for name, _ in reversed(rows)])
         axes.locator_params(axis="x", nbins=6)
-        return _svg(figure, label)
+        return as_svg(figure, label)
 
 
 def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
-    """The demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell and
-    objective.
+    """Draw the demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell
+    and objective.
     """
-    with _figure(7.4, 3.2) as (figure, axes):
+    with canvas(7.4, 3.2) as (figure, axes):
         objectives = list(
             dict.fromkeys(name for cell in cells for name in cell["exact_match"] if name != "base")
         )
         seen = set()
         for index, cell in enumerate(cells):
-            here = [name for name in objectives if name in cell["exact_match"]]
+            trained = [name for name in objectives if name in cell["exact_match"]]
             base = cell["exact_match"]["base"]["estimate"]["value"]
             axes.plot(
                 [index - 0.42, index + 0.42],
@@ -146,14 +154,14 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
                 linestyle=":",
                 zorder=1,
             )
-            for k, name in enumerate(here):
-                x = index + (k - (len(here) - 1) / 2) * 0.8 / max(len(here), 1)
-                found = cell["exact_match"][name]
-                estimate, colour = found["estimate"], colour_of(name, objectives)
+            for k, name in enumerate(trained):
+                x = index + (k - (len(trained) - 1) / 2) * 0.8 / max(len(trained), 1)
+                results = cell["exact_match"][name]
+                estimate, colour = results["estimate"], colour_of(name, objectives)
                 axes.bar(
                     x,
                     estimate["value"],
-                    0.72 / len(here),
+                    0.72 / len(trained),
                     color=colour,
                     alpha=0.35,
                     label=None if name in seen else name,
@@ -163,20 +171,22 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
                     low, high = max(estimate["low"], 0.0), min(estimate["high"], 1.0)
                     axes.plot([x, x], [low, high], color=colour, linewidth=2)
                 spread = [
-                    x + (i - (len(found["by_seed"]) - 1) / 2) * 0.02
-                    for i in range(len(found["by_seed"]))
+                    x + (i - (len(results["by_seed"]) - 1) / 2) * 0.02
+                    for i in range(len(results["by_seed"]))
                 ]
-                axes.plot(spread, found["by_seed"], "o", color=colour, markersize=3)
+                axes.plot(spread, results["by_seed"], "o", color=colour, markersize=3)
         axes.set(ylim=(0, 1.02), ylabel="exact match on clean problems", xticks=range(len(cells)))
         axes.set_xticklabels([_cell_label(cell) for cell in cells], fontsize=8)
         axes.grid(axis="x", visible=False)
         axes.legend(
             fontsize=8, ncols=min(len(objectives), 7), loc="lower center", bbox_to_anchor=(0.5, 1.0)
         )
-        return _svg(figure, "exact match by capability level and objective")
+        return as_svg(figure, "exact match by capability level and objective")
 
 
-def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
+def objective_curves(
+    p: Sequence[float], curves: Mapping[str, Mapping[str, Sequence[float]]]
+) -> Any:
     """f, w and W_f against p for several objectives, side by side, as a matplotlib figure."""
     with styled() as pyplot:
         figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
@@ -187,7 +197,7 @@ def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequen
         }
         limits = {"value": (-3.0, 5.0), "token_weight": (0.0, 3.0), "logit_gradient": (0.0, 1.5)}
         for panel, (quantity, title) in zip(panels, titles.items(), strict=True):
-            for index, (name, values) in enumerate(found.items()):
+            for index, (name, values) in enumerate(curves.items()):
                 colour = PALETTE[index % len(PALETTE)]
                 panel.plot(
                     p,
@@ -196,13 +206,13 @@ def objective_curves(p: Sequence[float], found: Mapping[str, Mapping[str, Sequen
                     label=name,
                     linestyle=("-", "--", ":")[index // len(PALETTE) % 3],
                     linewidth=1.4
-                    + 3.0 * (1 - index / len(found)),  # coinciding curves stay visible
+                    + 3.0 * (1 - index / len(curves)),  # coinciding curves stay visible
                 )
             panel.set(title=title, xlabel="p", xlim=(0, 1), ylim=limits[quantity])
         figure.legend(
             *panels[0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=min(len(found), 7),
+            ncols=min(len(curves), 7),
             fontsize=8,
         )
         return figure
@@ -222,15 +232,15 @@ def _cell_label(cell: Mapping[str, Any]) -> str:
     return f"{cell['level']}\nmean p {mean_p:.2f}\n{noise}"
 
 
-def _excludes_zero(found: Mapping[str, Any]) -> bool:
-    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+def excludes_zero(estimate: Mapping[str, Any]) -> bool:
+    return estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)
 
 
-def _bar(axes: Any, row: int, found: Mapping[str, Any], colour: str) -> None:
-    if found["low"] is not None:
-        axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=2)
-    if found["value"] is not None:
-        axes.plot([found["value"]], [row], "o", color=colour, markersize=4)
+def interval_bar(axes: Any, row: float, estimate: Mapping[str, Any], colour: str) -> None:
+    if estimate["low"] is not None:
+        axes.plot([estimate["low"], estimate["high"]], [row, row], color=colour, linewidth=2)
+    if estimate["value"] is not None:
+        axes.plot([estimate["value"]], [row], "o", color=colour, markersize=4)
 
 
 @contextmanager
@@ -246,7 +256,7 @@ def styled():
 
 
 @contextmanager
-def _figure(width: float, height: float):
+def canvas(width: float, height: float):
     with styled() as pyplot:
         figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
         try:
@@ -255,8 +265,10 @@ def _figure(width: float, height: float):
             pyplot.close(figure)
 
 
-def _svg(figure: Any, title: str) -> str:
-    """The figure as an inline element that scales with the page and is named for screen readers."""
+def as_svg(figure: Any, title: str) -> str:
+    """Return the figure as an inline element that scales with the page and is named for screen
+    readers.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

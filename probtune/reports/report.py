@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import numbers
 from ..errors import DataError
-from . import figures, numbers
+from . import figures
 
 __all__ = ["MAKERS", "METRIC_NAMES", "Maker", "headline", "render"]
 
@@ -25,7 +26,7 @@ _MAX_ITEMS = 8
 
 @dataclass(frozen=True)
 class Maker:
-    """How one kind of record becomes a part of a page."""
+    """Recipe that makes one kind of record a part of a page."""
 
     make: Callable[[Mapping[str, Any]], dict[str, Any]]
     """The record -> the names in its template; `link` and `headline` stand in the overview."""
@@ -35,7 +36,7 @@ class Maker:
 
 
 def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | None = None) -> str:
-    """One page for one record, or for several after each other with an overview in front.
+    """Render one page for one record, or for several after each other with an overview in front.
 
     Args:
         makers: kind of record -> its maker. Default: `MAKERS`, those of the core.
@@ -71,24 +72,28 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """What a tune run found, in one sentence: the trained objective against the other models."""
+    """Return the result of a tune run in one sentence: the trained objective against the other
+    models.
+    """
     chosen = record["choice"]["objective"]
     metric = _main_metric(record)
-    scale, unit = (1.0, "nats") if metric == "nll" else (100.0, "points")
-    found = []
+    clauses = []
     for name, difference in _against(record, chosen, metric):
         value, low, high = difference["value"], difference["low"], difference["high"]
         if low is None or (low == high == 0.0):
-            found.append(f"level with {name}" if low == 0.0 else f"not compared with {name}")
+            clauses.append(f"level with {name}" if low == 0.0 else f"not compared with {name}")
             continue
         verdict = "ahead of" if (value < 0) == (metric == "nll") else "behind"
         if low <= 0 <= high:
             verdict = "not told apart from"
-        interval = f"[{scale * low:+.1f}, {scale * high:+.1f}]"
-        found.append(f"{verdict} {name}: {scale * value:+.1f} {unit} {interval}")
+        if metric == "nll":
+            size = numbers.signed(difference, 1, unit="nats")
+        else:
+            size = numbers.signed(numbers.in_points(difference), 1, unit="points")
+        clauses.append(f"{verdict} {name}: {size}")
     rows = record["data"]["heldout"]["rows"]
     name = METRIC_NAMES[metric]
-    return f"{name[0].upper()}{name[1:]} on {rows} held-out rows: {chosen} is {'; '.join(found)}."
+    return f"{name[0].upper()}{name[1:]} on {rows} held-out rows: {chosen} is {'; '.join(clauses)}."
 
 
 def _main_metric(record: Mapping[str, Any]) -> str:
@@ -96,7 +101,7 @@ def _main_metric(record: Mapping[str, Any]) -> str:
     trains directly.
     """
     exact = [run["heldout"]["metrics"].get("exact_match") for run in record["runs"]]
-    if all(exact) and any(found["value"] for found in exact):
+    if all(exact) and any(estimate["value"] for estimate in exact):
         return "exact_match"
     return "token_accuracy"
 
@@ -104,25 +109,18 @@ def _main_metric(record: Mapping[str, Any]) -> str:
 def _against(
     record: Mapping[str, Any], chosen: str, metric: str
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The paired differences chosen - other, for every other model of the run."""
-    found = []
+    """Return the paired differences chosen - other, for every other model of the run."""
+    differences = []
     for row in record["comparisons"]:
         if row["metric"] == metric and row["first"] == chosen:
-            found.append((row["second"], row["difference"]))
+            differences.append((row["second"], row["difference"]))
         elif row["metric"] == metric and row["second"] == chosen:
-            found.append((row["first"], _negative(row["difference"])))
-    return found
-
-
-def _negative(found: Mapping[str, Any]) -> dict[str, Any]:
-    value, low, high = (
-        None if found[key] is None else -found[key] for key in ("value", "low", "high")
-    )
-    return {**found, "value": value, "low": high, "high": low}
+            differences.append((row["first"], numbers.negative(row["difference"])))
+    return differences
 
 
 def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template needs of a tune record: figures, and rows chosen for showing."""
+    """Return what the template needs of a tune record: figures, and rows chosen for showing."""
     probe = record["probe"]
     chosen = record["choice"]["objective"]
     trained = [run for run in record["runs"] if run["train"]]
@@ -160,7 +158,7 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _items(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A few held-out items: first those on which the models disagree."""
+    """Return a few held-out items: first those on which the models disagree."""
     runs = {run["name"]: run["heldout"]["items"] for run in record["runs"]}
     if not all("exact" in items for items in runs.values()):
         return []

@@ -52,8 +52,8 @@ def phase_map(
     title: str,
     lines: Mapping[str, Sequence[float]],
 ) -> Any:
-    """Which objective wins at each noise rate (upwards) and starting p (to the right); lines give p
-    over the noise rate.
+    """Draw which objective wins at each noise rate (upwards) and starting p (to the right); lines
+    give p over the noise rate.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch

@@ -53,7 +53,7 @@ class Estimate(NamedTuple):
 
 
 def mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
-    """The mean over items, with Student's t interval.
+    """Return the mean over items, with Student's t interval.
 
     >>> mean([1.0, 2.0, 3.0]).value
     2.0
@@ -108,8 +108,8 @@ def bootstrap_ratio(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """As `ratio`, with the interval from resampling items: BCa bootstrap, percentile beyond 1000
-    items.
+    """Return what `ratio` does, with the interval from resampling items: BCa bootstrap, percentile
+    beyond 1000 items.
 
     BCa's correction costs a jackknife, quadratic in the items, and is gone at that size.
 
@@ -145,7 +145,7 @@ def bootstrap_ratio(
 def t_interval(
     value: float, error: float, n: int, confidence: float = 0.95, *, freedom: float | None = None
 ) -> Estimate:
-    """A value with its standard error, and Student's t interval around it.
+    """Return a value with its standard error, and Student's t interval around it.
 
     Args:
         n: number of independent items.

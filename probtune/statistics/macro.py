@@ -40,7 +40,8 @@ def macro_average(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """The unweighted mean of the benchmarks' averages, with an interval over their questions.
+    """Return the unweighted mean of the benchmarks' averages, with an interval over their
+    questions.
 
     Args:
         benchmarks: name -> scores.
@@ -62,7 +63,7 @@ def macro_average(
     0.5
     """
     questions = {name: read_scores(scores) for name, scores in benchmarks.items()}
-    values = {name: found.means for name, found in questions.items()}
+    values = {name: scores_by_question.means for name, scores_by_question in questions.items()}
     strata = _strata(questions, values, clusters)
     return _interval(values, strata, method, confidence, resamples, seed)
 
@@ -142,19 +143,19 @@ def _strata(
     for name in clusters:
         if name not in questions:
             raise ValueError(f"cluster labels for {name!r}, which is not among the benchmarks.")
-    for name, found in questions.items():
-        if not len(found):
+    for name, scores_by_question in questions.items():
+        if not len(scores_by_question):
             raise ValueError(f"benchmark {name!r} has no question.")
-        given = clusters.get(name)
+        own = clusters.get(name)
         labels[name] = (
-            [(name, index) for index in range(len(found))]
-            if given is None
-            else [("label", label) for label in labels_of(found, given)]
+            [(name, index) for index in range(len(scores_by_question))]
+            if own is None
+            else [("label", label) for label in labels_of(scores_by_question, own)]
         )
     group = {name: name for name in labels}
     seen: dict[Hashable, str] = {}
-    for name, here in labels.items():
-        for other in {group[seen.setdefault(label, name)] for label in here} - {group[name]}:
+    for name, own_labels in labels.items():
+        for other in {group[seen.setdefault(label, name)] for label in own_labels} - {group[name]}:
             group = {x: group[name] if g == other else g for x, g in group.items()}
     strata = []
     for joined in dict.fromkeys(group.values()):

@@ -28,8 +28,8 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """The average of a minus that of b, with the interval of `avg_at_k` over the differences per
-    question.
+    """Return the average of a minus that of b, with the interval of `avg_at_k` over the differences
+    per question.
 
     The two may have different numbers of samples, never different questions.
 
@@ -65,8 +65,8 @@ def sign_flip_test(
 
 
 def flip_signs(contributions: Floats, *, resamples: int, seed: int) -> float:
-    """The p-value of the sum of independent contributions, whose signs are arbitrary under the null
-    hypothesis. NaN without any."""
+    """Return the p-value of the sum of independent contributions, whose signs are arbitrary under
+    the null hypothesis. NaN without any."""
     if not len(contributions):
         return float("nan")
     moved = contributions[contributions != 0]

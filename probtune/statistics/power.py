@@ -1,4 +1,4 @@
-"""How small a difference a benchmark can show, and how many questions a difference takes.
+"""The smallest difference that a benchmark can show, and how many questions a difference takes.
 
 For the two-sided paired t test; to first order n = 7.85 Var(d) / delta^2 at the level 5 % with
 power 80 %, where d is the difference per question. The power is that of the right tail, by SciPy's
@@ -22,7 +22,7 @@ __all__ = ["detectable_difference", "minimum_detectable_difference", "questions_
 def minimum_detectable_difference(
     n: int, variance: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> float:
-    """The smallest difference that the paired t test finds with the given power.
+    """Return the smallest difference that the paired t test finds with the given power.
 
     Args:
         n: questions, or clusters.
@@ -65,8 +65,8 @@ def detectable_difference(
 def questions_needed(
     delta: float, variance: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> int:
-    """The questions with which the paired t test finds a difference `delta` with the given power;
-    at least 2.
+    """Return the questions with which the paired t test finds a difference `delta` with the given
+    power; at least 2.
 
     >>> questions_needed(0.02511, 0.04)
     500
@@ -79,13 +79,13 @@ def questions_needed(
     effect, enough = abs(delta) / math.sqrt(variance), 4
     while _power(effect, enough, alpha) < power:
         enough *= 2
-    found = range(enough // 2, enough)
-    return found[0] + bisect_left(found, power, key=lambda n: _power(effect, n, alpha))
+    candidates = range(enough // 2, enough)
+    return candidates[0] + bisect_left(candidates, power, key=lambda n: _power(effect, n, alpha))
 
 
 def _power(effect: float, n: int, alpha: float) -> float:
-    """The chance that the t statistic of n differences with mean `effect` and variance 1 lies above
-    the two-sided critical value."""
+    """Return the chance that the t statistic of n differences with mean `effect` and variance 1
+    lies above the two-sided critical value."""
     from scipy.stats import nct, t
 
     return float(nct.sf(t.isf(alpha / 2, n - 1), n - 1, effect * math.sqrt(n)))

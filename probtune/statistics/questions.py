@@ -56,7 +56,7 @@ class Questions:
         return len(self.counts)
 
     def name(self, index: int) -> str:
-        """How an error calls a question."""
+        """Name of a question in an error."""
         return f"question {self.names[index]!r}" if self.names else f"question {index}"
 
     def require_binary(self) -> None:
@@ -99,23 +99,23 @@ def read_scores(scores: Scores) -> Questions:
         if rows.ndim not in (1, 2):
             raise ValueError(f"scores must be questions x samples, got the shape {rows.shape}.")
         counts = np.full(len(rows), rows.shape[1] if rows.ndim == 2 else 1, dtype=np.int64)
-        found = Questions(rows.astype(np.float64).ravel(), counts, names)
+        questions = Questions(rows.astype(np.float64).ravel(), counts, names)
     else:
         if isinstance(rows, str) or not isinstance(rows, Iterable):
             raise ValueError(f"scores must be questions x samples, got {rows!r}.")
         arrays = [_samples(row, index, names) for index, row in enumerate(rows)]
         counts = np.array([len(array) for array in arrays], dtype=np.int64)
-        found = Questions(np.concatenate(arrays) if arrays else np.zeros(0), counts, names)
-    if (found.counts == 0).any():
-        raise ValueError(f"{found.name(int(np.argmin(found.counts)))} has no sample.")
-    wrong = np.flatnonzero(~np.isfinite(found.samples))
+        questions = Questions(np.concatenate(arrays) if arrays else np.zeros(0), counts, names)
+    if (questions.counts == 0).any():
+        raise ValueError(f"{questions.name(int(np.argmin(questions.counts)))} has no sample.")
+    wrong = np.flatnonzero(~np.isfinite(questions.samples))
     if wrong.size:
-        where = int(np.searchsorted(np.cumsum(found.counts), wrong[0], side="right"))
+        where = int(np.searchsorted(np.cumsum(questions.counts), wrong[0], side="right"))
         raise ValueError(
-            f"{found.name(where)}: a score must be a finite number, "
-            f"got {found.samples[wrong[0]]:g}. Leave ungraded samples out, or grade them."
+            f"{questions.name(where)}: a score must be a finite number, "
+            f"got {questions.samples[wrong[0]]:g}. Leave ungraded samples out, or grade them."
         )
-    return found
+    return questions
 
 
 def by_question(values: ArrayLike, questions: Iterable[Hashable]) -> dict[Hashable, Floats]:
@@ -124,14 +124,14 @@ def by_question(values: ArrayLike, questions: Iterable[Hashable]) -> dict[Hashab
     >>> {q: x.tolist() for q, x in by_question([1, 0, 1], ["a", "b", "a"]).items()}
     {'a': [1.0, 1.0], 'b': [0.0]}
     """
-    found: dict[Hashable, list[float]] = {}
+    scores_of: dict[Hashable, list[float]] = {}
     flat = np.asarray(values, dtype=np.float64).tolist()
     labels = list(questions)
     if len(flat) != len(labels):
         raise ValueError(f"every sample needs its question, got {len(flat)} and {len(labels)}.")
     for value, label in zip(flat, labels, strict=True):
-        found.setdefault(label, []).append(value)
-    return {label: np.array(samples) for label, samples in found.items()}
+        scores_of.setdefault(label, []).append(value)
+    return {label: np.array(samples) for label, samples in scores_of.items()}
 
 
 def pair(a: Scores, b: Scores) -> tuple[Questions, Floats]:
@@ -151,15 +151,15 @@ def aligned(first: Questions, second: Questions) -> Floats:
     if (first.names is None) != (second.names is None):
         raise ValueError("of two scores to be paired, one names its questions and one does not.")
     if first.names is not None and second.names is not None:
-        place = {name: index for index, name in enumerate(second.names)}
-        lonely = next((x for x in first.names if x not in place), None)
+        index_of = {name: index for index, name in enumerate(second.names)}
+        lonely = next((x for x in first.names if x not in index_of), None)
         if lonely is not None:
             raise ValueError(f"question {lonely!r} is in the first scores and not in the second.")
         if len(first) < len(second):
-            known = set(first.names)
-            lonely = next(x for x in second.names if x not in known)
+            first_names = set(first.names)
+            lonely = next(x for x in second.names if x not in first_names)
             raise ValueError(f"question {lonely!r} is in the second scores and not in the first.")
-        return second.means[[place[name] for name in first.names]] if place else second.means
+        return second.means[[index_of[name] for name in first.names]] if index_of else second.means
     if len(first) != len(second):
         raise ValueError(
             f"question {min(len(first), len(second))} has no partner: "
@@ -182,7 +182,7 @@ def by_cluster(values: Floats, questions: Questions, clusters: Clusters) -> tupl
 
 
 def labels_of(questions: Questions, clusters: Clusters) -> list[Hashable]:
-    """The cluster's label of each question.
+    """Return the cluster's label of each question.
 
     Raises:
         ValueError: a question has no label; the first is named.

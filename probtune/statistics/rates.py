@@ -1,4 +1,4 @@
-"""How often a model is right: avg@k, one greedy answer, pass@k.
+"""Rates at which a model is right: avg@k, one greedy answer, pass@k.
 
 References:
     Miller, "Adding Error Bars to Evals: A Statistical Approach to Language Model Evaluations",
@@ -73,7 +73,7 @@ def interval_of_means(
 
 
 def wilson(correct: Scores, *, confidence: float = 0.95) -> Estimate:
-    """The share of right answers, one answer per question, with Wilson's score interval.
+    """Return the share of right answers, one answer per question, with Wilson's score interval.
 
     The standard error is sqrt(p (1 - p) / n); where p is 0 or 1 it is 0, and only the interval says
     how little n questions prove.
@@ -96,8 +96,8 @@ def wilson(correct: Scores, *, confidence: float = 0.95) -> Estimate:
 
 
 def rate(scores: Scores, *, clusters: Clusters = None, confidence: float = 0.95) -> Estimate:
-    """A rate with the interval that fits: Wilson's where each question (cluster) is a plain 0 or 1,
-    as with one greedy answer, Student's t on `avg_at_k` otherwise.
+    """Return a rate with the interval that fits: Wilson's where each question (cluster) is a plain
+    0 or 1, as with one greedy answer, Student's t on `avg_at_k` otherwise.
 
     Samples that agree on every question are one answer per question, so Wilson's interval also
     serves a model that solves nothing in k tries, where t would have no width. Clusters are 0 or 1

@@ -50,7 +50,7 @@ def two_level_bootstrap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> TwoLevel:
-    """The average over seeds and questions, uncertain in both.
+    """Return the average over seeds and questions, uncertain in both.
 
     All seeds answer the same questions, so one draw of questions serves every drawn seed: seeds
     and questions are crossed, not nested. Both intervals are about other seeds and other questions.
@@ -84,7 +84,7 @@ def two_level_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> TwoLevel:
-    """The difference a - b of two objectives, paired by seed and by question.
+    """Return the difference a - b of two objectives, paired by seed and by question.
 
     Seeds are a pair when they share what a seed decides: initial state of the head or adapter and
     order of the data.
@@ -156,15 +156,15 @@ def _two_level(
 def _draws(table: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """(resamples,): the average of the table with its rows and its columns drawn anew."""
     seeds, units = table.shape
-    found = []
+    draws = []
     batch = max(1, 2_000_000 // units)
     for start in range(0, resamples, batch):
         size = min(batch, resamples - start)
         rows = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size)
         columns = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
         counts = np.bincount(columns.ravel(), minlength=size * units).reshape(size, units)
-        found.append(((counts @ table.T) * rows).sum(axis=1) / (seeds * units))
-    return np.concatenate(found)
+        draws.append(((counts @ table.T) * rows).sum(axis=1) / (seeds * units))
+    return np.concatenate(draws)
 
 
 def _random_effects(value: float, table: Floats, confidence: float) -> Estimate:
@@ -182,10 +182,12 @@ def _random_effects(value: float, table: Floats, confidence: float) -> Estimate:
         ]
     )
     # seeds that differ by less than the rest explains add nothing, instead of taking away
-    kept = between if between[0] + between[2] > 0 else between * [0, 1, 0]
-    total = float(kept.sum())
+    components = between if between[0] + between[2] > 0 else between * [0, 1, 0]
+    total = float(components.sum())
     if total <= 0:
         return Estimate(value, 0.0, value, value, seeds)
-    freedom = total**2 / float((kept**2 / [seeds - 1, units - 1, (seeds - 1) * (units - 1)]).sum())
+    freedom = total**2 / float(
+        (components**2 / [seeds - 1, units - 1, (seeds - 1) * (units - 1)]).sum()
+    )
     error = math.sqrt(total / (seeds * units))
     return t_interval(value, error, seeds, confidence, freedom=freedom)

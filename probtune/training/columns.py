@@ -33,40 +33,40 @@ _ANSWER = "answer_mask"
 
 def columns_for(needs: Set[str]) -> dict[str, str]:
     """Signal -> name of the dataset's column, for the signals that are columns."""
-    found = {}
+    columns = {}
     for name in needs:
         kind, _, parameter = name.partition(":")
         if kind == "column":
-            found[name] = parameter
+            columns[name] = parameter
         elif kind == "answer":
-            found[name] = _ANSWER
+            columns[name] = _ANSWER
         elif kind in ("reference", "sequence_gain"):
-            found["reference"] = REFERENCE
+            columns["reference"] = REFERENCE
         elif kind == "sequence_weight":
-            found["reference"], found[kind] = REFERENCE, kind
+            columns["reference"], columns[kind] = REFERENCE, kind
         elif kind == "better":
-            found[name] = BETTER
-    return found
+            columns[name] = BETTER
+    return columns
 
 
 def per_token(dataset: Any, columns: Sequence[str]) -> Any:
-    """The dataset with its numbers per row spread over the row's tokens, and lists checked.
+    """Return the dataset with its numbers per row spread over the row's tokens, and lists checked.
 
     Raises:
         DataError: a column is missing, or a value is no number, negative where it is a weight, or a
             list of another length than `input_ids`; with column and row.
     """
-    there = dataset.column_names
-    if there is not None and "input_ids" not in there:
+    names = dataset.column_names
+    if names is not None and "input_ids" not in names:
         raise DataError(
             f"numbers per token ({', '.join(columns)}) need a dataset of tokenized text;"
-            f" this one has the columns {', '.join(there)}."
+            f" this one has the columns {', '.join(names)}."
         )
     for column in columns:
-        if there is not None and column not in there:
+        if names is not None and column not in names:
             raise DataError(
                 f"the dataset has no column {column!r}, which the objective needs; its columns are"
-                f" {', '.join(there)}."
+                f" {', '.join(names)}."
             )
 
     def spread(batch: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _spread(value: Any, length: int, column: str, index: int) -> list[float]:
 
 
 def with_sequence_weights(dataset: Any) -> Any:
-    """The dataset with the column `sequence_weight`, a number per row, from its
+    """Return the dataset with the column `sequence_weight`, a number per row, from its
     `reference_logprobs`.
     """
     logp, example = [], []
@@ -115,8 +115,8 @@ def with_sequence_weights(dataset: Any) -> Any:
 
 
 def excess_cut(dataset: Any, share: float) -> float:
-    """The cut-off that keeps the share of the supervised tokens with the largest
-    log p_better - log p_ref.
+    """Return the cut-off that keeps the share of the supervised tokens with the largest log
+    p_better - log p_ref.
     """
     excess = []
     for row in dataset.select_columns(["labels", BETTER, REFERENCE]):

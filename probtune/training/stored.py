@@ -19,8 +19,8 @@ __all__ = ["with_logprobs"]
 
 
 def with_logprobs(dataset: Any, column: str, which: str, *, model: Any, trainer: Any) -> Any:
-    """The dataset with the column `reference_logprobs` or `better_logprobs`, where it is asked for
-    and not there yet.
+    """Return the dataset with the column `reference_logprobs` or `better_logprobs`, where it is
+    asked for and not there yet.
 
     Args:
         which: `train`, `eval`, ...: names the file under `output_dir`.
@@ -60,8 +60,8 @@ def with_logprobs(dataset: Any, column: str, which: str, *, model: Any, trainer:
 def _measured(
     path: Path, dataset: Any, model: Any, name: str, own: str, trainer: Any
 ) -> LogprobStore:
-    """The store at `path`, measured now unless it is there from before an interruption. Every rank
-    measures its share of the rows.
+    """Return the store at `path`, measured now unless it is there from before an interruption.
+    Every rank measures its share of the rows.
     """
     accelerator = trainer.accelerator
     if path.is_file():

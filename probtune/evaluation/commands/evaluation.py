@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...numbers import p_value, percent, points, signed_points
 from ...settings import read_yaml, settings_from
 from ...terminal import Terminal
 from ..settings import EvalSettings
 
-__all__ = ["compare", "evaluate", "p_value", "points", "share"]
+__all__ = ["compare", "evaluate"]
 
 
 def evaluate(
@@ -100,7 +101,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
                     str(found["samples"]),
                     str(found["clusters"]),
                     points(found["score"]),
-                    *(share(found[name]) for name in ("no_answer", "truncated", "repeats")),
+                    *(percent(found[name]) for name in ("no_answer", "truncated", "repeats")),
                     *printed,
                 ]
             )
@@ -118,7 +119,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
     for task in record["tasks"]:
         if (found := task["disagreement"]) is not None:
             notes.append(
-                f"{task['title']}: strict and reference disagree on {share(found['rate'])} of the"
+                f"{task['title']}: strict and reference disagree on {percent(found['rate'])} of the"
                 " answers."
             )
         if task["headline"] != "score":
@@ -179,7 +180,7 @@ def _show_comparison(
             [
                 row["title"],
                 f"{row['first']} - {row['second']}",
-                points(row["difference"], signed=True),
+                signed_points(row["difference"]),
                 p_value(row["p_value"]),
                 p_value(row["p_holm"]),
                 "-" if row["detectable"] is None else f"{100 * row['detectable']:.1f}",
@@ -193,33 +194,3 @@ def _show_comparison(
             *record["cautions"],
         ],
     )
-
-
-def points(found: Mapping[str, Any] | None, *, signed: bool = False) -> str:
-    """An estimate in points of 100, with its interval; of a share (not of a signed difference) the
-    part of it between 0 and 100.
-    """
-    if found is None or found["value"] is None:
-        return "-"
-    sign = "+" if signed else ""
-    value = f"{100 * found['value']:{sign}.2f}"
-    if found["low"] is None:
-        return value
-    low, high = 100 * found["low"], 100 * found["high"]
-    if not signed:
-        low, high = max(low, 0.0), min(high, 100.0)
-    return f"{value} [{low:{sign}.2f}, {high:{sign}.2f}]"
-
-
-def share(found: Mapping[str, Any] | None) -> str:
-    """An estimate as a percentage."""
-    if found is None or found["value"] is None:
-        return "-"
-    return f"{100 * found['value']:.1f} %"
-
-
-def p_value(value: float | None) -> str:
-    """A p-value."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

@@ -188,12 +188,12 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         parser.add_argument(
             "--benchmark-data", metavar="DIR", help="the benchmarks' rows, instead of the hub"
         )
-    found = [forgetting, calibration, diversity, drift, judge]
-    for parser in found:
+    parsers = [forgetting, calibration, diversity, drift, judge]
+    for parser in parsers:
         parser.add_argument(
             "--out",
             metavar="FILE",
             help="write the record here (JSON); an evaluation's report shows those in its folder"
             " `beyond`",
         )
-    return found
+    return parsers

@@ -1,1 +1,1 @@
-"""What a report shows of evaluations, comparisons and measurements beside the score."""
+"""Report parts of evaluations, comparisons and measurements beside the score."""

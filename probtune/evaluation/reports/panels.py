@@ -7,8 +7,10 @@ A panel is {"title", "note", "table": {"header", "rows"}, "figure"}; figures are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ...numbers import in_points, interval, negative, points, signed, signed_points
 
 __all__ = ["KINDS", "panel"]
 
@@ -16,7 +18,7 @@ Record = Mapping[str, Any]
 
 
 def panel(record: Record) -> dict[str, Any]:
-    """The panel of a record of one of `KINDS`."""
+    """Return the panel of a record of one of `KINDS`."""
     return KINDS[record["kind"]](record)
 
 
@@ -24,43 +26,43 @@ def _forgetting(record: Record) -> dict[str, Any]:
     rows: list[list[str]] = []
     intervals: list[list[Any]] = []
     for name, what in (("data", "new rows"), ("samples", "samples of the base model")):
-        found = (record["divergence"] or {}).get(name)
-        if found:
+        divergence = (record["divergence"] or {}).get(name)
+        if divergence:
             for direction, sign in (
                 ("forward", "KL(base || tuned)"),
                 ("reverse", "KL(tuned || base)"),
             ):
                 label = f"{sign}, {what}"
-                unit = f"{found['rows']:,} rows, nats per token"
-                rows.append([label, "", "", _estimate(found[direction], 4), unit])
+                unit = f"{divergence['rows']:,} rows, nats per token"
+                rows.append([label, "", "", interval(divergence[direction], spec=".4f"), unit])
     if text := record["text"]:
         rows.append(
             [
                 "bits per byte, held-out text",
-                _estimate(text["base"], 4),
-                _estimate(text["tuned"], 4),
-                _signed(text["difference"], 4),
+                interval(text["base"], spec=".4f"),
+                interval(text["tuned"], spec=".4f"),
+                signed(text["difference"], 4),
                 f"{text['documents']:,} documents",
             ]
         )
     if tasks := record["tasks"]:
         for task in tasks["tasks"]:
             title = task["title"] + (" (target)" if task["target"] else "")
-            change = _negative(_scaled(task["drop"], 100))
+            change = negative(in_points(task["drop"]))
             rows.append(
                 [
                     title,
-                    _estimate(_scaled(task["base"], 100), 1),
-                    _estimate(_scaled(task["tuned"], 100), 1),
-                    _signed(change, 1),
+                    points(task["base"], 1),
+                    points(task["tuned"], 1),
+                    signed(change, 1),
                     f"{task['questions']:,} questions, points",
                 ]
             )
             intervals.append([title, change])
         if mean := tasks["forgetting"]:
-            change = _negative(_scaled(mean["difference"], 100))
+            change = negative(in_points(mean["difference"]))
             label = f"mean of the {len(mean['benchmarks'])} that are no target"
-            rows.append([label, "", "", _signed(change, 1), f"p = {mean['p_value']:.3g}"])
+            rows.append([label, "", "", signed(change, 1), f"p = {mean['p_value']:.3g}"])
             intervals.append([label, change])
     return {
         "title": f"What it cost elsewhere: {record['tuned']}",
@@ -85,19 +87,19 @@ def _calibration(record: Record) -> dict[str, Any]:
         parts.append(("tokens", record["tokens"]))
     parts += [(f"{one['title']}: letters", one) for one in record["options"]]
     parts += [(f"{one['title']}: majority of {one['samples']}", one) for one in record["votes"]]
-    for name, found in parts:
+    for name, part in parts:
         rows.append(
             [
                 name,
-                _estimate(found["accuracy"], 3),
-                _signed(found["overconfidence"], 3),
-                _estimate(found["ece"], 3),
-                _estimate(found["brier"], 3) if "brier" in found else "-",
-                _estimate(found["auroc"], 3) if "auroc" in found else "-",
-                f"{found['number']:,}",
+                interval(part["accuracy"], spec=".3f", share=True),
+                signed(part["overconfidence"], 3),
+                interval(part["ece"], spec=".3f", share=True),
+                interval(part["brier"], spec=".3f") if "brier" in part else "-",
+                interval(part["auroc"], spec=".3f", share=True) if "auroc" in part else "-",
+                f"{part['number']:,}",
             ]
         )
-        series[name] = [[b["probability"], b["accuracy"]["value"]] for b in found["reliability"]]
+        series[name] = [[b["probability"], b["accuracy"]["value"]] for b in part["reliability"]]
     note = (
         "Confidence: of tokens, the probability of the most probable one; of letters, the largest"
         " of their softmax; of free answers, the share of samples that agree. Brier: over the whole"
@@ -105,11 +107,13 @@ def _calibration(record: Record) -> dict[str, Any]:
         " same items only."
     )
     if tokens := record["tokens"]:
-        gap = _signed(tokens["entropy_gap"], 3)
-        note += f" Tokens: NLL {_estimate(tokens['nll'], 3)} nats, less entropy {gap}."
+        gap = signed(tokens["entropy_gap"], 3)
+        note += f" Tokens: NLL {interval(tokens['nll'], spec='.3f')} nats, less entropy {gap}."
     for one in (*record["options"], *record["votes"]):
-        kept = ", ".join(f"{r['risk']:.3f} of the surest {r['coverage']:.0%}" for r in one["risks"])
-        note += f" {one['title']}, error rate: {kept}."
+        risks = ", ".join(
+            f"{r['risk']:.3f} of the surest {r['coverage']:.0%}" for r in one["risks"]
+        )
+        note += f" {one['title']}, error rate: {risks}."
     return {
         "title": f"Calibration of {record['model']}",
         "note": note,
@@ -125,20 +129,20 @@ def _calibration(record: Record) -> dict[str, Any]:
 
 def _diversity(record: Record) -> dict[str, Any]:
     rows, series = [], {}
-    for found in record["tasks"]:
-        name = f"{found['title']}, {found['label']}" if record["labelled"] else found["title"]
-        k = found["samples"]
-        measures = found["measures"]
+    for task in record["tasks"]:
+        name = f"{task['title']}, {task['label']}" if record["labelled"] else task["title"]
+        k = task["samples"]
+        measures = task["measures"]
         rows.append(
             [
                 name,
-                _estimate(_scaled(measures["pass@1"], 100), 1),
-                _estimate(_scaled(measures[found["last"]], 100), 1),
-                _estimate(_scaled(measures[f"maj@{k}"], 100), 1),
-                _estimate(measures["distinct_answers"], 2),
-                _estimate(measures["distinct_texts"], 2),
+                points(measures["pass@1"], 1),
+                points(measures[task["last"]], 1),
+                points(measures[f"maj@{k}"], 1),
+                interval(measures["distinct_answers"], spec=".2f"),
+                interval(measures["distinct_texts"], spec=".2f"),
                 str(k),
-                f"{found['questions']:,}",
+                f"{task['questions']:,}",
             ]
         )
         series[name] = [
@@ -161,21 +165,25 @@ def _diversity(record: Record) -> dict[str, Any]:
 
 
 def _drift(record: Record) -> dict[str, Any]:
-    def row(name: str, found: Record) -> list[str]:
-        rank = "-" if found["rank"] is None else f"{found['rank']:.1f} of {found['full_rank']}"
+    def row(name: str, weights: Record) -> list[str]:
+        rank = (
+            "-" if weights["rank"] is None else f"{weights['rank']:.1f} of {weights['full_rank']}"
+        )
         return [
             name,
-            f"{found['relative']:.2e}" if found["relative"] is not None else "-",
-            f"{found['norm']:.3g}",
+            f"{weights['relative']:.2e}" if weights["relative"] is not None else "-",
+            f"{weights['norm']:.3g}",
             rank,
-            f"{found['tensors']:,}",
-            f"{found['parameters']:,}",
+            f"{weights['tensors']:,}",
+            f"{weights['parameters']:,}",
         ]
 
     layers = record["layers"]
-    points = [[int(name), found["relative"]] for name, found in layers.items() if name != "outside"]
+    by_layer = [
+        [int(name), weights["relative"]] for name, weights in layers.items() if name != "outside"
+    ]
     rows = [row("all", record["all"])]
-    rows += [row(name, found) for name, found in record["kinds"].items()]
+    rows += [row(name, weights) for name, weights in record["kinds"].items()]
     if "outside" in layers:
         rows.append(row("outside the layers", layers["outside"]))
     return {
@@ -189,11 +197,11 @@ def _drift(record: Record) -> dict[str, Any]:
         },
         "figure": {
             "kind": "lines",
-            "series": {"relative drift": points},
+            "series": {"relative drift": by_layer},
             "x_label": "layer",
             "y_label": "||theta - theta0|| / ||theta0||",
         }
-        if points
+        if by_layer
         else None,
     }
 
@@ -201,14 +209,12 @@ def _drift(record: Record) -> dict[str, Any]:
 def _judgement(record: Record) -> dict[str, Any]:
     controlled = record["length_controlled"]
     rows = [
-        ["win rate", _estimate(_scaled(record["win_rate"], 100), 1)],
+        ["win rate", points(record["win_rate"], 1)],
         [
             "length-controlled win rate",
-            _estimate(_scaled(controlled, 100), 1)
-            if isinstance(controlled, Mapping)
-            else f"none: {controlled}",
+            points(controlled, 1) if isinstance(controlled, Mapping) else f"none: {controlled}",
         ],
-        ["preference for the first place", _signed(_scaled(record["place"], 100), 1)],
+        ["preference for the first place", signed_points(record["place"], 1)],
         ["undecided", f"{record['undecided']:,} of {record['instructions']:,}"],
         [
             "mean length, characters",
@@ -232,31 +238,3 @@ KINDS = {
     "judgement": _judgement,
 }
 """Kind of record -> what makes its panel."""
-
-
-def _scaled(found: Record, factor: float) -> dict[str, Any]:
-    keys: Sequence[str] = ("value", "low", "high")
-    return {key: None if found[key] is None else factor * found[key] for key in keys}
-
-
-def _negative(found: Record) -> dict[str, Any]:
-    turned = _scaled(found, -1.0)
-    return {**turned, "low": turned["high"], "high": turned["low"]}
-
-
-def _estimate(found: Record, digits: int) -> str:
-    if found["value"] is None:
-        return "-"
-    value = f"{found['value']:.{digits}f}"
-    if found["low"] is None:
-        return value
-    return f"{value} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-
-
-def _signed(found: Record, digits: int) -> str:
-    if found["value"] is None:
-        return "-"
-    value = f"{found['value']:+.{digits}f}"
-    if found["low"] is None:
-        return value
-    return f"{value} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"

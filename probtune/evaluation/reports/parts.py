@@ -1,11 +1,11 @@
-"""What the templates need of the records of evaluations and comparisons."""
+"""Parts that the templates need of the records of evaluations and comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ...reports.numbers import points
+from ...numbers import in_points, points
 from ...reports.report import Maker
 from . import figures as figures
 from .panels import KINDS, panel
@@ -14,12 +14,12 @@ __all__ = ["MAKERS"]
 
 
 def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an evaluation: headline, figures, panels."""
+    """Return what the template needs of an evaluation: headline, figures, panels."""
     tasks = record["tasks"]
     rows = [
         (
             task["title"],
-            [(name, found["score"]) for name, found in task["protocols"].items()],
+            [(name, measured["score"]) for name, measured in task["protocols"].items()],
             task["paper"],
         )
         for task in tasks
@@ -42,9 +42,9 @@ def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
             for task in tasks
             if (
                 curves := {
-                    name: found["pass_at_k"]
-                    for name, found in task["protocols"].items()
-                    if found["pass_at_k"]
+                    name: measured["pass_at_k"]
+                    for name, measured in task["protocols"].items()
+                    if measured["pass_at_k"]
                 }
             )
         ],
@@ -53,23 +53,22 @@ def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _comparison_part(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a comparison: one block for each protocol, with its figures."""
+    """Return what the template needs of a comparison: one block for each protocol, with its
+    figures.
+    """
     labels = [label["name"] for label in record["labels"]]
     blocks = []
-    for protocol, found in record["protocols"].items():
+    for protocol, tables in record["protocols"].items():
         scores = [
             (row["title"], [(label, row["scores"][label]) for label in labels], {})
-            for row in found["scores"]
+            for row in tables["scores"]
         ]
         differences = [
             [
                 f"{row['title']}: {row['first']} - {row['second']}",
-                {
-                    key: None if row["difference"][key] is None else 100 * row["difference"][key]
-                    for key in ("value", "low", "high")
-                },
+                in_points(row["difference"]),
             ]
-            for row in found["differences"]
+            for row in tables["differences"]
         ]
         blocks.append(
             {
@@ -80,33 +79,35 @@ def _comparison_part(record: Mapping[str, Any]) -> dict[str, Any]:
                 ),
                 "passes": [
                     figures.pass_curves(row["curves"], title=row["title"])
-                    for row in found["pass_at_k"]
+                    for row in tables["pass_at_k"]
                 ],
-                "scores_rows": found["scores"],
-                "differences_rows": found["differences"],
+                "scores_rows": tables["scores"],
+                "differences_rows": tables["differences"],
             }
         )
     return {"link": "Comparison", "labels": labels, "blocks": blocks, "headline": ", ".join(labels)}
 
 
 def _panel_part(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a record beyond the target score: its panel, the figure drawn."""
-    found = panel(record)
-    drawn = figures.panel_figure(found["figure"]) if found["figure"] else None
-    return {"link": found["title"], "headline": "", "panel": {**found, "figure": drawn}}
+    """Return what the template needs of a record beyond the target score: its panel, the figure
+    drawn.
+    """
+    content = panel(record)
+    drawn = figures.panel_figure(content["figure"]) if content["figure"] else None
+    return {"link": content["title"], "headline": "", "panel": {**content, "figure": drawn}}
 
 
 def _headline(record: Mapping[str, Any]) -> str:
-    """The first benchmark or the domains, in one sentence."""
-    found = []
+    """Return the first benchmark or the domains, in one sentence."""
+    clauses = []
     for domain in record["domains"]:
         for protocol, score in domain["score"].items():
-            found.append(f"{protocol} mean of {domain['domain']} {points(score)}")
-    if not found:
+            clauses.append(f"{protocol} mean of {domain['domain']} {points(score)}")
+    if not clauses:
         task = record["tasks"][0]
         for protocol, numbers in task["protocols"].items():
-            found.append(f"{task['title']}, {protocol}: {points(numbers['score'])}")
-    return "; ".join(found) + "."
+            clauses.append(f"{task['title']}, {protocol}: {points(numbers['score'])}")
+    return "; ".join(clauses) + "."
 
 
 MAKERS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
+from ...numbers import interval, signed
 from ...terminal import Terminal
 
 if TYPE_CHECKING:
@@ -368,13 +369,9 @@ def show_table(table: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    value, low, high = row["ours"]["value"], row["ours"]["low"], row["ours"]["high"]
-    ours = "-" if value is None else f"{value:.2f}"
-    ours += "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    ours = interval(row["ours"], spec=".2f")
     if row["verdict"] is None:
         return [ours, "", "", ""]
-    found = row["verdict"]
-    difference = "-" if found["difference"] is None else f"{found['difference']:+.2f}"
-    if found["low"] is not None and found["high"] is not None:
-        difference += f" [{found['low']:+.2f}, {found['high']:+.2f}]"
-    return [ours, f"{row['paper']:.2f}", difference, found["word"]]
+    verdict = row["verdict"]
+    difference = signed({**verdict, "value": verdict["difference"]}, 2)
+    return [ours, f"{row['paper']:.2f}", difference, verdict["word"]]

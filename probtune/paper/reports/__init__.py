@@ -1,1 +1,1 @@
-"""What a report shows of reproductions."""
+"""Report parts of reproductions."""

@@ -12,20 +12,20 @@ __all__ = ["MAKERS"]
 
 
 def _part(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The title, and how many of the paper's numbers agree."""
+    """Return the title, and how many of the paper's numbers agree."""
     cells = record["cells"]
-    found = Counter(
+    verdicts = Counter(
         row["verdict"]["word"]
         for cell in cells
         for row in (*cell["objectives"], *cell["rows"])
         if row["verdict"]
     )
-    counts = ", ".join(f"{found[word]} {said}" for word, said in _SAID.items())
+    counts = ", ".join(f"{verdicts[word]} {said}" for word, said in _SAID.items())
     names = cells[0]["cell"] if len(cells) == 1 else f"{len(cells)} cells"
     return {
         "link": f"Reproduction of {names}",
         "headline": "",
-        "counts": f"Of {sum(found.values())} numbers of the paper: {counts}.",
+        "counts": f"Of {sum(verdicts.values())} numbers of the paper: {counts}.",
     }
 
 
