@@ -189,18 +189,16 @@ def test_a_training_set_of_the_paper_is_data(word_model, rows):
     """`corpus:NAME` is prepared, the same for every run, and read like any file."""
     asked = []
 
-    def locate(text, *, terminal):
+    def locate_rows(text, *, terminal):
         asked.append(text)
         return Path(rows) if text.startswith("corpus:") else None
 
     chosen = settings(word_model, "corpus:numina-67k", None)
-    assert len(prepare(chosen, QUIET, locate=locate).rows) == 40
+    assert len(prepare(chosen, QUIET, locate=locate_rows).rows) == 40
     assert asked == ["corpus:numina-67k"]
     assert chosen.folder.name == "words-numina-67k"
 
 
 def test_an_unknown_training_set(word_model):
-    from probtune.paper.corpora import locate
-
     with pytest.raises(UsageError, match="numina-67k"):
         prepare(settings(word_model, "corpus:numina-67", None), QUIET, locate=locate)
