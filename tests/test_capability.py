@@ -149,6 +149,7 @@ def test_python_door(word_model):
     by_path = probe(str(word_model), rows, examples=5)
     assert by_path.examples == 5 and by_path.of_examples == 12
     assert "over" in str(by_path) and "model-weak" in str(by_path)
+    assert repr(by_path).startswith("Probe(mean p ") and len(repr(by_path)) < 120
     loaded = helpers.word_causal_model()
     again = probe(loaded, rows, tokenizer=helpers.word_tokenizer(), examples=5)
     assert again.mean_p == by_path.mean_p

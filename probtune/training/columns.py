@@ -109,8 +109,8 @@ def with_sequence_weights(dataset: Any) -> Any:
         logp.append(np.asarray(row[REFERENCE])[1:][counts])
         example.append(np.full(int(counts.sum()), index))
     weights = np.ones(len(dataset))
-    found = sequence_weights(np.concatenate(logp), np.concatenate(example))
-    weights[: len(found)] = found  # rows at the end without a target have no weight to give
+    measured = sequence_weights(np.concatenate(logp), np.concatenate(example))
+    weights[: len(measured)] = measured  # rows at the end without a target have no weight to give
     return dataset.add_column("sequence_weight", weights.tolist())
 
 

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from ...errors import UsageError
 from .base import Task
 
-__all__ = ["DOMAINS", "TASKS", "find_tasks"]
+__all__ = ["DOMAINS", "OURS", "TASKS", "find_tasks"]
 
 _LANGUAGES = ("mr", "te", "ne", "sw", "wo", "yo", "zu")
-_OURS = ("gsm8k", "figlet_words", "figlet_fonts")
-"""Not in the paper."""
+OURS = ("gsm8k", "figlet_words", "figlet_fonts")
+"""Tasks that the paper does not have."""
 
 DOMAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ _SHARED = {
 }
 """Tasks that share a module."""
 
-_MODULES = {name: _SHARED.get(name, name) for names in (*DOMAINS.values(), _OURS) for name in names}
+_MODULES = {name: _SHARED.get(name, name) for names in (*DOMAINS.values(), OURS) for name in names}
 
 
 class _Tasks(Mapping[str, Task]):
