@@ -260,7 +260,7 @@ def test_grading_needs_no_torch():
     code = (
         "import sys; from probtune.evaluation.grading import *; "
         "from probtune.evaluation.grading import choice, figlet, math_strict; "
-        "from probtune.evaluation.grading.reference import math; "
+        "from probtune.evaluation.grading.reference import math, medicine; "
         "assert not {'torch', 'sympy', 'math_verify', 'pebble'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,6 +8,9 @@ from grading_cases import CHOICE, OPTIONS
 from probtune.errors import DataError
 from probtune.evaluation.grading import choice, figlet
 from probtune.evaluation.grading.base import GradingItem
+from probtune.evaluation.grading.reference import figlet as figlet_reference
+from probtune.evaluation.grading.reference import medicine
+from probtune.evaluation.grading.reference.similarity import jaro_winkler_reference
 from probtune.evaluation.grading.repetition import CHARACTERS, repeats
 
 
@@ -15,7 +18,7 @@ from probtune.evaluation.grading.repetition import CHARACTERS, repeats
 def test_choice_cases(case):
     text, _, strict, reference = case
     assert choice.find_strict(text, OPTIONS)[0] == strict
-    assert choice.find_reference(text, OPTIONS)[0] == reference
+    assert medicine.find(text, OPTIONS)[0] == reference
 
 
 def test_strict_never_names_an_option_that_was_not_meant():
@@ -34,8 +37,8 @@ def test_options_of_other_numbers_and_texts():
     assert choice.find_strict("A", letters) == ("A", "text")
     brackets = {"A": r"$\frac{1}{2}$", "B": "(0, 1]"}
     assert choice.find_strict(r"\boxed{\frac12}", brackets) == ("A", "boxed")
-    assert choice.find_reference("(0, 1] of it", brackets) == ("B", "text")
-    assert choice.find_reference("", {"A": "", "B": ""})[0] in ("A", "B")
+    assert medicine.find("(0, 1] of it", brackets) == ("B", "text")
+    assert medicine.find("", {"A": "", "B": ""})[0] in ("A", "B")
 
 
 def test_choice_needs_options_and_a_letter_of_them():
@@ -44,7 +47,7 @@ def test_choice_needs_options_and_a_letter_of_them():
         GradingItem("A", "E", OPTIONS),
         GradingItem("A", 0, OPTIONS),
     ):
-        for grade in (choice.grade_strict, choice.grade_reference):
+        for grade in (choice.grade_strict, medicine.grade):
             with pytest.raises(DataError, match="item 1"):
                 grade([GradingItem("A", "A", OPTIONS), item])
 
@@ -61,7 +64,7 @@ def test_choice_grades_carry_how():
 def test_figlet_exact_match():
     texts = ["MAD", " MAD\n", "mad", "", "MAN"]
     items = [GradingItem(text, "MAD") for text in texts]
-    strict, reference = figlet.grade_strict(items), figlet.grade_reference(items)
+    strict, reference = figlet.grade_strict(items), figlet_reference.grade(items)
     assert [g.score for g in strict] == [1, 1, 0, 0, 0]
     assert [g.score for g in reference] == [1, 0, 0, 0, 0]
     assert [g.metrics["normalized"] for g in strict] == [1, 1, 1, 0, 0]
@@ -76,7 +79,7 @@ def test_the_two_similarities_differ_only_in_prefix_and_half_transpositions():
     words = ["".join(draw.choices("abcdef", k=draw.randint(0, 8))) for _ in range(4000)]
     differ = 0
     for one, other in zip(words[::2], words[1::2], strict=True):
-        ours, theirs = figlet.jaro_winkler_reference(one, other), figlet.jaro_winkler(one, other)
+        ours, theirs = jaro_winkler_reference(one, other), figlet.jaro_winkler(one, other)
         prefix = next((i for i in range(4) if one[: i + 1] != other[: i + 1]), 4)
         prefix = min(prefix, len(one), len(other))
         jaro = Jaro.similarity(one, other)
@@ -90,7 +93,7 @@ def test_the_two_similarities_differ_only_in_prefix_and_half_transpositions():
     assert 0.02 < differ / 2000 < 0.6
     known = {("MARTHA", "MARHTA"): 0.9611, ("DIXON", "DICKSONX"): 0.8133, ("DWAYNE", "DUANE"): 0.84}
     for pair, value in known.items():  # Winkler's own examples
-        assert figlet.jaro_winkler_reference(*pair) == pytest.approx(value, abs=5e-5)
+        assert jaro_winkler_reference(*pair) == pytest.approx(value, abs=5e-5)
         assert figlet.jaro_winkler(*pair) == pytest.approx(value, abs=5e-5)
 
 

@@ -1,44 +1,31 @@
 r"""Multiple choice: the option a response names.
 
-Strict, in this order; a response that names no option has no answer, and nothing is guessed:
+In this order; a response that names no option, or two, has no answer, and nothing is guessed:
 
     boxed      the last box holds a letter, `C. text`, `(C)`, or an option's exact text
+    phrase     "The answer is C", "Answer: (C)" and their like, by the rules of `stated`
     letter     the whole response is a letter, `C. text` or `(C)`
     text       the whole response is an option's exact text
-    phrase     the last line says "answer is C" or "Answer: (C)"
-
-Reference, as the paper's medical evaluation does it (after HuatuoGPT-o1), written afresh from a
-description; it always names an option:
-
-    phrase     the last "answer is" followed by a capital A to N, even one that begins a word
-    letter     else the last capital that stands alone, wherever it stands ("vitamin D")
-    text       else the option whose text stands last in the response
-    similar    else the option most similar to the response, the last one on a tie, so also for
-               an empty response
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import SequenceMatcher
 
 from ...errors import DataError
 from ...measure.boxes import last_box
 from .base import Grade, GradingItem, Progress
-from .latex import clean
+from .stated import plain, stated_letter
 
-__all__ = ["find_reference", "find_strict", "grade_reference", "grade_strict"]
+__all__ = ["Choice", "find_strict", "grade_letters", "grade_strict"]
 
-Found = tuple[str | None, str]
-"""The letter, and how it was found."""
-
-_SIMILAR_CHARACTERS = 4_000
-"""Of a longer response, the end is compared with the options."""
+Choice = tuple[str | None, str]
+"""The letter, and the name of the rule that read it."""
 
 
 def grade_strict(items: Sequence[GradingItem], *, progress: Progress | None = None) -> list[Grade]:
-    """One grade for each response; `gold` is the letter of the right option.
+    """Grade each response; `gold` is the letter of the right option.
 
     Raises:
         DataError: an item has no options, or its gold is not one of their letters.
@@ -47,18 +34,11 @@ def grade_strict(items: Sequence[GradingItem], *, progress: Progress | None = No
     >>> grade_strict([GradingItem("The answer is (B).", "B", options)])
     [Grade(score=1.0, answer='B', extraction='phrase', metrics={}, error=None)]
     """
-    return _grade(items, find_strict, progress)
+    return grade_letters(items, find_strict, progress)
 
 
-def grade_reference(
-    items: Sequence[GradingItem], *, progress: Progress | None = None
-) -> list[Grade]:
-    """The same by the paper's rule."""
-    return _grade(items, find_reference, progress)
-
-
-def find_strict(text: str, options: Mapping[str, str]) -> Found:
-    r"""The option that a response names, or (None, "none").
+def find_strict(text: str, options: Mapping[str, str]) -> Choice:
+    r"""Return the option that a response names and the name of the rule, or (None, "none").
 
     >>> options = {"A": "Aspirin", "B": "Ibuprofen"}
     >>> find_strict(r"… so \boxed{\text{B. Ibuprofen}}. Take vitamin A.", options)
@@ -71,48 +51,18 @@ def find_strict(text: str, options: Mapping[str, str]) -> Found:
         letter, _ = _named(box, options)
         if letter is not None:
             return letter, "boxed"
-    letter, how = _named(text, options)
+    letter = stated_letter(text, options)
     if letter is not None:
-        return letter, how
-    lines = text.strip().splitlines()
-    found = list(_ANCHORED.finditer(lines[-1][-_LINE:])) if lines else []
-    if found and found[-1]["letter"] in options:
-        return found[-1]["letter"], "phrase"
-    return None, "none"
+        return letter, "phrase"
+    return _named(text, options)
 
 
-def find_reference(text: str, options: Mapping[str, str]) -> Found:
-    """The option that the paper's rule reads in a response; never none.
-
-    >>> options = {"A": "Aspirin", "B": "Ibuprofen"}
-    >>> find_reference("", options), find_reference("The answer is Beta blockers", options)
-    (('B', 'similar'), ('B', 'phrase'))
-    """
-    found = _last(_UNANCHORED, text)
-    if found:
-        return found, "phrase"
-    alone = re.compile(rf"(?<![A-Za-z0-9_])([{re.escape(''.join(options))}])(?![A-Za-z0-9_])")
-    found = _last(alone, text)
-    if found:
-        return found, "letter"
-    folded = text.casefold()
-    places = {letter: folded.rfind(option.casefold()) for letter, option in options.items()}
-    if max(places.values()) >= 0:
-        return max(places, key=lambda letter: places[letter]), "text"
-    folded = folded[-_SIMILAR_CHARACTERS:]
-    similar = {
-        letter: SequenceMatcher(None, folded, option.casefold()).ratio()
-        for letter, option in options.items()
-    }
-    best = max(similar.values())
-    return [letter for letter, ratio in similar.items() if ratio == best][-1], "similar"
-
-
-def _grade(
+def grade_letters(
     items: Sequence[GradingItem],
-    find: Callable[[str, Mapping[str, str]], Found],
+    find: Callable[[str, Mapping[str, str]], Choice],
     progress: Progress | None,
 ) -> list[Grade]:
+    """Grade each response by the letter that `find` reads in it; errors as in `grade_strict`."""
     for place, item in enumerate(items):
         if not item.options or item.gold not in item.options:
             raise DataError(
@@ -129,49 +79,35 @@ def _grade(
     return grades
 
 
-def _named(text: str, options: Mapping[str, str]) -> Found:
+def _named(text: str, options: Mapping[str, str]) -> Choice:
     """The option that a short text names as a whole."""
     if len(text) > _LINE:
         return None, "none"
-    plain = _plain(text)
-    by_text = {_plain(option).casefold(): letter for letter, option in [*options.items()][::-1]}
-    if plain.casefold() in by_text:
+    short = plain(text)
+    by_text = {plain(option).casefold(): letter for letter, option in [*options.items()][::-1]}
+    if short.casefold() in by_text:
         # an option's text that is itself a letter names that letter
-        return by_text[plain.casefold()] if plain not in options else plain, "text"
-    found = _LETTER.fullmatch(plain)
-    if not found:
+        return by_text[short.casefold()] if short not in options else short, "text"
+    match = _LETTER.fullmatch(short)
+    if not match:
         return None, "none"
-    letter = (found["alone"] or found["first"] or found["bracketed"]).upper()
+    letter = (match["alone"] or match["first"] or match["bracketed"]).upper()
+    rest = match["text"] or match["further"] or ""
+    others = {other.upper() for other in _MARKED.findall(rest)} - {letter}
+    if (
+        others & set(options)
+        and plain(rest).casefold() != plain(options.get(letter, "")).casefold()
+    ):
+        return None, "none"
     return (letter, "letter") if letter in options else (None, "none")
 
 
-def _plain(text: str) -> str:
-    """Without text commands, emphasis and white space at the ends."""
-    text = clean(text) if "\\" in text or "$" in text else " ".join(text.split())
-    while True:
-        inner = _TEXT.sub(r"\1", text).strip("*_ ").removesuffix(".").strip()
-        if inner == text:
-            return text
-        text = inner
-
-
-def _last(pattern: re.Pattern[str], text: str) -> str | None:
-    found = None
-    for match in pattern.finditer(text):
-        found = match[1]
-    return found
-
-
 _LINE = 4_000
-"""Characters: longer lines are read from their end, and longer texts are no option."""
-_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|boldsymbol)\s*\{([^{}]*)\}")
+"""Characters: a longer text is no option."""
 _LETTER = re.compile(
-    r"(?:option\s+|choice\s+)?(?:(?P<alone>[A-Za-z])|(?P<first>[A-Z])\s*[.:)]\s*\S.*"
-    r"|[(\[](?P<bracketed>[A-Za-z])[)\]](?:[ .:].*)?)",
+    r"(?:(?i:option|choice)\s+)?(?:(?P<alone>[A-Za-z])[).:]?|(?P<first>[A-Z])\s*[.:)]\s*(?P<text>\S.*)"
+    r"|[(\[](?P<bracketed>[A-Za-z])[)\]](?:[ .:](?P<further>.*))?)",
     re.DOTALL,
 )
-_ANCHORED = re.compile(
-    r"(?i:(?:final\s+)?answer\s*(?:is|:)\s*:?\s*(?:option\s+|choice\s+)?)[*_$]*"
-    r"[(\[]?(?P<letter>[A-Z])(?![A-Za-z0-9'’-])(?!(?<=[AI])\s+[a-z])[)\]]?"
-)
-_UNANCHORED = re.compile(r"answer is\s*?([A-N])")
+_MARKED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-Z])[).:\]]")
+"""Another letter in the text after the first one, as in "A) B)"."""

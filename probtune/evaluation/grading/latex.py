@@ -1,6 +1,7 @@
 r"""Short answers in LaTeX as text: cleaning, words, units, bases, brackets, lists, inequalities.
 
 What can be decided without algebra is decided here, exactly, so that only the rest needs a parser.
+The tables of spellings and units are in `spellings`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+
+from .spellings import CHARACTERS, CURRENCIES, NOT_UNITS, SCALES, SPELLINGS, UNITS
 
 __all__ = [
     "base_and_digits",
@@ -24,22 +27,32 @@ __all__ = [
 
 @lru_cache(maxsize=100_000)
 def clean(text: str) -> str:
-    r"""One spelling for what is typeset alike; the value never changes.
+    r"""Return one spelling for what is typeset alike; the value never changes.
 
     >>> clean(r"$\left( 3,\, \dfrac{\pi}2 \right)$."), clean(r"11,\! 111,\!100"), clean("1{,}000")
     ('( 3, \\frac{\\pi}{2} )', '11,111,100', '1,000')
+    >>> clean(r"\color{red}{12}"), clean("= 5"), clean(r"0.\overline{3}")
+    ('12', '5', '\\frac{3}{9}')
     """
-    text = "".join(_CHARACTERS.get(c, c) for c in text)
+    text = "".join(CHARACTERS.get(c, c) for c in text)
     text = unicodedata.normalize("NFKC", text)
-    for pattern, replacement in _SPELLINGS:
+    for pattern, replacement in SPELLINGS:
         text = pattern.sub(replacement, text)
+    text = _REPEATING.sub(_repeating, text)
     return " ".join(text.split()).rstrip(" .;,:").lstrip(" ;,:")
+
+
+def _repeating(decimal: re.Match[str]) -> str:
+    r"""`0.1\overline{6}` as the fraction (16 - 1) / 90."""
+    whole, digits, period = decimal["whole"].replace(",", ""), decimal["digits"], decimal["period"]
+    above = int(f"{whole}{digits}{period}") - int(f"0{whole}{digits}")
+    return rf"\frac{{{above}}}{{{'9' * len(period)}{'0' * len(digits)}}}"
 
 
 @lru_cache(maxsize=100_000)
 def normal(text: str) -> str:
-    r"""`clean`, without text commands and without white space that cannot matter: equal normal
-    forms are equal answers.
+    r"""Return `clean` without text commands and without white space that cannot matter; equal
+    normal forms are equal answers.
 
     >>> normal(r"\text{Evelyn}"), normal("3 1/2"), normal(r"2 \cdot  x ^{2}")
     ('Evelyn', '3 1/2', '2\\cdot x^2')
@@ -51,12 +64,15 @@ def normal(text: str) -> str:
 
 
 def word(text: str) -> str | None:
-    r"""The word or words an answer consists of, folded, or None for mathematics.
+    r"""Return the word or words an answer consists of, folded, or None for mathematics.
 
-    Letters in `\text{…}`, four letters or more, or a choice such as `\text{(C)}`.
+    Letters in `\text{…}`, four letters or more, two or three capitals, or a choice such as
+    `\text{(C)}`.
 
     >>> word(r"\text{East}"), word("Evelyn"), word(r"\text{(C)}"), word("ab"), word(r"\pi")
     ('east', 'evelyn', 'c', None, None)
+    >>> word("CAT"), word("act")
+    ('cat', None)
     """
     text = clean(text)
     wrapped = _WHOLE_TEXT.fullmatch(text)
@@ -64,13 +80,13 @@ def word(text: str) -> str | None:
     if not _WORDS.fullmatch(bare):
         return None
     letters = sum(c.isalpha() for c in bare)
-    if wrapped or letters >= 4 or bare.casefold() in ("no", "yes") or text == f"({bare})":
+    if wrapped or letters >= 4 or _SHORT_WORD.fullmatch(bare) or text == f"({bare})":
         return " ".join(bare.casefold().split())
     return None
 
 
 def fold(text: str) -> str:
-    r"""An answer as words to compare: without text command, brackets and case.
+    r"""Return an answer as words to compare: without text command, brackets and case.
 
     >>> fold(r"\text{(C)}"), fold("C.")
     ('c', 'c')
@@ -81,42 +97,61 @@ def fold(text: str) -> str:
 
 
 def unit(text: str) -> tuple[str, str]:
-    r"""An answer without the unit at its end, and the unit (empty if there is none).
+    r"""Return an answer without the unit at its end, and the unit (empty if there is none).
 
-    A unit stands in a text command, or in words after a plain number.
+    A unit stands in a text command, in words after a plain number, or as the sign of a currency
+    before or after it.
 
     >>> unit(r"864 \mbox{ inches}^2"), unit("5 cm"), unit(r"90^\circ"), unit("3n+2m")
     (('864', 'inch^2'), ('5', 'centimeter'), ('90', 'degree'), ('3n+2m', ''))
+    >>> unit("-€5"), unit(r"5 \text{ million dollars}")
+    (('-5', 'euro'), ('5 million', 'dollar'))
     """
-    text = clean(text).removeprefix("\\$").removeprefix("$").strip()
+    text = clean(text).removeprefix("$").strip()
+    money = _MONEY.fullmatch(text)
+    if money:
+        sign = money["before"] or money["after"]
+        number = money["value"] if money["before"] else money["number"]
+        value, name = _written_unit(f"{money['sign']}{number}".strip())
+        return value, name or CURRENCIES[sign]
+    return _written_unit(text)
+
+
+def _written_unit(text: str) -> tuple[str, str]:
     if text.endswith("^\\circ") and text != "^\\circ":
         return text.removesuffix("^\\circ").strip(), "degree"
-    found = _UNIT.fullmatch(text) or _PLAIN_UNIT.fullmatch(text)
-    if not found:
+    match = _UNIT.fullmatch(text) or _PLAIN_UNIT.fullmatch(text)
+    if not match:
         return text, ""
-    words = " ".join(found["unit"].casefold().split()).strip(" .")
-    if not _NOT_UNITS.isdisjoint(words.split()):
+    value = match["value"].strip()
+    words = " ".join(match["unit"].casefold().split()).strip(" .")
+    scale, _, rest = words.partition(" ")
+    if scale in SCALES:
+        value, words = f"{value} {scale}", rest
+    if not words:
+        return value, ""
+    if not NOT_UNITS.isdisjoint(words.split()):
         return text, ""
-    power = (found["power"] or "").strip("^{}")
+    power = (match["power"] or "").strip("^{}")
     if words.startswith(("square ", "sq ", "cubic ", "cu ")):
         first, _, words = words.partition(" ")
         power = "2" if first.startswith("sq") else "3"
-    name = _UNITS.get(words) or _UNITS.get(words.removesuffix("s")) or words.removesuffix("s")
-    return found["value"].strip(), f"{name}^{power}" if power else name
+    name = UNITS.get(words) or UNITS.get(words.removesuffix("s")) or words.removesuffix("s")
+    return value, f"{name}^{power}" if power else name
 
 
 def base_and_digits(text: str) -> tuple[str, str] | None:
-    r"""Base and digits of a number with a base at its foot.
+    r"""Return base and digits of a number with a base at its foot.
 
     >>> base_and_digits("2516_8"), base_and_digits("4210_{5}"), base_and_digits("x_1")
     (('8', '2516'), ('5', '4210'), None)
     """
-    found = _BASE.fullmatch(normal(text))
-    return (found[2] or found[3], found[1]) if found else None
+    match = _BASE.fullmatch(normal(text))
+    return (match[2] or match[3], match[1]) if match else None
 
 
 def brackets(text: str) -> tuple[str, str, str] | None:
-    r"""Opening bracket, inside and closing bracket, where one pair encloses the whole.
+    r"""Return opening bracket, inside and closing bracket, where one pair encloses the whole.
 
     >>> brackets(r"\{1,2\}"), brackets("(1,2],(3,4)")
     (('\\{', '1,2', '\\}'), None)
@@ -137,7 +172,7 @@ def brackets(text: str) -> tuple[str, str, str] | None:
 
 
 def split_list(text: str) -> list[str]:
-    r"""The parts between commas, semicolons, and's and or's outside of all brackets.
+    r"""Return the parts between commas, semicolons, and's and or's outside of all brackets.
 
     >>> split_list(r"(1,2), (3,4)\text{ and }5"), split_list("1,000")
     (['(1,2)', '(3,4)', '5'], ['1,000'])
@@ -156,7 +191,7 @@ def split_list(text: str) -> list[str]:
 
 
 def interval(text: str) -> tuple[str, str] | None:
-    r"""Inequalities of one variable, joined by or, as (variable, union of intervals).
+    r"""Return inequalities of one variable, joined by or, as (variable, union of intervals).
 
     >>> interval(r"x<0 \text{ or } x\ge 1"), interval(r"-2 < t \leq 7")
     (('x', '(-\\infty,0)\\cup[1,\\infty)'), ('t', '(-2,7]'))
@@ -169,7 +204,7 @@ def interval(text: str) -> tuple[str, str] | None:
         return member[1], member[2]
     if not _RELATION.search(text):
         return None
-    variables, found = set(), []
+    variables, pieces = set(), []
     for part in _OR.split(text):
         sides = [side.strip() for side in _RELATION.split(part)]
         signs = [sign.strip() for sign in _RELATION.findall(part)]
@@ -177,8 +212,8 @@ def interval(text: str) -> tuple[str, str] | None:
         if piece is None:
             return None
         variables.add(piece[0])
-        found.append(piece[1])
-    return (variables.pop(), "\\cup".join(found)) if len(variables) == 1 else None
+        pieces.append(piece[1])
+    return (variables.pop(), "\\cup".join(pieces)) if len(variables) == 1 else None
 
 
 def _piece(sides: list[str], signs: list[str]) -> tuple[str, str] | None:
@@ -209,45 +244,6 @@ def _constant(side: str, name: str) -> bool:
     return bool(side) and not re.search(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])", side)
 
 
-_CHARACTERS = {
-    "\0": "", "−": "-", "–": "-", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/",
-    "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "°": "^\\circ ", "²": "^2",
-    "³": "^3", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "∪": "\\cup ",
-    "∈": "\\in ", "±": "\\pm ", "√": "\\sqrt", "⁄": "/", "∅": "\\emptyset ",
-}  # fmt: skip
-_ARGUMENT = r"(\{(?:[^{}]|\{[^{}]*\})*\}|[0-9A-Za-z]|\\[A-Za-z]+)"
-_SPELLINGS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"(?<!\\)(?:\$|\\[()\[\]])", " "),
-        (r"\\(?:left|right|[bB]ig{1,2}[lr]?)(?![A-Za-z])\.?", ""),
-        (r"(?<!\\)\\!\s*|\\(?:displaystyle|textstyle|limits)(?![A-Za-z])", ""),
-        (r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))", ","),
-        (r"(?<!\\)\\[,;:> ]|~|\\q?quad(?![A-Za-z])|\\(?:hspace|vspace)\{[^{}]*\}", " "),
-        (r"(?<=\d)\{,\}\s*(?=\d{3})", ","),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\frac\s*" + _ARGUMENT + r"\s*" + _ARGUMENT, r"\\frac\1\2"),
-        (r"\\frac([0-9A-Za-z]|\\[A-Za-z]+)", r"\\frac{\1}"),
-        (r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})([0-9A-Za-z]|\\[A-Za-z]+)", r"\1{\2}"),
-        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
-        (r"(?<![A-Za-z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"(?<![A-Za-z\\])(sin|cos|tan|cot|sec|csc|log|ln|exp)(?=\s*\()", r"\\\1"),
-        (r"\\(?:mbox|textbf|textit|textrm|textnormal|mathrm|mathit|operatorname)\{", r"\\text{"),
-        (r"\\(?:mathbf|boldsymbol|mathsf)\{([^{}]*)\}", r"\1"),
-        (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le"),
-        (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge"),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"<=", r"\\le "),
-        (r">=", r"\\ge "),
-        (r"\\lbrace(?![A-Za-z])", r"\\{"),
-        (r"\\rbrace(?![A-Za-z])", r"\\}"),
-        (r"\\colon(?![A-Za-z])", ":"),
-        (r"\s*\^\s*\{?\s*\\circ\s*\}?(?![A-Za-z])|\\degree(?![A-Za-z])", r"^\\circ"),
-        (r"\\%|\s*\\text\{\s*(?:percent|%)\s*\}|\s*\bpercent\b", "%"),
-        (r"\*\*(?=\s*[-0-9({])", "^"),
-    ]
-]
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WHOLE_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '-]+[^\W\d_]+)*")
@@ -265,16 +261,17 @@ _VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+")
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*(.+)")
 _UNIT = re.compile(r"(?P<value>.*\S)\s*\\text\{(?P<unit>[^{}]*)\}(?P<power>\^\{?[23]\}?)?")
 _PLAIN_UNIT = re.compile(
-    r"(?P<value>-?[\d,.]+(?:/\d+)?)\s*(?P<unit>(?:(?:square|sq|cubic|cu) )?[A-Za-z]{2,})"
+    r"(?P<value>-?[\d,.]+(?: \d{3})*(?:/\d+)?)\s*"
+    r"(?P<unit>(?:(?:square|sq|cubic|cu|hundred|thousand|[mb]illion|trillion) )?[A-Za-z]{2,})"
     r"(?P<power>\^\{?[23]\}?)?"
 )
-_NOT_UNITS = set(
-    "and or more less than least most not if for when where with otherwise to mod odd even".split()
+_MONEY = re.compile(
+    r"(?P<sign>[-+]?)\s*(?:(?P<before>[€£¥]|\\\$)\s*(?P<value>[-+]?[^€£¥$]*)"
+    r"|(?P<number>[^€£¥$]*[^\s€£¥$\\])\s*(?P<after>[€£¥]|\\\$))"
 )
-_UNITS = {
-    "cm": "centimeter", "centimetre": "centimeter", "m": "meter", "metre": "meter",
-    "km": "kilometer", "kilometre": "kilometer", "mm": "millimeter", "ft": "foot", "feet": "foot",
-    "in": "inch", "inches": "inch", "mi": "mile", "yd": "yard", "s": "second", "sec": "second",
-    "min": "minute", "h": "hour", "hr": "hour", "deg": "degree", "kg": "kilogram", "g": "gram",
-    "gram": "gram", "lb": "pound", "units": "unit", "dollar": "dollar",
-}  # fmt: skip
+_SHORT_WORD = re.compile(r"[A-Z]{2,3}|(?i:no|yes)")
+"""Two or three capitals are a word, `CAT` and no product of C, A and T."""
+_REPEATING = re.compile(
+    r"(?P<whole>\d{1,3}(?:,\d{3})+|\d*)\.(?P<digits>\d*)"
+    r"\\(?:overline|bar|dot)\s*(?=\{\d+\}|\d)\{?(?P<period>\d+)\}?"
+)

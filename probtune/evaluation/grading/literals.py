@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from .latex import clean
+from .spellings import CURRENCIES, SCALES
 
 __all__ = ["Literal", "equal_literals", "read_literal", "stands_for", "within"]
 
@@ -31,7 +32,7 @@ class Literal:
 
     value: Fraction
     percent: bool = False
-    """Whether a percent sign follows; `value` is the number before it."""
+    """True if a percent sign follows; `value` is the number before it."""
     unit: Fraction | None = None
     """Value of the last digit, where a decimal point is written."""
     significant: int = 0
@@ -44,37 +45,52 @@ class Literal:
 
 @lru_cache(maxsize=100_000)
 def read_literal(text: str) -> Literal | None:
-    r"""The number a text consists of, or None.
+    r"""Return the number a text consists of, or None.
 
     >>> read_literal(r"-\frac{3}{4}").value, read_literal("6.02e23").value == 602 * 10**21
     (Fraction(-3, 4), True)
+    >>> read_literal("1 000").value, read_literal("€2 million").value, read_literal("1 2")
+    (Fraction(1000, 1), Fraction(2000000, 1), None)
     >>> read_literal(r"3\frac{1}{2}").value, read_literal(r"62.5\%").exact, read_literal("2n")
     (Fraction(7, 2), Fraction(5, 8), None)
     """
     if len(text) > _LONGEST:
         return None
-    text = clean(text).removeprefix("\\$").strip()
+    text = _without_currency(clean(text))
     negative = text.startswith("-")
     if text[:1] in ("-", "+"):
         text = text[1:].strip()
-    text = text.removeprefix("\\$").strip()
+    text = _without_currency(text)
+    scale = _SCALE.search(text)
+    if scale:
+        text = text[: scale.start()].strip()
     percent = text.endswith("%")
     text = text.removesuffix("%").strip()
+    if _GROUPED.fullmatch(text):
+        text = re.sub("[ '’]", "", text)
     while text.startswith("{") and text.endswith("}") and "{" not in text[1:]:
         text = text[1:-1].strip()
     for pattern, build in _FORMS:
-        found = pattern.fullmatch(text)
-        if found:
-            literal = build(found)
+        match = pattern.fullmatch(text)
+        if match:
+            literal = build(match)
             if literal is None:
                 return None
-            value = -literal.value if negative else literal.value
-            return Literal(value, percent, literal.unit, literal.significant)
+            factor = SCALES[scale[1]] if scale else 1
+            value = (-literal.value if negative else literal.value) * factor
+            last = None if literal.unit is None else literal.unit * factor
+            return Literal(value, percent, last, literal.significant)
     return None
 
 
+def _without_currency(text: str) -> str:
+    for sign in CURRENCIES:
+        text = text.removeprefix(sign).removesuffix(sign).strip()
+    return text
+
+
 def equal_literals(gold: Literal, answer: Literal, *, rel_tol: float | None = None) -> bool:
-    """Whether two written numbers are equal (see the module)."""
+    """True if two written numbers are equal (see the module)."""
     if gold.exact == answer.exact:
         return True
     if gold.percent != answer.percent and gold.value == answer.value:
@@ -85,7 +101,7 @@ def equal_literals(gold: Literal, answer: Literal, *, rel_tol: float | None = No
 
 
 def stands_for(decimal: Literal, number: Fraction, *, irrational: bool = False) -> bool:
-    """Whether a decimal is a number, rounded or cut, to at least six significant digits.
+    """True if a decimal is a number, rounded or cut, to at least six significant digits.
 
     A number that a decimal can write exactly must be written exactly. Where `irrational`, `number`
     is an approximation with many more digits.
@@ -102,7 +118,7 @@ def stands_for(decimal: Literal, number: Fraction, *, irrational: bool = False) 
 
 
 def within(answer: Fraction, gold: Fraction, rel_tol: float) -> bool:
-    """|answer - gold| <= rel_tol |gold|."""
+    """True if |answer - gold| <= rel_tol |gold|."""
     return abs(answer - gold) <= Fraction(rel_tol) * abs(gold)
 
 
@@ -132,21 +148,24 @@ def _fraction(numerator: str, denominator: str) -> Literal | None:
     return Literal(sign * above / below) if below else None
 
 
-def _mixed(found: re.Match[str]) -> Literal | None:
-    part = _fraction(found[2], found[3])
-    return Literal(_decimal(found[1]).value + part.value) if part else None
+def _mixed(match: re.Match[str]) -> Literal | None:
+    part = _fraction(match[2], match[3])
+    return Literal(_decimal(match[1]).value + part.value) if part else None
 
 
-def _scientific(found: re.Match[str]) -> Literal | None:
-    exponent = int(found[2])
+def _scientific(match: re.Match[str]) -> Literal | None:
+    exponent = int(match[2])
     if abs(exponent) > _LONGEST:
         return None
-    first = _decimal(found[1] or "1")
+    first = _decimal(match[1] or "1")
     power = Fraction(10) ** exponent
     unit = None if first.unit is None else first.unit * power
     return Literal(first.value * power, unit=unit, significant=first.significant)
 
 
+_SCALE = re.compile(rf"(?<=[\d}}%])\s*(?:\\text\{{\s*)?({'|'.join(SCALES)})s?\s*\}}?$")
+_GROUPED = re.compile(r"\d{1,3}(?:(?: \d{3})+|(?:['’]\d{3})+)(?:\.\d+)?")
+"""Thousands between spaces or apostrophes."""
 _NUMBER = r"((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)"
 _SIGNED = r"(\s*-?\s*(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*)"
 _WHOLE = r"(\d+)"
@@ -154,9 +173,9 @@ _EXPONENT = r"\{?\s*([-+]?\d{1,6})\s*\}?"
 _FORMS = [
     (re.compile(pattern), build)
     for pattern, build in [
-        (_NUMBER, lambda found: _decimal(found[1])),
-        (rf"\\frac\{{{_SIGNED}\}}\{{{_SIGNED}\}}", lambda found: _fraction(found[1], found[2])),
-        (rf"{_NUMBER}\s*/\s*{_NUMBER}", lambda found: _fraction(found[1], found[2])),
+        (_NUMBER, lambda match: _decimal(match[1])),
+        (rf"\\frac\{{{_SIGNED}\}}\{{{_SIGNED}\}}", lambda match: _fraction(match[1], match[2])),
+        (rf"{_NUMBER}\s*/\s*{_NUMBER}", lambda match: _fraction(match[1], match[2])),
         (rf"{_WHOLE}\s*\\frac\{{{_WHOLE}\}}\{{{_WHOLE}\}}", _mixed),
         (rf"{_WHOLE}\s+{_WHOLE}\s*/\s*{_WHOLE}", _mixed),
         (rf"{_NUMBER}\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*{_EXPONENT}", _scientific),

@@ -1,12 +1,14 @@
 """Comparisons that may hang, in worker processes that can be killed.
 
 A comparison is a module-level function of (gold, answer, …) that returns a bool, or raises. Each
-distinct one is made once. One that takes longer than the time-out is killed with its worker and
-given up; the others go on. Computer algebra can hang in one long integer power, where no signal is
-delivered, so nothing less than killing helps.
+distinct one is made once. One that takes longer than the time-out is killed with its worker; the
+others go on. At the end it is tried once more, alone, and given up if it takes too long again: a
+busy machine is no reason for a wrong answer. Computer algebra can hang in one long integer power,
+where no signal is delivered, so nothing less than killing helps.
 
 Workers are started once, by `spawn` (never forked, so threads and GPUs in the caller do no harm),
-and end with the process. A script that grades at its top level needs the usual
+and end with the process. Each imports and warms up before its first task (`warm`), outside of all
+time limits. A script that grades at its top level needs the usual
 `if __name__ == "__main__":`.
 """
 
@@ -21,6 +23,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
 
 from ...errors import ProbtuneError
+from .processors import usable_processors
 
 __all__ = ["TIMEOUT_S", "Unparsable", "Verdict", "compare_all", "default_workers"]
 
@@ -46,9 +49,8 @@ Comparison = Callable[..., bool]
 
 
 def default_workers() -> int:
-    """The processors this process may use, at most eight."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, usable or 1))
+    """Return the number of processors that this process may use, at most eight."""
+    return min(8, usable_processors())
 
 
 def compare_all(
@@ -59,7 +61,7 @@ def compare_all(
     workers: int | None = None,
     finished: Callable[[tuple[Any, ...]], None] | None = None,
 ) -> dict[tuple[Any, ...], Verdict]:
-    """One verdict for each distinct task; `finished` is called as they come.
+    """Return one verdict for each distinct task; `finished` is called as they come.
 
     Verdicts are remembered for the life of the process, except time-outs and crashes, which may be
     the machine's fault.
@@ -76,17 +78,25 @@ def compare_all(
 
     distinct = dict.fromkeys(tasks)
     for task in distinct:
-        if (comparison, task) in _known:
-            finish(task, _known[comparison, task])
+        if (comparison, task) in _verdicts:
+            finish(task, _verdicts[comparison, task])
+    slow: set[tuple[Any, ...]] = set()
     while waiting := [task for task in distinct if task not in verdicts]:
-        before = len(verdicts)
+        before = len(verdicts) + len(slow)
         key = (os.getpid(), workers or default_workers())  # a fork must not use its parent's pool
+        first = [task for task in waiting if task not in slow]
         try:
-            _compare(_pool_of(key), comparison, waiting, timeout_s, finish)
+            if first:
+                slow |= _compare(_pool_of(key), comparison, first, timeout_s, finish)
+            else:
+                with _alone:
+                    for task in waiting:
+                        if _compare(_pool_of(key), comparison, [task], timeout_s, finish):
+                            finish(task, Verdict(False, "timeout"))
         except BrokenExecutor:  # a worker died between two tasks
             with _lock:
                 _pools.pop(key, None)
-            if len(verdicts) == before:
+            if len(verdicts) + len(slow) == before:
                 raise ProbtuneError(
                     "The processes that compare answers could not start. A script that grades at "
                     'its top level needs `if __name__ == "__main__":` around that; else free '
@@ -101,32 +111,38 @@ def _compare(
     tasks: list[tuple[Any, ...]],
     timeout_s: float,
     finish: Callable[[tuple[Any, ...], Verdict], None],
-) -> None:
+) -> set[tuple[Any, ...]]:
+    """Finish all tasks but those that take too long, which are returned."""
     from pebble import ProcessExpired
 
+    slow = set()
     futures = [(t, pool.schedule(_guarded, args=(comparison, t), timeout=timeout_s)) for t in tasks]
     try:
         for task, future in futures:
             try:
                 verdict = future.result()
-                if len(_known) >= _MOST_KNOWN:
-                    _known.clear()
-                _known[comparison, task] = verdict
             except TimeoutError:
-                verdict = Verdict(False, "timeout")
+                slow.add(task)
+                continue
             except ProcessExpired:
                 verdict = Verdict(False, "crashed")
+            else:
+                if len(_verdicts) >= _MOST_VERDICTS:
+                    _verdicts.clear()
+                _verdicts[comparison, task] = verdict
             finish(task, verdict)
     except BaseException:  # interrupted: what is still queued must not run on
         for _, future in futures:
             future.cancel()
         raise
+    return slow
 
 
-_MOST_KNOWN = 500_000
-_known: dict[tuple[Comparison, tuple[Any, ...]], Verdict] = {}
+_MOST_VERDICTS = 500_000
+_verdicts: dict[tuple[Comparison, tuple[Any, ...]], Verdict] = {}
 _pools: dict[tuple[int, int], Any] = {}
 _lock = threading.Lock()
+_alone = threading.Lock()
 
 
 def _pool_of(key: tuple[int, int]) -> Any:
@@ -152,7 +168,7 @@ def _end() -> None:
 
 
 def _start_worker() -> None:
-    """Limit memory, keep libraries quiet, load what every comparison needs."""
+    """Limit memory, keep libraries quiet, and warm up."""
     import logging
     import warnings
 
@@ -165,6 +181,9 @@ def _start_worker() -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     sys.setrecursionlimit(3000)
+    from .warm import warm_up
+
+    warm_up()
 
 
 def _guarded(comparison: Comparison, task: tuple[Any, ...]) -> Verdict:

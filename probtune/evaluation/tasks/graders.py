@@ -12,6 +12,8 @@ __all__ = [
     "figlet_reference",
     "figlet_strict",
     "math_reference",
+    "math_reference_solved",
+    "math_reference_units",
     "math_rounded",
     "math_strict",
 ]
@@ -40,6 +42,20 @@ def math_reference(items: Items, /, *, progress: Progress | None = None) -> list
     return grade(items, progress=progress)
 
 
+def math_reference_solved(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """The same for golds that are read from solutions (MATH-500)."""
+    from ..grading.reference.math import grade
+
+    return grade(items, solved=True, progress=progress)
+
+
+def math_reference_units(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """The same for golds that are read from solutions and keep their units (Minerva)."""
+    from ..grading.reference.math import grade
+
+    return grade(items, units=False, solved=True, progress=progress)
+
+
 def choice_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
     """The last box, a letter, an option's text, an anchored phrase, or no answer."""
     from ..grading.choice import grade_strict
@@ -49,9 +65,9 @@ def choice_strict(items: Items, /, *, progress: Progress | None = None) -> list[
 
 def choice_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
     """As the paper's code finds the letter in medicine."""
-    from ..grading.choice import grade_reference
+    from ..grading.reference.medicine import grade
 
-    return grade_reference(items, progress=progress)
+    return grade(items, progress=progress)
 
 
 def figlet_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
@@ -63,6 +79,6 @@ def figlet_strict(items: Items, /, *, progress: Progress | None = None) -> list[
 
 def figlet_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
     """As the paper's code compares words."""
-    from ..grading.figlet import grade_reference
+    from ..grading.reference.figlet import grade
 
-    return grade_reference(items, progress=progress)
+    return grade(items, progress=progress)

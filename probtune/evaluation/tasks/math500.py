@@ -43,7 +43,7 @@ TASK = Task(
         " equals the column `answer`.",
     ),
     read=_read,
-    protocols=math_protocol.PROTOCOLS,
+    protocols=math_protocol.SOLVED,
     example={
         "problem": "A square has a diagonal of length $6$. What is its area?",
         "solution": "The side is $6 / \\sqrt{2}$, so the area is $36 / 2 = \\boxed{18}.$",

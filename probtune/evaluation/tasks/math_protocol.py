@@ -18,7 +18,7 @@ from . import graders
 from .base import Decoding, Protocol
 from .figures import BASE, NLL, THRESHOLD, P, figures
 
-__all__ = ["PROTOCOLS", "ROUNDED", "columns", "question_text"]
+__all__ = ["PROTOCOLS", "ROUNDED", "SOLVED", "columns", "question_text"]
 
 _SYSTEM = "You are a helpful assistant."
 _INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -46,8 +46,9 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         "reference": Protocol(
             _DECODING,
             graders.math_reference,
-            'The last \\boxed{…}; else what follows "he answer is"; else the last number of the'
-            " text; compared as by Qwen2.5-Math's evaluation, which the paper's code holds"
+            'What stands between "final answer is $" and "$. I hope"; else the last boxed, closed'
+            ' or not; else all that follows "he answer is"; else the last number of the text.'
+            " Compared as by Qwen2.5-Math's evaluation, which the paper's code holds"
             " (https://github.com/GaotangLi/Beyond-Log-Likelihood, evaluations/math).",
             _SYSTEM,
             _INSTRUCTION,
@@ -56,18 +57,30 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     }
 )
 
-ROUNDED: Mapping[str, Protocol] = MappingProxyType(
+SOLVED: Mapping[str, Protocol] = MappingProxyType(
     {
         **PROTOCOLS,
+        "reference": replace(PROTOCOLS["reference"], grader=graders.math_reference_solved),
+    }
+)
+"""For golds that stand in solutions; the paper's code changes their spelling once, not twice."""
+
+ROUNDED: Mapping[str, Protocol] = MappingProxyType(
+    {
         "strict": replace(
             PROTOCOLS["strict"],
             grader=graders.math_rounded,
             extraction=PROTOCOLS["strict"].extraction
             + " Numbers within a relative 1e-4 are equal: the golds are rounded.",
         ),
+        "reference": replace(
+            PROTOCOLS["reference"],
+            grader=graders.math_reference_units,
+            extraction=PROTOCOLS["reference"].extraction + " Units stay.",
+        ),
     }
 )
-"""For golds that are measurements."""
+"""For golds that are measurements, in solutions."""
 
 _TABLE_1 = {
     ("Llama-3.1-8B", BASE): (1.76, 0.68, 0.86, 0.00, 1.25),

@@ -47,8 +47,9 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         "reference": Protocol(
             _DECODING,
             graders.choice_reference,
-            "The last match of the rules for letters, unanchored; else the option most similar to"
-            " the response, so that there is always an answer: match_choice of HuatuoGPT-o1, as in"
+            'The last "answer is" with a capital; else the last capital that stands alone; else the'
+            " last option's text; else the option most similar to the response, so that there is"
+            " always an answer: match_choice of HuatuoGPT-o1, as in"
             " https://github.com/GaotangLi/Beyond-Log-Likelihood, evaluations/medical.",
             _SYSTEM,
             _INSTRUCTION,
