@@ -18,6 +18,7 @@ from probtune.evaluation.grading.base import VERSION, GradingItem, versions
 from probtune.evaluation.grading.latex import clean, interval, normal, split_list, unit
 from probtune.evaluation.grading.literals import read_literal
 from probtune.evaluation.grading.pool import compare_all
+from probtune.evaluation.grading.processors import cpu_quota, usable_processors
 from probtune.evaluation.grading.reference import math as math_reference
 from probtune.measure.answers import read_rule
 from probtune.measure.boxes import last_box
@@ -264,3 +265,124 @@ def test_grading_needs_no_torch():
         "assert not {'torch', 'sympy', 'math_verify', 'pebble'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SLOW_IMPORT = """
+import sys, time
+from importlib.abc import MetaPathFinder
+
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in ("math_verify", "sympy.parsing.latex", "latex2sympy2_extended"):
+            time.sleep(1.5)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_a_slow_import_in_a_worker_is_outside_of_the_time_limit(tmp_path):
+    """The workers of a new process import for longer than a comparison may take."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from probtune.evaluation.grading import math_strict\n"
+        "from probtune.evaluation.grading.reference import math\n"
+        "if __name__ == '__main__':\n"
+        "    items = [math_strict.GradingItem(rf'\\boxed{{(x+{k})^2}}', f'x^2+{2*k}x+{k*k}')\n"
+        "             for k in range(1, 5)]\n"
+        "    for grade in (math_strict.grade, math.grade):\n"
+        "        print([g.error or g.score for g in grade(items, timeout_s=1.2, workers=1)])\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout == "[1.0, 1.0, 1.0, 1.0]\n" * 2, done.stderr
+
+
+def test_a_warm_worker_imports_nothing_for_a_comparison():
+    code = (
+        "import logging, sys; logging.disable(logging.CRITICAL)\n"
+        "from probtune.evaluation.grading.warm import warm_up\n"
+        "from probtune.evaluation.grading.algebra import answers_equal\n"
+        "from probtune.evaluation.grading.pool import Unparsable\n"
+        "from probtune.evaluation.grading.reference.equality import equal\n"
+        "from grading_cases import MATH\n"
+        "warm_up(); before = set(sys.modules)\n"
+        "for answer, gold, *_ in MATH:\n"
+        "    equal(gold, answer)\n"
+        "    try: answers_equal(gold, answer)\n"
+        "    except Unparsable: pass\n"
+        "assert set(sys.modules) == before, set(sys.modules) - before\n"
+    )
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_a_time_out_is_tried_again_alone(tmp_path):
+    """The first run of a comparison takes too long, the second does not."""
+    tasks = [(str(tmp_path / name), name) for name in "ab"]
+    verdicts = compare_all(_slow_once, [*tasks, ("x", "x")], timeout_s=2, workers=2)
+    assert set(verdicts.values()) == {(True, None)} and len(verdicts) == 3
+    assert compare_all(_endless, [("a", "b")], timeout_s=0.5)["a", "b"] == (False, "timeout")
+
+
+def _slow_once(path, name):
+    if name != path and not os.path.exists(path):
+        with open(path, "w") as file:
+            file.write("tried")
+        time.sleep(30)
+    return True
+
+
+def _endless(*_):
+    time.sleep(30)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2.5),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/cpu.max": "50000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "200000 100000\n",
+            },
+            0.5,
+        ),
+        ({"proc/self/cgroup": "0::/host/path\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+        (
+            {
+                "proc/self/cgroup": "5:devices:/\n4:cpu,cpuacct:/docker/1\n",
+                "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_quota_us": "150000\n",
+                "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_period_us": "50000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:cpu:/\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            None,
+        ),
+    ],
+)
+def test_cpu_quotas_of_containers_are_heeded(tmp_path, files, quota):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cpu_quota(tmp_path) == quota
+    bound = usable_processors(tmp_path / "nowhere")
+    assert usable_processors(tmp_path) == (
+        bound if quota is None else max(1, min(bound, int(quota)))
+    )

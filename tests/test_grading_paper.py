@@ -64,12 +64,13 @@ def test_a_difference_is_seen(compared, rows):
     assert seen.count("answer") > len(cases) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("PROBTUNE_PAPER_REPO"),
+    reason="PROBTUNE_PAPER_REPO names no clone of the paper's repository",
+)
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_papers_code(compared, domain):
-    repository = os.environ.get("PROBTUNE_PAPER_REPO")
-    if not repository:
-        pytest.skip("PROBTUNE_PAPER_REPO names no clone of the paper's repository")
+    repository = os.environ["PROBTUNE_PAPER_REPO"]
     generated, graders = compared
     cases = generated.generate(domain, int(os.environ.get("PROBTUNE_PAPER_NUMBER", "20000")), 0)
     python = os.environ.get("PROBTUNE_PAPER_PYTHON", sys.executable)

@@ -288,7 +288,6 @@ class _Rows:
                 task,
                 data=self._settings.data,
                 limit=self._settings.limit,
-                seed=0,  # the same questions for every model and every seed of sampling
                 caution=self._terminal.say,
             )
         return self._found[task.name]

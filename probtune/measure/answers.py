@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from ..errors import UsageError
@@ -68,17 +69,18 @@ def read_rule(name: str) -> AnswerRule:
 
 
 def exact_match(prediction: str | None, reference: str | None) -> bool:
-    """True if two answers are the same text, up to white space, a leading $, thousands separators
-    and a final stop.
+    """True if two answers are the same text, up to white space, marks of Markdown, dollar signs,
+    thousands separators and a final stop; or if both are numbers, and the same one.
 
-    >>> exact_match("$1,250.", "1250"), exact_match(None, None)
-    (True, False)
+    >>> exact_match("$1,250.", "1250"), exact_match("**$29.00**", "29"), exact_match(None, None)
+    (True, True, False)
     """
-    return (
-        prediction is not None
-        and reference is not None
-        and _normal(prediction) == _normal(reference)
-    )
+    if prediction is None or reference is None:
+        return False
+    one, other = _normal(prediction), _normal(reference)
+    if one == other:
+        return True
+    return all(map(_NUMBER.fullmatch, (one, other))) and Fraction(one) == Fraction(other)
 
 
 def answer_mask(
@@ -110,8 +112,15 @@ def answer_mask(
 
 
 def _normal(text: str) -> str:
-    text = " ".join(text.split()).removeprefix("$").strip().removesuffix(".").strip()
+    text = " ".join(text.translate(_SIGNS).split()).strip("*_` ")
+    text = text.removeprefix("\\").removeprefix("$").removesuffix("$").removesuffix("\\").strip()
+    text = text.strip("*_` ").removesuffix(".").strip()
+    text = re.sub(r"^([-+]) ?\\?\$ ?", r"\1", text)
     return re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text)
+
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})", re.ASCII)
+_SIGNS = str.maketrans({"−": "-", "–": "-", "＄": "$"})
 
 
 def _after_hash(text: str) -> str | None:

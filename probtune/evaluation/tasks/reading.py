@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,9 @@ def load_questions(
     *,
     data: str | None = None,
     limit: int | None = None,
-    seed: int = 0,
     caution: Caution | None = None,
 ) -> list[Question]:
-    """The questions of a benchmark.
+    """Return the questions of a benchmark.
 
     Args:
         data: a file with rows in the dataset's own schema (.jsonl, .json, .parquet), or a folder
@@ -59,7 +57,7 @@ def load_questions(
     except DataError as error:
         raise DataError(f"{where}, {error}") from None
     _check_questions(where, questions)
-    return questions if limit is None else _limited(questions, limit, seed)
+    return questions[:limit]
 
 
 def _rows(
@@ -179,11 +177,3 @@ def _check_questions(where: str, questions: list[Question]) -> None:
             raise DataError(f"{where}: question {number} (id {question.id!r}) has an empty gold.")
         if not question.text.strip():
             raise DataError(f"{where}: question {number} (id {question.id!r}) asks nothing.")
-
-
-def _limited(questions: list[Question], limit: int, seed: int) -> list[Question]:
-    clusters = list(dict.fromkeys(q.cluster or q.id for q in questions))
-    if limit >= len(clusters):
-        return questions
-    kept = set(random.Random(seed).sample(clusters, limit))
-    return [q for q in questions if (q.cluster or q.id) in kept]

@@ -97,7 +97,10 @@ def _number_word(text: str) -> str:
     """
     lower = text.replace("-", " ").lower()
     if lower.isdigit():
-        return str(int(lower)) if lower.isdecimal() else text
+        try:
+            return str(int(lower))
+        except ValueError:  # a digit that is no decimal, or too many of them
+            return text
     words = [word for word in lower.split() if word in _WORDS or word == "point"]
     if not words or any(words.count(word) > 1 for word in (*_SCALES, "point")):
         return text
