@@ -19,6 +19,7 @@ from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..kernels import IGNORE_INDEX, TargetStatistics, linear_target_statistics
 from ..kernels.reference import statistics_of_logits
+from .packaged import model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,7 +75,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with _readable(name, "tokenizer"):
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(model_folder(name))
 
 
 def context_length(name: str) -> tuple[int | None, int | None]:
@@ -84,7 +85,7 @@ def context_length(name: str) -> tuple[int | None, int | None]:
     from transformers import AutoConfig
 
     with _readable(name, "configuration"):
-        config = AutoConfig.from_pretrained(name).get_text_config()
+        config = AutoConfig.from_pretrained(model_folder(name)).get_text_config()
     return getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None)
 
 
@@ -102,7 +103,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     with _readable(name, "model"):
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(model_folder(name), dtype=dtype)
     return model.to(device or default_device())
 
 
@@ -110,8 +111,10 @@ def layer_names(name: str) -> list[str]:
     """The last parts of the names of a model's linear layers, from its configuration alone."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    with _readable(name, "model"):
+        folder = model_folder(name)
     with _readable(name, "model"), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     found = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     return sorted({n.rpartition(".")[2] for n in found})
 
@@ -123,7 +126,8 @@ class _readable:
         self.name, self.what = name, what
 
     def __enter__(self) -> None:
-        if self.name.startswith((".", "/", "~")) and not Path(self.name).expanduser().is_dir():
+        path = Path(self.name).expanduser()
+        if self.name.startswith((".", "/", "~")) and not (path.is_dir() or path.suffix == ".gguf"):
             raise UsageError(
                 f"{self.name}: no such folder; give a folder with a model, or a hub id such as"
                 " org/name."
