@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from probtune.errors import ObjectiveError
 from probtune.kernels import (
+    Head,
     checks,
     linear_objective,
     linear_objective_loss,
@@ -128,7 +129,7 @@ def test_objective_loss_equals_the_reference(f, head):
     results = []
     for impl in ("reference", "chunked"):
         loss = linear_objective_loss(
-            hidden, weight, labels, f, normalizer=11.0, bias=offset, impl=impl, **head
+            hidden, weight, labels, f, num_items_in_batch=11.0, bias=offset, impl=impl, **head
         )
         results.append((loss, *gradients(loss, torch.tensor(-2.5), hidden, weight, offset)))
     for expected, found in zip(*results, strict=True):
@@ -152,7 +153,10 @@ def test_objectives_of_more_than_p_equal_the_reference(text, head):
     other = inputs(d=5, seed=1, bias=with_bias)
     full = verification._signals(f.needs, torch.randn(600, 13, dtype=torch.float64))
     options["signals"] = {n: x[:23] if checks.per_token(x) else x for n, x in full.items()}
-    options["reference"] = (other[0].detach(), other[1].detach(), other[3])
+    options["reference"] = Head(
+        other[0].detach(), other[1].detach(), other[3],
+        **{n: options[n] for n in ("softcap", "logit_scale") if n in options},
+    )  # fmt: skip
     found = []
     for impl in ("reference", "chunked"):
         hidden, weight, labels, bias = inputs(masked=masked, bias=with_bias)
@@ -193,7 +197,7 @@ def test_identities_in_gradient(one, other):
     for text in (one, other):
         loss = linear_objective_loss(
             hidden, weight, labels, objective(text), signals=signals,
-            reference=(hidden.detach(), weight.detach(), None),
+            reference=Head(hidden.detach(), weight.detach()),
         )  # fmt: skip
         found.append(gradients(loss, 1.0, hidden, weight))
     torch.testing.assert_close(*found)
@@ -278,12 +282,12 @@ def test_block_size_does_not_matter(rows, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
-def test_parts_add_up_under_a_common_normalizer():
+def test_parts_add_up_under_a_common_denominator():
     """8 rows = 4 + 4 rows, as gradient accumulation needs it; a local mean would not."""
     hidden, weight, labels, _ = inputs(n=8, masked=[0, 1, 2])
     whole = linear_objective_loss(hidden, weight, labels, p())
     parts = sum(
-        linear_objective_loss(hidden[i : i + 4], weight, labels[i : i + 4], p(), normalizer=5)
+        linear_objective_loss(hidden[i : i + 4], weight, labels[i : i + 4], p(), num_items_in_batch=5)
         for i in (0, 4)
     )
     torch.testing.assert_close(parts, whole)
@@ -525,7 +529,8 @@ def test_ignored_rows_and_rows_without_weight_cost_no_matmul():
         (dict(labels=torch.zeros(22, dtype=torch.int64)), "labels must be \\(N,\\)"),
         (dict(labels=torch.zeros(23)), "labels must be int64 or int32"),
         (dict(weight=torch.zeros(37, 6)), "hidden must be \\(N, D\\) and weight \\(V, D\\)"),
-        (dict(hidden=torch.zeros(2, 23, 7)), "hidden must be \\(N, D\\)"),
+        (dict(hidden=torch.zeros(2, 23, 7)), "leading shape of the hidden states, \\(2, 23\\)"),
+        (dict(hidden=torch.zeros(7)), "hidden must be \\(N, D\\)"),
         (dict(weight=torch.zeros(37, 7, dtype=torch.float64)), "one floating dtype"),
         (dict(hidden=torch.zeros(23, 7, dtype=torch.int64)), "one floating dtype"),
         (dict(bias=torch.zeros(36)), "bias must be \\(V,\\) with V = 37"),
@@ -541,18 +546,18 @@ def test_wrong_input_is_named(change, said):
         linear_objective_loss(**{**good, **change}, objective=p())
 
 
-def test_wrong_objective_and_normalizer():
+def test_wrong_objective_and_denominator():
     hidden, weight, labels, _ = inputs()
-    with pytest.raises(ValueError, match="probtune.objective"):
-        linear_objective_loss(hidden, weight, labels, "p")
-    with pytest.raises(ValueError, match="normalizer must be positive"):
-        linear_objective_loss(hidden, weight, labels, p(), normalizer=0)
+    with pytest.raises(ValueError, match="an objective is a text such as"):
+        linear_objective_loss(hidden, weight, labels, 3)
+    with pytest.raises(ValueError, match="num_items_in_batch must be positive"):
+        linear_objective_loss(hidden, weight, labels, p(), num_items_in_batch=0)
 
 
-def test_int32_labels_and_tensor_normalizer():
+def test_int32_labels_and_tensor_denominator():
     hidden, weight, labels, _ = inputs(masked=[4])
     expected = linear_objective_loss(hidden, weight, labels, p())
-    found = linear_objective_loss(hidden, weight, labels.int(), p(), normalizer=torch.tensor(22))
+    found = linear_objective_loss(hidden, weight, labels.int(), p(), num_items_in_batch=torch.tensor(22))
     torch.testing.assert_close(found, expected)
 
 

@@ -207,11 +207,11 @@ def test_everything_moves_to_the_heads_device(monkeypatch):
     """With a model spread by a `device_map`; there is one device here, so the call is looked at."""
     seen = {}
 
-    def looked_at(hidden, weight, labels, f, **given):
-        seen.update(hidden=hidden, weight=weight, labels=labels, **given)
+    def looked_at(head, labels, f, **given):
+        seen.update(hidden=head.hidden, weight=head.weight, labels=labels, **given)
         raise InterruptedError
 
-    monkeypatch.setattr("probtune.models.head.linear_objective", looked_at)
+    monkeypatch.setattr("probtune.models.head.head_objective", looked_at)
     # no autocast on "meta"
     monkeypatch.setattr("probtune.models.head._one_dtype", lambda *given: given)
     model = helpers.word_causal_model()
@@ -223,8 +223,8 @@ def test_everything_moves_to_the_heads_device(monkeypatch):
     call = HeadCall(F, torch.tensor(3.0), {"column:x": numbers}, reference)
     with pytest.raises(InterruptedError):
         model(input_ids=ids, labels=labels, objective_head=call)
-    found = [seen[n] for n in ("hidden", "weight", "labels", "normalizer")]
-    found += [seen["signals"]["column:x"], *seen["reference"][:2]]
+    found = [seen[n] for n in ("hidden", "weight", "labels", "num_items_in_batch")]
+    found += [seen["signals"]["column:x"], *seen["reference"].tensors[:2]]
     assert all(x.is_meta for x in found)
 
 

@@ -5,18 +5,13 @@ import torch
 from test_kernels import HEADS, gradients, inputs, split
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from probtune.kernels import linear_objective, linear_objective_loss
-from probtune.kernels.linear import LinearHead
+from probtune.kernels import Head, linear_objective, linear_objective_loss
 from probtune.kernels.operator import in_graph
 from probtune.objectives import objective, p, power
 
 
-def call(hidden, weight, labels, f, *, statistics=True, signals=None, reference=None,
-         two_pass=False, **options):  # fmt: skip
-    linear = LinearHead(hidden, weight, **options)
-    return in_graph(
-        linear, labels, f, None, signals or {}, reference, 0.0, 0.0, two_pass, "auto", statistics
-    )
+def call(hidden, weight, labels, f, *, signals=None, **options):
+    return in_graph(Head(hidden, weight, **options), labels, f, None, signals or {}, None, True)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -56,7 +51,7 @@ def test_operator_passes_the_checks_of_torch():
     up = torch.randn(37, 2, requires_grad=True)
     arguments = (
         hidden, weight, bias, low, up, labels, torch.tensor(22.0), "power(0.5)", "", [], [],
-        4.0, 1.3, 0.1, 0.0, False, "auto", True, [True] * 5,
+        None, 1.0, 4.0, 1.3, 0.1, 0.0, False, "auto", True, [True] * 5,
     )  # fmt: skip
     torch.library.opcheck(
         torch.ops.probtune.linear_objective.default,

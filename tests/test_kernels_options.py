@@ -30,7 +30,7 @@ def _small_blocks(monkeypatch):
 def test_z_loss_equals_the_reference(head):
     with_bias, options = split(head)
     hidden, weight, labels, bias = inputs(masked=[0, 4, 22], bias=with_bias)
-    options |= dict(bias=bias, z_loss=0.07, normalizer=9.0)
+    options |= dict(bias=bias, z_loss=0.07, num_items_in_batch=9.0)
     results = []
     for impl in ("reference", "chunked"):
         loss = linear_objective_loss(hidden, weight, labels, above(0.2, p()), impl=impl, **options)
@@ -88,7 +88,7 @@ def test_weight_gradient_into_a_buffer():
     assert weight.grad is None and hidden.grad is not None
     torch.testing.assert_close(buffer, 0.25 + 2 * expected)
     loss = linear_objective_loss(hidden, weight, labels, p(), weight_grad=buffer)
-    with pytest.raises(RuntimeError, match="put every factor into normalizer="):
+    with pytest.raises(RuntimeError, match="put every factor into num_items_in_batch="):
         (2 * loss).backward()
     untouched = torch.zeros_like(weight)
     linear_objective_loss(
@@ -128,7 +128,7 @@ def test_row_eps_leaves_out_little_and_says_how_much(row_eps):
     hidden, weight, labels, _ = inputs(n=200, scale=1.0)
     found, exact = [], []
     for target, eps in ((found, row_eps), (exact, 0.0)):
-        result = linear_objective(hidden, weight, labels, power(10), row_eps=eps, normalizer=7.0)
+        result = linear_objective(hidden, weight, labels, power(10), row_eps=eps, num_items_in_batch=7.0)
         target += [result, *gradients(result.loss, 1.0, hidden, weight)]
     torch.testing.assert_close(found[0].loss, exact[0].loss)
     assert exact[0].skipped == 0

@@ -9,7 +9,7 @@ import torch
 from test_kernels import inputs
 
 from probtune.kernels import VocabParallel, linear_objective_loss
-from probtune.kernels.rows import Rows
+from probtune.kernels.rows import RowStatistics
 from probtune.objectives import objective, p
 
 
@@ -36,7 +36,8 @@ def test_slices_combine_to_the_whole(monkeypatch):
         maximum = part.amax(1)
         e = (part - maximum[:, None]).exp()
         logits = (e * part.clamp(min=-1e9)).sum(1)
-        return Rows(torch.full_like(maximum, -torch.inf), maximum, e.sum(1), logits, (e * e).sum(1))
+        absent = torch.full_like(maximum, -torch.inf)
+        return RowStatistics(absent, maximum, e.sum(1), logits, (e * e).sum(1))
 
     slices = [of(z[:, :7]), of(z[:, 7:])]
 

@@ -29,7 +29,7 @@ def _small(monkeypatch):
 def test_two_passes_equal_the_reference(text, head):
     with_bias, options = split(head)
     hidden, weight, labels, bias = inputs(masked=MASKS["scattered"], bias=with_bias)
-    options |= dict(bias=bias, z_loss=0.03, normalizer=5.0)
+    options |= dict(bias=bias, z_loss=0.03, num_items_in_batch=5.0)
     results = []
     for more in (dict(impl="reference"), dict(two_pass=True)):
         found = linear_objective(hidden, weight, labels, objective(text), **options, **more)

@@ -1,4 +1,4 @@
-"""The head as autograd sees it. Called by the package's functions, with supervised rows only."""
+"""The head as functions of autograd, on supervised rows only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from . import chunked, slices
-from .linear import Head, LinearHead
+from .engine import Engine
+from .head import Head
 from .matmuls import half_precision_matmuls
-from .rows import Rows, coefficients
+from .projection import Projection
+from .rows import RowStatistics, coefficients
 from .tokens import Task
-from .torch_rows import TorchRows
 
 __all__ = [
+    "backward_of_scalar",
     "objective_gradients",
     "objective_loss",
     "refuse_second_derivatives",
@@ -23,69 +25,80 @@ __all__ = [
 
 
 def target_statistics(
-    linear: LinearHead, labels: Tensor, entropy: bool, rows: Any = TorchRows
+    head: Head, labels: Tensor, entropy: bool, engine: type[Engine]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(log p, entropy, is_top1) per row; equals `reference.target_statistics` without storing the
-    logits.
+    """Return (log p, entropy, is_top1) per row; equals `reference.target_statistics` without
+    storing the logits.
     """
-    asked = (linear, labels, entropy, rows)
-    return _TargetStatistics.apply(*linear.tensors, asked)  # type: ignore[return-value]
+    request = (head, labels, entropy, engine)
+    return _TargetStatistics.apply(*head.tensors, request)  # type: ignore[return-value]
 
 
 def objective_loss(
-    linear: LinearHead, labels: Tensor, task: Task, rows: Any = TorchRows
+    head: Head, labels: Tensor, task: Task, engine: type[Engine]
 ) -> tuple[Tensor, ...]:
-    """(loss, skipped, *PER_TOKEN); equals `reference.objective_loss` without the logits. Only the
-    loss is differentiable; the columns are empty unless statistics are asked for.
+    """Return (loss, skipped, *PER_TOKEN); equals `reference.objective_loss` without the logits.
+
+    Only the loss is differentiable; the columns are empty unless `task.statistics`.
     """
     # Autograd says what needs a gradient even where none is recorded.
-    asked = (linear, labels, task, rows, torch.is_grad_enabled())
-    return _ObjectiveLoss.apply(*linear.tensors, asked)  # type: ignore[return-value]
+    request = (head, labels, task, engine, torch.is_grad_enabled())
+    return _ObjectiveLoss.apply(*head.tensors, request)  # type: ignore[return-value]
 
 
 def objective_gradients(
-    linear: LinearHead, labels: Tensor, task: Task, rows: Any, needed: tuple[bool, ...]
+    head: Head, labels: Tensor, task: Task, engine: type[Engine], needed: tuple[bool, ...]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
-    """((loss, skipped, *PER_TOKEN), gradients of `linear.tensors`)."""
-    passes = slices if task.two_pass else chunked
-    with half_precision_matmuls(linear.hidden.dtype, linear.hidden.device):
-        return passes.objective_gradients(linear, labels, task, rows, needed)
+    """Return (loss, skipped, *PER_TOKEN) and the gradients of `head.tensors`."""
+    passes = slices if head.two_pass else chunked
+    with half_precision_matmuls(head.hidden.dtype, head.hidden.device):
+        return passes.objective_gradients(head, labels, task, engine, needed)
 
 
 class _ObjectiveLoss(torch.autograd.Function):
-    """Sum of f(p) / normalizer. The gradients are formed in the forward pass, while a block's
-    logits are at hand.
+    """Sum of f(p) / num_items. The gradients are formed in the forward pass, while a block's logits
+    are in memory.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, low, up, asked):
-        linear, labels, task, rows, recorded = asked
-        linear = linear.with_tensors(hidden, weight, bias, low, up)
+    def forward(ctx, hidden, weight, bias, low, up, request):
+        head, labels, task, engine, recorded = request
+        head = head.with_tensors(hidden, weight, bias, low, up)
         needed = tuple(recorded and x for x in ctx.needs_input_grad[:5])
-        out, gradients = objective_gradients(linear, labels, task, rows, needed)
+        out, gradients = objective_gradients(head, labels, task, engine, needed)
         ctx.save_for_backward(*gradients)
-        ctx.in_buffer, ctx.rows = task.weight_grad is not None, rows
+        ctx.in_buffer, ctx.engine = head.weight_grad is not None, engine
         ctx.mark_non_differentiable(*out[1:])
         return out
 
     @staticmethod
     def backward(ctx, upstream, *_):  # type: ignore[override]
-        refuse_second_derivatives()
-        gradients = ctx.saved_tensors
-        if _is_kept():
-            gradients = tuple(None if x is None else x.clone() for x in gradients)
-        if ctx.in_buffer:
-            _refuse_factor(upstream)
-        elif upstream.device.type != "cpu" or upstream != 1:
-            # In place: the gradient of a head is large.
-            for gradient in gradients:
-                if gradient is not None:
-                    ctx.rows.scale(gradient, upstream)
-        return (*gradients, None)
+        return (*backward_of_scalar(ctx, upstream), None)
+
+
+def backward_of_scalar(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients that the forward pass saved, times the upstream gradient of the loss.
+
+    `ctx.engine` multiplies them; with `ctx.in_buffer` no factor is accepted.
+    """
+    refuse_second_derivatives()
+    gradients = ctx.saved_tensors
+    if _graph_is_retained():
+        gradients = tuple(None if x is None else x.clone() for x in gradients)
+    if ctx.in_buffer:
+        _refuse_factor(upstream)
+    elif upstream.device.type != "cpu" or upstream != 1:
+        # In place: the gradient of a head is large.
+        for gradient in gradients:
+            if gradient is not None:
+                ctx.engine.scale(gradient, upstream)
+    return gradients
 
 
 def refuse_second_derivatives() -> None:
-    """What was formed in the forward pass would silently count as constant."""
+    """Raise RuntimeError if the backward pass is recorded: what was formed in the forward pass
+    would silently count as constant.
+    """
     if torch.is_grad_enabled():
         raise RuntimeError(
             "the fused head has no second derivatives: take the gradient without create_graph=True,"
@@ -93,21 +106,22 @@ def refuse_second_derivatives() -> None:
         )
 
 
-def _is_kept() -> bool:
-    """Whether the backward pass that is running may run again (retain_graph=True)."""
+def _graph_is_retained() -> bool:
+    """True if the backward pass that is running may run again (retain_graph=True)."""
     autograd: Any = getattr(torch._C, "_autograd")  # noqa: B009
-    asked = getattr(autograd, "_get_current_graph_task_keep_graph", None)
-    return asked is None or asked()
+    keeps_graph = getattr(autograd, "_get_current_graph_task_keep_graph", None)
+    return keeps_graph is None or keeps_graph()
 
 
 def _refuse_factor(upstream: Tensor) -> None:
-    """The weight's gradient is in the buffer already. On an accelerator this does not wait for the
-    device.
+    """Raise RuntimeError for a factor on the loss: the weight's gradient is in the buffer already.
+
+    On an accelerator this does not synchronise.
     """
     torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
         upstream == 1,
         "weight_grad= holds the gradient of the loss itself: call backward() on it alone, and"
-        " put every factor into normalizer=.",
+        " put every factor into num_items_in_batch=.",
     )
 
 
@@ -117,41 +131,41 @@ class _TargetStatistics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, low, up, asked):
-        linear, labels, entropy, rows = asked
-        linear = linear.with_tensors(hidden, weight, bias, low, up)
+    def forward(ctx, hidden, weight, bias, low, up, request):
+        head, labels, entropy, engine = request
+        head = head.with_tensors(hidden, weight, bias, low, up)
         with half_precision_matmuls(hidden.dtype, hidden.device):
-            found = chunked.statistics_of_all(
-                Head(linear), labels, {"entropy"} if entropy else set(), rows
+            rows = chunked.statistics_of_all(
+                Projection(head), labels, {"entropy"} if entropy else set(), engine
             )
-        logp, is_top1 = found.logp, found.is_top1
-        ctx.save_for_backward(hidden, weight, bias, low, up, labels, *found)
-        ctx.linear, ctx.rows = linear.with_tensors(*(None,) * 5), rows
+        logp, is_top1 = rows.logp, rows.is_top1
+        ctx.save_for_backward(hidden, weight, bias, low, up, labels, *rows)
+        ctx.head, ctx.engine = head.options(), engine
         ctx.mark_non_differentiable(is_top1)
         ctx.set_materialize_grads(False)
-        return logp, found.entropy if entropy else torch.zeros_like(logp), is_top1
+        return logp, rows.entropy if entropy else torch.zeros_like(logp), is_top1
 
     @staticmethod
     def backward(ctx, of_logp, of_entropy, _):  # type: ignore[override]
         refuse_second_derivatives()
-        linear = ctx.linear.with_tensors(*ctx.saved_tensors[:5])
-        labels, found = ctx.saved_tensors[5], Rows(*ctx.saved_tensors[6:])
-        if found.logit_other is None:
+        head = ctx.head.with_tensors(*ctx.saved_tensors[:5])
+        labels, rows = ctx.saved_tensors[5], RowStatistics(*ctx.saved_tensors[6:])
+        if rows.logit_other is None:
             of_entropy = None
         active = torch.zeros(labels.shape[0], dtype=torch.bool, device=labels.device)
         for upstream in (of_logp, of_entropy):
             if upstream is not None:
                 active |= upstream != 0
         where = active.nonzero().squeeze(1)
-        found = found.select(where)
-        size = torch.zeros_like(found.target_logit)
+        rows = rows.select(where)
+        size = torch.zeros_like(rows.target_logit)
         if of_logp is not None:
             # W = w (1 - p) with w = -of_logp
-            size = -of_logp[where] * torch.sigmoid(-found.logit_of_p)
+            size = -of_logp[where] * torch.sigmoid(-rows.logit_of_p)
         factors = {} if of_entropy is None else {"entropy": of_entropy[where]}
-        of = coefficients(found, size, factors, None, linear.logit_scale)
-        with half_precision_matmuls(linear.hidden.dtype, linear.hidden.device):
-            made = slices.gradients(
-                linear, labels, where, found, of, ctx.rows, ctx.needs_input_grad[:5]
+        of = coefficients(rows, size, factors, None, head.logit_scale)
+        with half_precision_matmuls(head.hidden.dtype, head.hidden.device):
+            of_tensors = slices.gradients(
+                head, labels, where, rows, of, ctx.engine, ctx.needs_input_grad[:5]
             )
-        return (*made, None)
+        return (*of_tensors, None)

@@ -1,23 +1,28 @@
-"""What the head is given, checked at the door."""
+"""Checks of the head's inputs, at the door."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..objectives import Objective, Signals, unbound
-from .linear import LinearHead
+from .head import Head
 from .tokens import Task
 
 __all__ = [
     "IGNORE_INDEX",
     "check_head",
-    "check_objective",
+    "check_labels",
+    "check_num_items",
+    "check_options",
     "check_passes",
     "check_signals",
+    "check_signals_shapes",
     "per_token",
+    "refuse_dtensor",
     "supervised",
 ]
 
@@ -26,17 +31,16 @@ IGNORE_INDEX = -100
 
 
 def per_token(x: Any) -> bool:
+    """True if a signal has one value per token."""
     return isinstance(x, Tensor) and x.dim() > 0
 
 
-def supervised(linear: LinearHead, labels: Tensor) -> Tensor | None:
-    """The positions of the tokens that count; None when all of them do. Waits for the device once.
+def supervised(labels: Tensor, vocabulary: int) -> Tensor | None:
+    """Return the positions of the tokens that count; None if all of them do. Synchronises once.
 
     Raises:
         ValueError: a label is outside the vocabulary.
     """
-    parallel = linear.parallel
-    vocabulary = linear.weight.shape[0] if parallel is None else parallel.vocabulary
     counts = labels != IGNORE_INDEX
     outside = counts & ((labels < 0) | (labels >= vocabulary))
     num_rows, num_wrong = torch.stack([counts.sum(), outside.sum()]).tolist()
@@ -49,67 +53,78 @@ def supervised(linear: LinearHead, labels: Tensor) -> Tensor | None:
         )
     if num_rows == labels.numel():
         return None
-    # Not `nonzero`, which would wait again: every ignored row writes to one place too many.
-    place = torch.where(counts, counts.cumsum(0) - 1, num_rows)
-    found = torch.empty(num_rows + 1, dtype=torch.int64, device=labels.device)
-    return found.index_copy_(0, place, torch.arange(labels.numel(), device=labels.device))[:-1]
+    # `nonzero` would synchronise again. Every ignored row writes to one extra entry at the end.
+    target = torch.where(counts, counts.cumsum(0) - 1, num_rows)
+    positions = torch.empty(num_rows + 1, dtype=torch.int64, device=labels.device)
+    return positions.index_copy_(0, target, torch.arange(labels.numel(), device=labels.device))[:-1]
 
 
-def check_objective(
-    linear: LinearHead,
-    objective: Objective,
-    normalizer: float | Tensor | None,
-    row_eps: float,
-    weight_grad: Tensor | None,
-) -> None:
-    if not isinstance(objective, Objective):
+def check_num_items(num_items: float | Tensor | None) -> None:
+    """Raise ValueError for a denominator that is not positive, as far as that is seen without a
+    synchronisation.
+    """
+    if num_items is not None and not isinstance(num_items, Tensor) and not num_items > 0:
         raise ValueError(
-            f"objective must be an Objective, got {objective!r}; read a text with"
-            " probtune.objective(...)."
-        )
-    if normalizer is not None and not isinstance(normalizer, Tensor) and not normalizer > 0:
-        raise ValueError(
-            f"normalizer must be positive, got {normalizer}; leave it out for the supervised"
+            f"num_items_in_batch must be positive, got {num_items}; leave it out for the supervised"
             " tokens."
         )
-    if not 0.0 <= row_eps < 1.0:
+
+
+def check_options(head: Head) -> None:
+    """Raise ValueError for options of the loss that are out of range."""
+    if not 0.0 <= head.row_eps < 1.0:
         raise ValueError(
-            f"row_eps must be in [0, 1), got {row_eps}; 2**-10 leaves out little, 0 nothing."
+            f"row_eps must be in [0, 1), got {head.row_eps}; 2**-10 leaves out little, 0 nothing."
         )
-    if weight_grad is not None and (
-        weight_grad.shape != linear.weight.shape or weight_grad.dtype != linear.dtype
-    ):
+    buffer = head.weight_grad
+    if buffer is not None and (buffer.shape != head.weight.shape or buffer.dtype != head.dtype):
         raise ValueError(
-            f"weight_grad must be {tuple(linear.weight.shape)} in {linear.dtype}, got"
-            f" {tuple(weight_grad.shape)} in {weight_grad.dtype}."
+            f"weight_grad must be {tuple(head.weight.shape)} in {head.dtype}, got"
+            f" {tuple(buffer.shape)} in {buffer.dtype}."
         )
 
 
-def check_passes(task: Task, *, reference: bool) -> None:
-    asked = {
-        "two_pass=": task.two_pass,
-        "weight_grad=": task.weight_grad is not None,
-        "row_eps=": task.row_eps,
+def check_passes(head: Head, task: Task | None) -> None:
+    """Raise ValueError for an option that the passes over the logits would ignore, or cannot serve.
+
+    Args:
+        task: None: statistics per token, which have no loss.
+    """
+    options = {
+        "two_pass=": head.two_pass,
+        "weight_grad=": head.weight_grad is not None,
+        "row_eps=": head.row_eps,
+        "z_loss=": head.z_loss and task is None,
     }
-    named = [name for name, value in asked.items() if value]
-    if reference and named:
+    named = ", ".join(name for name, value in options.items() if value)
+    if task is None and named:
+        raise ValueError(f"statistics per token take no {named}, an option of the loss.")
+    if head.impl == "reference" and named:
         raise ValueError(
-            f"impl='reference' leaves its gradients to autograd and takes no {', '.join(named)};"
-            " use another impl."
+            f"impl='reference' leaves its gradients to autograd and takes no {named}; use another"
+            " impl."
         )
-    if task.two_pass and task.whole:
+    if task is not None and head.two_pass and task.whole:
         raise ValueError(
             f"two_pass=True sees a slice of the vocabulary at a time, and {task.objective} needs"
             " the whole distribution at once; leave it out."
         )
 
 
-def check_signals(objective: Objective, signals: Signals, reference: Any, labels: Tensor) -> None:
+def check_signals(
+    objective: Objective, signals: Signals, reference: Head | None, labels: Tensor
+) -> None:
+    """Raise ObjectiveError for a signal that is missing, ValueError for one of another shape."""
     for name in sorted(objective.needs - signals.keys()):
         if name not in objective.distribution_needs:
             raise unbound(objective, name)
         if name in ("kl", "reverse_kl") and reference is None:
             raise unbound(objective, name)
+    check_signals_shapes(signals, labels)
+
+
+def check_signals_shapes(signals: Mapping[str, Any], labels: Tensor) -> None:
+    """Raise ValueError for a signal per token that does not have the labels' shape."""
     for name, x in signals.items():
         if per_token(x) and x.shape != labels.shape:
             raise ValueError(
@@ -118,37 +133,49 @@ def check_signals(objective: Objective, signals: Signals, reference: Any, labels
             )
 
 
-def check_head(linear: LinearHead, labels: Tensor) -> None:
-    hidden, weight, bias, low, up = linear.tensors
-    assert hidden is not None and weight is not None
-    if "DTensor" in {type(x).__name__ for x in (hidden, weight, weight.data)}:
+def refuse_dtensor(*tensors: Tensor) -> None:
+    """Raise ValueError for a tensor that is spread over ranks."""
+    if "DTensor" in {type(x).__name__ for x in tensors}:
         raise ValueError(
             "weight and hidden states must be plain tensors, got a DTensor, whose gathering decides"
             " what its gradient means: use full_tensor(grad_placements=[Partial()]) and divide by"
             " the ranks, as probtune.models.head does, or give the local slice and parallel=."
         )
-    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
+
+
+def check_labels(labels: Tensor, leading: torch.Size, of: str) -> None:
+    """Raise ValueError for labels without the leading shape of `of`, or of another dtype."""
+    if labels.shape != leading:
         raise ValueError(
-            f"hidden must be (N, D) and weight (V, D), got {tuple(hidden.shape)} and"
-            f" {tuple(weight.shape)}."
-        )
-    if labels.shape != hidden.shape[:1]:
-        raise ValueError(
-            f"labels must be (N,) with N = {hidden.shape[0]}, got {tuple(labels.shape)}."
+            f"labels must be (N,) for (N, D) and (B, T) for (B, T, D), the leading shape of the"
+            f" {of}, {tuple(leading)}; got {tuple(labels.shape)}."
         )
     if labels.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"labels must be int64 or int32, got {labels.dtype}.")
+
+
+def check_head(head: Head, labels: Tensor) -> None:
+    """Raise ValueError for shapes, dtypes and options that do not fit together."""
+    hidden, weight, bias = head.hidden, head.weight, head.bias
+    refuse_dtensor(hidden, weight, weight.data)
+    if hidden.dim() < 2 or weight.dim() != 2 or hidden.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            "hidden must be (N, D) and weight (V, D), or hidden (..., D); got"
+            f" {tuple(hidden.shape)} and {tuple(weight.shape)}."
+        )
+    check_labels(labels, hidden.shape[:-1], "hidden states")
     if not hidden.is_floating_point() or weight.dtype != hidden.dtype:
         raise ValueError(
             f"hidden and weight must share one floating dtype, got {hidden.dtype} and"
             f" {weight.dtype}."
         )
-    _check_adapter(hidden, weight, low, up)
+    if head.adapter is not None:
+        _check_adapter(hidden, weight, *head.adapter)
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must be (V,) with V = {weight.shape[0]}, got {tuple(bias.shape)}.")
-    if (softcap := linear.softcap) is not None and not softcap > 0:
+    if (softcap := head.softcap) is not None and not softcap > 0:
         raise ValueError(f"softcap must be positive, got {softcap}; leave it out for none.")
-    if (parallel := linear.parallel) is not None:
+    if (parallel := head.parallel) is not None:
         vocabulary = parallel.vocabulary
         if not 0 <= parallel.start <= vocabulary - weight.shape[0]:
             raise ValueError(
@@ -157,12 +184,8 @@ def check_head(linear: LinearHead, labels: Tensor) -> None:
             )
 
 
-def _check_adapter(hidden: Tensor, weight: Tensor, low: Tensor | None, up: Tensor | None) -> None:
-    if low is None and up is None:
-        return
-    assert low is not None and up is not None
-    expected = (hidden.shape[0], weight.shape[0], low.shape[-1])
-    if (*low.shape[:-1], *up.shape) != expected or low.dim() != 2:
+def _check_adapter(hidden: Tensor, weight: Tensor, low: Tensor, up: Tensor) -> None:
+    if up.dim() != 2 or low.shape != (*hidden.shape[:-1], up.shape[1]) or len(up) != len(weight):
         raise ValueError(
             f"adapter must be (N, R) and (V, R) with N = {hidden.shape[0]} and V ="
             f" {weight.shape[0]}, got {tuple(low.shape)} and {tuple(up.shape)}."

@@ -1,68 +1,77 @@
-"""Which implementation serves the inputs."""
+"""Choice of the implementation that serves the inputs."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 from collections.abc import Set
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
+from torch import Tensor
 
-from .linear import LinearHead
-from .torch_rows import TorchRows
+from .engine import Engine
+from .head import Head, Impl
+from .torch_rows import TorchEngine
 
-__all__ = ["Impl", "rows_for", "why_not_triton"]
-
-Impl = Literal["reference", "chunked", "triton", "epilogue", "auto"]
+__all__ = ["automatic_engine", "engine_for", "why_not_triton"]
 
 
-def rows_for(impl: Impl, linear: LinearHead, whole: bool, terms: Set[str] = frozenset()) -> Any:
-    """The class that works on a block of rows; None for the reference.
+def engine_for(head: Head, *, whole: bool, terms: Set[str] = frozenset()) -> type[Engine] | None:
+    """Return the engine that `head.impl` names; None for the reference.
 
     Args:
-        whole: whether the objective needs a block's whole distribution.
-        terms: what it has a gradient through, besides p.
+        head: on hidden states (N, D).
+        whole: True if the objective needs a block's whole distribution.
+        terms: the statistics besides p through which it has a gradient.
 
     Raises:
         ValueError: there is no such implementation, or it does not serve the inputs.
     """
+    impl = head.impl
     if impl not in get_args(Impl):
         raise ValueError(f"impl must be one of {', '.join(get_args(Impl))}, got {impl!r}.")
-    if linear.parallel is not None and (impl == "reference" or whole):
+    if head.parallel is not None and (impl == "reference" or whole):
         raise ValueError(
             "a vocabulary split over ranks serves what needs no more than p, entropy and collision"
             " probability, and impl='auto', 'chunked' or 'triton'; gather the weight for the rest."
         )
     if impl == "auto":
-        impl = (
-            "triton" if linear.hidden.is_cuda and not why_not_triton(linear, whole) else "chunked"
-        )
+        return automatic_engine(head.hidden, whole=whole)
     if impl == "reference":
         return None
     if impl == "chunked":
-        return TorchRows
-    if reason := why_not_triton(linear, whole):
+        return TorchEngine
+    if reason := why_not_triton(head.hidden, whole=whole):
         raise ValueError(f"impl={impl!r} cannot be used: {reason}; use impl='auto'.")
     if impl == "triton":
-        from .triton_rows import TritonRows
+        from .triton_rows import TritonEngine
 
-        return TritonRows
-    from .triton_epilogue import EpilogueRows, why_not
+        return TritonEngine
+    from .triton_epilogue import EpilogueEngine, why_not
 
-    if reason := why_not(linear, terms):
+    if reason := why_not(head, terms):
         raise ValueError(f"impl='epilogue' cannot be used: {reason}; use impl='auto'.")
-    return EpilogueRows
+    return EpilogueEngine
 
 
-def why_not_triton(linear: LinearHead, whole: bool) -> str | None:
-    """The reason why the Triton kernels do not serve the inputs, or None."""
+def automatic_engine(inputs: Tensor, *, whole: bool) -> type[Engine]:
+    """Return Triton's engine on a GPU where it serves the inputs, and PyTorch's elsewhere."""
+    if not inputs.is_cuda or why_not_triton(inputs, whole=whole):
+        return TorchEngine
+    from .triton_rows import TritonEngine
+
+    return TritonEngine
+
+
+def why_not_triton(inputs: Tensor, *, whole: bool) -> str | None:
+    """Return the reason why the Triton kernels do not serve the inputs, or None."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (pip install 'probtune[triton]')"
-    if linear.hidden.dtype == torch.float64:
+    if inputs.dtype == torch.float64:
         return "its kernels compute in float32, and the inputs are float64"
     if whole:
         return "the objective needs more of the distribution than entropy and collision probability"
-    if not linear.hidden.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the inputs are on {linear.hidden.device.type}, not on a GPU"
+    if not inputs.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the inputs are on {inputs.device.type}, not on a GPU"
     return None

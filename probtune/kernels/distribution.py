@@ -18,7 +18,7 @@ def statistic(
     labels: Tensor,  # (n,)
     reference: Tensor | None,  # (n, V), log-probabilities of the reference model
 ) -> Tensor:
-    """The statistic per row, (n,), differentiable where it has a gradient."""
+    """Return the statistic per row, (n,), differentiable where it has a gradient."""
     kind, _, parameter = name.partition(":")
     if kind == "entropy":
         return -(log_probs.exp() * log_probs).sum(1)
@@ -48,7 +48,7 @@ def statistic_gradient(
     value: Tensor,  # (n,), the statistic
     reference: Tensor | None,  # (n, V)
 ) -> Tensor:
-    """d statistic / d logits, (n, V)."""
+    """Return d statistic / d logits, (n, V)."""
     kind, _, parameter = name.partition(":")
     probs = log_probs.exp()
     if kind == "entropy":
@@ -67,7 +67,7 @@ def statistic_gradient(
 
 
 def _top(log_probs: Tensor, parameter: str) -> Tensor:
-    """The log-probabilities of the most probable tokens, all of them in a smaller vocabulary."""
+    """Return the log-probabilities of the most probable tokens: all, in a smaller vocabulary."""
     return log_probs.topk(min(int(parameter), log_probs.shape[1]), dim=1).values
 
 

@@ -32,21 +32,22 @@ _SLICE = 2048
 
 
 def add_product(out: Tensor, x: Tensor, weight: Tensor, *, first: bool) -> None:
-    """out += x @ weight.T, or out = x @ weight.T when it is the `first`; (n, V), float32 or wider,
-    of (n, D) and (V, D).
+    """Add x @ weight.T to `out`, or write it there when it is the `first`.
+
+    (n, V), float32 or wider, of (n, D) and (V, D).
     """
     if _in_slices(weight, out.dtype):
         x = x.to(out.dtype)
         for part in slices_of(weight.shape[0], _SLICE):
-            found = _linear(x, weight[part].to(out.dtype))
-            out[:, part] = found if first else out[:, part] + found
+            product = _linear(x, weight[part].to(out.dtype))
+            out[:, part] = product if first else out[:, part] + product
     else:
         _add(out, x, weight.t(), first)
 
 
 def times(dz: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """dz @ weight in `dtype`, (n, D), of (n, V) and (V, D); rounded once when that is narrower than
-    the sum.
+    """Return dz @ weight in `dtype`, (n, D), of (n, V) and (V, D); rounded once when that is
+    narrower than the sum.
     """
     if dz.dtype == weight.dtype == dtype != torch.float32:
         return torch.mm(dz, weight)
@@ -58,21 +59,25 @@ def times(dz: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def add_times(out: Tensor, dz: Tensor, weight: Tensor, *, first: bool) -> None:
-    """out += dz @ weight, or out = dz @ weight when it is the `first`; (n, D), float32 or wider."""
+    """Add dz @ weight to `out`, or write it there when it is the `first`.
+
+    (n, D), float32 or wider, of (n, V) and (V, D).
+    """
     if not _in_slices(weight, out.dtype):
         _add(out, dz, weight, first)
         return
     for part in slices_of(weight.shape[0], _SLICE):
-        found = _linear(dz[:, part].to(out.dtype), weight[part].to(out.dtype).t())
+        product = _linear(dz[:, part].to(out.dtype), weight[part].to(out.dtype).t())
         if first and part.start == 0:
-            out.copy_(found)
+            out.copy_(product)
         else:
-            out += found
+            out += product
 
 
 def add_outer(out: Tensor, dz: Tensor, x: Tensor, *, first: bool) -> None:
-    """out += dz.T @ x, or out = dz.T @ x when it is the `first`; (V, D), float32 or wider, of
-    (n, V) and (n, D).
+    """Add dz.T @ x to `out`, or write it there when it is the `first`.
+
+    (V, D), float32 or wider, of (n, V) and (n, D).
     """
     if dz.dtype != out.dtype and _has_wide_results(out.device):
         x = x.to(dz.dtype)
@@ -82,8 +87,8 @@ def add_outer(out: Tensor, dz: Tensor, x: Tensor, *, first: bool) -> None:
 
 
 def narrow_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """What the logits' gradients are rounded to before their matmuls, for inputs of `dtype`: that
-    itself, or on a CPU that has no instructions for it what is faster, float32.
+    """Return the dtype to which the logits' gradients are rounded before their matmuls: that of
+    the inputs, or on a CPU that has no instructions for it what is faster, float32.
     """
     if device.type != "cpu" or (dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()):
         return dtype
@@ -92,7 +97,7 @@ def narrow_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """On a CPU, lets float32 matmuls round their factors to bfloat16 while `dtype` is bfloat16.
+    """On a CPU, let float32 matmuls round their factors to bfloat16 while `dtype` is bfloat16.
 
     Inputs that were bfloat16 lose nothing by it, and the results keep float32, which a matmul of
     bfloat16 tensors would not give on a CPU; the logits' gradients are rounded once, as on an
@@ -125,14 +130,14 @@ def _add(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
 
 
 def _in_slices(weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a product with the weight, with results in `dtype`, is formed slice by slice."""
+    """True if a product with the weight, with results in `dtype`, is formed slice by slice."""
     if weight.dtype != dtype:
         return not _has_wide_results(weight.device)
     return weight.device.type == "cpu" and dtype == torch.float32 and _onednn() is not None
 
 
 def slices_of(vocabulary: int, width: int) -> Iterator[slice]:
-    """The vocabulary in slices of at most `width` tokens."""
+    """Iterate over the vocabulary in slices of at most `width` tokens."""
     for start in range(0, vocabulary, width):
         yield slice(start, min(start + width, vocabulary))
 
@@ -147,7 +152,7 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
 
 @functools.cache
 def _onednn() -> Any:
-    """The matmul that torch.compile takes on an x86 CPU; None elsewhere."""
+    """Return the matmul that torch.compile takes on an x86 CPU; None elsewhere."""
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -155,7 +160,7 @@ def _onednn() -> Any:
 
 @functools.cache
 def _has_wide_results(device: torch.device) -> bool:
-    """Whether a matmul of half-precision factors can give its float32 accumulator."""
+    """True if a matmul of half-precision factors can return its float32 accumulator."""
     if device.type != "cuda":
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
@@ -163,6 +168,6 @@ def _has_wide_results(device: torch.device) -> bool:
 
 @functools.cache
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without them it is slower than float32."""
-    known: Any = torch.cpu
-    return known._is_avx512_bf16_supported() or known._is_amx_tile_supported()
+    """True if the processor has instructions for it; without them it is slower than float32."""
+    cpu: Any = torch.cpu
+    return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()

@@ -16,17 +16,10 @@ from torch import Tensor
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .autograd import objective_gradients, refuse_second_derivatives
-from .checks import (
-    check_head,
-    check_objective,
-    check_passes,
-    check_signals,
-    per_token,
-    supervised,
-)
-from .choice import rows_for
-from .linear import LinearHead
-from .tokens import PER_TOKEN, Task
+from .checks import IGNORE_INDEX
+from .head import Head, Impl
+from .preparation import prepare, spread
+from .tokens import PER_TOKEN
 
 __all__ = ["in_graph"]
 
@@ -34,46 +27,50 @@ _NUM_RESULTS = 2 + len(PER_TOKEN)
 
 
 def in_graph(
-    linear: LinearHead,
+    head: Head,
     labels: Tensor,
-    objective: Objective,
-    normalizer: float | Tensor | None,
+    objective: Objective | str,
+    num_items: float | Tensor | None,
     signals: Mapping[str, Any],
-    reference: LinearHead | None,
-    z_loss: float,
-    row_eps: float,
-    two_pass: bool,
-    impl: str,
+    reference: Head | None,
     statistics: bool,
 ) -> tuple[Tensor, ...]:
-    """(loss, skipped, *PER_TOKEN) by the operator; the columns are (N,), 0 at ignored rows."""
-    hidden, weight, bias, low, up = linear.tensors
+    """Return (loss, skipped, *PER_TOKEN) by the operator; columns are (N,), 0 at ignored rows."""
+    if head.weight_grad is not None or head.parallel is not None:
+        raise ValueError(
+            "under torch.compile there is no weight_grad= and no parallel=; leave the loss out"
+            " of the compiled part with torch.compiler.disable."
+        )
+    hidden, weight, bias, low, up = tensors = head.tensors
     assert hidden is not None and weight is not None
-    if normalizer is None:
-        normalizer = (labels != -100).sum().clamp(min=1)
-    names, tensors = sorted(signals), []
+    if num_items is None:
+        num_items = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    names = sorted(signals)
     for name in names:
         if not isinstance(signals[name], Tensor):
             raise ValueError(
                 f"under torch.compile signals are tensors, and {name!r} is a"
                 f" {type(signals[name]).__name__}; leave the loss out of the compiled part."
             )
-        tensors.append(signals[name])
-    others = [] if reference is None else [x for x in reference.tensors if x is not None]
-    found = torch.ops.probtune.linear_objective(
-        hidden, weight, bias, low, up, labels, torch.as_tensor(normalizer, device=hidden.device),
-        repr(objective), "\n".join(names), tensors, others, linear.softcap, linear.logit_scale,
-        z_loss, row_eps, two_pass, impl, statistics,
-        [torch.is_grad_enabled() and x is not None and x.requires_grad for x in linear.tensors],
+    others = [] if reference is None else [x for x in reference.tensors[:3] if x is not None]
+    of_reference = reference or Head(hidden, weight)
+    results = torch.ops.probtune.linear_objective(
+        hidden, weight, bias, low, up, labels, torch.as_tensor(num_items, device=hidden.device),
+        objective if isinstance(objective, str) else repr(objective),
+        "\n".join(names), [signals[name] for name in names], others,
+        of_reference.softcap, of_reference.logit_scale, head.softcap, head.logit_scale,
+        head.z_loss, head.row_eps, head.two_pass, head.impl, statistics,
+        [torch.is_grad_enabled() and x is not None and x.requires_grad for x in tensors],
     )  # fmt: skip
-    return found[0], *(x.detach() for x in found[1:_NUM_RESULTS])
+    return results[0], *(x.detach() for x in results[1:_NUM_RESULTS])
 
 
 _SCHEMA = (
     "(Tensor hidden, Tensor weight, Tensor? bias, Tensor? low, Tensor? up, Tensor labels,"
-    " Tensor normalizer, str objective, str signal_names, Tensor[] signals, Tensor[] reference,"
-    " float? softcap, float logit_scale, float z_loss, float row_eps, bool two_pass, str impl,"
-    " bool statistics, bool[] needed) -> Tensor[]"
+    " Tensor num_items, str objective, str signal_names, Tensor[] signals, Tensor[] reference,"
+    " float? reference_softcap, float reference_scale, float? softcap, float logit_scale,"
+    " float z_loss, float row_eps, bool two_pass, str impl, bool statistics, bool[] needed)"
+    " -> Tensor[]"
 )
 
 
@@ -85,62 +82,56 @@ def _linear_objective(
     low: Tensor | None,
     up: Tensor | None,
     labels: Tensor,
-    normalizer: Tensor,
+    num_items: Tensor,
     objective: str,
     signal_names: str,
     signals: list[Tensor],
     reference: list[Tensor],
+    reference_softcap: float | None,
+    reference_scale: float,
     softcap: float | None,
     logit_scale: float,
     z_loss: float,
     row_eps: float,
     two_pass: bool,
-    impl: str,
+    impl: Impl,
     statistics: bool,
     needed: list[bool],
 ) -> list[Tensor]:
-    f = read_objective(objective)
-    linear = LinearHead(hidden, weight, bias, low, up, softcap, logit_scale)
-    named = Signals(zip(signal_names.splitlines(), signals, strict=True))
-    other = LinearHead(*reference, softcap=softcap, logit_scale=logit_scale) if reference else None
-    check_head(linear, labels)
-    check_objective(linear, f, None, row_eps, None)
-    check_signals(f, named, other, labels)
-    where = supervised(linear, labels)
-    if where is None:
-        where = torch.arange(labels.shape[0], device=labels.device)
-    chosen = Signals({n: x[where] if per_token(x) else x for n, x in named.items()})
-    task = Task(
-        f, normalizer, chosen, None if other is None else other.rows(where), statistics, z_loss,
-        row_eps, two_pass=two_pass,
+    adapter = None if low is None or up is None else (low, up)
+    head = Head(
+        hidden, weight, bias, softcap, logit_scale, adapter,
+        z_loss=z_loss, row_eps=row_eps, two_pass=two_pass, impl=impl,
     )  # fmt: skip
-    rows = rows_for(impl, linear, task.whole, f.terms)  # type: ignore[arg-type]
-    check_passes(task, reference=rows is None)
-    if rows is None:
+    other = None
+    if reference:
+        other = Head(*reference, softcap=reference_softcap, logit_scale=reference_scale)
+    named = Signals(zip(signal_names.splitlines(), signals, strict=True))
+    chosen, chosen_labels, task, engine, where = prepare(
+        head, labels, read_objective(objective), num_items, named, other, statistics=statistics
+    )
+    if engine is None:
         raise ValueError("impl='reference' is plain PyTorch, which needs no operator.")
     with torch.no_grad():
-        out, gradients = objective_gradients(
-            linear.rows(where), labels[where], task, rows, tuple(needed)
-        )
-    size = labels.shape if statistics else (0,)
-    columns = [
-        x.new_zeros(size).index_put_((where,), x) if statistics else x.new_zeros(0) for x in out[2:]
-    ]
+        out, gradients = objective_gradients(chosen, chosen_labels, task, engine, tuple(needed))
+    columns = spread(out[2:], where, labels.shape) if statistics else out[2:]
     whole = []
-    for x, found in zip(linear.tensors, gradients, strict=True):
-        if x is None or found is None:
+    for x, gradient in zip(head.tensors, gradients, strict=True):
+        if x is None or gradient is None:
             whole.append(hidden.new_zeros(0))
-        elif x is hidden or x is low:
-            whole.append(torch.zeros_like(x).index_copy_(0, where, found))
+        elif where is not None and (x is hidden or x is low):
+            zeros = torch.zeros_like(x, memory_format=torch.contiguous_format)
+            whole.append(zeros.index_copy_(0, where, gradient))
         else:
-            whole.append(found)
+            whole.append(gradient)
     return [out[0], out[1], *columns, *whole]
 
 
 @_linear_objective.register_fake
 def _(
-    hidden, weight, bias, low, up, labels, normalizer, objective, signal_names, signals, reference,
-    softcap, logit_scale, z_loss, row_eps, two_pass, impl, statistics, needed,
+    hidden, weight, bias, low, up, labels, num_items, objective, signal_names, signals, reference,
+    reference_softcap, reference_scale, softcap, logit_scale, z_loss, row_eps, two_pass, impl,
+    statistics, needed,
 ):  # fmt: skip
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     size = labels.shape[0] if statistics else 0
@@ -149,9 +140,9 @@ def _(
     tensors = (hidden, weight, bias, low, up)
     gradients = [
         torch.empty_like(x, memory_format=torch.contiguous_format)
-        if x is not None and wanted
+        if x is not None and needs
         else hidden.new_empty(0)
-        for x, wanted in zip(tensors, needed, strict=True)
+        for x, needs in zip(tensors, needed, strict=True)
     ]
     scalars = [hidden.new_empty((), dtype=dtype) for _ in range(2)]
     return [*scalars, *columns, *gradients]
@@ -167,8 +158,8 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, upstream):
     refuse_second_derivatives()
     gradients = [
-        g * upstream[0].to(g.dtype) if wanted else None
-        for g, wanted in zip(ctx.saved_tensors, ctx.needed, strict=True)
+        g * upstream[0].to(g.dtype) if needs else None
+        for g, needs in zip(ctx.saved_tensors, ctx.needed, strict=True)
     ]
     return (*gradients, *ctx.others, None)
 

@@ -1,4 +1,4 @@
-"""The vocabulary split over ranks: what they tell each other about a block of rows."""
+"""Exchange between ranks that each hold a slice of the vocabulary."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rows import Rows
+from .rows import RowStatistics
 
 __all__ = ["VocabParallel"]
 
 
 @dataclass(frozen=True, eq=False)
 class VocabParallel:
-    """Each rank of a process group holds the rows [start, start + V) of the head's weight, and the
-    same hidden states and labels.
+    """A slice of the vocabulary: each rank of a process group holds the rows [start, start + V) of
+    the head's weight, and the same hidden states and labels.
 
     The ranks exchange one packed tensor per block of rows, and sum the gradient of the hidden
     states once. Slices may differ in size. Loss and statistics are the same on all ranks, and so
@@ -32,11 +32,11 @@ class VocabParallel:
 
     @property
     def slice_size(self) -> int:
-        """A slice's size, the same number on all ranks: what blocks are measured by."""
+        """Size of a slice, the same number on all ranks, by which blocks are measured."""
         return -(-self.vocabulary // torch.distributed.get_world_size(self.group))
 
-    def combine(self, rows: Rows) -> Rows:
-        """The statistics of the whole vocabulary from those of each rank's slice.
+    def combine(self, rows: RowStatistics) -> RowStatistics:
+        """Return the statistics of the whole vocabulary from those of each rank's slice.
 
         Sums are brought to the common maximum, so S = sum over ranks of S_r exp(m_r - m); a rank
         without the target says -inf for its logit.
@@ -54,7 +54,7 @@ class VocabParallel:
         maximum = maxima.amax(0)
         scale = (maxima - maximum).exp()
         logits, squares = others
-        return Rows(
+        return RowStatistics(
             target_logit.amax(0),
             maximum,
             (sums * scale).sum(0),
@@ -63,7 +63,7 @@ class VocabParallel:
         )
 
     def sum_in_place(self, x: Tensor) -> None:
-        """The sum over ranks, in float32 or wider."""
+        """Sum over ranks, in float32 or wider."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         torch.distributed.all_reduce(wide, group=self.group)
         if wide is not x:

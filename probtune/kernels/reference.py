@@ -1,5 +1,8 @@
-"""The definition: plain PyTorch on full logits, in float32 or wider. Slow and large; every other
-path is tested against it. Called by the package's functions, with supervised rows only."""
+"""Definition of every path: plain PyTorch on full logits, in float32 or wider.
+
+Slow and large; every other path is tested against it. Called by the package's functions, with
+supervised rows only.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ from torch import Tensor
 
 from ..objectives import Signals
 from .distribution import statistic
-from .linear import LinearHead
+from .head import Head
 from .tokens import Task
 
-__all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
+__all__ = [
+    "objective_loss",
+    "objective_of_logits",
+    "statistics_of_logits",
+    "target_statistics",
+]
 
 
-def target_statistics(
-    linear: LinearHead, labels: Tensor, entropy: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(log p, entropy, is_top1) per row."""
-    return statistics_of_logits(linear.logits(), labels, entropy)
+def target_statistics(head: Head, labels: Tensor, entropy: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (log p, entropy, is_top1) per row."""
+    return statistics_of_logits(head.logits(), labels, entropy)
 
 
 def statistics_of_logits(
@@ -27,7 +33,7 @@ def statistics_of_logits(
     labels: Tensor,  # (N,)
     entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(log p, entropy, is_top1) per row. log p = log sigmoid(u), where u = z_y - log sum of
+    """Return (log p, entropy, is_top1) per row. log p = log sigmoid(u), where u = z_y - log sum of
     exp(z_v) over v != y.
 
     That is log softmax with the target left out of its own denominator: u is the logit of p, and
@@ -44,25 +50,45 @@ def statistics_of_logits(
     return logp, -(log_probs.exp() * log_probs).sum(1), is_top1
 
 
-def objective_loss(linear: LinearHead, labels: Tensor, task: Task) -> tuple[Tensor, ...]:
-    """(loss, skipped, log p, entropy, is_top1, value, weight, kept), the first by autograd."""
-    objective = task.objective
-    logits = linear.logits()
-    logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=task.statistics)
-    names = sorted(objective.distribution_needs)
-    log_probs, other = logits.log_softmax(1), None
+def objective_loss(head: Head, labels: Tensor, task: Task) -> tuple[Tensor, ...]:
+    """Return (loss, skipped, log p, entropy, is_top1, value, weight, kept), the first by
+    autograd.
+    """
+    logits, other = head.logits(), None
     if task.reference is not None:
         other = task.reference.logits().log_softmax(1)
-    found = {name: statistic(name, log_probs, labels, other) for name in names}
-    fixed = {name: value.detach() for name, value in found.items()}
+    return objective_of_logits(logits, labels, task, other)
+
+
+def objective_of_logits(
+    logits: Tensor,  # (N, V), float32 or wider
+    labels: Tensor,  # (N,)
+    task: Task,
+    reference: Tensor | None = None,  # (N, V), log-probabilities of the reference model
+    valid: Tensor | None = None,  # (N,), the rows that count
+) -> tuple[Tensor, ...]:
+    """Return `objective_loss` of logits; rows that are not `valid` are left out of the sum."""
+    objective = task.objective
+    logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=task.statistics)
+    log_probs = logits.log_softmax(1)
+    values = {
+        name: statistic(name, log_probs, labels, reference)
+        for name in sorted(objective.distribution_needs)
+    }
+    fixed = {name: value.detach() for name, value in values.items()}
     f = objective.bind(Signals({**task.signals, **fixed}))
     value = f.value(logp)
-    total = value.sum()
+    total = _sum(value, valid)
     for name, factor in f.coefficients(logp.detach()).items():
-        total = total + (factor * (found[name] - fixed[name])).sum()  # the value is in f already
+        # The value is in f already.
+        total = total + _sum(factor * (values[name] - fixed[name]), valid)
     if task.z_loss:
-        total = total + task.z_loss * logits.logsumexp(1).square().sum()
+        total = total + task.z_loss * _sum(logits.logsumexp(1).square(), valid)
     logp = logp.detach()
     of_f = (value.detach(), f.token_weight(logp), f.keeps(logp))
-    extras = (logp, entropy.detach(), is_top1, *of_f)
-    return total / task.normalizer, total.new_zeros(()), *extras
+    columns = (logp, entropy.detach(), is_top1, *of_f)
+    return total / task.num_items, total.new_zeros(()), *columns
+
+
+def _sum(x: Tensor, valid: Tensor | None) -> Tensor:
+    return x.sum() if valid is None else torch.where(valid, x, 0.0).sum()

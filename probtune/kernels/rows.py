@@ -1,4 +1,4 @@
-"""The row algebra: the numbers per token that everything else follows from.
+"""Row algebra: the numbers per token from which everything else follows.
 
 For one row let z be the logits, y the target, and leave the target out of every sum:
 
@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Coefficients", "Rows", "coefficients", "front_first"]
+__all__ = ["Coefficients", "RowStatistics", "coefficients", "front_first"]
 
 
-class Rows(NamedTuple):
-    """The statistics of a block of rows; each is (n,)."""
+class RowStatistics(NamedTuple):
+    """Statistics of a block of rows; each is (n,)."""
 
     target_logit: Tensor
     max_other: Tensor
@@ -80,8 +80,9 @@ class Rows(NamedTuple):
         of_others = self.square_other / self.sum_other.square()
         return torch.sigmoid(u).square() + torch.sigmoid(-u).square() * of_others
 
-    def select(self, keep: Tensor) -> Rows:
-        return Rows(*(None if x is None else x[keep] for x in self))  # type: ignore[arg-type]
+    def select(self, keep: Tensor) -> RowStatistics:
+        """Return the statistics of some of the rows."""
+        return RowStatistics(*(None if x is None else x[keep] for x in self))  # type: ignore[arg-type]
 
 
 class Coefficients(NamedTuple):
@@ -94,13 +95,13 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(
-    rows: Rows,
+    rows: RowStatistics,
     size: Tensor,  # (n,), the logit gradients W
     factors: Mapping[str, Tensor],  # of "entropy" and "collision", (n,)
     of_log_sum_exp: Tensor | None = None,  # (n,), d loss / d log-sum-exp
     logit_scale: float = 1.0,
 ) -> Coefficients:
-    """The coefficients of W, of the statistics' factors and of log-sum-exp together."""
+    """Return the coefficients of W, of the statistics' factors and of log-sum-exp together."""
     # S is 0 only where the target is the whole vocabulary, and then so is every size.
     per_other = 1.0 / rows.sum_other.clamp(min=torch.finfo(size.dtype).tiny)
     linear, at_target = size * per_other, -size
@@ -120,21 +121,21 @@ def coefficients(
     if of_log_sum_exp is not None:
         linear = linear + of_log_sum_exp * share
         at_target = at_target + of_log_sum_exp * p
-    found = (linear, of_logit, square, at_target)
+    sums = (linear, of_logit, square, at_target)
     if logit_scale != 1.0:
-        found = tuple(None if x is None else x * logit_scale for x in found)
-    return Coefficients(*found)  # type: ignore[arg-type]
+        sums = tuple(None if x is None else x * logit_scale for x in sums)
+    return Coefficients(*sums)  # type: ignore[arg-type]
 
 
 def front_first(mask: Tensor) -> Tensor:
-    """The K places where `mask` is true, in an order that lets rows move to the front in place:
-    each of the first K places that is true stays (`found[k] == k`), and the others are filled from
-    behind them, so that no row is read that another has been written to.
+    """Return the K positions where `mask` is true, in an order that lets rows move to the front in
+    place: each of the first K positions that is true stays (`order[k] == k`), and the others are
+    filled from behind them, so that no row is read that another has been written to.
 
-    Waits for the device once, for K.
+    Synchronises once, to read K.
     """
-    where = mask.nonzero().squeeze(1)
-    front = mask[: where.numel()]
+    positions = mask.nonzero().squeeze(1)
+    front = mask[: positions.numel()]
     moved = front.sum() + (~front).cumsum(0) - 1
-    here = torch.arange(where.numel(), device=mask.device)
-    return torch.where(front, here, where[moved.clamp(max=where.numel() - 1)])
+    stays = torch.arange(positions.numel(), device=mask.device)
+    return torch.where(front, stays, positions[moved.clamp(max=positions.numel() - 1)])

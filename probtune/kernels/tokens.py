@@ -1,10 +1,11 @@
-"""What an objective makes of the statistics of rows: its sums, and which rows have which gradient.
+"""Sums of an objective over the statistics of rows, and the rows that have a gradient.
 
-The same for every pass over the logits (`chunked`, `slices`) and every implementation of it.
+They are the same for every pass over the logits (`chunked`, `slices`) and every engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..objectives import Objective, Signals
-from .linear import Head, LinearHead
-from .rows import Coefficients, Rows, coefficients, front_first
+from .engine import LogitSource
+from .head import Head
+from .rows import Coefficients, RowStatistics, coefficients, front_first
 
 __all__ = ["KERNEL_SIGNALS", "PER_TOKEN", "Active", "Task", "Tokens"]
 
@@ -21,87 +23,89 @@ PER_TOKEN = ("logp", "entropy", "is_top1", "value", "weight", "kept")
 """The columns per token of a loss with statistics."""
 
 KERNEL_SIGNALS = frozenset({"entropy", "collision"})
-"""What the row statistics hold; everything else needs the whole distribution of a block."""
+"""Statistics that follow from those of the rows; all others need the whole distribution."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is asked of a pass over the logits."""
+    """Request to a pass over the logits."""
 
     objective: Objective
-    normalizer: float | Tensor
+    num_items: float | Tensor
+    """Denominator of the sum."""
     signals: Signals
-    reference: LinearHead | None = None
+    reference: Head | None = None
     """The head of the reference model, on its own hidden states."""
     statistics: bool = False
+    """True if the columns `PER_TOKEN` are to be filled."""
     z_loss: float = 0.0
     row_eps: float = 0.0
-    weight_grad: Tensor | None = None
-    two_pass: bool = False
 
     @property
-    def wanted(self) -> frozenset[str]:
-        """The statistics of the distribution that are needed."""
+    def signals_of_logits(self) -> frozenset[str]:
+        """Statistics of the distribution that the pass must compute."""
         needs = self.objective.distribution_needs
         return frozenset(needs | {"entropy"} if self.statistics else needs)
 
     @property
     def whole(self) -> bool:
-        """Whether a block's distribution is needed itself."""
-        return bool((self.wanted | self.objective.terms) - KERNEL_SIGNALS)
+        """True if a block's distribution itself is needed."""
+        return bool((self.signals_of_logits | self.objective.terms) - KERNEL_SIGNALS)
 
 
 class Active(NamedTuple):
-    """The rows that have a gradient."""
+    """Rows that have a gradient."""
 
     where: Tensor | None
-    """Which, in the order of `front_first`; None: all."""
-    rows: Rows
+    """Their positions, in the order of `front_first`; None: all."""
+    rows: RowStatistics
     of: Coefficients
     factors: dict[str, Tensor]
-    """Of the terms that the coefficients do not hold, by name."""
+    """Factors of the terms that the coefficients do not hold, by name."""
 
 
 class Tokens:
-    """The sums over all rows, and the columns per token, filled block by block."""
+    """Sums over all rows, and the columns per token, filled block by block."""
 
-    def __init__(self, task: Task, head: Head):
-        self._task, self._logit_scale = task, head.logit_scale
-        self._total = torch.zeros((), dtype=head.dtype, device=head.device)
+    def __init__(self, task: Task, source: LogitSource):
+        self._task, self._logit_scale = task, source.logit_scale
+        self._total = torch.zeros((), dtype=source.dtype, device=source.device)
         self._largest, self._skipped = self._total.clone(), self._total.clone()
-        dtypes = (head.dtype, head.dtype, torch.bool, head.dtype, head.dtype, torch.bool)
-        num_rows = head.num_rows if task.statistics else 0
-        self._columns = [torch.empty(num_rows, dtype=d, device=head.device) for d in dtypes]
+        dtypes = (source.dtype, source.dtype, torch.bool, source.dtype, source.dtype, torch.bool)
+        num_rows = source.num_rows if task.statistics else 0
+        self._columns = [torch.empty(num_rows, dtype=d, device=source.device) for d in dtypes]
 
-    def add(self, block: slice, rows: Rows, known: dict[str, Tensor]) -> Objective:
-        """Count the rows of a block in; the objective with what is `known` of them."""
+    def add(self, block: slice, rows: RowStatistics, measured: Mapping[str, Tensor]) -> Objective:
+        """Add the rows of a block to the sums; return the objective bound to their signals, among
+        them the statistics that were `measured` of their logits.
+        """
         task = self._task
-        given = {
+        signals = {
             name: x[block] if isinstance(x, Tensor) and x.dim() else x
             for name, x in task.signals.items()
         }
-        f = task.objective.bind(Signals({**given, **known}))
+        f = task.objective.bind(Signals({**signals, **measured}))
         logp = rows.logp
         value = f.value(logp)
         self._total += value.sum()
         if task.z_loss:
             self._total += task.z_loss * rows.log_sum_exp.square().sum()
         if task.statistics:
-            found = (logp, known["entropy"], rows.is_top1, value, f.token_weight(logp))
-            for column, x in zip(self._columns, (*found, f.keeps(logp)), strict=True):
+            columns = (logp, measured["entropy"], rows.is_top1, value, f.token_weight(logp))
+            for column, x in zip(self._columns, (*columns, f.keeps(logp)), strict=True):
                 column[block] = x
         return f
 
-    def active(self, f: Objective, rows: Rows) -> Active:
-        """Those of a block's rows that have a gradient, or, with `row_eps`, one that is not
+    def active(self, f: Objective, rows: RowStatistics) -> Active:
+        """Return the rows of a block that have a gradient, or, with `row_eps`, one that is not
         negligible.
         """
         task, logp = self._task, rows.logp
-        size = f.logit_gradient(logp) / task.normalizer
-        factors = {name: c / task.normalizer for name, c in f.coefficients(logp).items()}
+        size = f.logit_gradient(logp) / task.num_items
+        factors = {name: c / task.num_items for name, c in f.coefficients(logp).items()}
         of_lse = None
         if task.z_loss:
-            of_lse = 2.0 * task.z_loss / task.normalizer * rows.log_sum_exp
+            of_lse = 2.0 * task.z_loss / task.num_items * rows.log_sum_exp
         where = self._where(size, [*factors.values(), *([] if of_lse is None else [of_lse])])
         chosen = where.numel() < size.numel()
         if chosen:
@@ -116,7 +120,7 @@ class Tokens:
         active, further = size != 0, torch.zeros_like(size, dtype=torch.bool)
         for factor in others:
             further |= factor != 0
-        if self._task.row_eps:
+        if self._task.row_eps and size.numel():
             mass = size.abs()
             self._largest = torch.maximum(self._largest, mass.amax())
             small = active & ~further & (mass < self._task.row_eps * self._largest)
@@ -125,5 +129,5 @@ class Tokens:
         return front_first(active | further)
 
     def result(self) -> tuple[Tensor, ...]:
-        """(loss, skipped, *PER_TOKEN)"""
-        return self._total / self._task.normalizer, self._skipped, *self._columns
+        """Return (loss, skipped, *PER_TOKEN)."""
+        return self._total / self._task.num_items, self._skipped, *self._columns

@@ -1,6 +1,4 @@
-"""The statistics of a block of rows and the gradients of their logits, in plain PyTorch: any
-device, every objective.
-"""
+"""Engine in plain PyTorch: any device, every objective."""
 
 from __future__ import annotations
 
@@ -11,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .distribution import statistic, statistic_gradient
-from .linear import Head
-from .rows import Coefficients, Rows
+from .engine import LogitSource
+from .rows import Coefficients, RowStatistics
 
-__all__ = ["Distribution", "TorchRows", "even_blocks"]
+__all__ = ["Distribution", "TorchEngine", "even_blocks"]
 
 _CPU_BYTES = 64 * 2**20
 _BYTES = 512 * 2**20
@@ -23,36 +21,41 @@ half-precision inputs twice as much is taken, since summing dW over blocks in fl
 """
 
 
-class TorchRows:
-    """Logits of one block become exp(z - m) in place, then their gradients.
+class TorchEngine:
+    """One block whose logits become exp(z - m) in place, then their gradients.
 
     Rows without a gradient are closed up, and those that have one wait at the front of the buffer
     until a matmul is worth its while.
     """
 
     def __init__(
-        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+        self,
+        source: LogitSource,
+        signals: Set[str],
+        whole: bool,
+        num_rows: int,
+        capacity: int | None = None,
     ):
-        self._head, self._wanted = head, wanted
+        self._source, self._signals = source, signals
         limit = _BYTES
-        if head.device.type == "cpu":
-            limit = _CPU_BYTES * (1 if head.parts[0].inputs.dtype == head.dtype else 2)
-        keep_logits = whole or "entropy" in wanted or head.softcap is not None
-        most = max(1, limit // (4 * head.block_vocabulary) // (2 if keep_logits else 1))
+        if source.device.type == "cpu":
+            limit = _CPU_BYTES * (1 if source.input_dtype == source.dtype else 2)
+        keep_logits = whole or "entropy" in signals or source.softcap is not None
+        most = max(1, limit // (4 * source.block_vocabulary) // (2 if keep_logits else 1))
         self.capacity = even_blocks(num_rows, capacity or most)
         """Rows of one block."""
-        shape = (self.capacity, head.vocabulary)
-        self._buffer = torch.empty(shape, dtype=head.dtype, device=head.device)
+        shape = (self.capacity, source.vocabulary)
+        self._buffer = torch.empty(shape, dtype=source.dtype, device=source.device)
         self._logits = torch.empty_like(self._buffer) if keep_logits else None
 
-    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
-        """Those of the rows, whose exp(z - m) are left at row `at` of the buffer; all of this
-        rank's slice, whatever the other ranks hold.
+    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> RowStatistics:
+        """Return the statistics of these rows. Leaves exp(z - m) in `buffer[at:]` for this rank's
+        slice of the vocabulary.
         """
         num_rows = labels.shape[0]
         others = self._others = self._buffer[at : at + num_rows]
         z = self._z = others if self._logits is None else self._logits[:num_rows]
-        self._head.logits(rows, out=z)
+        self._source.logits(rows, out=z)
         self._targets = labels.long()
         row, column = self._target_entries()
         target_logit = z.new_full((num_rows,), float("-inf"))
@@ -64,32 +67,32 @@ class TorchRows:
         if self._logits is not None:
             z[row, column] = target_logit[row]  # finite again: 0 * -inf would be NaN
         logits = squares = None
-        if "entropy" in self._wanted:
+        if "entropy" in self._signals:
             logits = torch.einsum("nv,nv->n", others, z)
-        if "collision" in self._wanted:
+        if "collision" in self._signals:
             squares = torch.einsum("nv,nv->n", others, others)
         self._maximum = maximum
-        return Rows(target_logit, maximum, others.sum(1), logits, squares)
+        return RowStatistics(target_logit, maximum, others.sum(1), logits, squares)
 
     def _target_entries(self) -> tuple[Tensor, Tensor]:
-        """(row, column) of the targets that are in this slice."""
+        """Return (row, column) of the targets that are in this slice."""
         rows = torch.arange(self._targets.shape[0], device=self._targets.device)
-        if not self._head.partial:
+        if not self._source.partial:
             return rows, self._targets
-        column = self._targets - self._head.start
-        rows = ((column >= 0) & (column < self._head.vocabulary)).nonzero().squeeze(1)
+        column = self._targets - self._source.start
+        rows = ((column >= 0) & (column < self._source.vocabulary)).nonzero().squeeze(1)
         return rows, column[rows]
 
     def gradients(
         self,
-        active: Tensor | None,  # which rows; None: all
-        rows: Rows,  # of the active rows, of the whole vocabulary
+        active: Tensor | None,  # rows with a gradient; None: all
+        rows: RowStatistics,  # of the active rows, of the whole vocabulary
         of: Coefficients,  # of the active rows
         whole: Distribution | None = None,
         factors: Mapping[str, Tensor] | None = None,
     ) -> int:
-        """Puts d loss / d (hidden @ weight.T + bias) of the active rows where their exp(z - m)
-        began; how many there are.
+        """Put d loss / d (hidden @ weight.T + bias) of the active rows where their exp(z - m)
+        began; return their number.
         """
         others, z, maximum = self._others, self._z, self._maximum
         linear, of_logit, square, at_target = of
@@ -97,7 +100,7 @@ class TorchRows:
             others = _closed_up(others, active)
             maximum, self._targets = maximum[active], self._targets[active]
             z = z.index_select(0, active) if self._logits is not None else others
-        if self._head.partial:
+        if self._source.partial:
             shift = (maximum - rows.max_other).exp()
             linear = linear * shift
             of_logit = None if of_logit is None else of_logit * shift
@@ -115,34 +118,36 @@ class TorchRows:
         others[row, column] = at_target[row]
         for name, factor in (factors or {}).items():
             assert whole is not None
-            others += (factor * self._head.logit_scale).unsqueeze(1) * whole.gradient(name)
-        if (softcap := self._head.softcap) is not None:
+            others += (factor * self._source.logit_scale).unsqueeze(1) * whole.gradient(name)
+        if (softcap := self._source.softcap) is not None:
             # d (softcap * tanh(x / softcap)) / dx = 1 - (z / softcap)^2
             others *= 1.0 - (z / softcap).square_()
         return others.shape[0]
 
     def filled(self, num_rows: int) -> Tensor:
-        """The gradients at the front of the buffer."""
+        """Return the gradients at the front of the buffer."""
         return self._buffer[:num_rows]
 
     @staticmethod
     def scale(x: Tensor, factor: Tensor) -> None:
-        """x *= factor"""
+        """Multiply in place."""
         x *= factor.to(x.dtype)
 
-    def distribution(self, rows: Rows, labels: Tensor, reference: Tensor | None) -> Distribution:
-        """The whole distribution at each row of the block."""
+    def distribution(
+        self, rows: RowStatistics, labels: Tensor, reference: Tensor | None
+    ) -> Distribution:
+        """Return the whole distribution at each row of the block."""
         return Distribution(self._z, rows, labels, reference)
 
 
 def even_blocks(num_rows: int, most: int) -> int:
-    """The size of equal blocks of at most `most` rows."""
+    """Return the size of equal blocks of at most `most` rows."""
     blocks = -(-num_rows // most)
     return -(-num_rows // blocks) if blocks else 1
 
 
 def _closed_up(x: Tensor, keep: Tensor) -> Tensor:
-    """The kept rows of `x`, moved to its front; `keep` in the order of `rows.front_first`."""
+    """Move the rows `keep` of `x` to its front, in the order of `rows.front_first`; return them."""
     if x.device.type != "cpu":
         front = x[: keep.shape[0]]
         return front.copy_(x.index_select(0, keep))
@@ -155,9 +160,11 @@ def _closed_up(x: Tensor, keep: Tensor) -> Tensor:
 
 
 class Distribution:
-    """The whole distribution of a block's rows, made when a statistic needs it."""
+    """Whole distribution of a block's rows, computed when a statistic needs it."""
 
-    def __init__(self, logits: Tensor, rows: Rows, labels: Tensor, reference: Tensor | None):
+    def __init__(
+        self, logits: Tensor, rows: RowStatistics, labels: Tensor, reference: Tensor | None
+    ):
         self._logits, self._rows, self._labels = logits, rows, labels
         self._log_probs: Tensor | None = None
         self._reference = reference

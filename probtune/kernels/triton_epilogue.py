@@ -18,20 +18,21 @@ without softcap or adapter. Its speed has not been measured on any GPU.
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Any
+from collections.abc import Mapping, Set
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .linear import Head, LinearHead
-from .rows import Coefficients, Rows
+from .engine import Distribution, LogitSource
+from .head import Head
+from .projection import Projection
+from .rows import Coefficients, RowStatistics
 from .torch_rows import even_blocks
-from .triton_rows import LOG2E, LOWEST, TritonRows, block_rows, columns_of, transformed
+from .triton_rows import LOG2E, LOWEST, TritonEngine, block_rows, columns_of, transformed
 
-__all__ = ["EpilogueRows", "matmul_statistics", "packed", "rescaled", "unpacked", "why_not"]
+__all__ = ["EpilogueEngine", "matmul_statistics", "packed", "rescaled", "unpacked", "why_not"]
 
 _TILE = (128, 128, 64)
 _SMALL_TILE = (16, 16, 16)
@@ -44,7 +45,7 @@ _BASE: tl.constexpr = tl.constexpr((127 - 31) << 11)
 
 @triton.jit
 def packed(e):
-    """16 bits of each number in [0, 1], float32; below 2^-31 it is 0."""
+    """16 bits for each number in [0, 1], float32; a number below 2^-31 becomes 0."""
     bits = ((e.to(tl.int32, bitcast=True) + (1 << 11)) >> 12) - _BASE
     return tl.maximum(bits, 0).to(tl.int16)
 
@@ -178,66 +179,71 @@ def rescaled(
     tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
 
 
-def why_not(linear: LinearHead, terms: Set[str]) -> str | None:
-    """The reason why a head, or an objective with these terms, is not served, or None."""
+def why_not(head: Head, terms: Set[str]) -> str | None:
+    """Return the reason why a head, or an objective with these terms, is not served, or None."""
     if terms:
         return f"it has no gradient of {', '.join(sorted(terms))}"
-    if linear.softcap is not None:
+    if head.softcap is not None:
         return "its gradients need the softcapped logits, which are not stored"
-    if linear.low is not None:
+    if head.adapter is not None:
         return "the adapter is a second matmul"
-    if linear.hidden.device.type == "cpu" and linear.hidden.dtype == torch.bfloat16:
+    if head.hidden.device.type == "cpu" and head.hidden.dtype == torch.bfloat16:
         return "Triton's interpreter multiplies bfloat16 wrongly"
     return None
 
 
-class EpilogueRows:
-    """exp(z - m) of one block's tiles, in whose place the gradients of the rows that have one come,
-    closed up.
+class EpilogueEngine:
+    """One block of exp(z - m), tile by tile, whose place the gradients take, closed up, of the rows
+    that have one.
     """
 
     def __init__(
-        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+        self,
+        source: LogitSource,
+        signals: Set[str],
+        whole: bool,
+        num_rows: int,
+        capacity: int | None = None,
     ):
-        assert not whole
-        self._head, self._wanted = head, wanted
-        self._tile = _SMALL_TILE if head.device.type == "cpu" else _TILE
-        dtype = head.parts[0].inputs.dtype
-        most = capacity or block_rows(head.block_vocabulary * dtype.itemsize)
+        assert not whole and isinstance(source, Projection)
+        self._source, self._signals = source, signals
+        self._tile = _SMALL_TILE if source.device.type == "cpu" else _TILE
+        dtype = source.input_dtype
+        most = capacity or block_rows(source.block_vocabulary * dtype.itemsize)
         self.capacity = even_blocks(num_rows, most)
         """Rows of one block."""
-        shape = (self.capacity, head.vocabulary)
-        self._gradients = torch.empty(shape, dtype=dtype, device=head.device)
+        shape = (self.capacity, source.vocabulary)
+        self._gradients = torch.empty(shape, dtype=dtype, device=source.device)
         self._packed = dtype.itemsize == 2
         self._others = self._gradients.view(torch.int16) if self._packed else self._gradients
 
-    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
-        """Those of the rows, whose exp(z - m) are left at row `at` of the buffer."""
-        head, num_rows = self._head, labels.shape[0]
+    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> RowStatistics:
+        """Return the statistics of these rows. Leaves exp(z - m) in `buffer[at:]`."""
+        source, num_rows = self._source, labels.shape[0]
         self._labels = labels
         self._e, self._out = (x[at : at + num_rows] for x in (self._others, self._gradients))
-        (part,) = head.parts
+        (part,) = source.parts
         x, weight = (
             t if t.stride(1) == 1 else t.contiguous() for t in (part.inputs[rows], part.weight)
         )
         height, columns, depth = self._tile
-        tiles = triton.cdiv(head.vocabulary, columns)
-        made = torch.empty(4, num_rows, tiles, dtype=torch.float32, device=head.device)
-        target_logit = made.new_full((num_rows,), float("-inf"))
-        entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
-        bias = head.bias
+        tiles = triton.cdiv(source.vocabulary, columns)
+        by_tile = torch.empty(4, num_rows, tiles, dtype=torch.float32, device=source.device)
+        target_logit = by_tile.new_full((num_rows,), float("-inf"))
+        entropy, collision = "entropy" in self._signals, "collision" in self._signals
+        bias = source.bias
         matmul_statistics[(triton.cdiv(num_rows, height) * tiles,)](
-            x, weight, x if bias is None else bias, labels, self._e, target_logit, *made,
-            x.stride(0), weight.stride(0), self._e.stride(0), tiles, head.start,
-            num_rows, head.vocabulary, x.shape[1], float(head.logit_scale),
+            x, weight, x if bias is None else bias, labels, self._e, target_logit, *by_tile,
+            x.stride(0), weight.stride(0), self._e.stride(0), tiles, source.start,
+            num_rows, source.vocabulary, x.shape[1], float(source.logit_scale),
             BIAS=bias is not None, ENTROPY=entropy, COLLISION=collision, PACKED=self._packed,
             ROWS=height, COLUMNS=columns, DEPTH=depth, GROUP=_GROUP,
             num_warps=_WARPS, num_stages=_STAGES,
         )  # fmt: skip
-        self._maxima, sums, logits, squares = made.unbind()
+        self._maxima, sums, logits, squares = by_tile.unbind()
         maximum = self._maxima.amax(1)
         scale = (self._maxima - maximum.unsqueeze(1)).exp()
-        return Rows(
+        return RowStatistics(
             target_logit,
             maximum,
             (sums * scale).sum(1),
@@ -248,31 +254,37 @@ class EpilogueRows:
     def gradients(
         self,
         active: Tensor | None,
-        rows: Rows,
+        rows: RowStatistics,
         of: Coefficients,
-        whole: Any = None,
-        factors: Any = None,
+        whole: Distribution | None = None,
+        factors: Mapping[str, Tensor] | None = None,
     ) -> int:
-        """Puts d loss / d (hidden @ weight.T + bias) of the active rows where their exp(z - m)
-        began; how many there are.
+        """Put d loss / d (hidden @ weight.T + bias) of the active rows where their exp(z - m)
+        began; return their number.
         """
         assert not factors
         assert of.of_logit is None and of.square is None
-        head, e, out = self._head, self._e, self._out
+        source, e, out = self._source, self._e, self._out
         count = rows.target_logit.shape[0]
         labels = self._labels if active is None else self._labels[active]
-        columns = columns_of(head.vocabulary)
-        rescaled[(count, triton.cdiv(head.vocabulary, columns))](
+        columns = columns_of(source.vocabulary)
+        rescaled[(count, triton.cdiv(source.vocabulary, columns))](
             e, e.stride(0), out, out.stride(0), labels, labels if active is None else active,
             self._maxima, rows.max_other.contiguous(), of.linear.contiguous(),
-            of.at_target.contiguous(), self._maxima.shape[1], head.start, head.vocabulary,
+            of.at_target.contiguous(), self._maxima.shape[1], source.start, source.vocabulary,
             ACTIVE=active is not None, PACKED=self._packed, TILE=self._tile[1], COLUMNS=columns,
             num_warps=_WARPS,
         )  # fmt: skip
         return count
 
-    scale = staticmethod(TritonRows.scale)
+    def distribution(
+        self, rows: RowStatistics, labels: Tensor, reference: Tensor | None
+    ) -> Distribution:
+        """Raise: this engine stores no distribution, and is not chosen where one is needed."""
+        raise NotImplementedError
+
+    scale = staticmethod(TritonEngine.scale)
 
     def filled(self, num_rows: int) -> Tensor:
-        """The gradients at the front of the buffer."""
+        """Return the gradients at the front of the buffer."""
         return self._gradients[:num_rows]

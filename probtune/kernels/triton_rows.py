@@ -16,22 +16,21 @@ imported, it runs on a CPU, slowly, for tests.
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Any
+from collections.abc import Mapping, Set
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .linear import Head
-from .rows import Coefficients, Rows
+from .engine import Distribution, LogitSource
+from .rows import Coefficients, RowStatistics
 from .torch_rows import even_blocks
 
 __all__ = [
     "LOG2E",
     "LOWEST",
-    "TritonRows",
+    "TritonEngine",
     "block_rows",
     "columns_of",
     "row_gradients",
@@ -54,7 +53,7 @@ LOWEST: tl.constexpr = tl.constexpr(-1e38)  # finite, so that -inf - LOWEST is n
 
 @triton.jit
 def transformed(z, bias, logit_scale, softcap, SOFTCAP: tl.constexpr):
-    """What happens to a logit after the matmul."""
+    """A logit after bias, scale and softcap."""
     z = (z + bias) * logit_scale
     if SOFTCAP:
         # tanh(x) = 2 sigmoid(2 x) - 1
@@ -84,7 +83,7 @@ def row_statistics(
     COLLISION: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One program per row: m, S and, where asked for, Q and R of `Rows`."""
+    """One program per row: m, S and, where asked for, Q and R of `RowStatistics`."""
     row = tl.program_id(0)
     at_row = logits + row.to(tl.int64) * stride
     target = tl.load(labels + row).to(tl.int64) - start
@@ -189,62 +188,67 @@ def scaled(x, factor, size, COLUMNS: tl.constexpr):
     if f != 1.0:
         at = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
         here = at < size
-        found = tl.load(x + at, mask=here).to(tl.float32) * f
-        tl.store(x + at, found.to(x.dtype.element_ty), mask=here)
+        product = tl.load(x + at, mask=here).to(tl.float32) * f
+        tl.store(x + at, product.to(x.dtype.element_ty), mask=here)
 
 
-class TritonRows:
-    """Logits of one block in float32, in whose place the gradients of the rows that have one come,
-    closed up.
+class TritonEngine:
+    """One block of logits in float32, whose place the gradients take, closed up, of the rows that
+    have one.
     """
 
     def __init__(
-        self, head: Head, wanted: Set[str], whole: bool, num_rows: int, capacity: int | None = None
+        self,
+        source: LogitSource,
+        signals: Set[str],
+        whole: bool,
+        num_rows: int,
+        capacity: int | None = None,
     ):
         assert not whole
-        self._head, self._wanted = head, wanted
-        self.capacity = even_blocks(num_rows, capacity or block_rows(head.block_vocabulary * 4))
+        self._source, self._signals = source, signals
+        self.capacity = even_blocks(num_rows, capacity or block_rows(source.block_vocabulary * 4))
         """Rows of one block."""
-        shape = (self.capacity, head.vocabulary)
-        self._logits = torch.empty(shape, dtype=torch.float32, device=head.device)
-        self._gradients = self._logits.view(head.parts[0].inputs.dtype)[:, : head.vocabulary]
+        shape = (self.capacity, source.vocabulary)
+        self._logits = torch.empty(shape, dtype=torch.float32, device=source.device)
+        self._gradients = self._logits.view(source.input_dtype)[:, : source.vocabulary]
 
-    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> Rows:
-        """Those of the rows, whose logits are left at row `at` of the buffer."""
-        head, num_rows = self._head, labels.shape[0]
+    def statistics(self, rows: slice | Tensor, labels: Tensor, at: int = 0) -> RowStatistics:
+        """Return the statistics of these rows. Leaves the logits in `buffer[at:]`."""
+        source, num_rows = self._source, labels.shape[0]
         self._labels = labels
-        z = head.product(rows, self._logits[at : at + num_rows])
+        z = source.product(rows, self._logits[at : at + num_rows])
         self._z, self._out = z, self._gradients[at : at + num_rows]
-        found = torch.empty(5, num_rows, dtype=torch.float32, device=head.device)
-        entropy, collision = "entropy" in self._wanted, "collision" in self._wanted
-        bias, softcap = head.bias, head.softcap
+        columns = torch.empty(5, num_rows, dtype=torch.float32, device=source.device)
+        entropy, collision = "entropy" in self._signals, "collision" in self._signals
+        bias, softcap = source.bias, source.softcap
         if num_rows:
             row_statistics[(num_rows,)](
-                z, z.stride(0), labels, z if bias is None else bias, *found,
-                head.start, head.vocabulary, float(head.logit_scale), float(softcap or 1.0),
-                TRANSFORM=bias is not None or head.logit_scale != 1.0 or softcap is not None,
+                z, z.stride(0), labels, z if bias is None else bias, *columns,
+                source.start, source.vocabulary, float(source.logit_scale), float(softcap or 1.0),
+                TRANSFORM=bias is not None or source.logit_scale != 1.0 or softcap is not None,
                 BIAS=bias is not None, SOFTCAP=softcap is not None,
                 ENTROPY=entropy, COLLISION=collision,
-                COLUMNS=columns_of(head.vocabulary), num_warps=_WARPS,
+                COLUMNS=columns_of(source.vocabulary), num_warps=_WARPS,
             )  # fmt: skip
-        target, maximum, total, logits, squares = found.unbind()
-        return Rows(
+        target, maximum, total, logits, squares = columns.unbind()
+        return RowStatistics(
             target, maximum, total, logits if entropy else None, squares if collision else None
         )
 
     def gradients(
         self,
         active: Tensor | None,
-        rows: Rows,
+        rows: RowStatistics,
         of: Coefficients,
-        whole: Any = None,
-        factors: Any = None,
+        whole: Distribution | None = None,
+        factors: Mapping[str, Tensor] | None = None,
     ) -> int:
-        """Puts d loss / d (hidden @ weight.T + bias) of the active rows where their logits began;
-        how many there are.
+        """Put d loss / d (hidden @ weight.T + bias) of the active rows where their logits began;
+        return their number.
         """
         assert not factors
-        head, z, out = self._head, self._z, self._out
+        source, z, out = self._source, self._z, self._out
         count = rows.target_logit.shape[0]
         labels = self._labels if active is None else self._labels[active]
         linear, of_logit, square, at_target = (None if x is None else x.contiguous() for x in of)
@@ -253,30 +257,36 @@ class TritonRows:
             z, z.stride(0), out, out.stride(0), labels, labels if active is None else active,
             rows.max_other.contiguous(), linear,
             linear if of_logit is None else of_logit, linear if square is None else square,
-            at_target, head.start, head.vocabulary, float(head.softcap or 1.0),
+            at_target, source.start, source.vocabulary, float(source.softcap or 1.0),
             ACTIVE=active is not None, OF_LOGIT=of_logit is not None, SQUARE=square is not None,
-            SOFTCAP=head.softcap is not None, COLUMNS=columns_of(head.vocabulary),
+            SOFTCAP=source.softcap is not None, COLUMNS=columns_of(source.vocabulary),
             num_warps=_WARPS,
         )  # fmt: skip
         return count
 
+    def distribution(
+        self, rows: RowStatistics, labels: Tensor, reference: Tensor | None
+    ) -> Distribution:
+        """Raise: this engine stores no distribution, and is not chosen where one is needed."""
+        raise NotImplementedError
+
     def filled(self, num_rows: int) -> Tensor:
-        """The gradients at the front of the buffer."""
+        """Return the gradients at the front of the buffer."""
         return self._gradients[:num_rows]
 
     @staticmethod
     def scale(x: Tensor, factor: Tensor) -> None:
-        """x *= factor, without waiting for the device."""
+        """Multiply in place, without a synchronisation."""
         size = x.numel()
         scaled[(triton.cdiv(size, _COLUMNS),)](x, factor, size, COLUMNS=_COLUMNS, num_warps=_WARPS)
 
 
 def block_rows(bytes_per_row: int) -> int:
-    """Rows of a block: a multiple of 128 between 128 and 4096, as many as its memory allows."""
+    """Return the rows of a block: a multiple of 128 between 128 and 4096, as memory allows."""
     rows = max(1, min(_BYTES // bytes_per_row, _MOST_ROWS))
     return rows // 128 * 128 or rows
 
 
 def columns_of(vocabulary: int) -> int:
-    """Columns of a program: a power of two."""
+    """Return the columns of a program: a power of two."""
     return min(_COLUMNS, triton.next_power_of_2(vocabulary))

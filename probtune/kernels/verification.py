@@ -1,4 +1,4 @@
-"""How far the gradients that training uses are from autograd through full logits."""
+"""Error of the gradients that training uses, against autograd through full logits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..objectives import Objective, Signals, StepStatistics
-from . import linear_objective_loss
 from .distribution import statistic
+from .head import Head
+from .linear import linear_objective_loss
 from .reference import statistics_of_logits
 
 __all__ = ["gradient_error"]
@@ -18,8 +19,9 @@ _ROWS, _CLASSES = 600, 13
 
 
 def gradient_error(objective: Objective) -> float:
-    """Largest relative error of the logit gradients in float64, over targets from about p = 1e-8 to
-    1 - 1e-9.
+    """Return the largest relative error of the logit gradients in float64.
+
+    Targets range from about p = 1e-8 to 1 - 1e-9.
 
     The fused head's gradient, formed from `token_weight`, is compared row by row with what autograd
     makes of the objective's formula on full logits. Below p = 1e-8 autograd itself loses digits
@@ -31,42 +33,42 @@ def gradient_error(objective: Objective) -> float:
     logits, other = _logits(0), _logits(1)
     labels = torch.arange(_ROWS) % _CLASSES
     signals = _signals(objective.needs, logits)
-    head = torch.eye(_CLASSES, dtype=torch.float64)
+    identity = torch.eye(_CLASSES, dtype=torch.float64)
     plain = logits.clone().requires_grad_()
     log_probs, reference = plain.log_softmax(1), other.log_softmax(1)
     logp, _, _ = statistics_of_logits(plain, labels, entropy=False)
-    found = {
+    values = {
         name: statistic(name, log_probs, labels, reference) for name in objective.distribution_needs
     }
-    fixed = {name: value.detach() for name, value in found.items()}
+    fixed = {name: value.detach() for name, value in values.items()}
     bound = objective.bind(Signals({**signals, **fixed}))
     total = bound._f(logp).sum()
     for name, factor in bound.coefficients(logp.detach()).items():
-        total = total + (factor * found[name]).sum()
+        total = total + (factor * values[name]).sum()
     (expected,) = torch.autograd.grad(total, plain)
     fused = logits.clone().requires_grad_()
     loss = linear_objective_loss(
         fused,
-        head,
+        identity,
         labels,
         objective,
-        normalizer=1.0,
+        num_items_in_batch=1.0,
         signals=signals,
-        reference=(other, head, None),
+        reference=Head(other, identity),
         impl="chunked",
     )
-    (found_gradient,) = torch.autograd.grad(loss, fused)
+    (gradient,) = torch.autograd.grad(loss, fused)
     p = logp.detach().exp()
-    kept = torch.ones(_ROWS, dtype=torch.bool)
+    judged = torch.ones(_ROWS, dtype=torch.bool)
     for q in objective.thresholds:
-        kept &= (p - q).abs() > 1e-9
+        judged &= (p - q).abs() > 1e-9
     if "entropy" in objective.needs:
-        kept &= fixed["entropy"] > 1e-6
-    size = torch.maximum(expected.abs().amax(1), found_gradient.abs().amax(1))
-    kept &= size > 1e-9  # below, autograd's own error of 1e-16 is no longer small beside it
-    if not bool(kept.any()):
+        judged &= fixed["entropy"] > 1e-6
+    size = torch.maximum(expected.abs().amax(1), gradient.abs().amax(1))
+    judged &= size > 1e-9  # below, autograd's own error of 1e-16 is no longer small beside it
+    if not bool(judged.any()):
         return float("nan")
-    return float(((found_gradient - expected).abs().amax(1)[kept] / size[kept]).max())
+    return float(((gradient - expected).abs().amax(1)[judged] / size[judged]).max())
 
 
 def _logits(seed: int) -> Tensor:
@@ -78,7 +80,7 @@ def _logits(seed: int) -> Tensor:
 
 
 def _signals(needs: Set[str], logits: Tensor) -> Signals:
-    """Something of the right kind for every signal that does not come from the logits."""
+    """Return a value of the right kind for every signal that does not come from the logits."""
     generator = torch.Generator().manual_seed(2)
     labels = torch.arange(_ROWS) % _CLASSES
     logp = logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -87,7 +89,7 @@ def _signals(needs: Set[str], logits: Tensor) -> Signals:
         noise = torch.randn(_ROWS, dtype=torch.float64, generator=generator)
         return (logp + 0.3 * noise).clamp(max=-1e-3)
 
-    made = {
+    makers = {
         "special": lambda: torch.arange(_ROWS) % 2 == 0,
         "answer": lambda: torch.arange(_ROWS) % 3 == 0,
         "column": lambda: torch.arange(_ROWS, dtype=torch.float64) / _ROWS,
@@ -99,4 +101,4 @@ def _signals(needs: Set[str], logits: Tensor) -> Signals:
         "excess_cut": lambda: torch.tensor(0.1, dtype=torch.float64),
         "step": lambda: StepStatistics(logp, -logp, near()),
     }
-    return Signals({n: made[n.split(":")[0]]() for n in needs if n.split(":")[0] in made})
+    return Signals({n: makers[n.split(":")[0]]() for n in needs if n.split(":")[0] in makers})

@@ -23,7 +23,7 @@ from torch.nn.functional import linear
 from transformers.utils.generic import ModelOutput
 
 from ..errors import UsageError
-from ..kernels import IGNORE_INDEX, linear_objective
+from ..kernels import IGNORE_INDEX, Head, head_objective
 from ..objectives import Objective
 from .loading import LMHead, lm_head
 
@@ -34,33 +34,35 @@ __all__ = ["HeadCall", "HeadOutput", "PerToken", "add_objective_head", "why_not"
 
 
 class HeadCall:
-    """What the head is to do. Shapes are those of the shifted labels, (B, T - 1), or of the labels
-    as given when they are shifted already.
+    """Request to the head. Shapes are those of the shifted labels, (B, T - 1), or of the labels
+    that the batch brings when they are shifted already.
 
     No dataclass, whose tensors FSDP2 would round to its parameters' dtype on their way in.
 
     Args:
         objective: None: only run the backbone, and return the hidden states.
+        num_items_in_batch: the denominator, as in `kernels.linear_objective_loss`.
+        signals: the same.
         reference: (hidden states, (B, T - 1, D), weight, bias) of the reference model; a weight of
             None: this model's own head without its adapter.
-        two_pass: see `kernels.linear_objective_loss`.
+        two_pass: see `kernels.Head`.
     """
 
     def __init__(
         self,
         objective: Objective | None,
-        normalizer: float | Tensor | None = None,
+        num_items_in_batch: float | Tensor | None = None,
         signals: Mapping[str, Any] | None = None,
         reference: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
         two_pass: bool = False,
     ):
-        self.objective, self.normalizer = objective, normalizer
+        self.objective, self.num_items_in_batch = objective, num_items_in_batch
         self.signals, self.reference, self.two_pass = signals or {}, reference, two_pass
 
 
 class PerToken:
-    """What the head found of each token, (B, T - 1), 0 at ignored positions; and the loss once
-    more, without gradient.
+    """Results per token, (B, T - 1), 0 at ignored positions; and the loss once more, without
+    gradient.
 
     No dataclass: see `HeadCall`.
     """
@@ -84,7 +86,7 @@ class PerToken:
 
 @dataclass
 class HeadOutput(ModelOutput):
-    """The loss, in the dtype in which the model's wrappers let it out, and everything else."""
+    """Loss, in the dtype in which the model's wrappers let it out, and everything else."""
 
     loss: Tensor | None = None
     aux_loss: Tensor | None = None
@@ -93,15 +95,15 @@ class HeadOutput(ModelOutput):
 
 
 def why_not(model: PreTrainedModel) -> str | None:
-    """The reason why the model's head cannot be fused, or None."""
+    """Return the reason why the model's head cannot be fused, or None."""
     layer: Any = model.get_output_embeddings()
     if _is(layer, "LoraLayer") and (reason := _why_not_lora(layer)) is not None:
         return reason
-    found = _head(model)
-    if found is None:
+    head = _head(model)
+    if head is None:
         return f"its output layer is a {type(layer).__name__}, not a plain linear layer"
-    if found.weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        kind = str(found.weight.dtype).removeprefix("torch.")
+    if head.weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        kind = str(head.weight.dtype).removeprefix("torch.")
         return f"its output layer is a {type(layer).__name__} whose weights are packed as {kind}"
     if model.base_model is model:
         return "it does not tell its backbone from its head"
@@ -109,7 +111,7 @@ def why_not(model: PreTrainedModel) -> str | None:
 
 
 def add_objective_head(model: PreTrainedModel) -> None:
-    """Teach the model's forward `objective_head=`. See the module.
+    """Add the argument `objective_head=` to the model's forward. See the module.
 
     Raises:
         UsageError: the head cannot be fused; with the reason.
@@ -129,63 +131,66 @@ def add_objective_head(model: PreTrainedModel) -> None:
         hidden = outputs.last_hidden_state
         if shifted is None:
             hidden, shifted = hidden[:, :-1], labels[:, 1:]
-        found = _run(self, objective_head, hidden, shifted)
+        output = _run(self, objective_head, hidden, shifted)
         if kwargs.get("output_router_logits"):
-            found.aux_loss = _balancing_loss(self, outputs, kwargs.get("attention_mask"))
-        return found
+            output.aux_loss = _balancing_loss(self, outputs, kwargs.get("attention_mask"))
+        return output
 
     model.forward = types.MethodType(forward, model)
 
 
 def _balancing_loss(model: PreTrainedModel, outputs: Any, attention_mask: Tensor | None) -> Tensor:
-    """The balancing loss of a mixture of experts, which is Mixtral's in every family that has one
-    (Fedus, Zoph and Shazeer, "Switch Transformers", https://arxiv.org/abs/2101.03961, 2021).
+    """Return the balancing loss of a mixture of experts.
+
+    It is Mixtral's in every family that has one (Fedus, Zoph and Shazeer, "Switch Transformers",
+    2021, https://arxiv.org/abs/2101.03961).
     """
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
     # Where the model's own forward has the numbers: on itself, or in the configuration of its text.
-    held: Any = model if hasattr(model, "num_experts") else model.config.get_text_config()
-    found = load_balancing_loss_func(
-        outputs.router_logits, held.num_experts, held.num_experts_per_tok, attention_mask
+    numbers: Any = model if hasattr(model, "num_experts") else model.config.get_text_config()
+    loss = load_balancing_loss_func(
+        outputs.router_logits, numbers.num_experts, numbers.num_experts_per_tok, attention_mask
     )
-    return torch.as_tensor(found)
+    return torch.as_tensor(loss)
 
 
 def _head(model: PreTrainedModel) -> LMHead | None:
-    """The head's parameters that count now; those under a LoRA adapter on it."""
+    """Return the head's parameters that count now; those under a LoRA adapter on it."""
     layer: Any = model.get_output_embeddings()
     if _is(layer, "LoraLayer"):
         return _head_of(model, layer.get_base_layer())
     if not _is(layer, "AuxiliaryTrainingWrapper"):
         return lm_head(model)
     # PEFT's wrapper of a head that is trained whole, or for some tokens, answers for what counts.
-    found = _head_of(model, layer.original_module)
-    if found is None:
+    head = _head_of(model, layer.original_module)
+    if head is None:
         return None
-    bias = layer.bias if _is(layer, "ModulesToSaveWrapper") else found.bias
-    return found._replace(weight=layer.weight, bias=bias)
+    bias = layer.bias if _is(layer, "ModulesToSaveWrapper") else head.bias
+    return head._replace(weight=layer.weight, bias=bias)
 
 
 def _head_before_training(model: PreTrainedModel) -> LMHead | None:
-    """The head's parameters without adapters."""
+    """Return the head's parameters without adapters."""
     layer: Any = model.get_output_embeddings()
     wrapped = _is(layer, "AuxiliaryTrainingWrapper")
     return _head_of(model, layer.original_module) if wrapped else _head(model)
 
 
 def _head_of(model: PreTrainedModel, layer: Any) -> LMHead | None:
-    """The head if `layer` were the model's output layer."""
+    """Return the head as if `layer` were the model's output layer."""
     stand_in = types.SimpleNamespace(get_output_embeddings=lambda: layer, config=model.config)
     return lm_head(stand_in)  # type: ignore[arg-type]
 
 
 def _is(layer: Any, kind: str) -> bool:
+    """True if a class of that name is among the layer's."""
     # Without importing PEFT, which takes seconds.
     return any(base.__name__ == kind for base in type(layer).__mro__)
 
 
 def _why_not_lora(layer: Any) -> str | None:
-    """The reason why an adapter on the head cannot be fused, or None."""
+    """Return the reason why an adapter on the head cannot be fused, or None."""
     if not isinstance(layer.get_base_layer(), torch.nn.Linear):
         return f"the layer under its adapter is a {type(layer.get_base_layer()).__name__}"
     variants = sorted(set(layer.lora_variant) & set(layer.lora_A))
@@ -198,7 +203,7 @@ def _why_not_lora(layer: Any) -> str | None:
 
 
 def _adapter(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(inputs, weight) of LoRA's second matmul on the head; of several adapters side by side."""
+    """Return (inputs, weight) of LoRA's second matmul, of several adapters side by side."""
     if not _is(layer, "LoraLayer") or layer.disable_adapters or layer.merged:
         return None
     names = [name for name in layer.active_adapters if name in layer.lora_A]
@@ -215,7 +220,7 @@ def _adapter(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _holders(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """The modules that hold the head's parameters and have something done around their forward,
+    """Return the modules that hold the head's parameters and have hooks around their forward,
     outermost first.
     """
     return [
@@ -230,7 +235,7 @@ def _holders(layer: torch.nn.Module) -> list[torch.nn.Module]:
 def _inside(
     modules: Sequence[torch.nn.Module], function: Callable[[Tensor], Tensor], hidden: Tensor
 ) -> Tensor:
-    """function(hidden), as the forward of every one of the modules, one inside the other."""
+    """Call function(hidden) as the forward of every one of the modules, one inside the other."""
     if not modules:
         return function(hidden)
     outer, *others = modules
@@ -248,7 +253,7 @@ def _inside(
 
 
 def _whole(parameter: Tensor | None) -> Any:
-    """A parameter that is still spread over ranks inside its modules, gathered: under tensor
+    """Gather a parameter that is still spread over ranks inside its modules: under tensor
     parallelism, whose ranks all compute the same.
 
     Its gradient is the sum over ranks of what each computed, divided by their number, as for every
@@ -277,70 +282,69 @@ class _Shared(torch.autograd.Function):
 
 
 def _run(model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor) -> HeadOutput:
-    found: list[PerToken] = []
+    results: list[PerToken] = []
 
     def loss(hidden: Tensor) -> Tensor:
         if call.objective is None:
             return hidden
         loss, tokens = _loss(model, call, hidden, labels)
-        found.append(tokens)
+        results.append(tokens)
         return loss
 
-    # Only what has a gradient passes through that which is done around the modules. They are
-    # entered without an objective too: who gathers parameters ahead expects the same order.
+    # Only what has a gradient passes through the modules' hooks. The modules are entered without an
+    # objective too: whoever gathers parameters ahead expects the same order.
     layer: Any = model.get_output_embeddings()
     holders = _holders(layer)
-    entered: Any = _inside
-    out = entered(holders, loss, hidden) if holders else loss(hidden)
-    return HeadOutput(out, tokens=found[0]) if found else HeadOutput(hidden=out)
+    inside: Any = _inside
+    out = inside(holders, loss, hidden) if holders else loss(hidden)
+    return HeadOutput(out, tokens=results[0]) if results else HeadOutput(hidden=out)
 
 
 def _loss(
     model: PreTrainedModel, call: HeadCall, hidden: Tensor, labels: Tensor
 ) -> tuple[Tensor, PerToken]:
-    """The loss, and what was found of each token; on the labels' device."""
+    """Return the loss and the results per token, on the labels' device."""
     assert call.objective is not None
-    head = _gathered(_head(model))
-    device = head.weight.device  # another one than the backbone's last, with a device_map
+    layer = _gathered(_head(model))
+    device = layer.weight.device  # another one than the backbone's last, with a device_map
     hidden = hidden.flatten(0, 1).to(device)
-    flat, weight, bias = _one_dtype(hidden, head.weight, head.bias)
+    flat, weight, bias = _one_dtype(hidden, layer.weight, layer.bias)
     adapter = _adapter(model.get_output_embeddings(), hidden)
     if adapter is not None:
         adapter = adapter[0].to(flat.dtype), adapter[1].to(flat.dtype)
-    reference = call.reference
-    if reference is not None:
-        of_hidden, of_weight, of_bias = reference
+    head = Head(
+        flat, weight, bias, layer.softcap, layer.logit_scale, adapter, two_pass=call.two_pass
+    )
+    reference = None
+    if call.reference is not None:
+        of_hidden, of_weight, of_bias = call.reference
         if of_weight is None:
             before = _gathered(_head_before_training(model))
             of_weight, of_bias = before.weight, before.bias
         fixed = (None if x is None else x.detach().to(device) for x in (of_weight, of_bias))
-        reference = _one_dtype(of_hidden.flatten(0, 1).to(device), *fixed)
+        tensors = _one_dtype(of_hidden.flatten(0, 1).to(device), *fixed)
+        reference = Head(*tensors, softcap=layer.softcap, logit_scale=layer.logit_scale)
     signals = {
         name: x.to(device).flatten() if isinstance(x, Tensor) and x.dim() else x
         for name, x in call.signals.items()
     }
-    normalizer = call.normalizer
-    found = linear_objective(
-        flat,
-        weight,
+    count = call.num_items_in_batch
+    result = head_objective(
+        head,
         labels.flatten().to(device),
         call.objective,
-        normalizer=normalizer.to(device) if isinstance(normalizer, Tensor) else normalizer,
-        bias=bias,
-        softcap=head.softcap,
-        logit_scale=head.logit_scale,
-        adapter=adapter,
+        num_items_in_batch=count.to(device) if isinstance(count, Tensor) else count,
         signals=signals,
         reference=reference,
-        two_pass=call.two_pass,
     )
-    loss = found.loss.to(labels.device)
-    per_token = (*found.statistics, found.value, found.weight, found.kept)
+    loss = result.loss.to(labels.device)
+    per_token = (*result.statistics, result.value, result.weight, result.kept)
     shaped = (x.to(labels.device).view(labels.shape) for x in per_token)
     return loss, PerToken(loss.detach(), *shaped, label_mask=labels != IGNORE_INDEX)
 
 
 def _gathered(head: LMHead | None) -> LMHead:
+    """Return the head with its parameters whole."""
     if head is None:
         raise UsageError(
             "the model's output layer has been replaced since the objective was fused with it: wrap"
@@ -352,9 +356,10 @@ def _gathered(head: LMHead | None) -> LMHead:
 def _one_dtype(
     hidden: Tensor, weight: Any, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Hidden states and weights in one dtype: on an accelerator autocast's, as for any matmul
-    there, or that of the hidden states; the wider of the two on a CPU, which gains nothing from
-    less.
+    """Return hidden states and weights in one dtype.
+
+    On an accelerator it is autocast's, as for any matmul there, or that of the hidden states; on a
+    CPU, which gains nothing from less, the wider of the two.
     """
     kind = hidden.device.type
     if kind == "cpu":

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
-from ..kernels import IGNORE_INDEX, TargetStatistics, linear_target_statistics
+from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
 from .packaged import model_folder
 
@@ -179,26 +179,22 @@ def lm_head(model: PreTrainedModel) -> LMHead | None:
 def _from_head(
     model: PreTrainedModel, batch: dict[str, Tensor], targets: Tensor
 ) -> TargetStatistics:
-    """Statistics of the shifted labels, flat over (batch, length - 1), from the last hidden states
-    and the head.
+    """Return statistics of the shifted labels, flat over (batch, length - 1), from the last hidden
+    states and the head.
     """
     head = lm_head(model)
     assert head is not None
     hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
-    return linear_target_statistics(
-        hidden.reshape(-1, hidden.shape[-1]).to(head.weight.dtype),
-        head.weight,
-        targets,
-        bias=head.bias,
-        softcap=head.softcap,
-        logit_scale=head.logit_scale,
+    flat = hidden.reshape(-1, hidden.shape[-1]).to(head.weight.dtype)
+    return head_statistics(
+        Head(flat, head.weight, head.bias, head.softcap, head.logit_scale), targets
     )
 
 
 def _from_logits(
     model: PreTrainedModel, batch: dict[str, Tensor], targets: Tensor
 ) -> TargetStatistics:
-    """The same from the model's own logits, stored whole."""
+    """Return the same from the model's own logits, stored whole."""
     where = (targets != IGNORE_INDEX).nonzero().squeeze(1)
     logits = model(**batch, use_cache=False).logits[:, :-1].flatten(0, 1)[where].float()
     of_rows = statistics_of_logits(logits, targets[where], entropy=True)
@@ -210,7 +206,7 @@ _Measure = Callable[[Any, dict[str, Tensor], Tensor], TargetStatistics]
 
 @torch.no_grad()
 def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
-    """`_from_head` where it reproduces the model's own log-probabilities on one row, else
+    """Return `_from_head` where it reproduces the model's own log-probabilities on one row, else
     `_from_logits`.
 
     Configurations name the known changes of logits (scale, softcap); this finds the unknown ones.

@@ -17,7 +17,7 @@ _LOW_WEIGHT = 0.01
 
 @dataclass
 class StepCounts:
-    """What is known of the optimizer step so far, on this rank."""
+    """Counts of the optimizer step so far, on this rank."""
 
     micro_batch: int = 0
     kept: float = 0.0
@@ -25,6 +25,7 @@ class StepCounts:
     num_items: float = 0.0
 
     def next(self) -> StepCounts:
+        """Return the counts at the next micro-batch."""
         return StepCounts(self.micro_batch + 1, self.kept, self.loss, self.num_items)
 
 
@@ -37,12 +38,13 @@ class TokenSums:
         self._sums: Tensor | None = None
 
     def add(self, row_sums: Tensor) -> None:
+        """Add the sums of a batch's rows."""
         sums = row_sums.sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def means(self, accelerator: Any = None) -> dict[str, float]:
-        """The means per token, over all ranks if given an accelerator; empty when no token was
-        seen.
+        """Return the means per token, over all ranks if given an accelerator; empty when no token
+        was seen.
         """
         if self._sums is None:
             return {}
@@ -56,8 +58,8 @@ class TokenSums:
 
 
 def row_sums(tokens: PerToken) -> Tensor:
-    """(rows, 7): the sums of `TokenSums.NAMES` over the supervised tokens of each row of a batch,
-    and their number.
+    """Return, of each row of a batch, the sums of `TokenSums.NAMES` over its supervised tokens, and
+    their number: (rows, 7).
     """
     logp, mask = tokens.log_probs.detach().float(), tokens.label_mask
     low_weight = tokens.weight < _LOW_WEIGHT

@@ -1,4 +1,4 @@
-"""Which fused head computes the loss: ours wherever it serves model and objective, TRL's elsewhere.
+"""Choice of the fused head: ours wherever it serves model and objective, TRL's elsewhere.
 
 Nothing is trained by a head that would leave a part of the model out: TRL's reads `lm_head.weight`,
 so an adapter on the output layer would never be trained, and is refused with it.
@@ -29,14 +29,16 @@ __all__ = [
 
 
 class HeadChoice(NamedTuple):
+    """Head that computes the loss."""
+
     name: str
     """`probtune` or `trl`."""
     reason: str | None
-    """Why ours does not serve the model, where `auto` took TRL's."""
+    """Reason why ours does not serve the model, where `auto` took TRL's."""
 
 
 def choose_head(wish: str, objective: Objective, model: Any) -> HeadChoice:
-    """The head for a model, with PEFT's adapters or without, as `ProbTuneConfig.head` wishes.
+    """Return the head for a model, with or without PEFT's adapters, for `ProbTuneConfig.head`.
 
     Raises:
         UsageError: the head that is left does not compute the objective, or would not train an
@@ -105,12 +107,12 @@ def refuse_untrained_adapter(wish: str, model: Any, peft_config: Any) -> None:
 
 @contextmanager
 def adapters_on_the_head() -> Iterator[None]:
-    """While `SFTTrainer` is made: it refuses an adapter on the output layer, since TRL's head would
-    not train it, and ours does. `choose_head` judges afterwards.
+    """Let `SFTTrainer` accept an adapter on the output layer while it is made: it refuses one,
+    since TRL's head would not train it, and ours does. `choose_head` judges afterwards.
     """
     module: Any = sft_trainer
-    known = getattr(module, "BaseTunerLayer", None)
-    if known is None:
+    original = getattr(module, "BaseTunerLayer", None)
+    if original is None:
         yield
         return
     # The check is the one place where that module uses this name.
@@ -118,11 +120,11 @@ def adapters_on_the_head() -> Iterator[None]:
     try:
         yield
     finally:
-        module.BaseTunerLayer = known
+        module.BaseTunerLayer = original
 
 
 class _NoLayer:
-    """What no layer is an instance of."""
+    """Class that no layer is an instance of."""
 
 
 def _untrained(reason: str) -> UsageError:
@@ -140,8 +142,8 @@ def _adapted(base: Any) -> bool:
 
 
 def _targets_head(peft_config: Any, model: Any) -> bool:
-    """Whether an adapter will be on the output layer; of a model that is not loaded yet, whether
-    on one called `lm_head`.
+    """True if an adapter will be on the output layer; of a model that is not loaded yet, on one
+    called `lm_head`.
     """
     from peft.tuners.tuners_utils import check_target_module_exists
 

@@ -1,5 +1,5 @@
-"""Forward passes besides the one that trains: the log-probabilities of a whole optimizer step
-before its first micro-batch, and those of the model as it was some steps ago.
+"""Forward passes besides the one that trains: for the log-probabilities of a whole optimizer step
+before its first micro-batch, and of the model as it was some steps ago.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .columns import BETTER, sequence_of_token
 __all__ = ["OLD", "STEP", "Passes", "sequence_means", "targets"]
 
 STEP, OLD = "step_logprobs", "old_logprobs"
-"""Where a batch carries what was measured."""
+"""Keys under which a batch carries the measured log-probabilities."""
 
 
 class Passes:
-    """The passes of one trainer."""
+    """Additional passes of one trainer."""
 
     def __init__(self, trainer: Any):
         self._trainer = trainer
         self._block: list[dict[str, Any]] = []
         self._block_of: Any = None
         self.statistics: StepStatistics | None = None
-        """Of the optimizer step that is trained."""
+        """Statistics of the optimizer step that is trained."""
 
     def before_step(self, batches: Sequence[dict[str, Any]], needs: Set[str]) -> None:
-        """Measure what the objective in force needs of the step's micro-batches."""
+        """Measure the log-probabilities of the step that the objective in force needs."""
         if {"step", "sequence_gain"} & needs:
             for batch in batches:
                 batch[STEP] = self.measure(self._trainer.model_wrapped, batch)
@@ -40,7 +40,8 @@ class Passes:
             self.statistics = self.statistics_of(batches)
 
     def from_block(self, epoch_iterator: Iterator[Any], number: int) -> list[dict[str, Any]]:
-        """The next micro-batches of the block whose old log-probabilities were measured at once."""
+        """Return the next micro-batches of the block whose old log-probabilities were measured at
+        once."""
         if self._block_of is not epoch_iterator:
             self._block, self._block_of = [], epoch_iterator
         size = self._trainer.args.refresh_steps * self._trainer.args.gradient_accumulation_steps
@@ -56,7 +57,7 @@ class Passes:
 
     @contextmanager
     def as_it_is(self, model: Any) -> Iterator[None]:
-        """Without gradients and dropout, in the precision of training."""
+        """Run the model without gradients and dropout, in the precision of training."""
         was_training = model.training
         model.eval()
         try:
@@ -66,7 +67,7 @@ class Passes:
             model.train(was_training)
 
     def measure(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
-        """(B, T - 1): the current log-probabilities of a batch."""
+        """Return the current log-probabilities of a batch, (B, T - 1)."""
         extras = (*self._trainer.columns.values(), STEP, OLD)
         inputs = self._trainer._prepare_inputs({k: v for k, v in batch.items() if k not in extras})
         with self.as_it_is(model):
@@ -74,7 +75,7 @@ class Passes:
         return out.tokens.log_probs.detach().float()
 
     def statistics_of(self, batches: Sequence[Mapping[str, Any]]) -> StepStatistics:
-        """What `batches`, and those of the other ranks, hold."""
+        """Return the statistics of `batches` and of those of the other ranks."""
         tokens, sequences, better = [], [], []
         for batch in batches:
             logp = batch[STEP]
@@ -94,18 +95,18 @@ class Passes:
         return StepStatistics(logp, nll_of, of_better)
 
     def _gather(self, values: Tensor) -> Tensor:
-        """One-dimensional values of all ranks, each with a length of its own."""
+        """Gather one-dimensional values of all ranks, each with a length of its own."""
         if self._trainer.accelerator.num_processes == 1:
             return values
         padded = self._trainer.accelerator.pad_across_processes(
             values, dim=0, pad_index=float("nan")
         )
-        found = self._trainer.accelerator.gather(padded)
-        return found[~found.isnan()]
+        gathered = self._trainer.accelerator.gather(padded)
+        return gathered[~gathered.isnan()]
 
 
 def targets(inputs: Mapping[str, Any]) -> Tensor:
-    """The shifted labels, (B, T - 1)."""
+    """Return the shifted labels, (B, T - 1)."""
     shifted = inputs.get("shift_labels")
     return inputs["labels"][:, 1:] if shifted is None else shifted
 
@@ -113,7 +114,7 @@ def targets(inputs: Mapping[str, Any]) -> Tensor:
 def sequence_means(
     values: Tensor, mask: Tensor, inputs: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean per sequence over its supervised tokens, their number, sequence of each token)."""
+    """Return (mean per sequence over supervised tokens, their number, sequence of each token)."""
     sequence = sequence_of_token(inputs, mask.shape).to(values.device)
     number = int(sequence.max()) + 1
     chosen = sequence[mask]

@@ -1,4 +1,4 @@
-"""The head proves itself before it trains, on its device and on its model.
+"""Proof of the head before it trains, on its device and on its model.
 
 Drivers, cards and compilers differ, and a wrong kernel would train silently wrong: `check_head`
 puts a small fixed problem through the head as training calls it, and through the definition in
@@ -46,7 +46,8 @@ class HeadErrors(NamedTuple):
 
 
 def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -> HeadErrors:
-    """The head's errors on a device, in the dtype of training; milliseconds besides compilation.
+    """Return the head's errors on a device, in the dtype of training; milliseconds besides
+    compilation.
 
     Args:
         objective: what is trained; NLL stands for one that needs columns of the data, a reference,
@@ -61,21 +62,21 @@ def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -
         f" torch ({torch.__version__}), Triton and the driver."
     )
     try:
-        found = head_errors(objective, device, dtype)
+        errors = head_errors(objective, device, dtype)
     except Exception as error:  # whatever a compiler or driver makes of it
         raise UsageError(
             f"the fused head does not run on this {device.type} device with {dtype}:"
             f" {type(error).__name__}: {error}. {way_out}"
         ) from error
     # Not a number is no proof either.
-    if not all(error <= TOLERANCE for error in found):
-        shown = ", ".join(f"{name} {error:.2g}" for name, error in found._asdict().items())
+    if not all(error <= TOLERANCE for error in errors):
+        shown = ", ".join(f"{name} {error:.2g}" for name, error in errors._asdict().items())
         raise UsageError(
             f"the fused head is wrong on this {device.type} device with {dtype}: relative errors"
             f" of a small problem against float64 are {shown}, and rounding explains"
             f" {TOLERANCE:g}. {way_out}"
         )
-    return found
+    return errors
 
 
 @torch.no_grad()
@@ -95,33 +96,34 @@ def check_model(model: Any, head: str, dtype: torch.dtype) -> None:
     first = model.get_input_embeddings().weight
     # Apart from each other: neighbours in a vocabulary may well follow each other in a text.
     ids = (10 + 37 * torch.arange(_TOKENS, device=first.device)) % first.shape[0]
-    given = {"input_ids": ids[None]}
+    batch = {"input_ids": ids[None]}
     was_training = model.training
     model.eval()
     try:
-        logits = model(**given).logits[0, :-1].float()
+        logits = model(**batch).logits[0, :-1].float()
         if head == "trl":
-            found = model(**given, labels=ids[None], fused_lm_head=True).log_probs
+            log_probs = model(**batch, labels=ids[None], fused_lm_head=True).log_probs
         else:
-            found = model(
-                **given, labels=ids[None], objective_head=HeadCall(nll())
-            ).tokens.log_probs
+            out = model(**batch, labels=ids[None], objective_head=HeadCall(nll()))
+            log_probs = out.tokens.log_probs
     finally:
         model.train(was_training)
     last = model.get_output_embeddings().weight
-    said = None
+    reason = None
     if logits.shape[1] != last.shape[0]:
-        said = f"it has {logits.shape[1]} logits, and its output layer {last.shape[0]} rows"
+        reason = f"it has {logits.shape[1]} logits, and its output layer {last.shape[0]} rows"
     elif bool(logits.isfinite().all()):  # if not, training says so, with the row
         own = logits.log_softmax(1).gather(1, ids[1:, None].to(logits.device)).squeeze(1)
-        error = (found[0].to(own.device) - own).abs()
+        error = (log_probs[0].to(own.device) - own).abs()
         # The model's own logits are rounded, and so are those of TRL's head.
         rounding = 2 * torch.finfo(dtype).eps * float(logits.abs().max())
         if not bool((error <= TOLERANCE * (1 + own.abs()) + rounding).all()):
-            said = f"log-probabilities of {_TOKENS} tokens differ by up to {float(error.max()):.2g}"
-    if said is not None:
+            reason = (
+                f"log-probabilities of {_TOKENS} tokens differ by up to {float(error.max()):.2g}"
+            )
+    if reason is not None:
         raise UsageError(
-            f"no fused head computes the logits of {type(model).__name__}: {said}. It does"
+            f"no fused head computes the logits of {type(model).__name__}: {reason}. It does"
             " something around its output layer that its configuration does not tell; please"
             " report it."
         )
@@ -130,7 +132,7 @@ def check_model(model: Any, head: str, dtype: torch.dtype) -> None:
 def head_errors(
     objective: Objective, device: torch.device, dtype: torch.dtype, impl: Impl = "auto"
 ) -> HeadErrors:
-    """The errors that `check_head` judges."""
+    """Return the errors that `check_head` judges."""
     if not {name.split(":")[0] for name in objective.needs} <= _SMOOTH:
         objective = nll()
     hidden, weight, labels = _problem(dtype)
@@ -142,22 +144,24 @@ def head_errors(
     others = torch.ones(_VOCABULARY, dtype=torch.bool)
     others[labels[labels != IGNORE_INDEX]] = False
 
-    def found(where: torch.device, of: torch.dtype, impl: Impl) -> list[Tensor]:
+    def measured(where: torch.device, of: torch.dtype, impl: Impl) -> list[Tensor]:
         h, w = (x.to(where, of).requires_grad_() for x in (hidden, weight))
         # A sum, since float16 would lose small gradients divided by the rows.
-        out = linear_objective(h, w, labels.to(where), objective, normalizer=1.0, impl=impl)
+        out = linear_objective(h, w, labels.to(where), objective, num_items_in_batch=1.0, impl=impl)
         parts = (out.loss, *torch.autograd.grad(out.loss, (h, w)))
         loss, of_hidden, of_weight = (x.detach().cpu().double() for x in parts)
         return [loss, of_hidden, of_weight, of_weight[others]]
 
-    expected = found(torch.device("cpu"), torch.float64, "reference")
-    pairs = zip(found(device, dtype, impl), expected, strict=True)
+    expected = measured(torch.device("cpu"), torch.float64, "reference")
+    pairs = zip(measured(device, dtype, impl), expected, strict=True)
     return HeadErrors(*(_relative(a, b) for a, b in pairs))
 
 
 def _problem(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states, weight and labels, rounded to `dtype`: logits of standard deviation 2, targets
-    from the whole range of p and from both ends of the vocabulary, and some rows without one.
+    """Return hidden states, weight and labels, rounded to `dtype`.
+
+    The logits have standard deviation 2, the targets come from the whole range of p and from both
+    ends of the vocabulary, and some rows have none.
     """
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(_ROWS, _HIDDEN, generator=generator).to(dtype)
@@ -172,7 +176,7 @@ def _problem(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, weight, labels
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def _relative(x: Tensor, expected: Tensor) -> float:
     norm = float(expected.norm())
-    error = float((found - expected).norm())
+    error = float((x - expected).norm())
     return error / norm if norm else error

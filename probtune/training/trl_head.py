@@ -14,28 +14,30 @@ from ..objectives import Objective, Signals
 __all__ = ["TRL_SIGNALS", "with_trl_head"]
 
 TRL_SIGNALS = frozenset({"entropy", "collision"})
-"""What TRL's head offers of the distribution."""
+"""Statistics of the distribution that TRL's head offers."""
 
 
 def with_trl_head(
     model: Any,
     inputs: Mapping[str, Any],
     objective: Objective,
-    normalizer: Tensor | None,
+    num_items_in_batch: Tensor | None,
     signals: Signals,
 ) -> HeadOutput:
-    """A batch through TRL's head, for objectives that need no more than it offers."""
+    """Run a batch through TRL's head, for objectives that need no more than it offers."""
     out = model(**inputs, fused_lm_head=True)
     mask, logp = out.label_mask, out.log_probs
-    known = Signals(signals)
+    signals = Signals(signals)
     if "entropy" in objective.needs:
-        known["entropy"] = out.entropy.detach()
+        signals["entropy"] = out.entropy.detach()
     if "collision" in objective.needs:
-        known["collision"] = out.log_sum_sq_probs.detach().exp()
-    bound = objective.bind(known)
+        signals["collision"] = out.log_sum_sq_probs.detach().exp()
+    bound = objective.bind(signals)
     # The head reports log p = 0, that is p = 1, at ignored positions: they must not be summed.
     value = bound.value(logp)
-    count = mask.sum().clamp(min=1) if normalizer is None else normalizer
+    count = num_items_in_batch
+    if count is None:
+        count = mask.sum().clamp(min=1)
     # Without a supervised token it is still 0, but connected to the model: other ranks wait for
     # its gradient.
     loss = (torch.where(mask, value, 0.0).sum() if bool(mask.any()) else logp.sum()) / count

@@ -1,0 +1,229 @@
+"""The loss of logits that are stored anyway, for loops and trainers that have no fused head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..objectives import Objective, Signals
+from ..objectives import objective as read_objective
+from .autograd import backward_of_scalar
+from .checks import (
+    IGNORE_INDEX,
+    check_labels,
+    check_num_items,
+    check_signals,
+    refuse_dtensor,
+    supervised,
+)
+from .choice import automatic_engine
+from .chunked import run_blocks
+from .parallel import VocabParallel
+from .preparation import denominator, shifted
+from .reference import objective_of_logits
+from .tokens import Task, Tokens
+
+__all__ = ["compute_loss_func", "loss"]
+
+
+def loss(
+    logits: Tensor,  # (..., T, V)
+    labels: Tensor,  # (..., T)
+    objective: Objective | str,
+    *,
+    num_items_in_batch: float | Tensor | None = None,
+    shift: bool = True,
+    ignore_index: int = IGNORE_INDEX,
+) -> Tensor:
+    """Return the sum of the objective over the supervised tokens, divided by `num_items_in_batch`.
+
+    With p the softmax probability of the target, f the objective and w(p) = -p f'(p):
+
+        loss = sum of f(p) / n        d loss / d logits = w(p) (softmax(logits) - onehot) / n
+
+    For `nll()` it equals `F.cross_entropy(logits.float(), labels)`. It is exact from p -> 0 to
+    p -> 1 also for bfloat16 logits: log p comes from float32 (float64 for float64) sums that leave
+    the target out, and the gradient from w(p), not from autograd through f. A float32 copy exists
+    of one block of rows at a time; the gradient, in the dtype of the logits, is formed in the
+    forward pass. Where the hidden states are at hand, `linear_objective_loss` does not need the
+    logits at all.
+
+    Args:
+        logits: any leading shape, any strides.
+        labels: the leading shape of the logits.
+        objective: the function to minimise, or its text. Statistics of the distribution that it
+            needs (entropy, collision probability, ...) are computed from the logits.
+        num_items_in_batch: the denominator n; default: the supervised tokens of this call. Under
+            gradient accumulation or data parallelism give the count of the whole optimizer step.
+        shift: True: the labels are those of the input, as `transformers` has them, and
+            `labels[..., t + 1]` is the target of `logits[..., t, :]`. False: `labels[..., t]` is.
+        ignore_index: label of tokens that do not count.
+
+    Returns:
+        A scalar in float32, or float64 for float64 logits. Without supervised tokens it is 0, with
+        gradients of 0.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit, a label is outside the vocabulary, or the
+            denominator is not positive.
+        ObjectiveError: the text names no objective, or the objective needs a signal that does not
+            follow from the logits.
+
+    Example:
+        >>> logits = torch.zeros(1, 3, 4)
+        >>> loss(logits, torch.tensor([[0, 3, -100]]), "p")
+        tensor(0.7500)
+
+    References:
+        Li, Qiu, Chen, Ji, Tong, "Beyond Log Likelihood: Probability-Based Objectives for Supervised
+        Fine-Tuning across the Model Capability Continuum", 2025, https://arxiv.org/abs/2510.00526
+        (Lemma 3.1: the gradient).
+    """
+    refuse_dtensor(logits)
+    if logits.dim() < 2 or not logits.is_floating_point():
+        raise ValueError(
+            f"logits must be (..., T, V) of a floating dtype, got {tuple(logits.shape)} of"
+            f" {logits.dtype}."
+        )
+    check_labels(labels, logits.shape[:-1], "logits")
+    check_num_items(num_items_in_batch)
+    if ignore_index != IGNORE_INDEX:
+        labels = torch.where(labels == ignore_index, IGNORE_INDEX, labels)
+    if shift:
+        labels = shifted(labels)
+    labels = labels.flatten()
+    f = read_objective(objective)
+    check_signals(f, Signals(), None, labels)
+    if torch.compiler.is_compiling():
+        return _plain(logits, labels, f, num_items_in_batch)
+    where = supervised(labels, logits.shape[-1])
+    if where is None:
+        where = torch.arange(labels.numel(), device=labels.device)
+    labels = labels[where]
+    task = Task(f, denominator(num_items_in_batch, labels), Signals())
+    engine = automatic_engine(logits, whole=task.whole)
+    request = (labels, where, task, engine, torch.is_grad_enabled())
+    with torch.autocast(labels.device.type, enabled=False):
+        return _Loss.apply(logits, request)  # type: ignore[return-value]
+
+
+def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
+    """Return a loss for `transformers.Trainer(compute_loss_func=...)`.
+
+    It is called with the model's outputs, which must hold logits, the labels, not shifted, and the
+    supervised tokens of the whole optimizer step, and returns `loss` of them. One optimizer step is
+    then the same however it is split into micro-batches and ranks.
+
+    Ranks: `num_items_in_batch` counts the tokens of all ranks, and data parallelism averages their
+    gradients. The trainer multiplies the loss by the number of ranks to make up for it, if
+    `average_tokens_across_devices` is on, as it is by default. With it off every rank divides by
+    its own tokens, so a token on a rank with few of them weighs more.
+
+    Not for a model whose forward leaves the logits out (Liger's fused loss, cut cross-entropy), nor
+    for sequence or context parallelism, where the trainer takes the model's own loss or splits the
+    labels, nor for `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. An objective
+    that needs more than the logits, such as numbers from the data, needs `ProbTuneTrainer` too.
+
+    Raises:
+        ObjectiveError: the text names no objective, or the objective needs a signal that does not
+            follow from the logits.
+
+    Example:
+        >>> function = compute_loss_func("power(0.5)")
+        >>> function({"logits": torch.zeros(1, 2, 4)}, torch.tensor([[1, 2]]))
+        tensor(1.)
+    """
+    f = read_objective(objective)
+    check_signals(f, Signals(), None, torch.empty(0))
+    for part in (*f.open_cuts(), *f.anneals()):
+        raise part.incomplete()
+
+    def of_outputs(
+        outputs: Any, labels: Tensor | None, num_items_in_batch: float | Tensor | None = None
+    ) -> Tensor:
+        if labels is None:
+            raise ValueError("the batch has no labels; the collator must provide 'labels'.")
+        logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
+        if logits is None:
+            raise ValueError(
+                "the model returned no logits, from which the objective is computed; switch off"
+                " the fused loss that replaces them (use_liger_kernel=False)."
+            )
+        count = num_items_in_batch
+        if count is not None:
+            # A tensor also where it is a number: 0 of a step without labels is no error.
+            count = torch.as_tensor(count, device=logits.device)
+        return loss(logits, labels.to(logits.device), f, num_items_in_batch=count)
+
+    return of_outputs
+
+
+class _Rows:
+    """Some rows of logits, as an `engine.LogitSource`, and the receiver of their gradients."""
+
+    bias = softcap = None
+    logit_scale = 1.0
+    start, partial = 0, False
+    parallel: VocabParallel | None = None
+
+    def __init__(self, logits: Tensor, where: Tensor, needed: bool):
+        self._logits = logits
+        # Of logits in any layout, so that no copy of them all is needed.
+        self._where = torch.unravel_index(where, logits.shape[:-1])
+        self.dtype = torch.promote_types(logits.dtype, torch.float32)
+        self.input_dtype, self.device = logits.dtype, logits.device
+        self.num_rows = where.numel()
+        self.vocabulary = self.block_vocabulary = logits.shape[-1]
+        self.needed = needed
+        self.gradient: Tensor | None = None
+        if needed:
+            self.gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format)
+
+    def product(self, rows: slice | Tensor, out: Tensor) -> Tensor:  # (n, V)
+        """Copy the logits of some rows to `out`."""
+        return out.copy_(self._logits[tuple(x[rows] for x in self._where)])
+
+    logits = product
+
+    def add(self, dz: Tensor, positions: slice | Tensor, *, alone: bool) -> None:
+        """Store the gradients of the rows at `positions`."""
+        assert self.gradient is not None
+        self.gradient[tuple(x[positions] for x in self._where)] = dz.to(self.input_dtype)
+
+
+class _Loss(torch.autograd.Function):
+    """Sum of f(p) / n. The gradient is formed in the forward pass, block by block."""
+
+    @staticmethod
+    def forward(ctx, logits, request):
+        labels, where, task, engine, recorded = request
+        rows = _Rows(logits, where, recorded and ctx.needs_input_grad[0])
+        tokens = Tokens(task, rows)
+        run_blocks(rows, labels, task, engine, tokens, rows)
+        ctx.engine, ctx.in_buffer = engine, False
+        ctx.save_for_backward(rows.gradient)
+        return tokens.result()[0]
+
+    @staticmethod
+    def backward(ctx, upstream):  # type: ignore[override]
+        return (*backward_of_scalar(ctx, upstream), None)
+
+
+def _plain(
+    logits: Tensor, labels: Tensor, objective: Objective, num_items: float | Tensor | None
+) -> Tensor:
+    """Return the loss by operations that torch.compile fuses; labels are not checked."""
+    valid = labels != IGNORE_INDEX
+    if num_items is None:
+        num_items = valid.sum()
+    num_items = denominator(num_items, labels)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    flat = logits.flatten(0, -2).to(dtype)
+    flat = torch.where(valid.unsqueeze(1), flat, 0.0)
+    labels = torch.where(valid, labels, 0)
+    task = Task(objective, num_items, Signals())
+    with torch.autocast(labels.device.type, enabled=False):
+        return objective_of_logits(flat, labels, task, valid=valid)[0]
