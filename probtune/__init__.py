@@ -10,9 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .kernels import Head as Head
+    from .kernels import compute_loss_func as compute_loss_func
     from .kernels import linear_objective_loss as linear_objective_loss
     from .kernels import linear_target_logprobs as linear_target_logprobs
     from .kernels import linear_target_statistics as linear_target_statistics
+    from .kernels import loss as loss
     from .objectives import Objective as Objective
     from .objectives import above as above
     from .objectives import affine as affine
@@ -137,13 +140,21 @@ _HOMES = {
         "tvd",
         "weighted",
     ),
-    "kernels": ("linear_objective_loss", "linear_target_logprobs", "linear_target_statistics"),
+    "kernels": (
+        "Head",
+        "compute_loss_func",
+        "linear_objective_loss",
+        "linear_target_logprobs",
+        "linear_target_statistics",
+        "loss",
+    ),
     "probe.capability": ("Probe", "probe"),
     "training": ("ProbTuneConfig", "ProbTuneTrainer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Head",
     "Objective",
     "ProbTuneConfig",
     "ProbTuneTrainer",
@@ -158,6 +169,7 @@ __all__ = [
     "cap",
     "cayley",
     "chord",
+    "compute_loss_func",
     "deft",
     "dft",
     "eaft",
@@ -179,6 +191,7 @@ __all__ = [
     "linear_target_logprobs",
     "linear_target_statistics",
     "log1m",
+    "loss",
     "luffy",
     "mix",
     "mixce",

@@ -287,7 +287,9 @@ def test_parts_add_up_under_a_common_denominator():
     hidden, weight, labels, _ = inputs(n=8, masked=[0, 1, 2])
     whole = linear_objective_loss(hidden, weight, labels, p())
     parts = sum(
-        linear_objective_loss(hidden[i : i + 4], weight, labels[i : i + 4], p(), num_items_in_batch=5)
+        linear_objective_loss(
+            hidden[i : i + 4], weight, labels[i : i + 4], p(), num_items_in_batch=5
+        )
         for i in (0, 4)
     )
     torch.testing.assert_close(parts, whole)
@@ -557,7 +559,9 @@ def test_wrong_objective_and_denominator():
 def test_int32_labels_and_tensor_denominator():
     hidden, weight, labels, _ = inputs(masked=[4])
     expected = linear_objective_loss(hidden, weight, labels, p())
-    found = linear_objective_loss(hidden, weight, labels.int(), p(), num_items_in_batch=torch.tensor(22))
+    found = linear_objective_loss(
+        hidden, weight, labels.int(), p(), num_items_in_batch=torch.tensor(22)
+    )
     torch.testing.assert_close(found, expected)
 
 

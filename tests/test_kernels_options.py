@@ -128,7 +128,9 @@ def test_row_eps_leaves_out_little_and_says_how_much(row_eps):
     hidden, weight, labels, _ = inputs(n=200, scale=1.0)
     found, exact = [], []
     for target, eps in ((found, row_eps), (exact, 0.0)):
-        result = linear_objective(hidden, weight, labels, power(10), row_eps=eps, num_items_in_batch=7.0)
+        result = linear_objective(
+            hidden, weight, labels, power(10), row_eps=eps, num_items_in_batch=7.0
+        )
         target += [result, *gradients(result.loss, 1.0, hidden, weight)]
     torch.testing.assert_close(found[0].loss, exact[0].loss)
     assert exact[0].skipped == 0
