@@ -8,7 +8,7 @@ from test_kernels import Recorder
 
 import probtune
 from probtune.errors import ObjectiveError
-from probtune.kernels import linear_objective_loss, torch_rows
+from probtune.kernels import linear_objective_loss, operator, torch_rows  # noqa: F401 (registers)
 from probtune.kernels.reference import statistics_of_logits
 from probtune.objectives import MEMBERS, nll, objective, p, power
 
@@ -226,21 +226,64 @@ def test_wrong_input_is_named(change, said):
         probtune.loss(**{**good, **change})
 
 
+def test_the_operator_equals_the_function_and_passes_the_checks_of_torch():
+    logits, labels = batch(torch.float32)
+    count, flat = torch.tensor(7.0), labels.flatten()
+    expected = probtune.loss(logits, labels, p(), shift=False, num_items_in_batch=count)
+    found, _ = torch.ops.probtune.loss(logits, flat, count, "p()", True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    upstream = torch.tensor(-1.5)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, logits, upstream),
+        torch.autograd.grad(expected, logits, upstream),
+    )
+    torch.library.opcheck(
+        torch.ops.probtune.loss.default,
+        (logits, flat, count, "p()", True),
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
-@pytest.mark.parametrize("text", ["nll", "power(0.5)", "entropy_bonus(0.1, above(0.05, p()))"])
-def test_compiled_in_one_graph(text):
-    f = objective(text)
+@pytest.mark.parametrize(
+    "f", ["nll", power(0.5), objective("entropy_bonus(0.1, above(0.05, p()))")]
+)
+def test_compiled_in_one_graph(f):
     logits, labels = batch(torch.float32)
 
     def step(z, y):
-        return 2.0 * probtune.loss(z, y, f)
+        return 2.0 * probtune.loss(3.0 * z, y, f)
 
-    found = torch.compile(step, fullgraph=True)(logits, labels)
     expected = step(logits, labels)
+    compiled = torch.compile(step, fullgraph=True)
+    found = compiled(logits, labels)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
         torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits)
+    )
+    labels[0] = -100  # other rows, the same graph
+    torch.testing.assert_close(compiled(logits, labels), step(logits, labels))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+def test_a_batch_of_sequences_is_compiled_in_one_graph():
+    """The fused head on (B, T, D), with the shift."""
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 5, 7, requires_grad=True)
+    weight = torch.randn(37, 7, requires_grad=True)
+    labels = torch.randint(0, 37, (2, 5))
+
+    def step(hidden, weight, labels):
+        return linear_objective_loss(hidden, weight, labels, "power(0.5)", shift=True)
+
+    found = torch.compile(step, fullgraph=True)(hidden, weight, labels)
+    expected = step(hidden, weight, labels)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (hidden, weight)),
+        torch.autograd.grad(expected, (hidden, weight)),
     )
 
 

@@ -1,10 +1,15 @@
 """What the head takes besides hidden states, weight and labels; and what peers got wrong."""
 
+import math
+from dataclasses import fields
+
 import pytest
 import torch
 from test_kernels import HEADS, Recorder, gradients, inputs, split
 
 from probtune.kernels import (
+    Head,
+    head_objective,
     linear_objective,
     linear_objective_loss,
     linear_target_logprobs,
@@ -13,6 +18,7 @@ from probtune.kernels import (
     torch_rows,
 )
 from probtune.kernels.distribution import statistic
+from probtune.kernels.head import HeadOptions
 from probtune.objectives import above, nll, objective, p, power
 
 
@@ -120,6 +126,92 @@ def test_entropy_has_a_gradient_without_logp(name, impl):
     )
 
 
+# --- leading shapes, shift, the head as a value --------------------------------------------------
+
+
+def sequences(shape=(3, 5), masked=(1, 7)):
+    """(hidden (B, T, D), weight, labels, bias), and the same flat."""
+    n = math.prod(shape)
+    hidden, weight, labels, bias = inputs(masked=masked, n=n, bias=True)
+    return (hidden.view(*shape, -1), weight, labels.view(shape), bias), (hidden, weight, labels)
+
+
+@pytest.mark.parametrize("shape", [(15,), (3, 5), (1, 3, 5)])
+@pytest.mark.parametrize("text", ["power(0.5)", "weighted(p(), 'q')", "kl_anchor(0.2, p())"])
+def test_any_leading_shape_is_the_flat_one(shape, text):
+    (hidden, weight, labels, bias), flat = sequences(shape)
+    low, up = torch.randn(15, 2).double(), torch.randn(37, 2).double()
+    signals = {"column:q": torch.linspace(0, 1, 15)}
+    other = torch.randn(15, 4).double(), torch.randn(37, 4).double()
+    expected = linear_objective(
+        *flat, objective(text), bias=bias, adapter=(low, up), signals=signals,
+        reference=Head(*other),
+    )  # fmt: skip
+    found = linear_objective(
+        hidden, weight, labels, text, bias=bias, adapter=(low.view(*shape, 2), up),
+        signals={"column:q": signals["column:q"].view(shape)},
+        reference=Head(other[0].view(*shape, 4), other[1]),
+    )  # fmt: skip
+    assert found.loss == expected.loss
+    for one, all_at_once in zip(found.statistics, expected.statistics, strict=True):
+        assert one.equal(all_at_once.view(shape))
+    for name in ("value", "weight", "kept"):
+        assert getattr(found, name).equal(getattr(expected, name).view(shape))
+    leaves = (flat[0], weight, bias)
+    torch.testing.assert_close(
+        gradients(found.loss, 1.0, *leaves), gradients(expected.loss, 1.0, *leaves), rtol=0, atol=0
+    )
+    logp = linear_target_logprobs(hidden, weight, labels)
+    assert logp.equal(linear_target_logprobs(*flat).view(shape))
+
+
+def test_shift_is_slicing():
+    (hidden, weight, labels, bias), (flat, *_) = sequences((3, 5))
+    signals = {"column:q": torch.linspace(0, 1, 15).view(3, 5)}
+    f = "weighted(power(0.5), 'q')"
+    found = linear_objective(hidden, weight, labels, f, bias=bias, signals=signals, shift=True)
+    expected = linear_objective(
+        hidden[:, :-1], weight, labels[:, 1:], f, bias=bias,
+        signals={"column:q": signals["column:q"][:, 1:]},
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert found.value.shape == (3, 4)
+    torch.testing.assert_close(
+        gradients(found.loss, 1.0, flat, weight), gradients(expected.loss, 1.0, flat, weight)
+    )
+    found = linear_target_statistics(hidden, weight, labels, shift=True)
+    expected = linear_target_statistics(hidden[:, :-1], weight, labels[:, 1:])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    one = linear_target_logprobs(hidden[0], weight, labels[0], shift=True)  # a sequence alone
+    torch.testing.assert_close(one, expected.logp[0])
+
+
+def test_a_head_is_the_functions_arguments():
+    hidden, weight, labels, bias = inputs(masked=[3], bias=True)
+    head = Head(hidden, weight, bias, softcap=4.0, logit_scale=1.3, z_loss=0.1)
+    assert set(HeadOptions.__annotations__) == {f.name for f in fields(Head)} - {"hidden", "weight"}
+    found = head_objective(head, labels, "p", num_items_in_batch=7)
+    expected = linear_objective(
+        hidden, weight, labels, p(), bias=bias, softcap=4.0, logit_scale=1.3, z_loss=0.1,
+        num_items_in_batch=7,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_statistics_refuse_options_of_the_loss():
+    hidden, weight, labels, _ = inputs()
+    for name, value in (("z_loss", 0.1), ("two_pass", True), ("row_eps", 0.1)):
+        with pytest.raises(ValueError, match=f"take no {name}=, an option of the loss"):
+            linear_target_logprobs(hidden, weight, labels, **{name: value})
+
+
+def test_a_step_without_tokens_divides_by_nothing():
+    """The trainer's count of the step is 0 on every rank."""
+    hidden, weight, labels, _ = inputs(masked=range(23))
+    loss = linear_objective_loss(hidden, weight, labels, p(), num_items_in_batch=torch.tensor(0))
+    assert loss == 0.0 and not torch.autograd.grad(loss, weight)[0].any()
+
+
 # --- rows that are left out ----------------------------------------------------------------------
 
 
@@ -156,6 +248,10 @@ def test_row_eps_saves_the_matmuls_and_keeps_rows_with_other_terms():
     f = objective("entropy_bonus(0.2, power(10))")
     assert linear_objective(hidden, weight, labels, f, row_eps=0.1).skipped == 0
     assert linear_objective(hidden, weight, labels, power(10), row_eps=0.1, z_loss=1.0).skipped == 0
+    none = linear_objective(
+        hidden, weight, torch.full_like(labels, -100), power(10), row_eps=0.1, two_pass=True
+    )
+    assert none.loss == 0.0 and none.skipped == 0.0
     with pytest.raises(ValueError, match=r"row_eps must be in \[0, 1\)"):
         linear_objective(hidden, weight, labels, p(), row_eps=1.0)
 

@@ -21,12 +21,12 @@ from .checks import (
 )
 from .choice import automatic_engine
 from .chunked import run_blocks
+from .engine import Engine
 from .parallel import VocabParallel
 from .preparation import denominator, shifted
-from .reference import objective_of_logits
 from .tokens import Task, Tokens
 
-__all__ = ["compute_loss_func", "loss"]
+__all__ = ["compute_loss_func", "loss", "loss_and_gradient"]
 
 
 def loss(
@@ -95,19 +95,34 @@ def loss(
     if shift:
         labels = shifted(labels)
     labels = labels.flatten()
-    f = read_objective(objective)
-    check_signals(f, Signals(), None, labels)
     if torch.compiler.is_compiling():
-        return _plain(logits, labels, f, num_items_in_batch)
+        from .operator import loss_in_graph
+
+        return loss_in_graph(logits, labels, objective, num_items_in_batch)
+    request = (labels, read_objective(objective), num_items_in_batch, torch.is_grad_enabled())
+    return _Loss.apply(logits, request)  # type: ignore[return-value]
+
+
+def loss_and_gradient(
+    logits: Tensor,  # (..., V)
+    labels: Tensor,  # (N,), the leading shape flattened
+    objective: Objective,
+    num_items: float | Tensor | None,
+    needed: bool,
+) -> tuple[Tensor, Tensor | None, type[Engine]]:
+    """Return the loss, its gradient if that is `needed`, and the engine that computed them."""
+    check_signals(objective, Signals(), None, labels)
     where = supervised(labels, logits.shape[-1])
     if where is None:
         where = torch.arange(labels.numel(), device=labels.device)
     labels = labels[where]
-    task = Task(f, denominator(num_items_in_batch, labels), Signals())
+    task = Task(objective, denominator(num_items, labels), Signals())
     engine = automatic_engine(logits, whole=task.whole)
-    request = (labels, where, task, engine, torch.is_grad_enabled())
-    with torch.autocast(labels.device.type, enabled=False):
-        return _Loss.apply(logits, request)  # type: ignore[return-value]
+    with torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
+        rows = _Rows(logits, where, needed)
+        tokens = Tokens(task, rows)
+        run_blocks(rows, labels, task, engine, tokens, rows)
+        return tokens.result()[0], rows.gradient, engine
 
 
 def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
@@ -199,31 +214,15 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, request):
-        labels, where, task, engine, recorded = request
-        rows = _Rows(logits, where, recorded and ctx.needs_input_grad[0])
-        tokens = Tokens(task, rows)
-        run_blocks(rows, labels, task, engine, tokens, rows)
-        ctx.engine, ctx.in_buffer = engine, False
-        ctx.save_for_backward(rows.gradient)
-        return tokens.result()[0]
+        labels, objective, num_items, recorded = request
+        needed = recorded and ctx.needs_input_grad[0]
+        total, gradient, ctx.engine = loss_and_gradient(
+            logits, labels, objective, num_items, needed
+        )
+        ctx.in_buffer = False
+        ctx.save_for_backward(gradient)
+        return total
 
     @staticmethod
     def backward(ctx, upstream):  # type: ignore[override]
         return (*backward_of_scalar(ctx, upstream), None)
-
-
-def _plain(
-    logits: Tensor, labels: Tensor, objective: Objective, num_items: float | Tensor | None
-) -> Tensor:
-    """Return the loss by operations that torch.compile fuses; labels are not checked."""
-    valid = labels != IGNORE_INDEX
-    if num_items is None:
-        num_items = valid.sum()
-    num_items = denominator(num_items, labels)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    flat = logits.flatten(0, -2).to(dtype)
-    flat = torch.where(valid.unsqueeze(1), flat, 0.0)
-    labels = torch.where(valid, labels, 0)
-    task = Task(objective, num_items, Signals())
-    with torch.autocast(labels.device.type, enabled=False):
-        return objective_of_logits(flat, labels, task, valid=valid)[0]

@@ -1,8 +1,8 @@
-"""The whole head as one operator, so that torch.compile sees a single node.
+"""The whole head, and the loss of logits, as one operator each: single nodes for torch.compile.
 
-`torch.ops.probtune.linear_objective` takes the objective as its text and returns the loss, the
-columns per token and the gradients, which its own backward pass multiplies by that of the loss.
-Rows are chosen inside, by value: a graph around it has no sizes that depend on the data.
+They take the objective as its text and return the loss, the columns per token and the gradients,
+which their own backward passes multiply by that of the loss. Rows are chosen inside, by value: a
+graph around them has no sizes that depend on the data.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from ..objectives import objective as read_objective
 from .autograd import objective_gradients, refuse_second_derivatives
 from .checks import IGNORE_INDEX
 from .head import Head, Impl
+from .logits import loss_and_gradient
 from .preparation import prepare, spread
 from .tokens import PER_TOKEN
 
-__all__ = ["in_graph"]
+__all__ = ["in_graph", "loss_in_graph"]
 
 _NUM_RESULTS = 2 + len(PER_TOKEN)
 
@@ -43,8 +44,6 @@ def in_graph(
         )
     hidden, weight, bias, low, up = tensors = head.tensors
     assert hidden is not None and weight is not None
-    if num_items is None:
-        num_items = (labels != IGNORE_INDEX).sum().clamp(min=1)
     names = sorted(signals)
     for name in names:
         if not isinstance(signals[name], Tensor):
@@ -55,14 +54,37 @@ def in_graph(
     others = [] if reference is None else [x for x in reference.tensors[:3] if x is not None]
     of_reference = reference or Head(hidden, weight)
     results = torch.ops.probtune.linear_objective(
-        hidden, weight, bias, low, up, labels, torch.as_tensor(num_items, device=hidden.device),
-        objective if isinstance(objective, str) else repr(objective),
+        hidden, weight, bias, low, up, labels, _count(num_items, labels), _text(objective),
         "\n".join(names), [signals[name] for name in names], others,
         of_reference.softcap, of_reference.logit_scale, head.softcap, head.logit_scale,
         head.z_loss, head.row_eps, head.two_pass, head.impl, statistics,
         [torch.is_grad_enabled() and x is not None and x.requires_grad for x in tensors],
     )  # fmt: skip
     return results[0], *(x.detach() for x in results[1:_NUM_RESULTS])
+
+
+def loss_in_graph(
+    logits: Tensor,  # (..., V)
+    labels: Tensor,  # (N,), the leading shape flattened
+    objective: Objective | str,
+    num_items: float | Tensor | None,
+) -> Tensor:
+    """Return the loss of logits by the operator."""
+    needed = torch.is_grad_enabled() and logits.requires_grad
+    results = torch.ops.probtune.loss(
+        logits, labels, _count(num_items, labels), _text(objective), needed
+    )
+    return results[0]
+
+
+def _count(num_items: float | Tensor | None, labels: Tensor) -> Tensor:
+    if num_items is None:
+        return (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return torch.as_tensor(num_items, device=labels.device)
+
+
+def _text(objective: Objective | str) -> str:
+    return objective if isinstance(objective, str) else repr(objective)
 
 
 _SCHEMA = (
@@ -165,3 +187,41 @@ def _backward(ctx, upstream):
 
 
 _linear_objective.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op(
+    "probtune::loss",
+    mutates_args=(),
+    schema=(
+        "(Tensor logits, Tensor labels, Tensor num_items, str objective, bool needed) -> Tensor[]"
+    ),
+)
+def _loss(
+    logits: Tensor, labels: Tensor, num_items: Tensor, objective: str, needed: bool
+) -> list[Tensor]:
+    f = read_objective(objective)
+    total, gradient, _ = loss_and_gradient(logits, labels, f, num_items, needed)
+    return [total, logits.new_zeros(0) if gradient is None else gradient]
+
+
+@_loss.register_fake
+def _(logits, labels, num_items, objective, needed):
+    total = logits.new_empty((), dtype=torch.promote_types(logits.dtype, torch.float32))
+    if not needed:
+        return [total, logits.new_empty(0)]
+    return [total, torch.empty_like(logits, memory_format=torch.contiguous_format)]
+
+
+def _setup_loss(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output[1].detach())
+    ctx.needed = inputs[-1]
+
+
+def _backward_loss(ctx, upstream):
+    refuse_second_derivatives()
+    (gradient,) = ctx.saved_tensors
+    of_logits = gradient * upstream[0].to(gradient.dtype) if ctx.needed else None
+    return of_logits, None, None, None, None
+
+
+_loss.register_autograd(_backward_loss, setup_context=_setup_loss)

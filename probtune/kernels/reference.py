@@ -15,12 +15,7 @@ from .distribution import statistic
 from .head import Head
 from .tokens import Task
 
-__all__ = [
-    "objective_loss",
-    "objective_of_logits",
-    "statistics_of_logits",
-    "target_statistics",
-]
+__all__ = ["objective_loss", "statistics_of_logits", "target_statistics"]
 
 
 def target_statistics(head: Head, labels: Tensor, entropy: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,23 +49,12 @@ def objective_loss(head: Head, labels: Tensor, task: Task) -> tuple[Tensor, ...]
     """Return (loss, skipped, log p, entropy, is_top1, value, weight, kept), the first by
     autograd.
     """
-    logits, other = head.logits(), None
-    if task.reference is not None:
-        other = task.reference.logits().log_softmax(1)
-    return objective_of_logits(logits, labels, task, other)
-
-
-def objective_of_logits(
-    logits: Tensor,  # (N, V), float32 or wider
-    labels: Tensor,  # (N,)
-    task: Task,
-    reference: Tensor | None = None,  # (N, V), log-probabilities of the reference model
-    valid: Tensor | None = None,  # (N,), the rows that count
-) -> tuple[Tensor, ...]:
-    """Return `objective_loss` of logits; rows that are not `valid` are left out of the sum."""
     objective = task.objective
+    logits = head.logits()
     logp, entropy, is_top1 = statistics_of_logits(logits, labels, entropy=task.statistics)
-    log_probs = logits.log_softmax(1)
+    log_probs, reference = logits.log_softmax(1), None
+    if task.reference is not None:
+        reference = task.reference.logits().log_softmax(1)
     values = {
         name: statistic(name, log_probs, labels, reference)
         for name in sorted(objective.distribution_needs)
@@ -78,17 +62,13 @@ def objective_of_logits(
     fixed = {name: value.detach() for name, value in values.items()}
     f = objective.bind(Signals({**task.signals, **fixed}))
     value = f.value(logp)
-    total = _sum(value, valid)
+    total = value.sum()
     for name, factor in f.coefficients(logp.detach()).items():
         # The value is in f already.
-        total = total + _sum(factor * (values[name] - fixed[name]), valid)
+        total = total + (factor * (values[name] - fixed[name])).sum()
     if task.z_loss:
-        total = total + task.z_loss * _sum(logits.logsumexp(1).square(), valid)
+        total = total + task.z_loss * logits.logsumexp(1).square().sum()
     logp = logp.detach()
     of_f = (value.detach(), f.token_weight(logp), f.keeps(logp))
     columns = (logp, entropy.detach(), is_top1, *of_f)
     return total / task.num_items, total.new_zeros(()), *columns
-
-
-def _sum(x: Tensor, valid: Tensor | None) -> Tensor:
-    return x.sum() if valid is None else torch.where(valid, x, 0.0).sum()
