@@ -1,4 +1,4 @@
-"""What arguments of the theory must be: each check names the rule and the value."""
+"""Checks of the theory's arguments: each names the rule and the value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUM_TOLERANCE = 1e-9
 
 
 def arrays(*values: ArrayLike) -> tuple[np.ndarray, ...]:
-    """In float64, broadcast together."""
+    """Return the values in float64, broadcast together."""
     return tuple(np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values)))
 
 

@@ -56,7 +56,7 @@ class FixedPoint(NamedTuple):
 def risk_reduction_rate(
     p: ArrayLike, *, alpha: ArrayLike, noise: ArrayLike, classes: ArrayLike
 ) -> Any:
-    """G_alpha(p): how fast the clean risk 1 - p falls. Negative where training raises it.
+    """Return G_alpha(p), the speed at which the clean risk 1 - p falls; negative where it rises.
 
     Args:
         p: probability of the right class, in [0, 1].
@@ -84,7 +84,7 @@ def risk_reduction_rate(
 
 
 def crossover(*, noise: ArrayLike, classes: ArrayLike) -> Any:
-    """p_x: below it NLL lowers the clean risk faster, above it -p does, at the same step size.
+    """Return p_x: below it NLL lowers the clean risk faster, above it -p, at the same step size.
 
         p_x = 2 (1-eps) / [1 + kappa + sqrt((1 + kappa)^2 - 4 kappa (1-eps))],
         kappa = 1 - eps K/(K-1)
@@ -109,7 +109,9 @@ def crossover(*, noise: ArrayLike, classes: ArrayLike) -> Any:
 
 
 def noise_at_crossover(p: ArrayLike, *, classes: ArrayLike) -> Any:
-    """The noise rate above which -p lowers the clean risk faster than NLL: crossover's inverse.
+    """Return the noise rate above which -p lowers the clean risk faster than NLL.
+
+    It is the inverse of `crossover`.
 
         eps_x = (1-p)^2 / (1 - K/(K-1) p (1-p))
 
@@ -124,7 +126,7 @@ def noise_at_crossover(p: ArrayLike, *, classes: ArrayLike) -> Any:
 
 
 def fixed_point(*, alpha: ArrayLike, noise: ArrayLike, classes: ArrayLike) -> FixedPoint:
-    """Where G_alpha vanishes between 0 and 1.
+    """Return the p between 0 and 1 at which G_alpha vanishes.
 
         p* / (1 - p*) = [(1-eps) (K-1)^alpha / eps]^(1 / (1-alpha))
 
@@ -143,7 +145,7 @@ def fixed_point(*, alpha: ArrayLike, noise: ArrayLike, classes: ArrayLike) -> Fi
 def flow_time(
     start: ArrayLike, end: ArrayLike, *, alpha: float, noise: ArrayLike, classes: ArrayLike
 ) -> Any:
-    """Time in which the flow takes p from `start` to `end`; infinite where it never arrives.
+    """Return the time that the flow takes from p = `start` to `end`, infinite if it never arrives.
 
     With v = log(p / (1-p)) and kappa = 1 - eps K/(K-1):
 
@@ -185,7 +187,7 @@ def escape_time(
     classes: ArrayLike = 2,
     to: float = 0.5,
 ) -> Any:
-    """Time that a target of probability `p` needs to become likely: `flow_time(p, to)`.
+    """Return the time that a target of probability `p` needs to become likely: `flow_time(p, to)`.
 
     `classes = 2` is the confident conflict: all other mass on one class. A large number is a
     diffuse model.
@@ -198,7 +200,7 @@ def escape_time(
 
 
 def escape_law(p: ArrayLike, *, alpha: float, noise: ArrayLike, classes: ArrayLike) -> Any:
-    """The leading term of `escape_time` for p -> 0.
+    """Return the leading term of `escape_time` for p -> 0.
 
         NLL: (K-1)/K log(1/p) / (1-eps)     alpha < 1: (K-1)/K / (alpha (1-eps) p^alpha)
         -p:  (K-1)/K / (kappa p)            alpha > 1 with noise: infinite, the right class is lost
@@ -225,7 +227,7 @@ def escape_law(p: ArrayLike, *, alpha: float, noise: ArrayLike, classes: ArrayLi
 def probability_after(
     time: ArrayLike, p: ArrayLike, *, alpha: float, noise: ArrayLike, classes: ArrayLike
 ) -> Any:
-    """The probability of the right class that NLL (alpha = 0) or -p (1) reaches in `time` from p.
+    """Return the probability of the right class that NLL (alpha = 0) or -p (1) reaches in `time`.
 
     `flow_time` inverted by bisection in the logit of p, to the last digit. Other alphas:
     `flow.flow_probability`.
@@ -238,7 +240,7 @@ def probability_after(
 
 
 def budget_crossover(time: ArrayLike, *, noise: ArrayLike, classes: ArrayLike) -> Any:
-    """The starting probability at which NLL and -p end alike after `time`.
+    """Return the starting probability at which NLL and -p end alike after `time`.
 
     Below it NLL ends with the lower clean risk, above it -p. It starts at `crossover` for time -> 0
     and falls like (K-1) / (K kappa time): a longer training moves it towards the weak end. Without
@@ -270,7 +272,7 @@ def escort(
     *,
     alpha: float,
 ) -> np.ndarray:
-    """Where the flow of a power objective rests under any label law q: p_j ~ q_j^(1 / (1-alpha)).
+    """Return the resting point of a power objective under a label law q: p_j ~ q_j^(1 / (1-alpha)).
 
     NLL rests at q itself, so it is calibrated to the labels, wrong ones included; alpha in (0, 1)
     sharpens, alpha < 0 flattens. For alpha >= 1 the stable points are vertices: all mass on one
@@ -297,7 +299,7 @@ def _kappa(noise: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _h(v: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """H of NLL, exact also for noise -> 0, where -log(1 - eps x) / eps -> x."""
+    """Return H of NLL, exact also for noise -> 0, where -log(1 - eps x) / eps -> x."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         x = 1.0 + np.exp(v)
         inside = noise * x
@@ -306,14 +308,14 @@ def _h(v: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def _f(v: np.ndarray) -> np.ndarray:
-    """F of -p."""
+    """Return F of -p."""
     with np.errstate(over="ignore"):
         return 2.0 * v + 2.0 * np.sinh(v)
 
 
 def _clean(p: np.ndarray, alpha: float) -> np.ndarray:
-    """The integral of p^(-1-alpha) (1-p)^(-2): hypergeometric, or partial fractions for alpha =
-    0, 1, 2, ..., where the hypergeometric form has a pole.
+    """Return the integral of p^(-1-alpha) (1-p)^(-2): hypergeometric, or partial fractions for
+    alpha = 0, 1, 2, ..., where the hypergeometric form has a pole.
     """
     if alpha >= 0 and alpha == int(alpha):
         m = int(alpha) + 1
@@ -327,7 +329,7 @@ def _clean(p: np.ndarray, alpha: float) -> np.ndarray:
 def _logit_after(
     time: np.ndarray, v: np.ndarray, alpha: float, noise: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """The logit of p that the flow reaches from the logit v."""
+    """Return the logit of p that the flow reaches from the logit v."""
     rate = classes / (classes - 1.0)
     if alpha == 0.0:
         integral, target = (lambda x: _h(x, noise)), _h(v, noise) + rate * time

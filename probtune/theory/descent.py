@@ -49,11 +49,11 @@ class Contexts:
     law: np.ndarray
     """Label law of each context, (N, K); a row may sum to less than 1 where labels are missing."""
     frequency: np.ndarray
-    """How often each context is seen, (N,), mean 1."""
+    """Frequency of each context, (N,), mean 1."""
 
     @classmethod
     def of(cls, truth: ArrayLike, law: ArrayLike, frequency: ArrayLike | None = None) -> Contexts:
-        """Checked, with frequencies scaled to mean 1 (default: all alike).
+        """Return checked contexts, with frequencies scaled to mean 1 (default: all alike).
 
         Raises:
             UsageError: shapes do not fit, or a law or a frequency is none.
@@ -99,7 +99,7 @@ def draw_contexts(
     evenness: float = 1.0,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(logits, truth) of a population: p of the truth from a Beta law with the given mean, the rest
+    """Return (logits, truth) of a population: p of the truth from a Beta law of that mean, the rest
     split unevenly by a Dirichlet law. (N, K) and (N,).
     """
     if not 0.0 < mean_p < 1.0:
@@ -181,7 +181,7 @@ def descend(
 
 
 def measure(model: nn.Module, contexts: Contexts, features: ArrayLike | None = None) -> Measured:
-    """The model on the contexts' truth; every context counts once, however often it is seen."""
+    """Measure the model on the contexts' truth; each counts once, whatever its frequency."""
     with torch.no_grad():
         inputs = None if features is None else torch.from_numpy(np.asarray(features, np.float64))
         p = torch.softmax(model(inputs), -1).numpy()
@@ -200,7 +200,7 @@ def population_crossover(
     *,
     tie: float = 1e-3,
 ) -> str:
-    """Where a difference (-p minus NLL, say) over rising mean probabilities turns positive, as
+    """Return the mean probability at which a difference (-p minus NLL, say) turns positive, as
     text: a number by linear interpolation, `"none"` (never ahead), `"always"` (never behind),
     `"tie"` (no difference beyond `tie`), `"tie above x"` where a lag only fades, or `"below x"`
     where the sides are the other way round.

@@ -69,7 +69,7 @@ def logit_velocity(
     law: ArrayLike,  # (..., K)
     objective: Objective | str,
 ) -> np.ndarray:
-    """dz/dt, the exact right-hand side, (..., K). It sums to 0 over the classes."""
+    """Return dz/dt, the exact right-hand side, (..., K). It sums to 0 over the classes."""
     logits, law = np.asarray(logits, dtype=np.float64), np.asarray(law, dtype=np.float64)
     logp = log_softmax(logits, axis=-1)
     pull = law * _weight(read_objective(objective), logp)
@@ -81,7 +81,7 @@ def probability_velocity(
     law: ArrayLike,  # (..., K)
     objective: Objective | str,
 ) -> np.ndarray:
-    """dp/dt = p (dz/dt - sum over k of p_k dz_k/dt), (..., K)."""
+    """Return dp/dt = p (dz/dt - sum over k of p_k dz_k/dt), (..., K)."""
     velocity = logit_velocity(logits, law, objective)
     p = softmax(np.asarray(logits, dtype=np.float64), axis=-1)
     return p * (velocity - (p * velocity).sum(-1, keepdims=True))
@@ -96,7 +96,7 @@ def integrate(
     reaches: tuple[int, float] | None = None,
     to_rest: bool = False,
 ) -> Trajectory:
-    """The flow of one context.
+    """Integrate the flow of one context.
 
     Args:
         logits: the start, (K,).
@@ -129,7 +129,7 @@ def integrate(
         )
     for _, event in events:
         event.terminal = True
-    found = _solve(
+    solution = _solve(
         lambda t, z: logit_velocity(z, law, objective),
         logits,
         times,
@@ -137,18 +137,18 @@ def integrate(
         events=[event for _, event in events],
     )
     ended = None
-    at, states = found.t, found.y.T
-    if found.status == 1:
-        which = next(i for i, hits in enumerate(found.t_events) if len(hits))
+    at, states = solution.t, solution.y.T
+    if solution.status == 1:
+        which = next(i for i, hits in enumerate(solution.t_events) if len(hits))
         ended = events[which][0]
-        at = np.append(at[at < found.t_events[which][0]], found.t_events[which][0])
-        states = np.vstack([states[: len(at) - 1], found.y_events[which][0]])
+        at = np.append(at[at < solution.t_events[which][0]], solution.t_events[which][0])
+        states = np.vstack([states[: len(at) - 1], solution.y_events[which][0]])
     return Trajectory(at, states, ended)
 
 
 def rate(p: ArrayLike, *, objective: Objective | str, noise: ArrayLike, classes: ArrayLike) -> Any:
-    """dp/dt in the symmetric state for any objective; `risk_reduction_rate` is its closed form for
-    the power family.
+    """Return dp/dt in the symmetric state for any objective; `risk_reduction_rate` is its closed
+    form for the power family.
     """
     p, noise, classes = arrays(p, noise, classes)
     check_p(p)
@@ -165,7 +165,7 @@ def flow_probability(
     noise: ArrayLike,
     classes: ArrayLike,
 ) -> Any:
-    """The probability of the right class after `time` from p, in the symmetric state.
+    """Return the probability of the right class after `time` from p, in the symmetric state.
 
     All arguments but the objective may be arrays; the whole grid is integrated at once, and the
     Jacobian is diagonal.
@@ -179,20 +179,20 @@ def flow_probability(
         return p[()]
     shape = p.shape
     time, p, noise, classes = (np.atleast_1d(x).ravel() for x in (time, p, noise, classes))
-    found = _solve(
+    solution = _solve(
         lambda s, v: time * _symmetric(objective, v, noise, classes),
         logit(p),
         np.asarray([0.0, 1.0]),
         objective,
         diagonal=True,
     )
-    return expit(found.y[:, -1]).reshape(shape)[()]
+    return expit(solution.y[:, -1]).reshape(shape)[()]
 
 
 def passage_time(
     start: float, end: float, *, objective: Objective | str, noise: float, classes: int
 ) -> float:
-    """Time in which the symmetric flow takes p from `start` to `end`, by quadrature; infinite where
+    """Return the time in which the symmetric flow takes p from `start` to `end`; infinite where
     it rests before, or runs the other way.
     """
     from scipy.integrate import quad
@@ -224,7 +224,7 @@ def passage_time(
 
 
 def resting_points(*, objective: Objective | str, noise: float, classes: int) -> list[FixedPoint]:
-    """All probabilities strictly between 0 and 1 where the symmetric flow of any objective rests,
+    """Return all p strictly between 0 and 1 where the symmetric flow of any objective rests,
     from 1e-12 to 1 - 1e-12, in rising order.
 
     A jump of the weight at which the flow turns round is a resting point too. Stretches without
@@ -242,7 +242,7 @@ def resting_points(*, objective: Objective | str, noise: float, classes: int) ->
 def crossings(
     first: Objective | str, second: Objective | str, *, noise: float, classes: int
 ) -> list[float]:
-    """All probabilities at which two objectives lower the clean risk equally fast, from 1e-12 to
+    """Return all p at which two objectives lower the clean risk equally fast, from 1e-12 to
     1 - 1e-12.
 
     `crossover` is the closed form for -p and NLL.
@@ -266,7 +266,7 @@ def overtaking_time(
     classes: int,
     limit: float = 1e4,
 ) -> float:
-    """When the flow of `first` overtakes that of `second`, both started at p; infinite if it does
+    """Return the time when `first` overtakes `second`, both started at p; infinite if it does
     not within `limit`, and 0 if it leads from the start.
 
     The inverse of `budget_crossover`, for any two objectives.
@@ -288,10 +288,10 @@ def overtaking_time(
         return v[0] - v[1] if t > 0 else -1.0
 
     overtakes.terminal, overtakes.direction = True, 1.0  # type: ignore[attr-defined]
-    found = _solve(
+    solution = _solve(
         velocity, start, np.asarray([0.0, limit]), first, events=[overtakes], diagonal=True
     )
-    return float(found.t_events[0][0]) if len(found.t_events[0]) else float("inf")
+    return float(solution.t_events[0][0]) if len(solution.t_events[0]) else float("inf")
 
 
 def memorisation_time(
@@ -302,7 +302,7 @@ def memorisation_time(
     correct: bool,
     to: float = 0.5,
 ) -> float:
-    """Time until a context with its one label believes it: until the label's probability is `to`.
+    """Return the time until a context with one label gives it the probability `to`.
 
     The start gives p to the right class and (1-p) / (K-1) to each other one; the label is the right
     class (`correct`) or one of the others. With one label per context all objectives follow the
@@ -345,21 +345,21 @@ def memorisation_time(
     if not np.isfinite(velocity(0.0, np.append(start, 0.0))[-1]):
         return float("inf")  # below a threshold: no gradient ever
     limit = 10.0 + 4.0 * abs(float(logit(to)) - float(start[0]))
-    found = _solve(
+    solution = _solve(
         velocity, np.append(start, 0.0), np.asarray([0.0, limit]), objective, events=[believed]
     )
-    return float(found.y_events[0][0][-1]) if len(found.y_events[0]) else float("inf")
+    return float(solution.y_events[0][0][-1]) if len(solution.y_events[0]) else float("inf")
 
 
 def _weight(objective: Objective, logp: np.ndarray) -> np.ndarray:
-    """The token weight that training uses, on arrays."""
+    """Return the token weight that training uses, on arrays."""
     return objective.token_weight(torch.from_numpy(np.array(logp))).numpy()
 
 
 def _symmetric(
     objective: Objective, v: np.ndarray, noise: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """dv/dt of the symmetric state, v = logit(p)."""
+    """Return dv/dt of the symmetric state, v = logit(p)."""
     logp, log_rest = log_expit(v), log_expit(-v)
     up = (1.0 - noise) * np.exp(log_rest) * _weight(objective, logp)
     # Where there is no noise, an infinite weight at r -> 0 pulls nothing.
@@ -368,21 +368,21 @@ def _symmetric(
 
 
 def _jumps(objective: Objective, classes: float) -> list[float]:
-    """Probabilities p of the right class at which the weight of it or of a wrong class jumps."""
+    """Return the p of the right class at which its weight, or that of a wrong class, jumps."""
     of_wrong = [1.0 - q * (classes - 1.0) for q in objective.thresholds]
     return sorted({q for q in (*objective.thresholds, *of_wrong) if 0.0 < q < 1.0})
 
 
 def _sign_changes(function: Any) -> list[tuple[float, bool]]:
-    """(p, whether the function was positive before) at each change of sign over the logit of p."""
+    """Return (p, True if the function was positive before) at each change of sign over logit(p)."""
     edge = float(logit(1e-12))
     v = np.linspace(edge, -edge, 20_001)
     values = function(v)
     if not np.isfinite(values).all():
         raise UsageError("a weight is not finite on the way; take a larger alpha.")
-    kept = np.flatnonzero(values)
-    found = []
-    for i, j in zip(kept[:-1], kept[1:], strict=True):
+    nonzero = np.flatnonzero(values)
+    changes = []
+    for i, j in zip(nonzero[:-1], nonzero[1:], strict=True):
         if np.sign(values[i]) == np.sign(values[j]) or j - i > 2:
             continue  # no change, or a stretch without gradient between
         low, high = v[i], v[j]
@@ -390,8 +390,8 @@ def _sign_changes(function: Any) -> list[tuple[float, bool]]:
             middle = (low + high) / 2.0
             same = np.sign(function(np.asarray([middle]))[0]) == np.sign(values[i])
             low, high = (middle, high) if same else (low, middle)
-        found.append((float(expit((low + high) / 2.0)), bool(values[i] > 0)))
-    return found
+        changes.append((float(expit((low + high) / 2.0)), bool(values[i] > 0)))
+    return changes
 
 
 def _solve(
@@ -407,7 +407,7 @@ def _solve(
 
     if not np.isfinite(start).all():
         raise UsageError("the start is not finite: a probability of 0 or 1 has no logit.")
-    with np.errstate(all="ignore"):  # what is not finite is found and named
+    with np.errstate(all="ignore"):  # the checks below name what is not finite
         first = velocity(times[0], start)
     if not np.isfinite(first).all():
         raise UsageError(
@@ -429,7 +429,7 @@ def _solve(
         with np.errstate(all="ignore"):
             return velocity(t, state)
 
-    found = solve_ivp(
+    solution = solve_ivp(
         counted,
         (times[0], times[-1]),
         start,
@@ -440,10 +440,10 @@ def _solve(
         events=events or None,
         **band,
     )
-    if found.status < 0 or not np.isfinite(found.y).all():
+    if solution.status < 0 or not np.isfinite(solution.y).all():
         raise UsageError(
-            f"the flow of {objective} could not be integrated beyond time {found.t[-1]:.6g}"
-            f" ({found.message}). A weight that jumps can hold a flow at its edge; a weight that"
+            f"the flow of {objective} could not be integrated beyond time {solution.t[-1]:.6g}"
+            f" ({solution.message}). A weight that jumps can hold a flow at its edge; a weight that"
             " overflows needs a larger p or alpha."
         )
-    return found
+    return solution

@@ -1,4 +1,4 @@
-"""Label laws: which label a context is given, and how noise, imbalance and gaps change that.
+"""Label laws: the probabilities of a context's label under noise, imbalance and gaps.
 
 A law is an array (..., K) of label probabilities; a transition matrix (K, K) holds one law per true
 class. A row may sum to less than 1: the rest is missing, and trains nothing.
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def uniform(*, noise: float, classes: int) -> np.ndarray:
-    """A share `noise` of the labels is wrong, spread evenly over the other classes. (K, K).
+    """Return the law under which a share `noise` of the labels is wrong, spread evenly. (K, K).
 
     >>> uniform(noise=0.3, classes=4)[0].round(3).tolist()
     [0.7, 0.1, 0.1, 0.1]
@@ -39,7 +39,7 @@ def uniform(*, noise: float, classes: int) -> np.ndarray:
 
 
 def structured(*, noise: float, classes: int, alternatives: int) -> np.ndarray:
-    """Wrong labels fall on the next `alternatives` classes only. (K, K).
+    """Return the law under which wrong labels fall on the next `alternatives` classes. (K, K).
 
     A language model's vocabulary is large and its plausible mistakes are few: `alternatives + 1` is
     the effective number of classes.
@@ -58,7 +58,7 @@ def structured(*, noise: float, classes: int, alternatives: int) -> np.ndarray:
 
 
 def pair_flips(*, noise: float, classes: int) -> np.ndarray:
-    """Every wrong label of class c is class c + 1. (K, K). Noise must stay below 1/2."""
+    """Return the law under which wrong labels of class c are c + 1, noise below 1/2. (K, K)."""
     return structured(noise=noise, classes=classes, alternatives=1)
 
 
@@ -69,7 +69,7 @@ def confident_conflict(
     noise: float,
     strength: float = 4.0,
 ) -> np.ndarray:
-    """Instance-dependent noise: labels contradict the contexts that the model is sure of. (N, K).
+    """Return a law whose labels contradict the contexts that the model is sure of. (N, K).
 
     Context i is mislabelled with probability sigmoid(b + strength * p_i), where p_i is the model's
     probability of the truth and b makes the mean equal `noise`; the wrong label is the model's most
@@ -97,8 +97,8 @@ def confident_conflict(
 
 
 def long_tail(*, classes: int, ratio: float) -> np.ndarray:
-    """Frequencies of classes that fall geometrically from the first to the last, `ratio` times
-    rarer. (K,), sums to 1.
+    """Return frequencies of classes that fall geometrically; the last is `ratio` times rarer than
+    the first. (K,), sums to 1.
 
     Reference: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019,
     https://arxiv.org/abs/1901.05555.
@@ -111,7 +111,7 @@ def long_tail(*, classes: int, ratio: float) -> np.ndarray:
 
 
 def missing(law: ArrayLike, share: ArrayLike) -> np.ndarray:
-    """A law from which targets are missing: each label y survives with probability 1 - share_y.
+    """Return a law with missing targets: each label y survives with probability 1 - share_y.
 
     A number drops labels at random, which slows training and moves no fixed point; an array (K,) or
     (..., K) drops some labels more than others, which moves the fixed points towards those that
@@ -132,7 +132,7 @@ def drawn(
     copies: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """What `copies` labels drawn per context look like: their frequencies. (N, K).
+    """Return the frequencies of `copies` labels drawn per context. (N, K).
 
     `copies = 1` is a dataset as it is, each context with its one label, however often training
     passes over it; `copies -> infinity` is the law itself.
@@ -140,8 +140,8 @@ def drawn(
     law = np.asarray(law, dtype=np.float64)
     check_law(law)
     copies = _whole("copies", copies, 1)
-    gone = np.clip(1.0 - law.sum(-1, keepdims=True), 0.0, None)
-    full = np.concatenate([law, gone], axis=-1)
+    absent = np.clip(1.0 - law.sum(-1, keepdims=True), 0.0, None)
+    full = np.concatenate([law, absent], axis=-1)
     counts = rng.multinomial(copies, full / full.sum(-1, keepdims=True))
     return counts[..., :-1] / copies
 

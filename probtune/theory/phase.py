@@ -1,4 +1,4 @@
-"""Which objective, for a capability, a noise rate and a budget: whole diagrams, and advice on one
+"""The best power for a capability, a noise rate and a budget: whole diagrams, and advice on one
 point.
 
 The budget is time, the integral of the learning rate over the flow of one context: what one
@@ -24,7 +24,7 @@ from .flow import flow_probability, rate
 __all__ = ["ALPHAS", "Advice", "PhaseDiagram", "advise", "phase_diagram"]
 
 ALPHAS = (-0.5, 0.0, 0.3, 0.5, 1.0, 2.0, 10.0)
-"""The powers a diagram compares unless others are named."""
+"""Powers that a diagram compares unless others are named."""
 
 
 class PhaseDiagram(NamedTuple):
@@ -55,10 +55,10 @@ class PhaseDiagram(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What the flow says about one point."""
+    """Results of the flow at one point."""
 
     best: str
-    """The power with the highest probability after the budget."""
+    """Power with the highest probability after the budget."""
     after: dict[str, float]
     """Probability of the right class after the budget, by objective."""
     harms: tuple[str, ...]
@@ -83,7 +83,7 @@ def phase_diagram(
     classes: int = 10,
     budget: float = 30.0,
 ) -> PhaseDiagram:
-    """All objectives on the grid noise x p, by the symmetric flow.
+    """Compare all objectives on the grid noise x p, by the symmetric flow.
 
     Args:
         objectives: default: the powers `ALPHAS`.
@@ -117,7 +117,7 @@ def advise(
     classes: int = 10,
     alphas: Sequence[float] = ALPHAS,
 ) -> Advice:
-    """The power to take for one capability, noise rate and budget, with what else matters.
+    """Return the power to take for one capability, noise rate and budget, with what else matters.
 
     `p` is the base model's probability of right targets. The mean over tokens is a poor stand-in
     when it hides a tail: ask for the tail's p as well, and compare.
@@ -130,10 +130,10 @@ def advise(
         raise UsageError(f"p must lie strictly between 0 and 1, got {p}.")
     if not budget > 0:
         raise UsageError(f"budget must be positive, got {budget}.")
-    found = phase_diagram(
+    diagram = phase_diagram(
         [power(a) for a in alphas], p=p, noise=noise, classes=classes, budget=budget
     )
-    after = dict(zip(found.objectives, found.values[:, 0, 0].tolist(), strict=True))
+    after = dict(zip(diagram.objectives, diagram.values[:, 0, 0].tolist(), strict=True))
     best = max(after, key=lambda name: after[name])
     weight = p ** read_objective(best).alpha  # type: ignore[attr-defined]
     needed = float(escape_time(p, alpha=0.0, noise=noise, classes=classes)) if p < 0.5 else 0.0

@@ -2,8 +2,8 @@
 
 In a table every context learns for itself, so nothing is generalised and a wrong label harms its
 own context only. Here a base model is pre-trained, first on wrong classes and then on the right
-ones until it knows them to a wanted degree, and fine-tuned on contexts with one label each. What
-the flow predicts from the base model's probabilities is put beside what training gives.
+ones until it knows them to a chosen degree, and fine-tuned on contexts with one label each. The
+flow's prediction from the base model's probabilities is compared with the result of training.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class Task:
     def draw(
         self, count: int, means: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(features, right classes), (N, D) and (N,)."""
+        """Return (features, right classes), (N, D) and (N,)."""
         truth = rng.integers(self.classes, size=count)
         return means[truth] + rng.normal(size=(count, self.dimensions)), truth
 
     def means(self, rng: np.random.Generator) -> np.ndarray:
-        """Class means, (K, D)."""
+        """Return class means, (K, D)."""
         spread = self.separation / np.sqrt(2.0 * self.dimensions)
         return spread * rng.normal(size=(self.classes, self.dimensions))
 
 
 def linear_model(task: Task) -> nn.Module:
-    """Logits that are linear in the features, starting at 0."""
+    """Return a model whose logits are linear in the features, starting at 0."""
     model = nn.Linear(task.dimensions, task.classes, bias=False, dtype=torch.float64)
     nn.init.zeros_(model.weight)
     return model
 
 
 def network(task: Task, width: int = 64) -> nn.Module:
-    """One hidden layer with ReLU."""
+    """Return a network of one hidden layer with ReLU."""
     return nn.Sequential(
         nn.Linear(task.dimensions, width, dtype=torch.float64),
         nn.ReLU(),
@@ -75,10 +75,10 @@ MODELS: dict[str, Callable[[Task], nn.Module]] = {"linear": linear_model, "netwo
 
 
 class Prediction(NamedTuple):
-    """Two objectives on one base model: what the table's flow says, and what training gives."""
+    """Comparison of two objectives on one base model: by the table's flow, and by training."""
 
     mean_p: float
-    """Of the base model's right classes, on new contexts."""
+    """Mean probability of the right classes under the base model, on new contexts."""
     noise: float
     predicted: float
     """Difference of the risk reduction rates (first minus second) at the base model's own
@@ -91,7 +91,7 @@ class Prediction(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether prediction and measured expected probability have the same sign."""
+        """True if prediction and measured expected probability have the same sign."""
         return self.predicted * self.expected > 0
 
 
@@ -144,11 +144,11 @@ def predict_and_train(
         if measure(model, new, x_new).expected >= capability:
             break
         descend(model, right, "nll()", learning_rate=0.25, steps=2, features=x_base)
-    found = measure(model, new, x_new).expected
-    if found < capability:
+    reached = measure(model, new, x_new).expected
+    if reached < capability:
         raise ProbtuneError(
             f"a {kind} model does not reach a mean probability of {capability} on this task (seed"
-            f" {seed}: {found:.3f}); lower it, or take a larger separation."
+            f" {seed}: {reached:.3f}); lower it, or take a larger separation."
         )
 
     with torch.no_grad():
@@ -174,7 +174,7 @@ def predict_and_train(
         )
         after.append(measure(tuned, new, x_new))
     return Prediction(
-        found,
+        reached,
         noise,
         float(rates[0] - rates[1]),
         after[0].expected - after[1].expected,
@@ -183,5 +183,5 @@ def predict_and_train(
 
 
 def mean_prediction(predictions: Sequence[Prediction]) -> Prediction:
-    """The mean over seeds, field by field."""
+    """Return the mean over seeds, field by field."""
     return Prediction(*(float(np.mean(column)) for column in zip(*predictions, strict=True)))

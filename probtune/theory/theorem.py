@@ -52,7 +52,7 @@ class Parts(NamedTuple):
     """B: the difference on wrong labels."""
 
     def difference(self, noise: float) -> float:
-        """R'(first) - R'(second) at a noise rate: above 0, `first` lowers the risk faster."""
+        """Return R'(first) - R'(second) at a noise rate; above 0, `first` is the faster."""
         return (1.0 - noise) * self.right + noise * self.wrong
 
     @property
@@ -81,7 +81,7 @@ def risk_reduction_at_start(
     law: ArrayLike,  # (N, K)
     objective: Objective | str,
 ) -> float:
-    """R'(f) over contexts that count alike, with each context's label law.
+    """Return R'(f) over contexts that count alike, with each context's label law.
 
     For one context in the symmetric state it is `rate`, as a test shows.
     """
@@ -100,7 +100,7 @@ def difference_parts(
     first: Objective | str,
     second: Objective | str,
 ) -> Parts:
-    """A and B of R'(first) - R'(second).
+    """Return A and B of R'(first) - R'(second).
 
     Args:
         p: predictions of the base model.
@@ -113,17 +113,17 @@ def difference_parts(
         raise UsageError("wrong is the law of wrong labels; it must be 0 at the right class.")
     right = np.zeros_like(p)
     right[rows, truth] = 1.0
-    found = [
+    parts = [
         risk_reduction_at_start(p, truth, law, first)
         - risk_reduction_at_start(p, truth, law, second)
         for law in (right, wrong)
     ]
-    return Parts(*found)
+    return Parts(*parts)
 
 
 def diffuse_model(p: ArrayLike, *, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(predictions, truth, law of wrong labels) of contexts with p on the truth and the rest spread
-    evenly; p = 1 / K is the paper's model-weak end.
+    """Return (predictions, truth, law of wrong labels) of contexts with p on the truth and the rest
+    spread evenly; p = 1 / K is the paper's model-weak end.
     """
     p = np.atleast_1d(np.asarray(p, dtype=np.float64))
     q = np.repeat(((1.0 - p) / (classes - 1.0))[:, None], classes, axis=1)
@@ -140,7 +140,7 @@ def check_assumptions(
     vocabulary: int,
     strong_share: float = 0.70,
 ) -> list[Check]:
-    """Assumptions 6.1 and 6.2 as predicates on the pairs (p_{y*}, p_{y~}) of a base model.
+    """Check Assumptions 6.1 and 6.2 as predicates on the pairs (p_{y*}, p_{y~}) of a base model.
 
     `strong_share` is the paper's K >= 0.70 (not a number of classes).
     """
@@ -169,7 +169,7 @@ def check_assumptions(
 
 
 def check_pair(first: Objective | str, second: Objective | str) -> list[Check]:
-    """The theorem's conditions on a pair, with the tightest constants.
+    """Check the theorem's conditions on a pair, with the tightest constants.
 
     c is the least bound with q (f2' - f1')(q) > -c on [0, 0.55], which is the largest w2 - w1
     there, and d the least w2 - w1 on [0.55, 0.95]. The theorem asks for c < 10 d; the step of the

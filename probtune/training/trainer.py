@@ -277,8 +277,8 @@ class ProbTuneTrainer(SFTTrainer):
             inputs["output_router_logits"] = True
         in_force = self.objective.at(self._progress())
         signals = self._signals(in_force.needs, model, inputs, extras)
-        normalizer = self._normalizer(num_items_in_batch)
-        out = self.forward(model, inputs, in_force, normalizer, signals)
+        denominator = self._denominator(num_items_in_batch)
+        out = self.forward(model, inputs, in_force, denominator, signals)
         loss = out.loss if not training else out.loss * self._factor(out)
         with torch.no_grad():
             sums = row_sums(out.tokens)
@@ -308,16 +308,16 @@ class ProbTuneTrainer(SFTTrainer):
         model: Any,
         inputs: Mapping[str, Any],
         objective: Objective,
-        normalizer: Tensor | None,
+        denominator: Tensor | None,
         signals: Signals,
     ) -> Any:
-        """The loss and the statistics of a batch, by the head that was chosen."""
+        """Return the loss and the statistics of a batch, by the head that was chosen."""
         if self.head == "trl":
-            return with_trl_head(model, inputs, objective, normalizer, signals)
+            return with_trl_head(model, inputs, objective, denominator, signals)
         reference = None
         if {"kl", "reverse_kl"} & objective.needs:
             reference = self._reference_head(model, inputs)
-        call = HeadCall(objective, normalizer, signals, reference, self.args.head_two_pass)
+        call = HeadCall(objective, denominator, signals, reference, self.args.head_two_pass)
         out = model(**inputs, objective_head=call)
         if out.loss.dtype != out.tokens.loss.dtype:
             # Mixed precision of FSDP2 rounds what the model returns; the gradient is not affected.
@@ -380,9 +380,9 @@ class ProbTuneTrainer(SFTTrainer):
         """The share of the optimizer steps that is done; exact when training is resumed."""
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
-    def _normalizer(self, num_items_in_batch: Any) -> Tensor | None:
-        """What the sum over this micro-batch is divided by to be its part of the loss of the whole
-        optimizer step; None for its own supervised tokens.
+    def _denominator(self, num_items_in_batch: Any) -> Tensor | None:
+        """Return the number that the sum over this micro-batch is divided by to be its part of the
+        loss of the whole optimizer step; None for its own supervised tokens.
         """
         if num_items_in_batch is None:
             if self.model.training:
@@ -400,7 +400,7 @@ class ProbTuneTrainer(SFTTrainer):
         return num_items / (self.accelerator.num_processes // self.get_tp_size())
 
     def _factor(self, out: Any) -> Tensor | float:
-        """What a micro-batch's loss is multiplied by, besides the normalizer of its sum."""
+        """Return the factor on a micro-batch's loss, besides the denominator of its sum."""
         args, batches = self.args, self.current_gradient_accumulation_steps
         factor: Tensor | float = batches if args.accumulation == "sum" else 1.0
         if args.normalizer.endswith("_per_batch"):
