@@ -88,33 +88,33 @@ def main() -> None:
 
         if not torch.cuda.is_available():
             raise SystemExit("no GPU here; --dry-run shows that the script works.")
-    started, found, left_out = time.monotonic(), [], []
+    started, measured, left_out = time.monotonic(), [], []
     for peer, shape, cases in DRY if options.dry_run else PLAN:
         reason = gpu_peers.missing(peer)
         if reason is None and time.monotonic() - started > 60 * options.minutes:
             reason = "the time was up"
         if reason is None:
             result, reason = run(peer, shape, cases)
-            found += result
+            measured += result
         if reason is not None:
             left_out.append({"peer": peer, "shape": shape, "reason": reason})
             print(f"{shape} {peer}: left out, {reason}", flush=True)
-        for case in found[-len(cases) :] if reason is None else []:
+        for case in measured[-len(cases) :] if reason is None else []:
             print(line(case), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     record = {
         "environment": environment(), "device": device(), "tests": options.tests,
-        "cases": found, "left_out": left_out, "targets": targets(found),
+        "cases": measured, "left_out": left_out, "targets": targets(measured),
     }  # fmt: skip
     (options.out / "gpu.json").write_text(json.dumps(record, indent=1) + "\n")
-    if found:
-        draw(found, options.out / "gpu.svg")
+    if measured:
+        draw(measured, options.out / "gpu.svg")
     for target in record["targets"]:
         print(f"{target['what']}: asked {target['asked']}, found {target['found']}")
 
 
 def run(peer: str, shape: str, cases: list[Any]) -> tuple[list[dict[str, Any]], str | None]:
-    """A peer on a shape, in a process of its own; or why it failed."""
+    """Measure a peer on a shape, in a process of its own; return why if it failed."""
     case = json.dumps({"peer": peer, "shape": shape, "cases": cases})
     env = dict(os.environ)
     if shape == "dry":
@@ -132,7 +132,7 @@ def run(peer: str, shape: str, cases: list[Any]) -> tuple[list[dict[str, Any]], 
 
 
 def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any]]:
-    """Every case of a peer on a shape."""
+    """Measure every case of a peer on a shape."""
     import torch
 
     dry = shape == "dry"
@@ -148,7 +148,7 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
             _ = z @ weight, z.t() @ hidden
 
     bare = timed(ceiling, where, least, budget)
-    found = []
+    measured = []
     for name, masked in cases:
         torch.manual_seed(1)
         y = labels.masked_fill(torch.rand(tokens, device=where) < masked, -100)
@@ -175,12 +175,12 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
             hidden.grad = weight.grad = None
         if name != "kept" and "eaft" not in name:
             case["error"] = error(peer, hidden, weight, y, f, softcap)
-        found.append(case)
-    return found
+        measured.append(case)
+    return measured
 
 
 def made(tokens: int, size: int, vocabulary: int, where: str, dtype: Any) -> tuple[Any, Any, Any]:
-    """Hidden states that point to their target by a random amount."""
+    """Return hidden states that point to their target by a random amount."""
     import torch
 
     torch.manual_seed(0)
@@ -193,7 +193,7 @@ def made(tokens: int, size: int, vocabulary: int, where: str, dtype: Any) -> tup
 
 
 def chosen(name: str, hidden: Any, weight: Any, y: Any, softcap: Any) -> tuple[Any, float]:
-    """The objective, and the share of the supervised rows with a gradient."""
+    """Return the objective, and the share of the supervised rows with a gradient."""
     import torch
 
     from probtune import above, linear_target_logprobs, nll, objective
@@ -208,7 +208,7 @@ def chosen(name: str, hidden: Any, weight: Any, y: Any, softcap: Any) -> tuple[A
 
 
 def timed(step: Any, where: str, least: int, budget: float) -> dict[str, float]:
-    """Milliseconds: median, 20th and 80th percentile of at least `least` repetitions."""
+    """Return milliseconds: median, 20th and 80th percentile of at least `least` repetitions."""
     import torch
 
     times = []
@@ -233,7 +233,7 @@ def timed(step: Any, where: str, least: int, budget: float) -> dict[str, float]:
 
 
 def error(peer: str, hidden: Any, weight: Any, y: Any, f: Any, softcap: Any) -> dict[str, float]:
-    """Relative error of both gradients on the first 512 tokens."""
+    """Return the relative error of both gradients on the first 512 tokens."""
     import torch
 
     from probtune import linear_objective_loss
@@ -241,18 +241,18 @@ def error(peer: str, hidden: Any, weight: Any, y: Any, f: Any, softcap: Any) -> 
     rows, y = hidden.detach()[:512].clone().requires_grad_(), y[:512]
     step = gpu_peers.PEERS[peer][2](rows, weight, y, f, softcap)
     assert step is not None
-    found = torch.autograd.grad(step(), (rows, weight))
+    gradients = torch.autograd.grad(step(), (rows, weight))
     exact = [x.detach().double().requires_grad_() for x in (rows, weight)]
     loss = linear_objective_loss(*exact, y, f, softcap=softcap, impl="chunked")
     truth = torch.autograd.grad(loss, exact)
     return {
         name: float((a.double() - b).norm() / b.norm())
-        for name, a, b in zip(("hidden", "weight"), found, truth, strict=True)
+        for name, a, b in zip(("hidden", "weight"), gradients, truth, strict=True)
     }
 
 
 def device() -> dict[str, Any]:
-    """The GPU, its driver and the libraries that decide."""
+    """Return the GPU, its driver and the libraries that decide."""
     import importlib.metadata
 
     import torch
@@ -264,27 +264,27 @@ def device() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    found: dict[str, Any] = {"versions": versions, "cuda": torch.version.cuda, "name": None}
+    facts: dict[str, Any] = {"versions": versions, "cuda": torch.version.cuda, "name": None}
     if torch.cuda.is_available():
         query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,power.limit"]
         try:
             done = subprocess.run(
                 [*query, "--format=csv,noheader"], capture_output=True, text=True, check=False
             )
-            found["nvidia-smi"] = done.stdout.strip()
+            facts["nvidia-smi"] = done.stdout.strip()
         except FileNotFoundError:
-            found["nvidia-smi"] = None
-        found["name"] = torch.cuda.get_device_name()
-    return found
+            facts["nvidia-smi"] = None
+        facts["name"] = torch.cuda.get_device_name()
+    return facts
 
 
-def targets(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is asked on a GPU, with the figure found, or None where a part was not measured."""
+def targets(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the targets on a GPU with the figure of each, None where a part was not measured."""
 
     def of(peer: str, objective: str = "nll()", masked: float = 0.0, shape: str = "llama") -> Any:
         same = (peer, objective, masked, shape)
         return next(
-            (c for c in found if (c["peer"], c["objective"], c["masked"], c["shape"]) == same),
+            (c for c in cases if (c["peer"], c["objective"], c["masked"], c["shape"]) == same),
             None,
         )
 
@@ -292,9 +292,8 @@ def targets(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return None if a is None or b is None else a["ms"]["median"] / b["ms"]["median"]
 
     def faster(*peers: str) -> float | None:
-        found = [ratio(of(peer, masked=0.5), of("ours", masked=0.5)) for peer in peers]
-        found = [x for x in found if x is not None]
-        return min(found) if found else None
+        ratios = [ratio(of(peer, masked=0.5), of("ours", masked=0.5)) for peer in peers]
+        return min((x for x in ratios if x is not None), default=None)
 
     ours, lean = of("ours"), of("ours-lean")
     power = of("ours", "power(10)")
@@ -339,17 +338,17 @@ def line(case: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """Time in units of the bare matmuls, one row per case, one dot per peer."""
+def draw(cases: list[dict[str, Any]], path: Path) -> None:
+    """Draw time in units of the bare matmuls, one row per case, one dot per peer."""
     from matplotlib.figure import Figure
 
     from probtune.reports.figures import save
 
-    keys = list(dict.fromkeys((c["shape"], c["objective"], c["masked"]) for c in found))
+    keys = list(dict.fromkeys((c["shape"], c["objective"], c["masked"]) for c in cases))
     figure = Figure(figsize=(9, 0.4 * len(keys) + 2.2), layout="constrained")
     axis = figure.subplots()
     for k, peer in enumerate(gpu_peers.PEERS):
-        those = [c for c in found if c["peer"] == peer]
+        those = [c for c in cases if c["peer"] == peer]
         if those:
             x = [c["ms"]["median"] / c["ceiling_ms"]["median"] for c in those]
             y = [keys.index((c["shape"], c["objective"], c["masked"])) for c in those]

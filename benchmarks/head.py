@@ -1,4 +1,4 @@
-"""How long the head with the objective takes on a CPU, and how much memory, beside its peers.
+"""Time and memory of the head with the objective on a CPU, beside its peers.
 
     python benchmarks/head.py            # about twelve minutes on 2 idle cores; --quick: one
     make bench-head
@@ -76,7 +76,7 @@ def main() -> None:
         return
     from probtune.records import environment
 
-    found = []
+    cases = []
     for shape, tokens, masked, dtype, peers in QUICK if options.quick else GRID:
         for peer in peers:
             case = {
@@ -84,20 +84,20 @@ def main() -> None:
                 "repeats": options.repeats, "threads": options.threads,
             }  # fmt: skip
             result = run(case)
-            found.append({**case, **result})
-            shown = ", ".join(f"{name} {value:.3g}" for name, value in summary(found[-1]).items())
+            cases.append({**case, **result})
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in summary(cases[-1]).items())
             print(f"{shape} {tokens} {masked:.0%} {dtype:8s} {peer:14s} {shown}", flush=True)
     print()
-    for header, rows in (table(found), targets(found)):
+    for header, rows in (table(cases), targets(cases)):
         for row in [header, *rows]:
             print(" | ".join(row))
         print()
     if not options.quick:
-        record = {"environment": environment(), "cases": found}
+        record = {"environment": environment(), "cases": cases}
         (HERE / "head.json").write_text(json.dumps(record, indent=1) + "\n")
-        write(DOCS / "numerics.md", "head", table(found))
-        write(DOCS / "numerics.md", "head targets", targets(found))
-        draw(found, DOCS / "head.svg")
+        write(DOCS / "numerics.md", "head", table(cases))
+        write(DOCS / "numerics.md", "head targets", targets(cases))
+        draw(cases, DOCS / "head.svg")
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 def measure(
     peer: str, shape: str, tokens: int, masked: float, dtype: str, repeats: int, threads: int
 ) -> dict[str, Any]:
-    """Seconds of each repetition of the peer and of the bare matmuls; peak MiB above inputs and
-    gradients.
+    """Return the seconds of each repetition of the peer and of the bare matmuls, and peak MiB above
+    inputs and gradients.
     """
     import torch
 
@@ -237,7 +237,7 @@ PREPARE = {
 
 
 def memory(name: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+    """Return the bytes of a line of /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return 1024 * int(line.split()[1])
@@ -245,7 +245,7 @@ def memory(name: str) -> int:
 
 
 def summary(case: dict[str, Any]) -> dict[str, float]:
-    """Medians: seconds, in units of the ceiling; the latter's smallest and largest; MiB."""
+    """Return medians: seconds, in units of the ceiling; the latter's smallest and largest; MiB."""
     ratios = [a / b for a, b in zip(case["seconds"], case["ceiling"], strict=True)]
     return {
         "seconds": statistics.median(case["seconds"]),
@@ -256,12 +256,12 @@ def summary(case: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def groups(found: list[dict[str, Any]]) -> dict[tuple, dict[str, dict[str, float]]]:
-    """Case -> peer -> its summary, with `relative`: its ceilings over those of the best head that
-    is not ours.
+def groups(cases: list[dict[str, Any]]) -> dict[tuple, dict[str, dict[str, float]]]:
+    """Return case -> peer -> its summary, with `relative`: its ceilings over those of the best head
+    that is not ours.
     """
     out: dict[tuple, dict[str, dict[str, float]]] = {}
-    for case in found:
+    for case in cases:
         key = (case["shape"], case["tokens"], case["masked"], case["dtype"])
         out.setdefault(key, {})[case["peer"]] = summary(case)
     for peers in out.values():
@@ -271,12 +271,12 @@ def groups(found: list[dict[str, Any]]) -> dict[tuple, dict[str, dict[str, float
     return out
 
 
-def table(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """For each case and peer: time relative to the best other head, in ceilings with its range,
-    memory.
+def table(cases: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return for each case and peer: time relative to the best other head, in ceilings with its
+    range, memory.
     """
     rows = []
-    for (shape, tokens, masked, dtype), peers in groups(found).items():
+    for (shape, tokens, masked, dtype), peers in groups(cases).items():
         size, vocabulary = SHAPES[shape]
         for peer, x in peers.items():
             rows.append([
@@ -291,16 +291,16 @@ def table(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def targets(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """What is asked on a CPU, and the worst case found."""
-    everything = groups(found)
+def targets(cases: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the targets on a CPU, and the worst case of each."""
+    everything = groups(cases)
     rows = []
     for dtype in dict.fromkeys(key[3] for key in everything):
-        cases = {key: peers for key, peers in everything.items() if key[3] == dtype}
+        of_dtype = {key: peers for key, peers in everything.items() if key[3] == dtype}
         for what, head, masked, most in ASKS:
             those = [
                 (peers[head]["relative"], key)
-                for key, peers in cases.items()
+                for key, peers in of_dtype.items()
                 if key[2] == masked and head in peers
             ]
             if those:
@@ -320,24 +320,24 @@ def targets(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     return ["what", "asked", "found", "worst case"], rows
 
 
-def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """A row of dots per case: time relative to the best other head, and memory."""
+def draw(cases: list[dict[str, Any]], path: Path) -> None:
+    """Draw a row of dots per case: time relative to the best other head, and memory."""
     from matplotlib.figure import Figure
 
     from probtune.reports.figures import save
 
-    cases = groups(found)
-    figure = Figure(figsize=(9, 0.55 * len(cases) + 1.6), layout="constrained")
+    grid = groups(cases)
+    figure = Figure(figsize=(9, 0.55 * len(grid) + 1.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for k, peer in enumerate(PEERS):
-        there = [(row, peers[peer]) for row, peers in enumerate(cases.values()) if peer in peers]
-        rows = [row for row, _ in there]
+        points = [(row, peers[peer]) for row, peers in enumerate(grid.values()) if peer in peers]
+        rows = [row for row, _ in points]
         for axis, name in zip(axes, ("relative", "mib"), strict=True):
-            x = [max(values[name], 1.0) if name == "mib" else values[name] for _, values in there]
+            x = [max(values[name], 1.0) if name == "mib" else values[name] for _, values in points]
             axis.plot(x, rows, "o", color=f"C{k}", label=PEERS[peer])
     axes[0].set_yticks(
-        range(len(cases)),
-        [f"{t} x {SHAPES[s][0]} x {SHAPES[s][1]}\n{d}, {m:.0%} masked" for s, t, m, d in cases],
+        range(len(grid)),
+        [f"{t} x {SHAPES[s][0]} x {SHAPES[s][1]}\n{d}, {m:.0%} masked" for s, t, m, d in grid],
         fontsize=7,
     )
     axes[0].invert_yaxis()
