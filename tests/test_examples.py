@@ -26,7 +26,7 @@ def test_own_loop_learns_and_does_not_depend_on_the_split():
 
 def test_transformers_trainer_learns(tmp_path):
     losses = module("transformers_trainer").main(str(tmp_path), steps=12)
-    assert len(losses) >= 3 and losses[-1] < 0.95 * losses[0]
+    assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
 
 
 @pytest.mark.slow
