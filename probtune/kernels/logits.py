@@ -179,7 +179,8 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
 class _Rows:
     """Some rows of logits, as an `engine.LogitSource`, and the receiver of their gradients."""
 
-    bias = softcap = None
+    bias: Tensor | None = None
+    softcap: float | None = None
     logit_scale = 1.0
     start, partial = 0, False
     parallel: VocabParallel | None = None

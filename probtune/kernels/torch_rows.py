@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .distribution import statistic, statistic_gradient
-from .engine import LogitSource
+from .engine import Distribution, LogitSource
 from .rows import Coefficients, RowStatistics
 
-__all__ = ["Distribution", "TorchEngine", "even_blocks"]
+__all__ = ["BlockDistribution", "TorchEngine", "even_blocks"]
 
 _CPU_BYTES = 64 * 2**20
 _BYTES = 512 * 2**20
@@ -135,9 +135,9 @@ class TorchEngine:
 
     def distribution(
         self, rows: RowStatistics, labels: Tensor, reference: Tensor | None
-    ) -> Distribution:
+    ) -> BlockDistribution:
         """Return the whole distribution at each row of the block."""
-        return Distribution(self._z, rows, labels, reference)
+        return BlockDistribution(self._z, rows, labels, reference)
 
 
 def even_blocks(num_rows: int, most: int) -> int:
@@ -159,7 +159,7 @@ def _closed_up(x: Tensor, keep: Tensor) -> Tensor:
     return x[: keep.shape[0]]
 
 
-class Distribution:
+class BlockDistribution:
     """Whole distribution of a block's rows, computed when a statistic needs it."""
 
     def __init__(
@@ -187,9 +187,9 @@ class Distribution:
     def gradient(self, name: str) -> Tensor:
         return statistic_gradient(name, self.log_probs, self.value(name), self._reference)
 
-    def select(self, keep: Tensor) -> Distribution:
+    def select(self, keep: Tensor) -> BlockDistribution:
         reference = None if self._reference is None else self._reference[keep]
-        chosen = Distribution(
+        chosen = BlockDistribution(
             self._logits[keep], self._rows.select(keep), self._labels[keep], reference
         )
         chosen._log_probs = None if self._log_probs is None else self._log_probs[keep]
