@@ -7,27 +7,27 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def markdown(table: Table) -> str:
-    """Header and rows as a Markdown table."""
+    """Return header and rows as a Markdown table."""
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def block(document: Path, name: str) -> str:
-    """What stands in a block."""
+    """Return the content of a block."""
     text = document.read_text()
-    start, end = _place(text, name)
+    start, end = _span(text, name)
     return text[start:end].strip()
 
 
 def write(document: Path, name: str, table: Table) -> None:
     """Replace a block."""
     text = document.read_text()
-    start, end = _place(text, name)
+    start, end = _span(text, name)
     document.write_text(text[:start] + markdown(table) + "\n" + text[end:])
 
 
-def _place(text: str, name: str) -> tuple[int, int]:
+def _span(text: str, name: str) -> tuple[int, int]:
     mark = f"<!-- {name} -->\n"
     start = text.index(mark) + len(mark)
     return start, text.index("<!-- end -->", start)

@@ -1,7 +1,7 @@
-"""How long the contamination check takes: a training set of 67 thousand rows against 1,517
-questions, all made of words drawn by Zipf's law, on one core.
+"""Time of the contamination check: a training set of 67 thousand rows against 1,517 questions, all
+made of words drawn by Zipf's law, on one core.
 
-python benchmarks/contamination.py        # prints what was found and how long it took
+python benchmarks/contamination.py        # prints the overlaps and the time
 python benchmarks/contamination.py --write        # also contamination.json, for docs/data.md
 """
 
@@ -22,7 +22,7 @@ RESULT = Path(__file__).with_suffix(".json")
 
 ROWS, QUESTIONS = 67_000, 1_517
 WORDS = {"question": 60, "response": 250}
-"""Words of a row: NuminaMath's are of this size."""
+"""Words of a row, as in NuminaMath."""
 PLANTED = 50
 
 
@@ -33,12 +33,12 @@ def texts(count: int, words: int, generator: np.random.Generator) -> Iterator[st
 
 
 def training(questions: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str, str]]:
-    """Rows; every so often one repeats a question of the benchmark."""
+    """Yield rows; at regular intervals one repeats a question of the benchmark."""
     generator = np.random.default_rng(seed)
-    asked = texts(ROWS, WORDS["question"], generator)
+    prompts = texts(ROWS, WORDS["question"], generator)
     answered = texts(ROWS, WORDS["response"], generator)
     every = ROWS // PLANTED
-    for i, (question, response) in enumerate(zip(asked, answered, strict=True)):
+    for i, (question, response) in enumerate(zip(prompts, answered, strict=True)):
         if i % every == 0 and i // every < PLANTED:
             question = "Solve: " + questions[i // every][1]
         yield str(i), question, response
@@ -65,10 +65,12 @@ def measure() -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    found = measure()
-    print(json.dumps(found))
+    measurement = measure()
+    print(json.dumps(measurement))
     if "--write" in arguments:
-        RESULT.write_text(json.dumps({**found, "environment": environment()}, indent=1) + "\n")
+        RESULT.write_text(
+            json.dumps({**measurement, "environment": environment()}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/data.md.
+"""Tables of docs/data.md.
 
 python benchmarks/data_page.py
 """
@@ -28,32 +28,32 @@ def _source(part: Part) -> str:
     return f"[{part.dataset}]({part.url}) `{where}`"
 
 
-def _merged(found: Corpus) -> list[Part]:
-    """Parts, those that differ in their configuration alone once."""
-    return list({(p.dataset, p.split): p for p in found.parts}.values())
+def _merged(chosen: Corpus) -> list[Part]:
+    """Return the parts, with one for all that differ in their configuration alone."""
+    return list({(p.dataset, p.split): p for p in chosen.parts}.values())
 
 
 def corpora() -> Table:
-    """One line for each source of each training set."""
+    """Return one line for each source of each training set."""
     rows = []
-    for found in CORPORA.values():
-        for part in _merged(found):
-            same = [p for p in found.parts if (p.dataset, p.split) == (part.dataset, part.split)]
+    for entry in CORPORA.values():
+        for part in _merged(entry):
+            same = [p for p in entry.parts if (p.dataset, p.split) == (part.dataset, part.split)]
             source = _source(part)
             if len(same) > 1:
                 configs = ", ".join(f"`{p.config}`" for p in same)
                 source = f"[{part.dataset}]({part.url}) {configs}, `{part.split}`"
-            commit = "" if found.make else (f"`{part.revision[:7]}`" if part.revision else "none")
+            commit = "" if entry.make else (f"`{part.revision[:7]}`" if part.revision else "none")
             size = "70,000 of " if part.take and part.take.seed is not None else ""
             size = "67,000 of " if part.take and part.take.seed is None else size
             rows.append(
                 [
-                    f"`{found.name}`",
-                    found.domain,
+                    f"`{entry.name}`",
+                    entry.domain,
                     source,
                     commit,
                     size + _rows(part),
-                    found.paper_rows or "none",
+                    entry.paper_rows or "none",
                     part.licence,
                     "yes" if part.redistributable else "no",
                 ]
@@ -63,33 +63,33 @@ def corpora() -> Table:
 
 
 def stated() -> Table:
-    """What the paper and its code state, and what is ours."""
+    """Return the statements of the paper and its code, and our own choices."""
     return ["name", "stated by the paper or its code", "ours"], [
-        [f"`{found.name}`", found.states, found.ours] for found in CORPORA.values()
+        [f"`{entry.name}`", entry.states, entry.ours] for entry in CORPORA.values()
     ]
 
 
 def notes() -> Table:
-    """What is not pinned or not certain of each source."""
-    found: dict[tuple[str, str], None] = {}
+    """Return the notes on each source: what is not pinned or not certain."""
+    pairs: dict[tuple[str, str], None] = {}
     for part in (part for corpus in CORPORA.values() for part in corpus.parts):
         if part.note:
-            found[part.dataset if part.dataset != "generated" else "figlet", part.note] = None
-    return ["source", "note"], [list(pair) for pair in found]
+            pairs[part.dataset if part.dataset != "generated" else "figlet", part.note] = None
+    return ["source", "note"], [list(pair) for pair in pairs]
 
 
 def contamination() -> Table:
-    """How long the check took, from the committed measurement."""
-    held = json.loads(MEASURED.read_text())
-    first, second = held["found"]
+    """Return the time of the check, from the committed measurement."""
+    measurement = json.loads(MEASURED.read_text())
+    first, second = measurement["found"]
     return ["rows", "words", "questions", "seconds", "memory", "planted", "n = 13", "n = 8"], [
         [
-            f"{held['rows']:,}",
-            f"{held['words'] / 1e6:.1f} million",
-            f"{held['questions']:,}",
-            f"{held['seconds']:.1f}",
-            f"{held['megabytes']:.0f} MB",
-            str(held["planted"]),
+            f"{measurement['rows']:,}",
+            f"{measurement['words'] / 1e6:.1f} million",
+            f"{measurement['questions']:,}",
+            f"{measurement['seconds']:.1f}",
+            f"{measurement['megabytes']:.0f} MB",
+            str(measurement["planted"]),
             f"{first['questions_hit']} questions, {first['rows_hit']} rows",
             f"{second['questions_hit']} questions, {second['rows_hit']} rows",
         ]

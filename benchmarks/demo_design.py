@@ -1,4 +1,4 @@
-"""Why the demo is as it is: the variations that were tried, as Markdown tables for docs/log.md.
+"""Variations of the demo's design, as Markdown tables for docs/log.md.
 
     python benchmarks/demo_design.py pretraining    # steps until addition is learnt: 4 minutes
     python benchmarks/demo_design.py recipe         # rows, passes, noise, rate: 15 minutes
@@ -36,7 +36,7 @@ RECIPES = (
 
 
 def steps_to_learn(deviation: float, beta2: float, seed: int) -> str:
-    """Steps until addition is learnt, or that it was not."""
+    """Return the steps until addition is learnt, or that it is not."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = make_model(deviation)

@@ -1,4 +1,4 @@
-"""Does the demo's claim hold for seeds that nobody has looked at?
+"""Check of the demo's claim on fresh seeds.
 
 Runs the two noisy ends of the demo (NLL and -p, slip noise) for the default seeds and for fresh
 sets of five, and prints a Markdown table for docs/log.md. The claim, for each set: NLL beats -p at
@@ -7,7 +7,7 @@ of the paired difference over seeds excluding zero.
 
     python benchmarks/demo_seeds.py [--sets 5] [--first 1000] [--out runs/demo-seeds]
 
-About 100 s per set on 2 cores. Finished sets are kept under --out and not run again.
+About 100 s per set on 2 cores. Finished sets stay under --out and are not repeated.
 """
 
 import argparse
@@ -28,7 +28,7 @@ EXPECTED = {"weak": -1, "strong": 1}
 
 
 def holds(cell: dict) -> bool:
-    """Whether the claim holds for a cell, from its record."""
+    """True if the claim holds for a cell, by its record."""
     (pair,) = cell["differences"]
     sign = EXPECTED[cell["level"]]
     interval = pair["difference"]
@@ -37,14 +37,14 @@ def holds(cell: dict) -> bool:
 
 
 def row(seeds: str, cell: dict) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     (pair,) = cell["differences"]
-    found = pair["difference"]
+    estimate = pair["difference"]
     exact = {
         name: " ".join(f"{x:.3f}" for x in cell["exact_match"][name]["by_seed"])
         for name in ("nll()", "p()")
     }
-    interval = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    interval = f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
     return (
         f"| {seeds} | {cell['level']} | {cell['mean_p']['value']:.2f} | {exact['nll()']} |"
         f" {exact['p()']} | {interval} | {'yes' if holds(cell) else '**no**'} |"
@@ -74,13 +74,15 @@ def main() -> None:
         ]
         if seeds != grid.STANDARD.seeds:
             fresh.append(all(holds(cell) for cell in record["cells"]) and not record["failed"])
-    found = environment()
+    machine = environment()
     print("| seeds | level | mean p | NLL, per seed | -p, per seed | -p minus NLL [95 %] | holds |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(lines))
     print(f"\nThe claim holds for {sum(fresh)} of {len(fresh)} fresh sets.")
-    versions = ", ".join(f"{k} {found['versions'][k]}" for k in ("torch", "transformers", "trl"))
-    print(f"{found['processor']}, {found['cores']} cores, Python {found['python']}, {versions}.")
+    versions = ", ".join(f"{k} {machine['versions'][k]}" for k in ("torch", "transformers", "trl"))
+    print(
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, {versions}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What an evaluation costs besides the model and the graders.
+"""Cost of an evaluation besides the model and the graders.
 
     python benchmarks/evaluation.py --overhead    our layer over plain lm-eval, same generation
     python benchmarks/evaluation.py --analysis    phase 3 on the paper's protocol for mathematics
 
-`--overhead`: pairs of runs on the CPU, in turn, of a model large enough that generation dominates:
-lm-eval's own `HFLM`, and ours, which also writes every sample. Both generate the same texts, which
-is checked. The load of the machine shows in wall times, less in CPU times, and least in the CPU
-time outside of the model's `generate`. `--analysis`: 24,272 graded samples (five benchmarks, 16
-answers to each question) with random grades; then `probtune eval --phase analyse` on them. Results:
-benchmarks/evaluation.json.
+`--overhead` runs pairs on the CPU, in turn, with a model large enough that generation dominates:
+lm-eval's own `HFLM`, and ours, which also writes every sample. The script checks that both generate
+the same texts. The load of the machine shows in wall times, less in CPU times, and least in the CPU
+time outside of the model's `generate`. `--analysis` writes 24,272 graded samples (five benchmarks,
+16 answers to each question) with random grades, and runs `probtune eval --phase analyse` on them.
+Results: benchmarks/evaluation.json.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
         )
     )  # fmt: skip
     rng = random.Random(0)
-    asked = [
+    drawn = [
         Question(str(i), " ".join(rng.choices(words[:-1], k=40 + i % 20)), "w1")
         for i in range(questions)
     ]
     batch = 8
-    compiled = compile_task("cost", asked, PromptSpec(), Decoding(tokens), ends=[2000])
+    compiled = compile_task("cost", drawn, PromptSpec(), Decoding(tokens), ends=[2000])
     texts: dict[str, list[str]] = {}
 
     def plain() -> None:
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, backend="causal")
-        kept = lm.generate_until
-        lm.generate_until = lambda *a, **k: texts.setdefault("plain", kept(*a, **k))
+        generate_until = lm.generate_until
+        lm.generate_until = lambda *a, **k: texts.setdefault("plain", generate_until(*a, **k))
         run_task(lm, compiled)
 
     def ours() -> None:
@@ -81,11 +81,11 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
             path = Path(folder) / "samples.jsonl"
             lm = HFModel(model, tokenizer, context=1024)
             lm.session = Session(
-                "cost", [q.id for q in asked], 0, batch,
+                "cost", [q.id for q in drawn], 0, batch,
                 lambda samples: append_samples(path, samples), {}, context=1024,
             )  # fmt: skip
-            kept = lm.generate_until
-            lm.generate_until = lambda *a, **k: texts.setdefault("ours", kept(*a, **k))
+            generate_until = lm.generate_until
+            lm.generate_until = lambda *a, **k: texts.setdefault("ours", generate_until(*a, **k))
             run_task(lm, compiled)
             lines = path.read_text().splitlines()
             assert len(lines) == questions and all("finish_reason" in line for line in lines)
@@ -103,7 +103,7 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
     model.generate = noted
 
     def timed(run) -> dict[str, float]:
-        """Wall and CPU seconds, and the CPU seconds outside of the model's generate."""
+        """Return wall and CPU seconds, and the CPU seconds outside of the model's generate."""
         inside[0] = 0.0
         wall, cpu = time.perf_counter(), time.process_time()
         run()
@@ -115,10 +115,10 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
     rows = []
     for index in range(pairs):
         order = (plain, ours) if index % 2 == 0 else (ours, plain)
-        found = {run.__name__: timed(run) for run in order}
-        rows.append(found)
-        print(f"pair {index}: {found}", file=sys.stderr)
-    # The third leaves out the noise of generation, which is the same work in both.
+        pair = {run.__name__: timed(run) for run in order}
+        rows.append(pair)
+        print(f"pair {index}: {pair}", file=sys.stderr)
+    # "outside_of_generate" leaves out the noise of generation, which is the same work in both
     ratios = {
         kind: [row["ours"][kind] / row["plain"][kind] - 1 for row in rows]
         for kind in ("wall", "cpu")
@@ -132,8 +132,8 @@ def overhead(pairs: int, tokens: int, questions: int) -> dict:
         "tokens": tokens,
         "questions": questions,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "median_overhead": {kind: statistics.median(found) for kind, found in ratios.items()},
-        "worst_overhead": {kind: max(found) for kind, found in ratios.items()},
+        "median_overhead": {kind: statistics.median(values) for kind, values in ratios.items()},
+        "worst_overhead": {kind: max(values) for kind, values in ratios.items()},
     }
 
 
@@ -160,7 +160,7 @@ def analysis(keep: Path | None) -> dict:
 
 
 def fill(root: Path) -> int:
-    """A folder as the first two phases leave it, with random grades."""
+    """Fill a folder as the first two phases do, with random grades; return the sample count."""
     from probtune.data.prompts import PromptSpec
     from probtune.evaluation.generate import Generation
     from probtune.evaluation.graded import file_sha256, graded_path, write_graded
@@ -193,15 +193,15 @@ def fill(root: Path) -> int:
         write_record(folder / "generation.json", "generation", content)
         hardness = {q: rng.betavariate(0.6, 1.2) for q in questions}
         words = [f"word{i}" for i in range(500)]
-        places = [(q, i) for i in range(16) for q in questions]
+        keys = [(q, i) for i in range(16) for q in questions]
         append_samples(
             folder / "samples.jsonl",
             (
                 Sample(name, q, i, sha256(q), 1, " ".join(rng.choices(words, k=250)), "stop", 400)
-                for q, i in places
+                for q, i in keys
             ),
         )
-        grades = {place: rng.random() < hardness[place[0]] for place in places}
+        grades = {key: rng.random() < hardness[key[0]] for key in keys}
         for protocol in ("strict", "reference"):
             lines = []
             for q in questions:
@@ -218,7 +218,7 @@ def fill(root: Path) -> int:
                       "versions": versions(),
                       "samples_sha256": file_sha256(folder / "samples.jsonl")}  # fmt: skip
             write_graded(graded_path(folder, protocol), header, lines)
-        total += len(places)
+        total += len(keys)
     return total
 
 
@@ -233,16 +233,16 @@ def main() -> None:
     options = parser.parse_args()
     from probtune.records import environment
 
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if options.analysis:
-        found["analysis"] = analysis(options.keep) | {"environment": environment()}
-        print({k: v for k, v in found["analysis"].items() if k != "environment"})
+        results["analysis"] = analysis(options.keep) | {"environment": environment()}
+        print({k: v for k, v in results["analysis"].items() if k != "environment"})
     if options.overhead:
-        found["overhead"] = overhead(options.pairs, options.tokens, options.questions)
-        found["overhead"]["environment"] = environment()
+        results["overhead"] = overhead(options.pairs, options.tokens, options.questions)
+        results["overhead"]["environment"] = environment()
         shown = ("median_overhead", "worst_overhead", "parameters")
-        print({k: found["overhead"][k] for k in shown})
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        print({k: results["overhead"][k] for k in shown})
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

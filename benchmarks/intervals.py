@@ -1,12 +1,12 @@
-"""How often each interval covers the truth, and how long the analysis of a record takes.
+"""Coverage of each interval, and time of the analysis of a record.
 
     python -m benchmarks.intervals               # tables of docs/evaluation.md; about 10 minutes
     python -m benchmarks.intervals --time        # one analysis: 24,272 generations x 3 objectives
     python -m benchmarks.intervals --replications 200   # a quick look, prints and writes nothing
 
-Questions have difficulties from a Beta distribution; a sample is right with the chance its question
-has. The truth is the average over all questions there could be (and, with several seeds, over all
-seeds), and an interval covers it or not.
+Questions have difficulties from a Beta distribution; a sample is right with the chance of its
+question. The truth is the average over all possible questions and, with several seeds, over all
+possible seeds.
 """
 
 import argparse
@@ -45,7 +45,7 @@ SIZES = (30, 40, 78, 272)
 MATH = {"math500": 500, "minerva": 272, "olympiadbench": 675, "aime24": 30, "amc23": 40}
 SAMPLES = 16
 QUESTIONS = 0.9
-"""Share of the variance, on the normal scale, of what a question is to every model."""
+"""Share of a question's difficulty that all models have in common (variance, normal scale)."""
 
 
 class Difficulties:
@@ -59,16 +59,16 @@ class Difficulties:
         self.mean = float(self._chances.mean())
 
     def passes(self, k: int) -> float:
-        """The average chance that one of k samples is right."""
+        """Return the average chance that one of k samples is right."""
         return float((1 - (1 - self._chances) ** k).mean())
 
     def of(self, normal: np.ndarray) -> np.ndarray:
-        """The chances of questions given by standard normal numbers."""
+        """Return the chances of questions, from standard normal numbers."""
         last = len(self._chances) - 1
         return self._chances[np.minimum(ndtr(normal) * (last + 1), last).astype(int)]
 
     def sample(self, rng: np.random.Generator, n: int, k: int = SAMPLES) -> np.ndarray:
-        """(n, k) graded samples of new questions."""
+        """Draw (n, k) graded samples of new questions."""
         return answers(rng, self.of(rng.standard_normal(n)), k)
 
 
@@ -83,7 +83,7 @@ MIXED = [Difficulties(mean) for mean in (0.12, 0.2, 0.3, 0.4, 0.6)]
 def two_models(
     rng: np.random.Generator, n: int, k: int = SAMPLES, other: Difficulties = HARD
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of two models on the same questions."""
+    """Draw samples of two models on the same questions."""
     shared = np.sqrt(QUESTIONS) * rng.standard_normal(n)
     own = np.sqrt(1 - QUESTIONS) * rng.standard_normal((2, n))
     return answers(rng, EASY.of(shared + own[0]), k), answers(rng, other.of(shared + own[1]), k)
@@ -91,8 +91,8 @@ def two_models(
 
 @cache
 def seed_share(sd: float) -> float:
-    """The share of the variance, on the normal scale, with which runs that differ by their seed
-    have averages with the standard deviation `sd`."""
+    """Return the share of the variance, on the normal scale, that gives the averages of different
+    seeds the standard deviation `sd`."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(100)
     weights = weights / weights.sum()
 
@@ -101,12 +101,12 @@ def seed_share(sd: float) -> float:
         means = EASY.of(normal) @ weights
         return float(np.sqrt(weights @ (means - weights @ means) ** 2)) - sd
 
-    found: Any = brentq(spread, 1e-8, 0.1)
-    return float(found)
+    root: Any = brentq(spread, 1e-8, 0.1)
+    return float(root)
 
 
 def runs(rng: np.random.Generator, n: int, seeds: int, sd: float) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, n, k) samples of several runs with each of two objectives, on the same questions."""
+    """Draw (seeds, n, k) samples of several runs with each of two objectives, on one set."""
     share = seed_share(sd)
     shared = np.sqrt(QUESTIONS) * rng.standard_normal(n)
     seed = np.sqrt(share) * rng.standard_normal((2, seeds, 1))
@@ -116,7 +116,7 @@ def runs(rng: np.random.Generator, n: int, seeds: int, sd: float) -> tuple[np.nd
 
 
 def naive(samples: np.ndarray) -> Estimate:
-    """The binomial interval that takes every sample for independent."""
+    """Return the binomial interval that takes every sample for independent."""
     p, n = float(samples.mean()), samples.size
     error = float(np.sqrt(p * (1 - p) / n))
     return Estimate(p, error, p - 1.96 * error, p + 1.96 * error, n)
@@ -128,7 +128,7 @@ Interval = Callable[[np.random.Generator, int], Estimate]
 
 
 def copied(*, clusters: bool) -> Interval:
-    """n questions, each asked five times and answered greedily."""
+    """Return the interval of n questions, each asked five times and answered greedily."""
 
     def interval(rng: np.random.Generator, n: int) -> Estimate:
         chances = np.repeat(EASY.of(rng.standard_normal(n)), 5)
@@ -139,14 +139,14 @@ def copied(*, clusters: bool) -> Interval:
 
 
 def macro(**options: Any) -> Interval:
-    """Five benchmarks of n questions."""
+    """Return the interval of the mean of five benchmarks of n questions."""
     return lambda rng, n: macro_average(
         {str(i): x.sample(rng, n) for i, x in enumerate(MIXED)}, **options
     )
 
 
 def seeded(seeds: int, sd: float, field: str, *, difference: bool = False) -> Interval:
-    """Several runs whose averages over all questions have the standard deviation `sd`."""
+    """Return the interval of several runs whose averages have the standard deviation `sd`."""
 
     def interval(rng: np.random.Generator, n: int) -> Estimate:
         a, b = runs(rng, n, seeds, sd)
@@ -205,14 +205,14 @@ INTERVALS: dict[str, tuple[Interval, float]] = {
 
 
 def coverage(name: str, n: int, replications: int) -> float:
-    """The share of replications whose interval holds the truth."""
+    """Return the share of replications whose interval covers the truth."""
     interval, truth = INTERVALS[name]
     rng = np.random.default_rng([n, list(INTERVALS).index(name)])
-    held = 0
+    covering = 0
     for _ in range(replications):
-        found = interval(rng, n)
-        held += found.low <= truth <= found.high
-    return held / replications
+        estimate = interval(rng, n)
+        covering += estimate.low <= truth <= estimate.high
+    return covering / replications
 
 
 # --- tests: two models of the same strength -----------------------------------------------------
@@ -221,7 +221,7 @@ Test = Callable[[np.random.Generator, int], float]
 
 
 def macro_test(rng: np.random.Generator, n: int) -> float:
-    """Three benchmarks of n questions."""
+    """Return the p-value of the mean of three benchmarks of n questions."""
     drawn = [two_models(rng, n, SAMPLES, EASY) for _ in range(3)]
     a, b = ({str(i): pair[side] for i, pair in enumerate(drawn)} for side in (0, 1))
     return macro_difference(a, b, method="t", permutations=999).p_value
@@ -241,7 +241,7 @@ TESTS: dict[str, Test] = {
 
 
 def false_alarms(name: str, n: int, replications: int) -> float:
-    """The share of replications whose p-value is at most 0.05."""
+    """Return the share of replications whose p-value is at most 0.05."""
     rng = np.random.default_rng([n, list(TESTS).index(name)])
     return sum(TESTS[name](rng, n) <= 0.05 for _ in range(replications)) / replications
 
@@ -250,7 +250,7 @@ def false_alarms(name: str, n: int, replications: int) -> float:
 
 
 def tables(replications: int) -> dict[str, Table]:
-    """Block of the document -> its table."""
+    """Return block of the document -> its table."""
 
     def table(names: Any, share: Callable[[str, int, int], float], head: str) -> Table:
         rows = []
@@ -267,21 +267,23 @@ def tables(replications: int) -> dict[str, Table]:
 
 
 def record(rng: np.random.Generator) -> dict[str, dict[str, dict[str, list[int]]]]:
-    """objective -> benchmark -> question -> graded samples, as read from a file: five benchmarks,
-    24,272 generations for each objective."""
-    found: dict[str, dict[str, dict[str, list[int]]]] = {x: {} for x in ("nll", "p", "threshold")}
+    """Draw objective -> benchmark -> question -> graded samples, as read from a file: five
+    benchmarks, 24,272 generations for each objective."""
+    by_objective: dict[str, dict[str, dict[str, list[int]]]] = {
+        x: {} for x in ("nll", "p", "threshold")
+    }
     for (benchmark, n), difficulties in zip(MATH.items(), MIXED[::-1], strict=True):
         shared = np.sqrt(QUESTIONS) * rng.standard_normal(n)
-        for objective in found:
+        for objective in by_objective:
             normal = shared + np.sqrt(1 - QUESTIONS) * rng.standard_normal(n)
             graded = answers(rng, difficulties.of(normal)).astype(int).tolist()
-            found[objective][benchmark] = {f"q{i}": row for i, row in enumerate(graded)}
-    return found
+            by_objective[objective][benchmark] = {f"q{i}": row for i, row in enumerate(graded)}
+    return by_objective
 
 
 def analysis_times() -> dict[str, tuple[float, float]]:
-    """Seconds of the processor, and by the clock, of each part of the analysis of `record`; imports
-    of SciPy and statsmodels included where they are first needed."""
+    """Return CPU and wall seconds of each part of the analysis of `record`. The first use of SciPy
+    and statsmodels includes their import."""
     graded = record(np.random.default_rng(0))
     pairs = [("p", "nll"), ("threshold", "nll"), ("threshold", "p")]
     cells = [x for benchmarks in graded.values() for x in benchmarks.values()]

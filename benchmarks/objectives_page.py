@@ -1,4 +1,4 @@
-"""The tables and curves of docs/objectives.md.
+"""Tables and curves of docs/objectives.md.
 
 python benchmarks/objectives_page.py        # half a minute
 """
@@ -37,12 +37,12 @@ ESCAPES = (
 )
 
 
-def leaning(found: Objective) -> str:
-    if found.open_cuts() or found.needs:
+def leaning(chosen: Objective) -> str:
+    if chosen.open_cuts() or chosen.needs:
         return "not of p alone"
-    if not found.anneals():
-        return f"{found.leaning()} ({found.mass_above(0.5):.2f})"
-    return " to ".join(found.at(progress).leaning() for progress in (0.0, 1.0))
+    if not chosen.anneals():
+        return f"{chosen.leaning()} ({chosen.mass_above(0.5):.2f})"
+    return " to ".join(chosen.at(progress).leaning() for progress in (0.0, 1.0))
 
 
 def members() -> Table:
@@ -96,10 +96,10 @@ PROVIDERS = {
 def needs() -> Table:
     rows = []
     for name, member in MEMBERS.items():
-        found = objective(member.example)
-        if found.needs:
-            kinds = sorted({need.split(":")[0] for need in found.needs})
-            whole = "yes" if found.terms else ""
+        example = objective(member.example)
+        if example.needs:
+            kinds = sorted({need.split(":")[0] for need in example.needs})
+            whole = "yes" if example.terms else ""
             provided = "; ".join(dict.fromkeys(PROVIDERS[kind] for kind in kinds))
             rows.append([f"`{name}`", ", ".join(f"`{k}`" for k in kinds), provided, whole])
     return ["objective", "needs", "provided by", "gradient beyond the target"], rows

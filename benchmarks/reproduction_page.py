@@ -1,4 +1,4 @@
-"""The tables of docs/reproduction.md.
+"""Tables of docs/reproduction.md.
 
 python benchmarks/reproduction_page.py        # ten seconds
 """

@@ -1,4 +1,4 @@
-"""The tables of tasks in docs/evaluation.md.
+"""Tables of tasks in docs/evaluation.md.
 
 python benchmarks/tasks_page.py        # a second
 """
@@ -17,13 +17,13 @@ def tasks() -> Table:
     rows = []
     for name, task in TASKS.items():
         source = task.source
-        place = " ".join(filter(None, (source.dataset, source.config)))
+        location = " ".join(filter(None, (source.dataset, source.config)))
         rows.append(
             [
                 f"`{name}`",
                 f"[{task.title}]({source.url})",
                 task.domain if name in DOMAINS[task.domain] else f"{task.domain}, ours",
-                f"{place}: {source.split}",
+                f"{location}: {source.split}",
                 f"{source.rows:,}",
                 f"`{source.revision[:12]}`" if source.revision else "",
                 source.licence,
@@ -53,11 +53,11 @@ def asking() -> Table:
 
 
 def drawn(protocol: Protocol) -> str:
-    found = protocol.decoding
-    how = f"temperature {found.temperature:g}" if found.temperature else "greedy"
-    how += f", top_p {found.top_p:g}" if found.top_p != 1 else ""
-    how += f", {found.samples} answers" if found.samples > 1 else ""
-    return f"{how}, {found.max_new_tokens:,} tokens"
+    decoding = protocol.decoding
+    how = f"temperature {decoding.temperature:g}" if decoding.temperature else "greedy"
+    how += f", top_p {decoding.top_p:g}" if decoding.top_p != 1 else ""
+    how += f", {decoding.samples} answers" if decoding.samples > 1 else ""
+    return f"{how}, {decoding.max_new_tokens:,} tokens"
 
 
 def forms(protocol: Protocol) -> str:
@@ -65,7 +65,7 @@ def forms(protocol: Protocol) -> str:
 
 
 def escaped(text: str) -> str:
-    """Without what would break a table, or read as mathematics."""
+    """Escape the signs that would break a table or be read as mathematics."""
     for sign in ("|", "<", "$", "_", "*"):
         text = text.replace(sign, f"\\{sign}")
     return text

@@ -1,11 +1,11 @@
-"""The tables and pictures of docs/theory.md.
+"""Tables and pictures of docs/theory.md.
 
     python benchmarks/theory.py                   # closed forms: half a minute
     python benchmarks/theory.py --simulate        # and noise kinds, optimizers, networks: minutes
     python benchmarks/theory.py --runs DEMO       # and the distance to a demo's measured runs
 
-Each block is written between its marks in docs/theory.md; a test compares the quick ones with what
-stands there.
+Each block is written between its marks in docs/theory.md; a test compares the quick ones with the
+document.
 """
 
 import argparse
@@ -55,9 +55,9 @@ def rests() -> Table:
     alphas = (-0.5, 0.0, 0.3, 0.5, 0.9, 1.0, 2.0)
     rows = []
     for e in (0.05, 0.1, 0.3):
-        found = [theory.fixed_point(alpha=a, noise=e, classes=10) for a in alphas]
+        points = [theory.fixed_point(alpha=a, noise=e, classes=10) for a in alphas]
         rows.append(
-            [f"{e:g}", *(f"{x.p:.4f}" + ("" if x.stable else " (unstable)") for x in found)]
+            [f"{e:g}", *(f"{x.p:.4f}" + ("" if x.stable else " (unstable)") for x in points)]
         )
     return ["noise (K = 10) \\ alpha", *(f"{a:g}" for a in alphas)], rows
 
@@ -67,8 +67,8 @@ def best_alpha() -> Table:
     rows = []
     for e in (0.0, 0.05, 0.1, 0.3):
         for time_ in (0.0, 30.0):
-            found = theory.phase_diagram(p=levels, noise=[e], classes=10, budget=time_)
-            best = [f"{ALPHAS[i]:g}" for i in found.winner[0]]
+            diagram = theory.phase_diagram(p=levels, noise=[e], classes=10, budget=time_)
+            best = [f"{ALPHAS[i]:g}" for i in diagram.winner[0]]
             rows.append([f"{e:g}", "the start" if time_ == 0 else f"{time_:g}", *best])
     return ["noise (K = 10)", "after", *(f"p = {x:g}" for x in levels)], rows
 
@@ -142,7 +142,7 @@ def pairs() -> Table:
 
 
 def noise_kinds() -> Table:
-    """A table of 500 contexts, flow steps of 0.1 to time 30."""
+    """Return accuracies of a table of 500 contexts after flow steps of 0.1 to time 30."""
     classes, noise, rows = 10, 0.2, []
     for mean_p in (0.3, 0.8):
         rng = np.random.default_rng(0)
@@ -199,7 +199,7 @@ _RATES = {
 
 
 def optimizers() -> Table:
-    """Where a population's crossover lies: 500 contexts, 50 classes, 100 steps."""
+    """Return the crossover of a population of 500 contexts, 50 classes, after 100 steps."""
     means = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     rows = []
     for labels in ("the law", "one label each"):
@@ -214,17 +214,17 @@ def optimizers() -> Table:
                     if labels != "the law":
                         law = theory.drawn(law, copies=1, rng=rng)
                     contexts = theory.Contexts.of(truth, law)
-                    found = []
+                    measures = []
                     for f in (p(), nll()):
                         model = theory.Table(logits)
                         theory.descend(
                             model, contexts, f, optimizer=optimizer, learning_rate=rate, steps=100
                         )
-                        found.append(theory.measure(model, contexts))
+                        measures.append(theory.measure(model, contexts))
                     gaps.append(
                         (
-                            found[0].expected - found[1].expected,
-                            found[0].greedy - found[1].greedy,
+                            measures[0].expected - measures[1].expected,
+                            measures[0].greedy - measures[1].greedy,
                         )
                     )
                 expected, greedy = zip(*gaps, strict=True)
@@ -234,7 +234,7 @@ def optimizers() -> Table:
 
 
 def shared() -> Table:
-    """Linear model and network: the flow's prediction at the start beside training."""
+    """Compare the flow's prediction with training, for a linear model and a network."""
     rows = []
     for kind, optimizer, rate in (
         ("linear", "sgd", 0.1),
@@ -246,7 +246,7 @@ def shared() -> Table:
             for capability in (0.2, 0.5, 0.8):
                 cells = []
                 for noise in (0.0, 0.2, 0.4):
-                    found = mean_prediction(
+                    prediction = mean_prediction(
                         [
                             theory.predict_and_train(
                                 kind,
@@ -262,8 +262,8 @@ def shared() -> Table:
                             for seed in range(5)
                         ]
                     )
-                    mark = "" if found.agrees else " **x**"
-                    cells.append(f"{found.predicted:+.3f}, {found.expected:+.3f}{mark}")
+                    mark = "" if prediction.agrees else " **x**"
+                    cells.append(f"{prediction.predicted:+.3f}, {prediction.expected:+.3f}{mark}")
                 rows.append([kind, optimizer, f"{steps}", f"{capability:g}", *cells])
     return ["model", "optimizer", "steps", "mean p", *(f"noise {e:g}" for e in (0, 0.2, 0.4))], rows
 
@@ -272,18 +272,18 @@ def shared() -> Table:
 
 
 def share_of_wrong_tokens(noise: str, rate: float) -> float:
-    """Of the target tokens of the demo's demonstrations, where both have the token."""
+    """Return the share of wrong target tokens in the demo's demonstrations."""
     noisy, clean = (
         Problems.draw(20_000, np.random.default_rng(0), shuffled=True, noise=noise, rate=r).ids
         for r in (rate, 0.0)
     )
     noisy, clean = noisy[:, PROMPT_TOKENS:], clean[:, PROMPT_TOKENS:]
-    there = noisy >= 0
-    return float((noisy != clean)[there].mean())
+    trained = noisy >= 0
+    return float((noisy != clean)[trained].mean())
 
 
 def runs(folder: Path) -> Table:
-    """Every cell of a demo: the side that the crossover predicts, and the side that won."""
+    """Return the predicted and the winning side of every cell of a demo."""
     record = read_record(folder / "record.json", "demo")
     rows, right, decided = [], 0, 0
     for cell in record["cells"]:
@@ -294,8 +294,8 @@ def runs(folder: Path) -> Table:
             continue
         noise = share_of_wrong_tokens(cell["noise"], cell["rate"]) if cell["rate"] else 0.0
         level, edge = cell["mean_p"]["value"], float(theory.crossover(noise=noise, classes=10))
-        found = pair["difference"]
-        side = "-p" if found["low"] > 0 else "NLL" if found["high"] < 0 else "undecided"
+        difference = pair["difference"]
+        side = "-p" if difference["low"] > 0 else "NLL" if difference["high"] < 0 else "undecided"
         predicted = "-p" if level > edge else "NLL"
         if side != "undecided":
             decided += 1
@@ -308,7 +308,7 @@ def runs(folder: Path) -> Table:
                 f"{level:.2f}",
                 f"{edge:.2f}",
                 predicted,
-                f"{found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]",
+                f"{difference['value']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]",
                 side
                 if side == "undecided"
                 else side + (" (as predicted)" if side == predicted else " **x**"),

@@ -83,7 +83,7 @@ def test_gated_data_without_a_token_is_said_before_any_download(answers, tmp_pat
 def test_too_small_a_disk_is_said_before_any_download(answers, tmp_path, monkeypatch):
     answers.info.siblings = [file("data-oss_instruct-decontaminated.jsonl", 203)]
     free = SimpleNamespace(free=round(600e6))
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     with pytest.raises(DataError, match=r"0\.6 GB free, but 0\.6 GB are needed.*HF_HOME"):
         prepare(MAGICODER, out=tmp_path)
     free.free = round(610e6)

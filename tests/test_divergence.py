@@ -11,14 +11,13 @@ from torch.testing import assert_close
 from probtune.data.encoding import Encoded
 from probtune.errors import DataError, UsageError
 from probtune.evaluation.divergence import (
-    _has_plain_head,
     confidences,
     divergences,
     draw,
     kl_of_heads,
 )
 from probtune.evaluation.documents import Document, cost_of, read_documents
-from probtune.models.loading import LMHead, token_table
+from probtune.models.loading import LMHead, has_plain_head, token_table
 
 
 def encoded(n, seed=0):
@@ -93,7 +92,7 @@ def test_a_head_that_configurations_do_not_describe_takes_the_logits():
         odd = Odd(tuned.lm_head.in_features, tuned.lm_head.out_features, bias=False)
         odd.weight.copy_(tuned.lm_head.weight / 1.7)
     tuned.lm_head = odd
-    assert not _has_plain_head(tuned, rows[0])
+    assert not has_plain_head(tuned, rows[0])
     np.testing.assert_allclose(divergences(base, tuned, rows).forward, plain.forward, rtol=1e-4)
 
 

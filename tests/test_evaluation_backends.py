@@ -83,7 +83,7 @@ def questions(n=4):
 def draw(lm, decoding, *, there=(), batch_size=4, spec=PLAIN, backend="server"):
     written = []
     lm.session = Session(
-        "toy", list("0123"), 0, batch_size, written.extend, {s.place: s for s in there},
+        "toy", list("0123"), 0, batch_size, written.extend, {s.key: s for s in there},
         begins=spec.begins,
     )  # fmt: skip
     compiled = compile_task("toy", questions(), spec, decoding, ends=[EOS], backend=backend)
@@ -141,7 +141,7 @@ def test_a_server_that_dies_loses_nothing(monkeypatch):
     with Server() as server:
         rest = draw(ServerModel(server.url, "toy-model"), decoding, there=kept)
         assert len(server.asked) == 7
-    key = lambda s: s.place  # noqa: E731
+    key = lambda s: s.key  # noqa: E731
     assert sorted(kept + rest, key=key) == sorted(whole, key=key)
 
 

@@ -42,7 +42,7 @@ def draw(lm, asked, decoding, *, there=(), batch_size=4, seed=0, ends=(EOS,), **
     written = []
     lm.session = Session(
         "toy", [q.id for q in asked], seed, batch_size, written.extend,
-        {s.place: s for s in there}, **options,
+        {s.key: s for s in there}, **options,
     )  # fmt: skip
     try:
         run_task(lm, compile_task("toy", asked, PromptSpec(), decoding, ends=ends))
@@ -203,7 +203,7 @@ def test_text_reason_and_tokens(words, text, reason, tokens, tokenizer):
     ends = (EOS, helpers.WORDS.index("user"))
     (sample,) = draw(lm, questions(1), Decoding(4, stop=("say",)), ends=ends)
     assert (sample.text, sample.finish_reason, sample.tokens) == (text, reason, tokens)
-    assert sample.seed is None and sample.place == ("0", 0)
+    assert sample.seed is None and sample.key == ("0", 0)
 
 
 def test_rows_of_a_batch_end_at_their_own_place(tokenizer):

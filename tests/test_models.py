@@ -17,7 +17,8 @@ from transformers import (
 from probtune.data.encoding import Encoded
 from probtune.errors import TrainingError, UsageError
 from probtune.models import loading as models
-from probtune.models.loading import generate, load_model, load_tokenizer, token_table
+from probtune.models.generation import generate
+from probtune.models.loading import load_model, load_tokenizer, token_table
 
 V = len(helpers.WORDS)
 

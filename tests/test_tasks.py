@@ -175,7 +175,7 @@ def test_every_family_is_asked(task):
 
 def test_questions_of_a_protocol():
     (question,) = TASKS["gsm8k"].read([TASKS["gsm8k"].example])
-    other = replace(question, id="2", protocols=("reference",), asked={"strict": "Else?"})
+    other = replace(question, id="2", protocols=("reference",), texts={"strict": "Else?"})
     assert counted_under([question, other], "strict") == [question]
     assert [q.text for q in asked_under([question, other], "strict")] == [question.text, "Else?"]
     assert asked_under([other], "reference") == [other]

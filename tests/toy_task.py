@@ -21,7 +21,7 @@ def read(rows):
             text=row["prompt"],
             gold=row["completion"],
             cluster=row.get("cluster"),
-            asked={"reference": row["reference"]} if "reference" in row else {},
+            texts={"reference": row["reference"]} if "reference" in row else {},
             protocols=tuple(row.get("protocols", ("strict", "reference"))),
         )
         for number, row in enumerate(rows)

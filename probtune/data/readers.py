@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
+from .hub import first_line
 
 __all__ = ["kind_of", "read_source"]
 
@@ -138,10 +139,9 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, 
     try:
         dataset = datasets.load_dataset(name, subset, split=split)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"cannot load the dataset {name!r} (split {split!r}): {reason} If it is a file, check"
-            " the path."
+            f"cannot load the dataset {name!r} (split {split!r}): {first_line(error)} If it is a"
+            " file, check the path."
         ) from None
     yield from _rows_of(dataset, name, split)
 

@@ -1,1 +1,1 @@
-"""Held-out measurement of fine-tuned models, and their paired comparison."""
+"""Evaluation of any language model: benchmarks, comparison, calibration, forgetting, drift."""

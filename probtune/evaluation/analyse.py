@@ -1,8 +1,9 @@
-"""Phase 3: numbers and intervals, from graded lines alone. No model, no torch, no benchmark's rows.
+"""Phase 3: numbers and intervals, from graded lines alone. It needs no model, no torch and no rows
+of a benchmark.
 
 The unit is the question, or the cluster of questions that are not independent; never the sample.
-Beside accuracy always stand the rates of responses without an answer, cut off at the limit, and
-ending in a loop: models trained by different objectives may differ in these.
+Three rates always accompany the accuracy: responses without an answer, cut off at the limit, and
+ending in a loop. Models trained with different objectives may differ in these.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Measured:
     protocol: str
     folder: Path
     record: Mapping[str, Any]
-    """Of the generation."""
+    """Record of the generation."""
     header: Mapping[str, Any]
-    """Of the graded file."""
+    """Header of the graded file."""
     lines: Sequence[Mapping[str, Any]]
     scores: Scores = field(default_factory=dict)
     """Question -> the headline's number for each sample."""
@@ -54,23 +55,24 @@ class Measured:
     """Question -> label; None where every question is independent."""
 
     def values(self, name: str) -> dict[str, list[float]]:
-        """Question -> a number of each of its samples: a key of the line, or of its metrics."""
-        found: dict[str, list[float]] = {}
+        """Return question -> one number per sample: a key of the line, or of its metrics."""
+        values: dict[str, list[float]] = {}
         for line in self.lines:
             value = line[name] if name in line else line["metrics"].get(name)
             if value is not None:
-                found.setdefault(line["question"], []).append(float(value))
-        return found
+                values.setdefault(line["question"], []).append(float(value))
+        return values
 
 
 def load_measured(root: Path) -> list[Measured]:
-    """Everything that was graded in an evaluation's folder, in the order of the table of tasks.
+    """Return every graded benchmark of an evaluation's folder, in the order of the table of tasks.
 
     Raises:
-        DataError: grades are missing, by graders of another version, or of other samples than those
-            there; a sample is missing or there twice; with the command that mends it.
+        DataError: grades are missing, come from another version of the graders, or belong to other
+            samples; a sample is missing or occurs twice. The message holds the command that mends
+            it.
     """
-    found = []
+    measured = []
     for folder, record in load_generations(root):
         if record["task"] not in TASKS:
             raise DataError(
@@ -83,13 +85,13 @@ def load_measured(root: Path) -> list[Measured]:
         for protocol in record["protocols"]:
             grader = TASKS[record["task"]].protocols[protocol].grader
             if isinstance(grader, JudgeGrader) and not graded_path(folder, protocol).is_file():
-                continue  # kept until there is a judge
-            found.append(_measured(root, folder, record, protocol))
-    if not found:
+                continue  # judged later, with --judge
+            measured.append(_measured(root, folder, record, protocol))
+    if not measured:
         raise DataError(f"the answers in {root} wait for a judge: `probtune eval --judge URL …`.")
     order = {name: index for index, name in enumerate(TASKS)}
     protocols = {"strict": 0, "reference": 1}
-    return sorted(found, key=lambda m: (order[m.task.name], protocols.get(m.protocol, 2)))
+    return sorted(measured, key=lambda m: (order[m.task.name], protocols.get(m.protocol, 2)))
 
 
 def _measured(
@@ -116,10 +118,10 @@ def _measured(
         )
     counted = [q for q in record["questions"] if protocol in q["protocols"]]
     number = record["decoding"]["samples"]
-    there = {(line["question"], line["sample"]) for line in lines}
+    graded = {(line["question"], line["sample"]) for line in lines}
     for question in counted:
         for sample in range(number):
-            if (question["id"], sample) not in there:
+            if (question["id"], sample) not in graded:
                 raise DataError(
                     f"{path} lacks question {question['id']!r}, sample {sample}; {again}"
                 )
@@ -135,10 +137,11 @@ def _measured(
 
 
 def analyse(root: Path, *, backbone: str | None = None) -> dict[str, Any]:
-    """The numbers of an evaluation's folder.
+    """Return the numbers of an evaluation's folder.
 
     Args:
-        backbone: whose figures of the paper stand beside; default: found in the model's name.
+        backbone: the backbone whose figures in the paper are set beside ours; default: read from
+            the model's name.
 
     Returns:
         `tasks` (one per benchmark: `protocols` with their numbers, `disagreement`, `paper`) and
@@ -181,7 +184,7 @@ def analyse(root: Path, *, backbone: str | None = None) -> dict[str, Any]:
 
 
 def _numbers(one: Measured) -> dict[str, Any]:
-    """Everything about one benchmark under one protocol."""
+    """Return all numbers of one benchmark under one protocol."""
     from ..statistics import avg_at_k, minimum_detectable_difference, rate
 
     lines, clusters = one.lines, one.clusters
@@ -225,21 +228,21 @@ def _numbers(one: Measured) -> dict[str, Any]:
 
 
 def _maybe(values: Scores, clusters: Mapping[str, str] | None) -> Any:
-    """A rate over the questions that have values; None without any."""
+    """Return a rate over the questions that have values; None without any."""
     from ..statistics import rate
 
     return rate(values, clusters=clusters) if values else None
 
 
 def _answers(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
-    found: dict[str, list[str | None]] = {}
+    answers: dict[str, list[str | None]] = {}
     for line in lines:
-        found.setdefault(line["question"], []).append(line["answer"])
-    return found
+        answers.setdefault(line["question"], []).append(line["answer"])
+    return answers
 
 
 def passes(one: Measured) -> dict[str, Any] | None:
-    """k -> pass@k, where answers are right or wrong and there are several."""
+    """Return k -> pass@k; None where questions have one sample, or scores between 0 and 1."""
     from ..statistics import pass_at_k
 
     if one.record["decoding"]["samples"] < 2 or not _binary(one):
@@ -252,8 +255,8 @@ def _binary(one: Measured) -> bool:
 
 
 def disagreement(protocols: Mapping[str, Measured]) -> dict[str, Any] | None:
-    """How often two protocols judge the same response differently; None where they do not judge
-    the same responses.
+    """Return how often two protocols judge the same response differently; None where they do not
+    judge the same responses.
     """
     from ..statistics import rate
 
@@ -266,11 +269,15 @@ def disagreement(protocols: Mapping[str, Measured]) -> dict[str, Any] | None:
     differs: dict[str, list[float]] = {}
     stricter: dict[str, list[float]] = {}
     for line in strict.lines:
-        there = other.get((line["question"], line["sample"]))
-        if there is None:  # a copy that strict leaves out is in the reference alone, not here
+        counterpart = other.get((line["question"], line["sample"]))
+        if counterpart is None:  # a question that counts under one protocol only
             continue
-        differs.setdefault(line["question"], []).append(float(line["score"] != there["score"]))
-        stricter.setdefault(line["question"], []).append(float(line["score"] < there["score"]))
+        differs.setdefault(line["question"], []).append(
+            float(line["score"] != counterpart["score"])
+        )
+        stricter.setdefault(line["question"], []).append(
+            float(line["score"] < counterpart["score"])
+        )
     if not differs:
         return None
     clusters = strict.clusters
@@ -283,63 +290,65 @@ def disagreement(protocols: Mapping[str, Measured]) -> dict[str, Any] | None:
 def _domains(
     by_task: Mapping[str, Mapping[str, Measured]], backbone: str | None
 ) -> list[dict[str, Any]]:
-    """Macro averages of the domains of which two benchmarks or more were measured."""
+    """Return the macro averages of the domains with two or more measured benchmarks."""
     from ..statistics import macro_average
 
-    found = []
+    averaged = []
     for domain, names in DOMAINS.items():
-        there = [name for name in names if name in by_task]
-        if len(there) < 2:
+        present = [name for name in names if name in by_task]
+        if len(present) < 2:
             continue
         averages = {}
         for protocol in ("strict", "reference"):
             measured = {
-                name: by_task[name][protocol] for name in there if protocol in by_task[name]
+                name: by_task[name][protocol] for name in present if protocol in by_task[name]
             }
-            if len(measured) == len(there):
+            if len(measured) == len(present):
                 average = macro_average(
                     {name: one.scores for name, one in measured.items()},
                     clusters={n: one.clusters for n, one in measured.items() if one.clusters},
                 )
                 averages[protocol] = average.without_spread()
         paper: dict[str, list[float]] = {}
-        for name in there:
+        for name in present:
             for objective, value in paper_figures(TASKS[name], backbone).items():
                 paper.setdefault(objective, []).append(value)
-        found.append(
+        averaged.append(
             {
                 "domain": domain,
-                "tasks": there,
+                "tasks": present,
                 "missing": [name for name in names if name not in by_task],
                 "score": averages,
                 "paper": {
                     objective: sum(values) / len(values)
                     for objective, values in paper.items()
-                    if len(values) == len(there)
+                    if len(values) == len(present)
                 },
             }
         )
-    return found
+    return averaged
 
 
 def paper_figures(task: Task, backbone: str | None) -> dict[str, float]:
-    """Objective -> what the paper prints for a backbone, in points."""
+    """Return objective -> the paper's figure for a backbone, in points."""
     return {objective: value for (name, objective), value in task.paper.items() if name == backbone}
 
 
-def _backbone(tasks: Sequence[Task], model: str, asked: str | None) -> str | None:
-    """The paper's name of a backbone: as asked for, or the longest that the model's name holds."""
+def _backbone(tasks: Sequence[Task], model: str, requested: str | None) -> str | None:
+    """Return the paper's name of a backbone: the requested one, or the longest that the model's
+    name contains.
+    """
     names = {backbone for task in tasks for backbone, _ in task.paper}
     plain = {_plain(name): name for name in names}
-    if asked is not None:
-        if _plain(asked) not in plain:
+    if requested is not None:
+        if _plain(requested) not in plain:
             raise UsageError(
-                f"--paper-backbone {asked!r}: the paper has no figures of it for these benchmarks;"
-                f" it has {', '.join(sorted(names)) or 'none'}."
+                f"--paper-backbone {requested!r}: the paper has no figures of it for these"
+                f" benchmarks; it has {', '.join(sorted(names)) or 'none'}."
             )
-        return plain[_plain(asked)]
-    there = [name for name in plain if name in _plain(model)]
-    return plain[max(there, key=len)] if there else None
+        return plain[_plain(requested)]
+    matching = [name for name in plain if name in _plain(model)]
+    return plain[max(matching, key=len)] if matching else None
 
 
 def _plain(name: str) -> str:

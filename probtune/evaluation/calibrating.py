@@ -1,6 +1,6 @@
-"""Calibration of a model: of its tokens, of the letters of a multiple choice, of the answers its
-samples agree on. What is measured comes from `divergence`, `options` and `sampled`; what is made of
-it, from `calibration`.
+"""Calibration of a model at three levels: its tokens, the letters of a multiple choice, and the
+answers that its samples agree on. `divergence`, `options` and `sampled` measure; `calibration`
+computes.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ Progress = Callable[[int], None] | None
 def of_tokens(
     model: PreTrainedModel, rows: Sequence[Encoded], *, progress: Progress = None
 ) -> dict[str, Any]:
-    """`calibration.token_calibration` of the supervised tokens, with `nll` and `brier` of the whole
-    distribution, `entropy_gap`, and the table of `reliability`. The row is the unit.
+    """Return `calibration.token_calibration` of the supervised tokens, with `nll` and `brier` of
+    the whole distribution, `entropy_gap`, and the table of `reliability`. The row is the unit.
     """
     from .divergence import confidences
 
-    found = confidences(model, rows, progress=progress)
-    item = found.example
-    counts = np.bincount(item, minlength=found.rows)
-    measures = token_calibration(found.confidence, found.correct, item)
+    tokens = confidences(model, rows, progress=progress)
+    item = tokens.example
+    counts = np.bincount(item, minlength=tokens.rows)
+    measures = token_calibration(tokens.confidence, tokens.correct, item)
 
     def per_token(values: np.ndarray) -> Any:
-        return ratio(np.bincount(item, weights=values, minlength=found.rows), counts)
+        return ratio(np.bincount(item, weights=values, minlength=tokens.rows), counts)
 
     return {
         **measures,
         "brier_top": measures["brier"],
-        "brier": per_token(found.brier),
-        "nll": per_token(-found.logp),
-        "entropy_gap": entropy_gap(-found.logp, found.entropy, item),
-        "reliability": reliability(found.confidence, found.correct, items=item),
-        "number": len(found.logp),
-        "rows": found.rows,
+        "brier": per_token(tokens.brier),
+        "nll": per_token(-tokens.logp),
+        "entropy_gap": entropy_gap(-tokens.logp, tokens.entropy, item),
+        "reliability": reliability(tokens.confidence, tokens.correct, items=item),
+        "number": len(tokens.logp),
+        "rows": tokens.rows,
     }
 
 
@@ -73,8 +73,8 @@ def of_letters(
     max_length: int | None = None,
     progress: Progress = None,
 ) -> dict[str, Any]:
-    """`calibration.option_calibration` of a multiple choice's letters, `reliability` and error
-    rates of the surest. The cluster of questions is the unit.
+    """Return `calibration.option_calibration` of a multiple choice's letters, `reliability`, and
+    error rates among the surest answers. The cluster of questions is the unit.
     """
     from .options import START, option_logprobs
 
@@ -99,26 +99,28 @@ def of_letters(
     }
 
 
-def of_votes(found: Sampled) -> dict[str, Any]:
-    """`calibration.vote_calibration` of free answers, `reliability`, error rates of the surest."""
-    votes = [majority(a, c) for a, c in zip(found.answers, found.correct, strict=True)]
+def of_votes(sampled: Sampled) -> dict[str, Any]:
+    """Return `calibration.vote_calibration` of free answers, `reliability`, and error rates among
+    the surest answers.
+    """
+    votes = [majority(a, c) for a, c in zip(sampled.answers, sampled.correct, strict=True)]
     shares, hits = [vote.share for vote in votes], [vote.first for vote in votes]
     return {
-        "name": found.measured.task.name,
-        "title": found.measured.task.title,
-        "protocol": found.measured.protocol,
-        "samples": found.samples,
-        **vote_calibration(found.answers, found.correct, clusters=found.clusters),
-        "reliability": reliability(shares, hits, items=found.clusters),
+        "name": sampled.measured.task.name,
+        "title": sampled.measured.task.title,
+        "protocol": sampled.measured.protocol,
+        "samples": sampled.samples,
+        **vote_calibration(sampled.answers, sampled.correct, clusters=sampled.clusters),
+        "reliability": reliability(shares, hits, items=sampled.clusters),
         "risks": _risks(shares, hits),
-        "number": len(found.answers),
+        "number": len(sampled.answers),
     }
 
 
 def _risks(probs: Sequence[float], hits: Sequence[float]) -> list[dict[str, float]]:
-    """Error rates among the surest quarters."""
-    found = risk_coverage(probs, hits)
+    """Return the error rates among the surest quarter, half, three quarters and all."""
+    curve = risk_coverage(probs, hits)
     return [
-        {"coverage": share, "risk": float(found.risk[max(0, round(share * len(hits)) - 1)])}
+        {"coverage": share, "risk": float(curve.risk[max(0, round(share * len(hits)) - 1)])}
         for share in _RISKS
     ]

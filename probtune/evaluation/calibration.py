@@ -1,5 +1,5 @@
-"""Whether a model is right as often as it says: tokens, options of a multiple choice, and the share
-of samples that agree.
+"""Calibration, the agreement of stated probabilities and accuracies: of tokens, of the options of a
+multiple choice, and of the share of samples that agree.
 
 A perfectly calibrated model that predicts with probability c is right in a share c of the cases.
 Objectives such as -p reward putting all mass on the mode, so the cost to look for is
@@ -68,18 +68,18 @@ class Bin(NamedTuple):
     high: float
     size: int
     probability: float
-    """Their average."""
+    """Average probability of the predictions."""
     accuracy: Estimate
-    """Share that is right, uncertain over items."""
+    """Share of right predictions, uncertain over items."""
 
 
 class RiskCoverage(NamedTuple):
-    """Error rate among the surest predictions; (n,) each."""
+    """Error rates among the surest predictions; (n,) each."""
 
     coverage: Floats
-    """1 / n, 2 / n, ..., 1: the share of predictions that is kept, the surest first."""
+    """1 / n, 2 / n, ..., 1: the share of predictions that are answered, the surest first."""
     risk: Floats
-    """Share of errors among them. Predictions equally sure count as kept in random order."""
+    """Share of errors among them. Equally sure predictions count as answered in random order."""
 
 
 def reliability(
@@ -90,24 +90,24 @@ def reliability(
     bins: int = 15,
     adaptive: bool = False,
 ) -> list[Bin]:
-    """The reliability table: predictions in bins of their probability, empty bins left out.
+    """Return the reliability table: predictions in bins of their probability, without empty bins.
 
     Args:
-        probs: probability of the prediction, in [0, 1].
-        hits: whether it was right.
+        probs: probability of each prediction, in [0, 1].
+        hits: 1 where the prediction was right, else 0.
         adaptive: bins with equally many predictions each, instead of equally wide ones. Equal
             probabilities stay in one bin.
     """
     p, hit = _predictions(probs, hits)
     units, n = _units(items, len(p))
     edges, index = _bins(p, bins, adaptive)
-    found = []
+    table = []
     for b in range(len(edges) - 1):
         inside = index == b
         if inside.any():
             counts = np.bincount(units[inside], minlength=n)
             sums = np.bincount(units[inside], hit[inside], minlength=n)
-            found.append(
+            table.append(
                 Bin(
                     float(edges[b]),
                     float(edges[b + 1]),
@@ -116,7 +116,7 @@ def reliability(
                     ratio(sums, counts),
                 )
             )
-    return found
+    return table
 
 
 class CalibrationError(NamedTuple):
@@ -124,8 +124,8 @@ class CalibrationError(NamedTuple):
 
     error: Estimate
     by_chance: float
-    """The error to expect of a calibrated model with predictions that vary as these do between
-    items. An error near it is no sign of anything."""
+    """Expected error of a calibrated model whose predictions vary between items as these do. An
+    error near it is no evidence of miscalibration."""
 
 
 def calibration_error(
@@ -137,8 +137,8 @@ def calibration_error(
     adaptive: bool = False,
     confidence: float = 0.95,
 ) -> CalibrationError:
-    """Expected calibration error: sum over bins of (share of predictions in the bin) x |accuracy -
-    average probability|, with bins as in `reliability`.
+    """Return the expected calibration error: sum over bins of (share of predictions in the bin) x
+    |accuracy - average probability|, with bins as in `reliability`.
 
     Chance alone makes it positive, and more so with fewer items and more bins. With s_b the
     standard error over items of bin b's signed part, a calibrated model has sqrt(2 / pi) sum_b s_b
@@ -165,13 +165,13 @@ def calibration_error(
     spread = (gaps - np.outer(counts, signed)) * (math.sqrt(n / (n - 1)) / len(p))
     by_chance = math.sqrt(2 / math.pi) * float(np.sqrt((spread**2).sum(axis=0)).sum())
     error = math.sqrt(float(((spread @ np.sign(signed)) ** 2).sum()))
-    found = t_interval(value, error, n, confidence)
-    return CalibrationError(found._replace(low=max(0.0, found.low - by_chance)), by_chance)
+    interval = t_interval(value, error, n, confidence)
+    return CalibrationError(interval._replace(low=max(0.0, interval.low - by_chance)), by_chance)
 
 
 def overconfidence(probs: ArrayLike, hits: ArrayLike, *, items: Items = None) -> Estimate:
-    """Average probability less accuracy: positive for a model that says more than it knows. It has
-    a sign and no bias, which the calibration error lacks, and misses errors that cancel.
+    """Return average probability minus accuracy: positive if the model is surer than it is right.
+    Unlike the calibration error it has a sign and no bias, but it misses errors that cancel.
     """
     p, hit = _predictions(probs, hits)
     units, n = _units(items, len(p))
@@ -182,11 +182,11 @@ def overconfidence(probs: ArrayLike, hits: ArrayLike, *, items: Items = None) ->
 
 
 def auroc(probs: ArrayLike, hits: ArrayLike, *, items: Items = None) -> Estimate:
-    """The chance that a right prediction is surer than a wrong one, ties counted half; 0.5 where
-    probabilities say nothing. NaN where all are right or all wrong.
+    """Return the chance that a right prediction is surer than a wrong one, ties counted half; 0.5
+    if the probabilities carry no information. NaN if all are right or all wrong.
 
-    The error is DeLong's: each prediction's share of the other kind below (above) it, summed within
-    items.
+    The standard error is DeLong's: each prediction's share of the other kind below (above) it,
+    summed within items.
     """
     p, hit = _predictions(probs, hits)
     units, n = _units(items, len(p))
@@ -210,14 +210,14 @@ def auroc(probs: ArrayLike, hits: ArrayLike, *, items: Items = None) -> Estimate
 
 
 def risk_coverage(probs: ArrayLike, hits: ArrayLike) -> RiskCoverage:
-    """The error rate if only the surest share of predictions is given, for every share."""
+    """Return the error rate among the surest share of predictions, for every share."""
     p, hit = _predictions(probs, hits)
     order = np.argsort(-p, kind="stable")
     # equally sure predictions have no order: each stands for the average of its group
     _, group, sizes = np.unique(p[order], return_inverse=True, return_counts=True)
     wrong = np.bincount(group, 1.0 - hit[order], minlength=len(sizes)) / np.maximum(sizes, 1)
-    kept = np.arange(1, len(p) + 1)
-    return RiskCoverage(kept / max(len(p), 1), np.cumsum(wrong[group]) / kept)
+    answered = np.arange(1, len(p) + 1)
+    return RiskCoverage(answered / max(len(p), 1), np.cumsum(wrong[group]) / answered)
 
 
 def area_under_risk(
@@ -229,8 +229,10 @@ def area_under_risk(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The average of `risk_coverage` over coverage: lower is better, the error rate where
-    probabilities say nothing. The interval resamples items (percentile bootstrap)."""
+    """Return the average of `risk_coverage` over coverage. Lower is better; it equals the error
+    rate if the probabilities carry no information. The interval resamples items (percentile
+    bootstrap).
+    """
     p, hit = _predictions(probs, hits)
     units, n = _units(items, len(p))
     if not len(p):
@@ -266,17 +268,17 @@ def token_calibration(
     *,
     bins: int = 15,
 ) -> dict[str, Estimate]:
-    """Calibration of next-token predictions on given text.
+    """Measure the calibration of next-token predictions on a text.
 
     Args:
-        probs: the probability of the model's own most probable token. Not that of the target: the
-            two are the same where the model is right, but where it is wrong the target's is the
-            smaller, and any model would look underconfident.
-        hits: whether that token is the target.
+        probs: the probability of the model's own most probable token, not that of the target. The
+            two are the same where the model is right; where it is wrong the target's is smaller,
+            and any model would look underconfident.
+        hits: 1 where that token is the target, else 0.
         items: the sequence of each token.
 
     Returns:
-        `ece`, `ece_adaptive` and what chance alone makes of them, `ece_by_chance` and
+        `ece`, `ece_adaptive` and the values that chance alone gives, `ece_by_chance` and
         `ece_adaptive_by_chance`; `brier` (of right or wrong), `accuracy`, `probability` (average)
         and `overconfidence`.
     """
@@ -301,11 +303,11 @@ def entropy_gap(
     entropy: ArrayLike,  # (N,)
     items: Items,
 ) -> Estimate:
-    """Log-loss of the target tokens less the entropy of the predictions, in nats per token: 0 for a
-    calibrated model, positive for an overconfident one.
+    """Return the log-loss of the target tokens minus the entropy of the predictions, in nats per
+    token: 0 for a calibrated model, positive for an overconfident one.
 
-    It uses the whole distribution of each token, where `token_calibration` sees the most probable
-    one.
+    It uses the whole distribution of each token; `token_calibration` sees the most probable token
+    only.
     """
     x, h = np.asarray(nll, dtype=np.float64), np.asarray(entropy, dtype=np.float64)
     if x.shape != h.shape or x.ndim != 1:
@@ -325,8 +327,8 @@ def option_calibration(
     clusters: Items = None,
     bins: int = 15,
 ) -> dict[str, Estimate]:
-    """Calibration of a multiple choice, with probabilities from a softmax over the options'
-    log-likelihoods.
+    """Measure the calibration of a multiple choice, with probabilities from a softmax over the
+    options' log-likelihoods.
 
     Args:
         logprobs: question -> log-likelihood of each option; questions may have different numbers of
@@ -342,7 +344,7 @@ def option_calibration(
 
     Raises:
         ValueError: a question has fewer than two options, a log-likelihood is NaN, or the gold is
-            not among the options; the first such question is named.
+            not among the options; the message names the first such question.
     """
     if len(logprobs) != len(gold):
         raise ValueError(f"{len(logprobs)} questions and {len(gold)} golds.")
@@ -377,16 +379,15 @@ def vote_calibration(
     clusters: Items = None,
     bins: int = 15,
 ) -> dict[str, Estimate]:
-    """Calibration of free answers: the share of samples that give the most frequent answer, as the
-    probability that it is right.
+    """Measure the calibration of free answers: the share of samples that give the most frequent
+    answer is the probability that it is right.
 
-    Of equally frequent answers the one sampled first counts, which is one of them at random
-    (`diversity.majority`); a question without an answer has the share 0 and is wrong.
+    Of equally frequent answers the one sampled first counts (`diversity.majority`); a question
+    without an answer has the share 0 and is wrong.
 
     Returns:
         `accuracy` (of the most frequent answer), `share` (average), `ece`, `ece_adaptive` (and
-        `..._by_chance`), `auroc`,
-        `overconfidence`, `area_under_risk`.
+        `..._by_chance`), `auroc`, `overconfidence`, `area_under_risk`.
 
     Raises:
         ValueError: questions have different numbers of samples.
@@ -413,12 +414,12 @@ def _of_predictions(
 
 
 def _errors(probs: ArrayLike, hits: ArrayLike, items: Items, bins: int) -> dict[str, Estimate]:
-    found: dict[str, Estimate] = {}
+    errors: dict[str, Estimate] = {}
     for name, adaptive in (("ece", False), ("ece_adaptive", True)):
         error, by_chance = calibration_error(probs, hits, items=items, bins=bins, adaptive=adaptive)
-        found[name] = error
-        found[f"{name}_by_chance"] = Estimate(by_chance, math.nan, math.nan, math.nan, error.n)
-    return found
+        errors[name] = error
+        errors[f"{name}_by_chance"] = Estimate(by_chance, math.nan, math.nan, math.nan, error.n)
+    return errors
 
 
 def _predictions(probs: ArrayLike, hits: ArrayLike) -> tuple[Floats, Floats]:
@@ -437,7 +438,7 @@ def _predictions(probs: ArrayLike, hits: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _units(items: Items, size: int) -> tuple[NDArray[np.intp], int]:
-    """(index of each prediction's item, number of items)."""
+    """Return (index of each prediction's item, number of items)."""
     if items is None:
         return np.arange(size), size
     if len(items) != size:
@@ -451,7 +452,9 @@ def _units(items: Items, size: int) -> tuple[NDArray[np.intp], int]:
 
 
 def _bins(p: Floats, bins: int, adaptive: bool) -> tuple[Floats, NDArray[np.intp]]:
-    """(edges, index of each prediction's bin); a bin holds its lower edge, the last both."""
+    """Return (edges, index of each prediction's bin). A bin includes its lower edge, the last bin
+    both edges.
+    """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}.")
     edges = np.linspace(0.0, 1.0, bins + 1)

@@ -1,8 +1,8 @@
-"""Evaluated models against each other, on the same questions.
+"""Comparison of evaluated models on the same questions.
 
-Every difference is paired by question (by cluster, where questions are not independent). Where a
-label names several folders, they are the seeds of one objective: the interval is then about other
-seeds as well as other questions, by a model with both as random effects.
+Every difference is paired by question, or by cluster where questions are not independent. Several
+folders of one label are the seeds of one objective. The interval then covers other seeds as well as
+other questions, by a model with both as random effects.
 
 References:
     Miller, "Adding Error Bars to Evals", 2024, https://arxiv.org/abs/2411.00640.
@@ -30,45 +30,45 @@ Key = tuple[str, str]
 
 
 def read_runs(texts: Sequence[str]) -> dict[str, list[Path]]:
-    """`label=DIR` or `DIR` -> folders by label.
+    """Parse `label=DIR` or `DIR` into folders by label.
 
     Raises:
-        UsageError: a folder holds no evaluation or is named twice, there is one label only, or
+        UsageError: a folder holds no evaluation or is named twice, only one label is named, or
             labels have different numbers of folders.
     """
-    found: dict[str, list[Path]] = {}
+    runs: dict[str, list[Path]] = {}
     for text in texts:
         label, equals, folder = text.partition("=")
         path = Path(folder if equals else text)
         if not (path / "run.json").is_file():
             raise UsageError(f"{path} holds no evaluation; give folders of `probtune eval`.")
-        if any(path.resolve() == other.resolve() for paths in found.values() for other in paths):
+        if any(path.resolve() == other.resolve() for paths in runs.values() for other in paths):
             raise UsageError(f"{path} is named twice; a comparison needs different evaluations.")
-        found.setdefault(label if equals else path.resolve().name.removeprefix("eval-"), [])
-        found[label if equals else path.resolve().name.removeprefix("eval-")].append(path)
-    if len(found) < 2:
+        label = label if equals else path.resolve().name.removeprefix("eval-")
+        runs.setdefault(label, []).append(path)
+    if len(runs) < 2:
         raise UsageError(
-            f"a comparison needs two labels, got {', '.join(found)}; give label=DIR for each."
+            f"a comparison needs two labels, got {', '.join(runs)}; give label=DIR for each."
         )
-    numbers = {label: len(paths) for label, paths in found.items()}
+    numbers = {label: len(paths) for label, paths in runs.items()}
     if len(set(numbers.values())) > 1:
         said = ", ".join(f"{label} has {number}" for label, number in numbers.items())
         raise UsageError(
             f"folders of one label are its seeds, paired in the order given: {said}; give as many"
             " for each."
         )
-    return found
+    return runs
 
 
 def compare_runs(runs: Runs, *, protocols: str = "strict,reference") -> dict[str, Any]:
-    """Everything about the differences between labels.
+    """Compare the labels with each other on every benchmark that all of them hold.
 
     Returns:
         `labels`, `protocols` (each with `scores`, `differences` and `pass_at_k`), `disagreement`
         and `cautions`. Differences are first - second; domains come after their benchmarks.
 
     Raises:
-        DataError: runs have no benchmark in common, other questions, or grades of other graders.
+        DataError: the runs share no benchmark, or differ in questions or graders.
     """
     measured = {
         label: [{(m.task.name, m.protocol): m for m in load_measured(path)} for path in paths]
@@ -76,14 +76,14 @@ def compare_runs(runs: Runs, *, protocols: str = "strict,reference") -> dict[str
     }
     everywhere = [one for seeds in measured.values() for one in seeds]
     common = [key for key in everywhere[0] if all(key in one for one in everywhere)]
-    wanted = [part.strip() for part in protocols.split(",") if part.strip()]
-    common = [key for key in common if key[1] in wanted]
+    chosen = [part.strip() for part in protocols.split(",") if part.strip()]
+    common = [key for key in common if key[1] in chosen]
     if not common:
         raise DataError(
-            f"the evaluations have no benchmark in common under {' or '.join(wanted)}; run the"
+            f"the evaluations have no benchmark in common under {' or '.join(chosen)}; run the"
             " same --tasks and --protocol for each."
         )
-    left_out = sorted({key for one in everywhere for key in one if key[1] in wanted} - {*common})
+    left_out = sorted({key for one in everywhere for key in one if key[1] in chosen} - {*common})
     cautions = [
         f"left out, because not every evaluation has it: {task} ({protocol})."
         for task, protocol in left_out
@@ -117,7 +117,7 @@ def compare_runs(runs: Runs, *, protocols: str = "strict,reference") -> dict[str
 
 
 def _check(key: Key, measured: Sequence[Measured]) -> list[str]:
-    """Refuse what cannot be compared; say what can, with care."""
+    """Refuse runs that cannot be compared, and return cautions about those that can."""
     first = measured[0]
     name = f"{key[0]} ({key[1]})"
     cautions = []
@@ -141,14 +141,14 @@ def _check(key: Key, measured: Sequence[Measured]) -> list[str]:
         if other.record["prompt"] != first.record["prompt"]:
             cautions.append(f"{name}: the models were not asked in the same form of prompt.")
         for what in ("temperature", "max_new_tokens", "samples"):
-            here, there = first.record["decoding"][what], other.record["decoding"][what]
-            if here != there:
-                cautions.append(f"{name}: {what} is not the same ({here} and {there}).")
+            ours, theirs = first.record["decoding"][what], other.record["decoding"][what]
+            if ours != theirs:
+                cautions.append(f"{name}: {what} is not the same ({ours} and {theirs}).")
     return cautions
 
 
 def _protocol(measured: Mapping[str, Sequence[Mapping[str, Measured]]]) -> dict[str, Any]:
-    """Scores and differences under one protocol: label -> seeds -> task -> measurement."""
+    """Return scores and differences under one protocol; `measured` is label -> seeds -> task."""
     labels = list(measured)
     tasks = list(measured[labels[0]][0])
     scores, differences, curves = [], [], []
@@ -172,30 +172,30 @@ def _protocol(measured: Mapping[str, Sequence[Mapping[str, Measured]]]) -> dict[
                 for a, b in combinations(labels, 2)
             ]
         )  # fmt: skip
-        found = {label: _curve(seeds) for label, seeds in by_label.items()}
-        if all(found.values()):
-            curves.append({"task": task, "title": title, "curves": found})
+        by_k = {label: _curve(seeds) for label, seeds in by_label.items()}
+        if all(by_k.values()):
+            curves.append({"task": task, "title": title, "curves": by_k})
     for domain, names in DOMAINS.items():
-        there = [name for name in names if name in tasks]
-        if len(there) > 1:
-            row, rows = _macro(domain, there, len(names), measured)
+        present = [name for name in names if name in tasks]
+        if len(present) > 1:
+            row, rows = _macro(domain, present, len(names), measured)
             scores.append(row)
             differences += _with_holm(rows)
     return {"scores": scores, "differences": differences, "pass_at_k": curves}
 
 
 def _estimate(seeds: Sequence[Measured]) -> Any:
-    """A label's score: over questions, or over seeds and questions."""
+    """Return a label's score over questions, or over seeds and questions."""
     from ..statistics import rate, two_level_bootstrap
 
     if len(seeds) == 1:
         return rate(seeds[0].scores, clusters=seeds[0].clusters)
-    found = two_level_bootstrap([one.scores for one in seeds], clusters=seeds[0].clusters)
-    return found.random_effects
+    estimate = two_level_bootstrap([one.scores for one in seeds], clusters=seeds[0].clusters)
+    return estimate.random_effects
 
 
 def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[str, Any]:
-    """Of two labels on one benchmark, paired by question and by seed."""
+    """Return the difference of two labels on one benchmark, paired by question and by seed."""
     from ..statistics import (
         detectable_difference,
         mcnemar,
@@ -207,12 +207,12 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
     clusters = first[0].clusters
     a, b = _over_seeds(first), _over_seeds(second)
     over_questions = paired_difference(a, b, clusters=clusters)
-    found: dict[str, Any] = {"seed_sd": None, "difference": over_questions}
+    difference: dict[str, Any] = {"seed_sd": None, "difference": over_questions}
     if len(first) > 1:
         both = two_level_difference(
             [one.scores for one in first], [one.scores for one in second], clusters=clusters
         )
-        found = {
+        difference = {
             "seed_sd": both.seed_sd,
             "difference": both.random_effects,
             "bootstrap": both.bootstrap,
@@ -221,21 +221,21 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
     values = [x for scores in (a, b) for samples in scores.values() for x in samples]
     single = all(len(samples) == 1 for scores in (a, b) for samples in scores.values())
     if single and clusters is None and set(values) <= {0.0, 1.0}:
-        found["test"] = "exact McNemar"
-        found["p_value"] = mcnemar(
+        difference["test"] = "exact McNemar"
+        difference["p_value"] = mcnemar(
             [a[question][0] == 1.0 for question in a], [b[question][0] == 1.0 for question in a]
         )
     else:
-        found["test"] = "sign flips"
-        found["p_value"] = sign_flip_test(a, b, clusters=clusters)
-    smallest = detectable_difference(found["difference"])
-    found["difference"] = found["difference"].without_spread()
-    found["detectable"] = None if math.isnan(smallest) else smallest
-    return found
+        difference["test"] = "sign flips"
+        difference["p_value"] = sign_flip_test(a, b, clusters=clusters)
+    smallest = detectable_difference(difference["difference"])
+    difference["difference"] = difference["difference"].without_spread()
+    difference["detectable"] = None if math.isnan(smallest) else smallest
+    return difference
 
 
 def _over_seeds(seeds: Sequence[Measured]) -> Scores:
-    """Question -> its samples, or its average over the samples of each seed."""
+    """Return question -> its samples, or with several seeds its average for each seed."""
     if len(seeds) == 1:
         return seeds[0].scores
     return {
@@ -245,11 +245,11 @@ def _over_seeds(seeds: Sequence[Measured]) -> Scores:
 
 
 def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with their p-values corrected for their number."""
+    """Return the rows with p-values corrected for their number (Holm)."""
     from ..statistics import holm
 
-    known = [row for row in rows if not math.isnan(row["p_value"])]
-    corrected = dict(zip(map(id, known), holm([row["p_value"] for row in known]), strict=True))
+    tested = [row for row in rows if not math.isnan(row["p_value"])]
+    corrected = dict(zip(map(id, tested), holm([row["p_value"] for row in tested]), strict=True))
     return [{**row, "p_holm": corrected.get(id(row))} for row in rows]
 
 
@@ -259,8 +259,8 @@ def _macro(
     whole: int,
     measured: Mapping[str, Sequence[Mapping[str, Measured]]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The mean over a domain's benchmarks: scores, and differences of all pairs. Over questions,
-    with the seeds that there are.
+    """Return the mean over a domain's benchmarks: scores, and differences of all pairs. The
+    interval covers questions, with the seeds held fixed.
     """
     from ..statistics import macro_average, macro_difference
 
@@ -282,16 +282,16 @@ def _macro(
     }
     rows = []
     for a, b in combinations(by_label, 2):
-        found = macro_difference(by_label[a], by_label[b], clusters=clusters)
+        difference = macro_difference(by_label[a], by_label[b], clusters=clusters)
         rows.append(
             {
                 "task": domain,
                 "title": title,
                 "first": a,
                 "second": b,
-                "difference": found.difference.without_spread(),
+                "difference": difference.difference.without_spread(),
                 "test": "sign flips",
-                "p_value": found.p_value,
+                "p_value": difference.p_value,
                 "detectable": None,
                 "seed_sd": None,
             }
@@ -300,23 +300,23 @@ def _macro(
 
 
 def _curve(seeds: Sequence[Measured]) -> dict[str, float]:
-    """k -> pass@k, averaged over seeds."""
-    found = [passes(one) for one in seeds]
-    if not all(found):
+    """Return k -> pass@k, averaged over seeds."""
+    curves = [passes(one) for one in seeds]
+    if not all(curves):
         return {}
-    return {k: sum(one[k].value for one in found if one) / len(found) for k in found[0] or {}}
+    return {k: sum(one[k].value for one in curves if one) / len(curves) for k in curves[0] or {}}
 
 
 def _disagreements(
     measured: Mapping[str, Sequence[Mapping[Key, Measured]]], tasks: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Benchmark -> label -> how often the two protocols disagree; the first seed of each label."""
-    found = []
+    """Return how often the two protocols disagree, by benchmark and label, for the first seed."""
+    rows = []
     for task in tasks:
         by_label = {
             label: disagreement({p: m for (t, p), m in seeds[0].items() if t == task})
             for label, seeds in measured.items()
         }
         if all(by_label.values()):
-            found.append({"task": task, "title": TASKS[task].title, "labels": by_label})
-    return found
+            rows.append({"task": task, "title": TASKS[task].title, "labels": by_label})
+    return rows

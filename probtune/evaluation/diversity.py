@@ -1,8 +1,8 @@
-"""How different the samples of one question are, and what that is worth: pass@k, distinct answers
-and texts, the majority's answer.
+"""Diversity of the samples of one question, and its use: pass@k, distinct answers and texts, the
+majority's answer.
 
-An objective that sharpens the model raises pass@1 and leaves less for pass@k and the majority to
-find; this shows both.
+An objective that sharpens the model raises pass@1 and may lower the gain from pass@k and from the
+majority vote; this measures both.
 
 References:
     Chen et al., "Evaluating Large Language Models Trained on Code", 2021,
@@ -21,8 +21,8 @@ from ..statistics import Clusters, Estimate, avg_at_k, pass_at_k, rate
 __all__ = ["Answers", "Vote", "check_samples", "diversity", "majority"]
 
 Answers = Sequence[Sequence[Hashable | None]]
-"""Extracted answers, question by question, sample by sample; None where there is none. Answers that
-the grader takes for the same must be equal."""
+"""Extracted answers, question by question, sample by sample; None for a sample without an answer.
+Answers that the grader takes for the same must be equal."""
 
 
 def diversity(
@@ -32,19 +32,19 @@ def diversity(
     *,
     clusters: Clusters = None,
 ) -> dict[str, Estimate]:
-    """Diversity of k samples per question, with questions (clusters) as the unit.
+    """Measure the diversity of k samples per question, with questions (clusters) as the unit.
 
     Returns:
         `pass@1`, `pass@2`, ... up to k; `maj@k`, the accuracy of the most frequent answer;
-        `distinct_answers` and `distinct_texts`, their number among the k samples of a question (a
-        missing answer is none); `answered`, the share of samples with an answer.
+        `distinct_answers` and `distinct_texts`, their number among the k samples of a question
+        (missing answers do not count); `answered`, the share of samples with an answer.
 
     Raises:
-        ValueError: texts, answers and correctness do not belong together, or questions have
-            different numbers of samples: distinct answers of 8 and of 16 do not compare.
+        ValueError: texts, answers and correctness differ in shape, or questions have different
+            numbers of samples: distinct answers of 8 and of 16 do not compare.
 
-    >>> found = diversity([["2", "two", "3"]], [["2", "2", "3"]], [[1, 1, 0]])
-    >>> {name: round(x.value, 2) for name, x in found.items()}
+    >>> measures = diversity([["2", "two", "3"]], [["2", "2", "3"]], [[1, 1, 0]])
+    >>> {name: round(x.value, 2) for name, x in measures.items()}
     {'pass@1': 0.67, 'pass@2': 1.0, 'maj@3': 1.0, 'distinct_answers': 2.0, 'distinct_texts': 3.0,
      'answered': 1.0}
     """
@@ -53,33 +53,34 @@ def diversity(
     if not k:
         return {}
     votes = [majority(a, c) for a, c in zip(answers, correct, strict=True)]
-    given = [[answer for answer in row if answer is not None] for row in answers]
-    found = {f"pass@{n}": x for n, x in pass_at_k(correct, clusters=clusters).items()}
-    found[f"maj@{k}"] = rate([vote.correct for vote in votes], clusters=clusters)
-    found["distinct_answers"] = avg_at_k([len(set(row)) for row in given], clusters=clusters)
-    found["distinct_texts"] = avg_at_k([len(set(row)) for row in texts], clusters=clusters)
-    found["answered"] = rate([len(row) / k for row in given], clusters=clusters)
-    return found
+    answered = [[answer for answer in row if answer is not None] for row in answers]
+    measures = {f"pass@{n}": x for n, x in pass_at_k(correct, clusters=clusters).items()}
+    measures[f"maj@{k}"] = rate([vote.correct for vote in votes], clusters=clusters)
+    measures["distinct_answers"] = avg_at_k([len(set(row)) for row in answered], clusters=clusters)
+    measures["distinct_texts"] = avg_at_k([len(set(row)) for row in texts], clusters=clusters)
+    measures["answered"] = rate([len(row) / k for row in answered], clusters=clusters)
+    return measures
 
 
 class Vote(NamedTuple):
-    """What the samples of one question vote for."""
+    """Vote of the samples of one question."""
 
     share: float
-    """Votes for the most frequent answer, of all samples; 0 where no sample has an answer."""
+    """Share of the samples that give the most frequent answer; 0 if no sample has an answer."""
     correct: float
-    """The chance that it is right, each of equally frequent answers being chosen as often as the
-    others: 1 or 0 where one answer leads."""
+    """Chance that the most frequent answer is right: 1 or 0 if one answer leads. Equally frequent
+    answers are chosen equally often."""
     first: float
-    """The same for the answer among the leaders that was sampled first, which is one of them at
-    random, since samples come in no order."""
+    """The same chance if the answer that was sampled first wins a tie; as samples come in no order,
+    that is a random one of the leaders."""
 
 
 def majority(answers: Sequence[Hashable | None], correct: Sequence[float]) -> Vote:
-    """The vote of one question's samples. A missing answer has no vote; without any answer the vote
-    is wrong.
+    """Return the vote of one question's samples. A missing answer has no vote; without any answer
+    the vote is wrong.
 
-    An answer is as right as its samples on average, in case the grader saw more than the answer.
+    An answer counts as right to the share of its samples that are: a grader may see more than the
+    answer.
 
     >>> majority(["a", "b", "b", "a", None], [1, 0, 0, 1, 0])
     Vote(share=0.4, correct=0.5, first=1.0)
@@ -98,11 +99,11 @@ def majority(answers: Sequence[Hashable | None], correct: Sequence[float]) -> Vo
 
 
 def check_samples(rows: Sequence[Sequence[object]], correct: Sequence[Sequence[float]]) -> int:
-    """The number of samples of every question; 0 without questions.
+    """Return the number of samples of every question; 0 without questions.
 
     Raises:
-        ValueError: it differs between questions, or between the two; the first such question is
-            named.
+        ValueError: the number differs between questions, or between rows and grades; the message
+            names the first such question.
     """
     if len(rows) != len(correct):
         raise ValueError(f"{len(rows)} questions with samples, {len(correct)} with grades.")

@@ -1,5 +1,5 @@
-"""Bits per byte of held-out text: how many bits a model needs for each byte of it. Unlike the
-perplexity per token it does not depend on the tokenizer, so models compare.
+"""Bits per byte of held-out text, the number of bits that a model needs for each byte. Unlike the
+perplexity per token it does not depend on the tokenizer, so it compares models.
 
     bits per byte = sum over tokens of -log2 p(token | all before) / bytes of the UTF-8 text
 
@@ -44,7 +44,7 @@ class Document:
 
 @dataclass(frozen=True)
 class TextCost:
-    """What documents cost a model; all arrays are (documents,)."""
+    """Cost of documents for a model; all arrays are (documents,)."""
 
     bits: np.ndarray
     tokens: np.ndarray
@@ -55,17 +55,17 @@ class TextCost:
         return ratio(self.bits, self.bytes)
 
     def minus(self, other: TextCost) -> Estimate:
-        """The difference in bits per byte on the same documents, paired."""
+        """Return the paired difference in bits per byte on the same documents."""
         return paired_ratio_difference(self.bits, other.bits, self.bytes)
 
 
 def read_documents(source: str, *, column: str = "text", split: str = "train") -> list[Document]:
-    """The documents of a .txt file, in which empty lines separate them, or of a column of a .jsonl,
+    """Read the documents of a .txt file, separated by empty lines, or of a column of a .jsonl,
     .json, .parquet or .csv file, a saved dataset or a hub dataset.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: a row has no such text, or there is none at all; with its place.
+        UsageError: the file does not exist.
+        DataError: a row has no text in the column, or the source holds no text; with the row.
     """
     path = Path(source)
     if path.suffix == ".txt":
@@ -77,13 +77,13 @@ def read_documents(source: str, *, column: str = "text", split: str = "train") -
             raise DataError(
                 f"{source} is not UTF-8 text (byte {error.start}); save it as UTF-8."
             ) from None
-        found = [
+        documents = [
             Document(f"{source}: text {number}", text.strip())
             for number, text in enumerate(paragraphs, 1)
             if text.strip()
         ]
     else:
-        found = []
+        documents = []
         for where, row in read_source(source, split, None):
             text = row.get(column) if isinstance(row, dict) else None
             if not isinstance(text, str):
@@ -91,10 +91,10 @@ def read_documents(source: str, *, column: str = "text", split: str = "train") -
                     f"{where} has no text in the column {column!r}; name it with --text-column."
                 )
             if text:
-                found.append(Document(where, text))
-    if not found:
+                documents.append(Document(where, text))
+    if not documents:
         raise DataError(f"{source} holds no text.")
-    return found
+    return documents
 
 
 def cost_of(
@@ -106,7 +106,7 @@ def cost_of(
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TextCost:
-    """The bits that each document costs.
+    """Measure the bits that each document costs.
 
     Args:
         max_length: tokens of a window.
@@ -143,7 +143,7 @@ def cost_of(
 
 
 def _windows(first: int, ids: Sequence[int], max_length: int) -> list[np.ndarray]:
-    """Overlapping by one token, which is context only.
+    """Cut a document into windows that overlap by one token, which is context only.
 
     >>> [w.tolist() for w in _windows(0, [1, 2, 3, 4, 5], 3)]
     [[0, 1, 2], [2, 3, 4], [4, 5]]

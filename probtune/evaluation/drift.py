@@ -1,5 +1,5 @@
-"""How far fine-tuning moved the weights: ||theta - theta0|| / ||theta0||, by layer and by kind of
-matrix, and how many directions the difference of a matrix has.
+"""Movement of the weights in fine-tuning: ||theta - theta0|| / ||theta0||, by layer and by kind of
+matrix, and the number of directions in the difference of a matrix.
 
     effective rank = exp(-sum p_i ln p_i),   p_i = sigma_i / sum of sigma
 
@@ -8,8 +8,8 @@ ones. Tensors are read in blocks from safetensors; neither model is ever whole i
 adapters are merged on the way: their difference is scale x B A, and its rank comes from the two
 factors.
 
-These are exact numbers of two checkpoints, without intervals. A checkpoint that is stored in
-bfloat16 is rounded by up to 2^-9 of each weight, which is part of its difference.
+These are exact numbers of two checkpoints, without intervals. A checkpoint in bfloat16 is rounded
+by up to 2^-9 of each weight, and the difference includes that rounding.
 
 Reference: Roy and Vetterli, "The Effective Rank: A Measure of Effective Dimensionality", 2007,
 https://ieeexplore.ieee.org/document/7098875.
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.hub import first_line
 from ..errors import DataError, UsageError
 
 __all__ = ["Moved", "drift", "effective_rank", "summary"]
@@ -41,21 +42,21 @@ _BLOCK = 2**24
 
 @dataclass(frozen=True)
 class Moved:
-    """One tensor's movement."""
+    """Movement of one tensor."""
 
     name: str
     layer: int | None
-    """None: outside the layers, as the embedding and the head."""
+    """None outside the layers, for example the embedding and the head."""
     kind: str
-    """The module's name, as `q_proj`; `bias` is added where it is one."""
+    """Name of the module, for example `q_proj`; a bias is `q_proj bias`."""
     shape: tuple[int, ...]
     squares: float
     """||theta - theta0||^2."""
     base_squares: float
     """||theta0||^2."""
     rank: float | None
-    """Effective rank of the difference; None for vectors, where it was not asked for, and where
-    nothing moved."""
+    """Effective rank of the difference; None for vectors, with `ranks=False`, and for a zero
+    difference."""
     top_share: float | None
     """Largest sigma^2 as a share of their sum."""
 
@@ -73,17 +74,17 @@ def drift(
     progress: Progress | None = None,
     total: Callable[[int], None] | None = None,
 ) -> list[Moved]:
-    """The movement of every tensor, in the order of the names.
+    """Measure the movement of every tensor, in the order of the names.
 
     Args:
         base, tuned: folders with safetensors, or hub ids; `tuned` may hold LoRA adapters.
         ranks: compute effective ranks, an eigenvalue problem of each matrix's shorter side.
-        device: where ranks are computed.
+        device: device that computes the ranks.
         progress: called with the number of tensors finished since the last call.
         total: called once with the number of tensors.
 
     Raises:
-        UsageError: a folder has no safetensors, or its adapters are of a kind not known here.
+        UsageError: a folder has no safetensors, or holds adapters other than plain LoRA.
         DataError: the models do not have the same tensors.
     """
     with ExitStack() as stack:
@@ -93,16 +94,16 @@ def drift(
         names = _shared_names(before, after, adapters)
         if total is not None:
             total(len(names))
-        found = []
+        movements = []
         for name in names:
-            found.append(_moved(name, before, after, adapters, ranks, device))
+            movements.append(_moved(name, before, after, adapters, ranks, device))
             if progress is not None:
                 progress(1)
-        return found
+        return movements
 
 
 def effective_rank(singular_values: Tensor) -> float:
-    """exp of the entropy of the singular values' shares.
+    """Return exp of the entropy of the singular values' shares.
 
     >>> round(effective_rank(torch.tensor([2.0, 2.0, 0.0])), 6)
     2.0
@@ -113,13 +114,14 @@ def effective_rank(singular_values: Tensor) -> float:
 
 
 def summary(moved: list[Moved]) -> dict[str, Any]:
-    """Movement of the whole, of each layer, and of each kind of tensor: `relative` is the norm of
-    the joint difference by that of the joint weights; `rank` is the median over matrices.
+    """Sum up the movement of the whole model, of each layer, and of each kind of tensor. `relative`
+    is the norm of the joint difference over that of the joint weights; `rank` is the median over
+    matrices.
     """
 
     def joint(some: list[Moved]) -> dict[str, Any]:
         squares, base = sum(m.squares for m in some), sum(m.base_squares for m in some)
-        known = sorted(m.rank for m in some if m.rank is not None)
+        ranks = sorted(m.rank for m in some if m.rank is not None)
         full = sorted(min(m.shape) for m in some if m.rank is not None)
         return {
             "tensors": len(some),
@@ -127,7 +129,7 @@ def summary(moved: list[Moved]) -> dict[str, Any]:
             "norm": math.sqrt(squares),
             "base_norm": math.sqrt(base),
             "relative": math.sqrt(squares / base) if base else math.nan,
-            "rank": known[len(known) // 2] if known else None,
+            "rank": ranks[len(ranks) // 2] if ranks else None,
             "full_rank": full[len(full) // 2] if full else None,
         }
 
@@ -144,7 +146,7 @@ def summary(moved: list[Moved]) -> dict[str, Any]:
 
 
 class _Tensors:
-    """The tensors of a checkpoint by name, read when asked for."""
+    """Tensors of a checkpoint by name, read on demand."""
 
     def __init__(self, name: str, stack: ExitStack):
         from safetensors import safe_open
@@ -174,7 +176,7 @@ class _Tensors:
         return tuple(self._files[name].get_slice(name).get_shape())
 
     def read(self, name: str, part: tuple[slice, ...] = ()) -> Tensor:
-        """A part of a tensor, or all of it, in float32."""
+        """Read a part of a tensor, or all of it, in float32."""
         if not part:
             return self._files[name].get_tensor(name).float()
         return self._files[name].get_slice(name)[part].float()
@@ -191,13 +193,12 @@ def _folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UsageError(f"cannot load the weights of {name!r}: {reason}") from None
+        raise UsageError(f"cannot load the weights of {name!r}: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)
 class _Adapter:
-    """W + scale x B A in the place of W."""
+    """A LoRA adapter, which replaces W by W + scale x B A."""
 
     a: str
     b: str
@@ -206,7 +207,7 @@ class _Adapter:
 
 
 def _adapters(after: _Tensors) -> Mapping[str, _Adapter] | None:
-    """Base tensor -> its adapter; None where the checkpoint is a whole model."""
+    """Return base tensor -> its adapter; None if the checkpoint is a whole model."""
     path = after.folder / "adapter_config.json"
     if not path.is_file():
         return None
@@ -221,7 +222,7 @@ def _adapters(after: _Tensors) -> Mapping[str, _Adapter] | None:
         raise UsageError(
             f"{after.name} holds adapters of the kind {kind}; merge them into the model first."
         )
-    found = {}
+    adapters = {}
     for name in after:
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_A\.weight", name)
         if match is None:
@@ -231,12 +232,12 @@ def _adapters(after: _Tensors) -> Mapping[str, _Adapter] | None:
         alpha = _pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         b = name.replace(".lora_A.", ".lora_B.")
-        found[f"{module}.weight"] = _Adapter(name, b, scale, bool(config.get("fan_in_fan_out")))
-    return found
+        adapters[f"{module}.weight"] = _Adapter(name, b, scale, bool(config.get("fan_in_fan_out")))
+    return adapters
 
 
 def _pattern(patterns: Mapping[str, float] | None, module: str, default: float) -> float:
-    """The value for a module, where PEFT's patterns name it by the end of its name."""
+    """Return the value for a module; PEFT's patterns match the end of its name."""
     for pattern, value in (patterns or {}).items():
         if re.fullmatch(rf"(.*\.)?({pattern})", module):
             return value
@@ -246,7 +247,7 @@ def _pattern(patterns: Mapping[str, float] | None, module: str, default: float) 
 def _shared_names(
     before: _Tensors, after: _Tensors, adapters: Mapping[str, _Adapter] | None
 ) -> list[str]:
-    """The tensors to compare."""
+    """Return the names of the tensors to compare."""
     if adapters is not None:
         lost = next((name for name in adapters if name not in before), None)
         if lost is not None:
@@ -281,7 +282,8 @@ def _moved(
     device: str,
 ) -> Moved:
     shape = before.shape(name)
-    trained = name if adapters is None else f"base_model.model.{name}"  # a module trained whole
+    # with adapters, a module that was trained whole has this name
+    trained = name if adapters is None else f"base_model.model.{name}"
     adapter = (adapters or {}).get(name)
     ranks = ranks and len(shape) == 2
     squares = base_squares = 0.0
@@ -321,7 +323,7 @@ def _moved(
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """A tensor in blocks along its longer side, each of at most `_BLOCK` elements."""
+    """Yield a tensor in blocks along its longer side, each of at most `_BLOCK` elements."""
     if len(shape) != 2 or math.prod(shape) <= _BLOCK:
         yield tuple(slice(0, size) for size in shape)
         return
@@ -339,7 +341,9 @@ def _squared_norm(x: Tensor) -> float:
 def _adapter_spectrum(
     name: str, shape: tuple[int, ...], adapter: _Adapter, after: _Tensors
 ) -> Tensor:
-    """Squares of the singular values of scale x B A: those of the triangular factors' product."""
+    """Return the squared singular values of scale x B A, from the product of the triangular
+    factors.
+    """
     a, b = after.read(adapter.a), after.read(adapter.b)
     merged = (b.shape[0], a.shape[1])
     if (merged[::-1] if adapter.transposed else merged) != shape:
@@ -352,7 +356,7 @@ def _adapter_spectrum(
 
 
 def _kind(name: str) -> str:
-    """The last module's name; biases apart.
+    """Return the name of the last module; a bias is a kind of its own.
 
     >>> _kind("model.layers.3.self_attn.q_proj.weight"), _kind("h.0.mlp.c_fc.bias")
     ('q_proj', 'c_fc bias')

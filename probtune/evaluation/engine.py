@@ -1,13 +1,13 @@
 """Benchmarks as tasks of the lm-evaluation-harness, which runs them.
 
-`compile_task` turns questions, a prompt and a way of decoding into a task dict of lm-eval: usable
-alone, with `lm_eval.simple_evaluate`, where its metrics are means over the samples of a question.
-`run_task` runs one through `lm_eval.evaluate`; `probtune eval` uses it with the models of
-`backends`, which keep every sample, and grades afterwards (`grade`).
+`compile_task` turns questions, a prompt and a way of decoding into a task dict of lm-eval. It also
+works alone, with `lm_eval.simple_evaluate`; its metrics are then means over the samples of a
+question. `run_task` runs one through `lm_eval.evaluate`; `probtune eval` uses it with the models of
+`backends`, which write every sample, and grades afterwards (`grade`).
 
-Three traps of sampling are closed here, explicitly: transformers samples from the 50 most probable
-tokens unless told otherwise; a model's generation_config may set any other knob; and lm-eval keeps
-only the first of `repeats` responses unless a filter asks for all of them.
+This module closes three traps of sampling: transformers samples from the 50 most probable tokens by
+default; a model's generation_config may set any other knob; and lm-eval scores only the first of
+`repeats` responses unless a filter takes all of them.
 
 References:
     Gao et al., "A framework for few-shot language model evaluation", 2024,
@@ -32,28 +32,28 @@ __all__ = ["compile_task", "generation_arguments", "run_task"]
 def generation_arguments(
     decoding: Decoding, *, stop: Sequence[str] = (), ends: Sequence[int] = (), backend: str = "hf"
 ) -> dict[str, Any]:
-    """lm-eval's `generation_kwargs` for a way of decoding, every knob set.
+    """Return lm-eval's `generation_kwargs` for a way of decoding, with every knob set.
 
     Args:
         stop: texts that end an answer besides `decoding.stop`, such as the end of the turn.
         ends: ids of tokens that end an answer. Texts are not enough: lm-eval drops special tokens
-            before it looks for stop texts, so that a turn's end would go unseen.
+            before it looks for stop texts, so that it would miss the end of a turn.
         backend: `hf`, `vllm` or `server`, which name the same knobs differently.
 
     >>> generation_arguments(Decoding(16, temperature=1.0))["top_k"]
     0
     """
     until = list(dict.fromkeys([*stop, *decoding.stop]))
-    found: dict[str, Any] = {"until": until, "max_gen_toks": decoding.max_new_tokens}
+    arguments: dict[str, Any] = {"until": until, "max_gen_toks": decoding.max_new_tokens}
     sampled = decoding.temperature > 0
     if backend == "hf":
-        found |= {"do_sample": sampled, "num_beams": 1, "repetition_penalty": 1.0}
+        arguments |= {"do_sample": sampled, "num_beams": 1, "repetition_penalty": 1.0}
         if sampled:
-            found |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+            arguments |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
         if ends:
-            found["eos_token_id"] = list(ends)
-        return found
-    found |= {
+            arguments["eos_token_id"] = list(ends)
+        return arguments
+    arguments |= {
         "do_sample": sampled,
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
@@ -65,8 +65,8 @@ def generation_arguments(
         "skip_special_tokens": True,
     }
     if ends:
-        found["stop_token_ids"] = list(ends)
-    return found
+        arguments["stop_token_ids"] = list(ends)
+    return arguments
 
 
 def compile_task(
@@ -79,7 +79,8 @@ def compile_task(
     ends: Sequence[int] = (),
     backend: str = "hf",
 ) -> dict[str, Any]:
-    """A task dict of lm-eval, for `simple_evaluate(tasks=[...])` or `TaskManager().load([...])`.
+    """Return a task dict of lm-eval, for `simple_evaluate(tasks=[...])` or
+    `TaskManager().load([...])`.
 
         task = find_tasks("math500")[0]
         protocol = task.protocols["strict"]
@@ -94,7 +95,7 @@ def compile_task(
     over questions; without one, `samples` counts them.
 
     Raises:
-        UsageError: there is no question, or k samples are asked of greedy decoding.
+        UsageError: no question is passed, or several samples of greedy decoding.
     """
     if not questions:
         raise UsageError(f"{name} has no questions.")
@@ -145,9 +146,10 @@ def compile_task(
 
 
 def run_task(lm: Any, compiled: Mapping[str, Any]) -> dict[str, float]:
-    """Run a compiled task with a model of lm-eval; its metrics and their standard errors.
+    """Run a compiled task with a model of lm-eval, and return its metrics and their standard
+    errors.
 
-    lm-eval's own index of tasks, which takes seconds to build, is left out.
+    lm-eval's own index of tasks, which takes seconds to build, is not loaded.
     """
     from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
@@ -157,11 +159,11 @@ def run_task(lm: Any, compiled: Mapping[str, Any]) -> dict[str, float]:
     loud.setLevel(logging.ERROR)
     try:
         loaded = TaskManager(include_defaults=False).load([dict(compiled)])
-        found = evaluate(lm, loaded, log_samples=False, bootstrap_iters=0)
+        results = evaluate(lm, loaded, log_samples=False, bootstrap_iters=0)
     finally:
         loud.setLevel(before)
-    assert found is not None
-    (metrics,) = found.get("results", {}).values()
+    assert results is not None
+    (metrics,) = results.get("results", {}).values()
     return {
         name.split(",")[0]: value
         for name, value in metrics.items()

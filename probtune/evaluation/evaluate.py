@@ -1,7 +1,7 @@
-"""`probtune eval`: the three phases, each of which can be run again alone.
+"""`probtune eval`: three phases; each can be rerun on its own.
 
-DIR/run.json                  what makes it this evaluation: model, prompts, decoding, seed
-DIR/<task>/<key>/…            what `samples` and `graded` describe
+DIR/run.json                  the evaluation's identity: model, prompts, decoding, seed
+DIR/<task>/<key>/…            the files that `samples` and `graded` describe
 DIR/record.json               the numbers
 """
 
@@ -34,12 +34,12 @@ __all__ = ["evaluate", "resumed", "trained_prompt"]
 def evaluate(
     settings: EvalSettings, terminal: Terminal, *, model: Any = None, tokenizer: Any = None
 ) -> dict[str, Any]:
-    """Run the phases that the settings name, and return the record (of `analyse`), or what makes
-    this evaluation (`run.json`) if that phase was not asked for.
+    """Run the phases that the settings name. Return the record of `analyse`, or that of `run.json`
+    if the settings leave the analysis out.
 
     Args:
-        model: a model in this process, to be asked instead of loading `settings.model`, which then
-            only names it; with its `tokenizer`.
+        model: a model in this process, with its `tokenizer`. `settings.model` is then only a name,
+            and nothing is loaded.
 
     Raises:
         UsageError, DataError, EvaluationError: see the phases.
@@ -54,7 +54,7 @@ def evaluate(
         _grade(settings, root, questions, terminal)
     if "analyse" not in settings.phases:
         return run
-    found = analyse(root, backbone=settings.paper_backbone)
+    numbers = analyse(root, backbone=settings.paper_backbone)
     generations = load_generations(root)
     content = {
         "settings": settings.to_dict(),
@@ -63,18 +63,18 @@ def evaluate(
         "generated_with": generations[0][1]["environment"],
         "backend": run["identity"]["backend"],
         "seconds": sum(record["seconds"] for _, record in generations),
-        **found,
+        **numbers,
         "beyond": _beyond(root),
     }
     return write_record(root / "record.json", "eval", content)
 
 
 def resumed(settings: EvalSettings) -> EvalSettings:
-    """The settings with what an earlier command on this folder had, where this one names nothing.
+    """Return the settings, completed by those of an earlier command on this folder.
 
     Raises:
-        UsageError: generating needs a model and benchmarks, which are not named; or a phase is
-            asked for in a folder that holds no evaluation.
+        UsageError: generating needs a model and benchmarks, which are not named; or a later phase
+            is to run in a folder that holds no evaluation.
     """
     path = settings.folder / "run.json"
     if not path.is_file():
@@ -104,9 +104,9 @@ def resumed(settings: EvalSettings) -> EvalSettings:
     if settings.model is None:
         changes["protocol"] = ",".join(run["protocols"])
     if "generate" not in settings.phases or settings.model is None:
-        # Grading and analysis are about what is there; a model named again is of no concern.
-        known = {item.name for item in fields(settings)}
-        changes |= {name: value for name, value in run["identity"].items() if name in known}
+        # Grading and analysis concern the answers in the folder, whatever model is named now.
+        names = {item.name for item in fields(settings)}
+        changes |= {name: value for name, value in run["identity"].items() if name in names}
     return replace(settings, **changes)
 
 
@@ -131,8 +131,8 @@ def _generate(
     family = settings.prompt_format or opening.family
     if family is None:
         raise UsageError(
-            f"the tokenizer of {opening.name} is not known here, so its form of turns is not"
-            " either; give --tokenizer (folder or hub id), or --prompt-format."
+            f"{opening.name} has no tokenizer on this machine, so the form of its turns is unknown;"
+            " give --tokenizer (folder or hub id), or --prompt-format."
         )
     _start(settings, root, opening, [task.name for task in tasks])
     models: dict[str, Any] = {}
@@ -147,8 +147,8 @@ def _generate(
 
 
 def trained_prompt(opening: Opening) -> PromptSpec | None:
-    """The prompt of the training, where a model lies in a folder of `probtune tune` that was told
-    one; None if that is not known.
+    """Return the prompt that a model was trained with, if it lies in a folder of `probtune tune`
+    whose settings name one; else None.
     """
     path = Path(opening.name).expanduser().resolve().parent.parent / "run.json"
     if not Path(opening.name).expanduser().is_dir() or not path.is_file():
@@ -165,9 +165,9 @@ def trained_prompt(opening: Opening) -> PromptSpec | None:
     )
 
 
-def _differences(asked: PromptSpec, trained: PromptSpec | None) -> str:
+def _differences(prompt: PromptSpec, trained: PromptSpec | None) -> str:
     assert trained is not None
-    before, now = trained.to_dict(), asked.to_dict()
+    before, now = trained.to_dict(), prompt.to_dict()
     return "; ".join(
         f"{name} {now[name]!r}, not {before[name]!r}" for name in now if now[name] != before[name]
     )
@@ -190,7 +190,7 @@ def _open(settings: EvalSettings, model: Any, tokenizer: Any) -> Opening:
 
 
 def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence[str]) -> None:
-    """Write what makes this evaluation, or compare with what is there.
+    """Write the evaluation's identity, or compare it with that in the folder.
 
     Raises:
         UsageError: the folder holds something else, or an evaluation with other settings.
@@ -263,16 +263,16 @@ def _grade(settings: EvalSettings, root: Path, questions: _Rows, terminal: Termi
 def _same(
     questions: Sequence[Question], record: dict[str, Any], folder: Path
 ) -> Sequence[Question]:
-    """The questions, if they are those that were asked."""
-    asked = [entry["id"] for entry in record["questions"]]
-    there = {question.id for question in questions}
-    lost = next((question for question in asked if question not in there), None)
+    """Return the questions that the model was asked; refuse rows that lack one of them."""
+    generated = [entry["id"] for entry in record["questions"]]
+    current = {question.id for question in questions}
+    lost = next((question for question in generated if question not in current), None)
     if lost is not None:
         raise DataError(
             f"{folder} was generated for rows with a question {lost!r}, which are not those read"
             " now; give the same --data."
         )
-    return [question for question in questions if question.id in set(asked)]
+    return [question for question in questions if question.id in set(generated)]
 
 
 class _Rows:
@@ -280,19 +280,19 @@ class _Rows:
 
     def __init__(self, settings: EvalSettings, terminal: Terminal):
         self._settings, self._terminal = settings, terminal
-        self._found: dict[str, list[Question]] = {}
+        self._questions: dict[str, list[Question]] = {}
 
     def of(self, task: Task) -> list[Question]:
-        if task.name not in self._found:
-            self._found[task.name] = load_questions(
+        if task.name not in self._questions:
+            self._questions[task.name] = load_questions(
                 task,
                 data=self._settings.data,
                 limit=self._settings.limit,
                 caution=self._terminal.say,
             )
-        return self._found[task.name]
+        return self._questions[task.name]
 
 
 def _beyond(root: Path) -> dict[str, Any]:
-    """Records that other commands left for the report: forgetting, calibration, drift, ..."""
+    """Return the records that forgetting, calibration, diversity, drift and judge left here."""
     return {path.stem: read_record(path) for path in sorted((root / "beyond").glob("*.json"))}

@@ -1,5 +1,5 @@
-"""What fine-tuning cost elsewhere: the drop on benchmarks that were not its target, paired by
-question, from two evaluation folders.
+"""Forgetting: the drop on benchmarks that were not the target of a fine-tuning, paired by question,
+from two evaluation folders.
 
     forgetting = mean over the benchmarks of (base - tuned)
 
@@ -26,10 +26,10 @@ __all__ = ["drop_on_tasks"]
 def drop_on_tasks(
     base: Path, tuned: Path, *, protocol: str = "strict", target: str = ""
 ) -> dict[str, Any]:
-    """Base less tuned for every benchmark that both folders hold under a protocol.
+    """Return base minus tuned for every benchmark that both folders hold under a protocol.
 
     Args:
-        target: benchmarks and domains that the tuning was for; shown apart.
+        target: benchmarks and domains that the tuning aimed at; reported separately.
 
     Returns:
         `tasks` (name, title, target, questions, `base`, `tuned` and `drop` as estimates),
@@ -37,7 +37,7 @@ def drop_on_tasks(
         targets), each None without benchmarks, with their p-values.
 
     Raises:
-        DataError: a folder is no complete evaluation, or the questions differ.
+        DataError: an evaluation is incomplete, or the questions differ.
         UsageError: the folders share no benchmark under this protocol.
     """
     targets = {task.name for task in find_tasks(target)} if target else set()
@@ -89,12 +89,12 @@ def _row(before: Measured, after: Measured, target: bool) -> dict[str, Any]:
 def _mean(
     first: dict[str, Measured], second: dict[str, Measured], names: Collection[str]
 ) -> dict[str, Any] | None:
-    """The mean of first - second over benchmarks."""
+    """Return the mean of first - second over benchmarks; None without benchmarks."""
     if not names:
         return None
-    found = macro_difference(
+    mean = macro_difference(
         {name: first[name].scores for name in names},
         {name: second[name].scores for name in names},
         clusters={name: first[name].clusters for name in names},
     )
-    return {"difference": found.difference, "p_value": found.p_value, "benchmarks": list(names)}
+    return {"difference": mean.difference, "p_value": mean.p_value, "benchmarks": list(names)}

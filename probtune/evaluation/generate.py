@@ -76,7 +76,7 @@ def plan_generations(
     tasks: Sequence[tuple[Task, Sequence[Question]]], settings: EvalSettings, family: str
 ) -> list[Generation]:
     """What has to be asked for these tasks, with their questions, and the settings' protocols."""
-    found: dict[tuple[str, str], Generation] = {}
+    generations: dict[tuple[str, str], Generation] = {}
     for task, questions in tasks:
         for name in settings.protocols:
             protocol = task.protocols[name]
@@ -89,28 +89,28 @@ def plan_generations(
             if settings.instruction is not None:
                 changes["instruction"] = settings.instruction
             prompt = replace(prompt, **changes)
-            asked = Generation(
+            generation = Generation(
                 task,
                 asked_under(questions, name),
                 prompt,
                 decoding_of(protocol.decoding, settings),
                 (name,),
-                name if any(name in question.asked for question in questions) else "",
+                name if any(name in question.texts for question in questions) else "",
             )
-            same = found.get((task.name, asked.key))
+            same = generations.get((task.name, generation.key))
             if same is not None:
-                samples = max(same.decoding.samples, asked.decoding.samples)
-                asked = replace(
+                samples = max(same.decoding.samples, generation.decoding.samples)
+                generation = replace(
                     same,
                     protocols=(*same.protocols, name),
                     decoding=replace(same.decoding, samples=samples),
                 )
-            found[task.name, asked.key] = asked
-    return list(found.values())
+            generations[task.name, generation.key] = generation
+    return list(generations.values())
 
 
 def decoding_of(decoding: Decoding, settings: EvalSettings) -> Decoding:
-    """A protocol's decoding with what the settings change. Greedy decoding has one sample."""
+    """Return a protocol's decoding, changed by the settings. Greedy decoding has one sample."""
     if settings.temperature is not None:
         decoding = replace(decoding, temperature=settings.temperature)
     if settings.max_new_tokens is not None:
@@ -128,7 +128,7 @@ def generate(
     terminal: Terminal,
     models: dict[str, Any],
 ) -> None:
-    """Draw the samples that are missing, and keep a record of how.
+    """Draw the missing samples, and record the prompt, the decoding and the environment.
 
     Args:
         models: the loaded model under `lm`; filled when the first sample has to be drawn.
@@ -136,21 +136,21 @@ def generate(
     Raises:
         UsageError: the prompts do not fit the model, before anything is drawn.
         DataError: the folder holds samples of other questions or prompts.
-        EvaluationError: the backend stopped; what was generated is kept.
+        EvaluationError: the backend stopped; the finished samples stay in the file.
     """
     task, questions, prompt = generation.task, generation.questions, generation.prompt
     folder = generation.folder(root)
     path = folder / "samples.jsonl"
     rendered = {question.id: prompt.render(question.text) for question in questions}
     hashes = {question: sha256(text) for question, text in rendered.items()}
-    there = read_samples(path, repair=True)
+    samples = read_samples(path, repair=True)
     before = _earlier(folder, generation, questions, hashes)
     decoding = generation.decoding
     if before is not None:
         decoding = replace(decoding, samples=max(decoding.samples, before["decoding"]["samples"]))
-    check_samples(path, there, hashes, 0)
-    # Of a greedy answer there is one; more samples than asked for were asked for earlier.
-    missing = len(questions) * decoding.samples - len(there)
+    check_samples(path, samples, hashes, 0)
+    # negative where an earlier command drew more samples than this one needs
+    missing = len(questions) * decoding.samples - len(samples)
     batch_size = settings.batch_size or opening.batch_size
     opening.check(prompt)
     protocols = list(
@@ -196,7 +196,7 @@ def generate(
     start = time.monotonic()
     try:
         generation = replace(generation, decoding=decoding)
-        _draw(generation, opening, settings, batch_size, path, there, terminal, models)
+        _draw(generation, opening, settings, batch_size, path, samples, terminal, models)
     finally:
         record["seconds"] += time.monotonic() - start
         record["environment"] = environment()
@@ -209,7 +209,7 @@ def _draw(
     settings: EvalSettings,
     batch_size: int,
     path: Path,
-    there: Sequence[Any],
+    drawn: Sequence[Any],
     terminal: Terminal,
     models: dict[str, Any],
 ) -> None:
@@ -231,7 +231,7 @@ def _draw(
     )
     total = len(questions) * decoding.samples
     with terminal.track(f"{generation.task.name}: answers", total) as advance:
-        advance(len(there))
+        advance(len(drawn))
 
         def write(samples: list[Any]) -> None:
             append_samples(path, samples)
@@ -243,7 +243,7 @@ def _draw(
             settings.seed,
             batch_size,
             write,
-            {sample.place: sample for sample in there},
+            {sample.key: sample for sample in drawn},
             begins=generation.prompt.begins,
             context=opening.context,
             fit=settings.fit_context,
@@ -276,15 +276,15 @@ def _fits(
 def _earlier(
     folder: Path, generation: Generation, questions: Sequence[Question], hashes: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """The record of an earlier generation in this folder, of the same questions."""
+    """Return the record of an earlier generation of the same questions in this folder, if any."""
     path = folder / "generation.json"
     if not path.is_file():
         return None
     before = read_record(path, "generation")
-    asked = {entry["id"]: entry["prompt_sha256"] for entry in before["questions"]}
-    if asked != dict(hashes):
-        new = [q.id for q in questions if q.id not in asked]
-        gone = [q for q in asked if q not in hashes]
+    earlier = {entry["id"]: entry["prompt_sha256"] for entry in before["questions"]}
+    if earlier != dict(hashes):
+        new = [q.id for q in questions if q.id not in earlier]
+        gone = [q for q in earlier if q not in hashes]
         what = (
             f"question {new[0]!r} is new" if new
             else f"question {gone[0]!r} is gone" if gone
@@ -298,7 +298,7 @@ def _earlier(
 
 
 class _quiet:
-    """lm-eval's notes on a model given as an object, which is how we give it."""
+    """Silence lm-eval's warning that the model is an object, which is how we pass it."""
 
     def __enter__(self) -> None:
         self._log = logging.getLogger("lm_eval")
@@ -310,22 +310,22 @@ class _quiet:
 
 
 def load_generations(root: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """(folder, record) of every generation in an evaluation's folder.
+    """Return (folder, record) of every generation in an evaluation's folder.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder holds no generation.
     """
-    found = [
+    generations = [
         (path.parent, read_record(path, "generation"))
         for path in sorted(root.glob("*/*/generation.json"))
     ]
-    if not found:
+    if not generations:
         raise DataError(
             f"{root} holds no generated answers; run `probtune eval MODEL --tasks … --out {root}`."
         )
-    return found
+    return generations
 
 
 def question_hashes(record: Mapping[str, Any]) -> dict[str, str]:
-    """Question id -> SHA-256 of its prompt, of a generation's record."""
+    """Return question id -> SHA-256 of its prompt, from a generation's record."""
     return {entry["id"]: entry["prompt_sha256"] for entry in record["questions"]}

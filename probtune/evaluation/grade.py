@@ -1,7 +1,7 @@
-"""Phase 2: grade what was generated. No model, no torch: only texts and golds.
+"""Phase 2: grade the generated answers. It needs texts and golds only, no model and no torch.
 
-A file of grades says by which graders it was made, and of which samples; it is made again when
-either changed, and left alone otherwise.
+A file of grades names its graders and the hash of its samples. It is written again when either has
+changed, and left alone otherwise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["grade", "grader_of", "is_current"]
 
 
 def is_current(folder: Path, protocol: str, grader: Grader) -> bool:
-    """Whether a generation's grades under a protocol are of its samples, by these graders."""
+    """True if a generation's grades under a protocol belong to its samples and to these graders."""
     header = read_header(graded_path(folder, protocol))
     return (
         header is not None
@@ -40,8 +40,8 @@ def is_current(folder: Path, protocol: str, grader: Grader) -> bool:
 def grader_of(
     task: Task, protocol: str, *, allow_code: bool = False, judge: Judge | None = None
 ) -> Grader | None:
-    """A task's grader, with leave to run programs if there is, or with its judge; None if it needs
-    a judge and there is none.
+    """Return a task's grader, with the permission to run programs or with its judge; None if it
+    needs a judge and none was named.
 
     Raises:
         UsageError: it would run a model's programs, and that was not allowed.
@@ -71,10 +71,10 @@ def grade(
     """Grade one generation under one protocol.
 
     Args:
-        record: the generation's.
+        record: the record of the generation.
 
     Raises:
-        DataError: a sample is missing, there twice, or of another question or prompt.
+        DataError: a sample is missing, occurs twice, or belongs to another question or prompt.
     """
     counted = {question.id: question for question in counted_under(questions, protocol)}
     path = folder / "samples.jsonl"
@@ -101,17 +101,17 @@ def grade(
         {
             "question": sample.question,
             "sample": sample.sample,
-            "score": found.score,
-            "answer": found.answer,
-            "extraction": found.extraction,
-            "metrics": dict(found.metrics),
-            "error": found.error,
+            "score": verdict.score,
+            "answer": verdict.answer,
+            "extraction": verdict.extraction,
+            "metrics": dict(verdict.metrics),
+            "error": verdict.error,
             "truncated": None if sample.finish_reason is None else sample.finish_reason == "length",
             "repeats": repeats(sample.text),
             "cluster": counted[sample.question].cluster,
             "tokens": sample.tokens,
         }
-        for sample, found in zip(samples, grades, strict=True)
+        for sample, verdict in zip(samples, grades, strict=True)
     ]
     header = {
         "task": task.name,
@@ -127,6 +127,6 @@ def grade(
 
 
 def _judge(grader: Grader) -> dict[str, Any] | None:
-    """The judge that a grader asks, for the record."""
+    """Return the judge that a grader asks, for the record."""
     judge = grader.judge if isinstance(grader, JudgeGrader) else None
     return None if judge is None else judge.to_dict()

@@ -1,5 +1,4 @@
-"""The file between grading and analysis: a header that says by what was graded, then one line per
-sample.
+"""The file between grading and analysis: a header that names the graders, then one line per sample.
 
     {"kind": "graded", "schema": 1, "task", "protocol", "grader", "versions", "samples_sha256", ...}
     {"question", "sample", "score", "answer", "extraction", "metrics", "error",
@@ -30,12 +29,12 @@ class Graded(NamedTuple):
 
 
 def graded_path(folder: Path, protocol: str) -> Path:
-    """Where a generation's grades under a protocol are."""
+    """Return the path of a generation's grades under a protocol."""
     return folder / f"graded.{protocol}.jsonl"
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -51,7 +50,7 @@ def write_graded(path: Path, header: Mapping[str, Any], lines: Sequence[Mapping[
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """The header of a graded file; None if there is no such file, or it has none."""
+    """Return the header of a graded file; None if the file does not exist or has none."""
     if not path.is_file():
         return None
     with path.open(encoding="utf-8") as file:
@@ -64,10 +63,10 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def read_graded(path: Path) -> Graded:
-    """A whole graded file.
+    """Read a whole graded file.
 
     Raises:
-        DataError: a line is no JSON, or a sample is there twice; with the line's number.
+        DataError: a line is no JSON, or a sample occurs twice; with the line's number.
     """
     header = read_header(path)
     if header is None:
@@ -79,17 +78,17 @@ def read_graded(path: Path) -> Graded:
             continue
         try:
             line = json.loads(text)
-            place = line["question"], line["sample"]
+            key = line["question"], line["sample"]
             _ = line["score"], line["truncated"]
         except (ValueError, KeyError, TypeError):
             raise DataError(
                 f"{path}:{number} is not a grade; make the file again with --phase grade."
             ) from None
-        if place in seen:
+        if key in seen:
             raise DataError(
-                f"{path}:{number} holds question {place[0]!r}, sample {place[1]} again (first in"
-                f" line {seen[place]}); make the file again with --phase grade."
+                f"{path}:{number} holds question {key[0]!r}, sample {key[1]} again (first in"
+                f" line {seen[key]}); make the file again with --phase grade."
             )
-        seen[place] = number
+        seen[key] = number
         lines.append(line)
     return Graded(header, lines)

@@ -1,8 +1,8 @@
-"""Answers to instructions of an evaluation's folder, judged afterwards: against the benchmark's own
-answers, or against those of another model.
+"""A judge's verdicts on the answers to instructions in an evaluation's folder, against the
+benchmark's own answers or those of another model.
 
-Every verdict is a line of `judged.<key>.jsonl` beside the samples as soon as it is there; the key
-names judge, prompt and opponent, and a stopped run goes on.
+Every verdict is written at once to `judged.<key>.jsonl` beside the samples; the key stands for the
+judge, its prompt and both sets of answers. A stopped run goes on.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def judge_answers(
         data: a folder with the benchmark's rows, as `load_questions`.
 
     Returns:
-        `win_rate` (ties half) as an estimate, `length_controlled` as an estimate or the reason why
-        there is none, `place` (how far the judge favours the first place), `undecided`, lengths,
-        and the judge with its prompt.
+        `win_rate` (ties half) as an estimate, `length_controlled` as an estimate or the reason for
+        its absence, `place` (how far the judge favours the answer shown first), `undecided`,
+        lengths, and the judge with its prompt.
 
     Raises:
         UsageError: a folder holds no answers to instructions.
         DataError: the other folder lacks an answer.
-        EvaluationError: the judge does not answer; what was judged is kept.
+        EvaluationError: the judge does not answer; finished verdicts stay in the file.
     """
     folder, task, answers = _answers(root, protocol)
     questions = {question.id: question for question in load_questions(task, data=data)}
@@ -59,11 +59,11 @@ def judge_answers(
         raise DataError(f"{folder} answers an instruction {lost!r} that the benchmark lacks.")
     others = {name: question.gold["output"] for name, question in questions.items()}
     if against is not None:
-        there = _answers(against, protocol)[2]
-        lost = next((name for name in answers if name not in there), None)
+        rivals = _answers(against, protocol)[2]
+        lost = next((name for name in answers if name not in rivals), None)
         if lost is not None:
             raise DataError(f"{against} has no answer to instruction {lost!r}; evaluate it again.")
-        others = {name: sample.text for name, sample in there.items()}
+        others = {name: sample.text for name, sample in rivals.items()}
     key = digest([judge.to_dict(), [[n, s.text, others[n]] for n, s in answers.items()]])[:8]
     path = folder / f"judged.{key}.jsonl"
     lines = {line["question"]: line for line in _read(path)}
@@ -79,9 +79,9 @@ def judge_answers(
             verdict = judge.compare(instruction, answers[name].text, others[name])
             return {"question": name, **vars(verdict)}
 
-        asked = [threads.submit(ask, name) for name in missing]
+        pending = [threads.submit(ask, name) for name in missing]
         try:
-            for one in asked:
+            for one in pending:
                 line = one.result()
                 decided = not math.isnan(line["preference"])
                 line |= {} if decided else {"preference": None, "place": None}
@@ -90,23 +90,23 @@ def judge_answers(
                 lines[line["question"]] = line
                 advance()
         except BaseException:
-            for one in asked:
+            for one in pending:
                 one.cancel()
             raise
-    found = [lines[name] for name in answers]
-    preferences = [0.5 if x["preference"] is None else x["preference"] for x in found]
-    lengths = [len(answers[x["question"]].text) for x in found]
-    other_lengths = [len(others[x["question"]]) for x in found]
-    places = [x["place"] for x in found if x["place"] is not None]
+    verdicts = [lines[name] for name in answers]
+    preferences = [0.5 if x["preference"] is None else x["preference"] for x in verdicts]
+    lengths = [len(answers[x["question"]].text) for x in verdicts]
+    other_lengths = [len(others[x["question"]]) for x in verdicts]
+    places = [x["place"] for x in verdicts if x["place"] is not None]
     return {
         "answers": str(root),
         "against": str(against) if against is not None else f"the answers of {task.title}",
         "task": task.name,
         "protocol": protocol,
         "judge": judge.to_dict(),
-        "weighted": all(x["weighted"] for x in found),
-        "instructions": len(found),
-        "undecided": sum(x["preference"] is None for x in found),
+        "weighted": all(x["weighted"] for x in verdicts),
+        "instructions": len(verdicts),
+        "undecided": sum(x["preference"] is None for x in verdicts),
         "win_rate": avg_at_k(preferences),
         "place": avg_at_k(places),
         "length": sum(lengths) / len(lengths),
@@ -119,10 +119,10 @@ def judge_answers(
 def _controlled(
     preferences: list[float], lengths: list[int], other_lengths: list[int], names: list[str]
 ) -> Mapping[str, Any] | str:
-    found = length_controlled(preferences, lengths, other_lengths, [int(name) for name in names])
-    if isinstance(found, str):
-        return found
-    value, error = found
+    estimate = length_controlled(preferences, lengths, other_lengths, [int(name) for name in names])
+    if isinstance(estimate, str):
+        return estimate
+    value, error = estimate
     return {
         "value": value,
         "standard_error": error,
@@ -133,7 +133,7 @@ def _controlled(
 
 
 def _answers(root: Path, protocol: str) -> tuple[Path, Any, dict[str, Sample]]:
-    """(folder of the generation, task, instruction -> first answer)."""
+    """Return (folder of the generation, task, instruction -> first answer)."""
     for folder, record in load_generations(root):
         task = TASKS.get(record["task"])
         if task is None or protocol not in record["protocols"]:
@@ -148,7 +148,7 @@ def _answers(root: Path, protocol: str) -> tuple[Path, Any, dict[str, Sample]]:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    """The verdicts of a file; a last line that was cut off is dropped, also from the file."""
+    """Yield the verdicts of a file; a last line that was cut off is removed from the file."""
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
-"""Log-likelihoods of a multiple choice's letters: what a model believes before it has written a
-word, for calibration.
+"""Log-likelihoods of a multiple choice's letters before the model has written a word, for
+calibration.
 
 The model reads the question as its benchmark asks it, and the first words of an answer,
 `The answer is \\boxed{`; then each letter's log-probability is summed over the tokens that the
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["START", "option_logprobs"]
 
 START = "The answer is \\boxed{"
-"""What stands before the letter."""
+"""Beginning of the answer, before the letter."""
 
 
 def option_logprobs(
@@ -39,15 +39,15 @@ def option_logprobs(
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[list[float]], list[int]]:
-    """(log-likelihood of each question's letters, index of each right one).
+    """Return (log-likelihood of each question's letters, index of each right one).
 
     Args:
         max_length: longest sequence that the model reads.
         progress: called with the number of letters finished since the last call.
 
     Raises:
-        DataError: a question has no options, its gold is no letter, it is longer than the model
-            reads, or two letters have the same tokens.
+        DataError: a question has no options, has a gold that is no letter, is longer than the
+            model's context, or has two letters with the same tokens.
     """
     rows: list[Encoded] = []
     golds: list[int] = []
@@ -88,7 +88,7 @@ def option_logprobs(
 
 
 def _shared(sequences: Sequence[np.ndarray]) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common beginning."""
     least = min(map(len, sequences))
     same = np.all([ids[:least] == sequences[0][:least] for ids in sequences], axis=0)
     return int(same.argmin()) if not same.all() else least

@@ -21,7 +21,7 @@ class Sampled:
 
     def __init__(self, measured: Measured, samples: int):
         self.measured, self.samples = measured, samples
-        texts = {s.place: s.text for s in read_samples(measured.folder / "samples.jsonl")}
+        texts = {s.key: s.text for s in read_samples(measured.folder / "samples.jsonl")}
         lines: dict[str, list[Mapping[str, Any]]] = {}
         for line in measured.lines:
             lines.setdefault(line["question"], []).append(line)
@@ -40,25 +40,28 @@ def _answer(line: Mapping[str, Any]) -> tuple[str, ...] | str | None:
 
 
 def load_sampled(root: Path, protocol: str, terminal: Terminal, *, least: int = 2) -> list[Sampled]:
-    """The benchmarks with several samples per question that are right or wrong.
+    """Return the benchmarks whose questions have several samples, each right or wrong.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no benchmark is of this kind.
     """
-    found, left = [], []
+    sampled, left_out = [], []
     for measured in load_measured(root):
         if measured.protocol != protocol:
             continue
         samples = measured.record["decoding"]["samples"]
         if samples < least or any(line["score"] not in (0, 1) for line in measured.lines):
-            left.append(measured.task.name)
+            left_out.append(measured.task.name)
         else:
-            found.append(Sampled(measured, samples))
-    if not found:
+            sampled.append(Sampled(measured, samples))
+    if not sampled:
         raise UsageError(
             f"{root} holds no benchmark with {least} or more answers per question that are right or"
             f" wrong under the {protocol} protocol; draw more with `probtune eval -k`."
         )
-    if left:
-        terminal.say(f"left out, with one answer per question or graded scores: {', '.join(left)}.")
-    return found
+    if left_out:
+        terminal.say(
+            f"Left out {', '.join(left_out)}: they have one answer per question, or scores between"
+            " right and wrong."
+        )
+    return sampled

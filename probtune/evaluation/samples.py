@@ -1,12 +1,13 @@
-"""The files between the phases of an evaluation: what was generated, and how it was graded.
+"""The files between the phases of an evaluation: generated answers, and their grades.
 
     DIR/<task>/<key>/generation.json           record: model, prompt, decoding, questions, versions
     DIR/<task>/<key>/samples.jsonl             one line per sample, in the order of generation
     DIR/<task>/<key>/graded.<protocol>.jsonl   a header, then one line per sample, sorted
 
-`key` names how was asked and drawn (`generation_key`), so that protocols which ask in the same way
-share one generation. A sample's line is written whole, as soon as it exists; a line that an
-interruption cut off is dropped when the file is opened again, and its sample drawn anew.
+`key` stands for the prompt and the decoding (`generation_key`), so protocols that ask in the same
+way share one generation. A sample's line is written whole, as soon as it exists. If an
+interruption cut a line off, it is dropped when the file is opened again, and its sample is drawn
+anew.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class Sample:
     sample: int
     """0 to k - 1."""
     prompt_sha256: str
-    """Of the rendered prompt, as the model read it."""
+    """Hash of the rendered prompt, as the model read it."""
     seed: int | None
-    """What the sampler was seeded with; None for greedy decoding."""
+    """Seed of the sampler; None for greedy decoding."""
     text: str
     finish_reason: str | None
     """`stop`, `length`, or None where the backend does not say."""
@@ -45,26 +46,26 @@ class Sample:
     """Generated tokens, without the end token."""
 
     @property
-    def place(self) -> tuple[str, int]:
-        """What is unique in a file."""
+    def key(self) -> tuple[str, int]:
+        """(question, sample), unique in a file."""
         return self.question, self.sample
 
 
 def sha256(text: str) -> str:
-    """Of a text's UTF-8 bytes, in hexadecimal."""
+    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def generation_key(prompt: PromptSpec, decoding: Decoding) -> str:
-    """Eight hexadecimal digits that name how was asked and drawn. The number of samples is left
-    out: more samples of the same kind extend a file.
+    """Return eight hexadecimal digits that stand for a prompt and a way of decoding. The number of
+    samples is left out: more samples of the same kind extend a file.
     """
     drawn = {name: value for name, value in asdict(decoding).items() if name != "samples"}
     return digest([prompt.to_dict(), drawn])[:8]
 
 
 def append_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write lines at the end of a file, and flush them."""
+    """Append samples to a file, one line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for sample in samples:
@@ -72,17 +73,17 @@ def append_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_samples(path: Path, *, repair: bool = False) -> list[Sample]:
-    """All samples of a file.
+    """Return all samples of a file.
 
     Args:
-        repair: drop a last line that was cut off, also from the file.
+        repair: drop a last line that was cut off, from the file as well.
 
     Raises:
         DataError: a line is no sample, or two lines are the same sample; with the line's number.
     """
     if not path.is_file():
         return []
-    found: dict[tuple[str, int], int] = {}
+    line_of: dict[tuple[str, int], int] = {}
     samples = []
     for number, line, last in _lines(path):
         try:
@@ -96,12 +97,12 @@ def read_samples(path: Path, *, repair: bool = False) -> list[Sample]:
                 + ("it was cut off: run the generation again, which goes on from there." if last
                    else "was the file edited? Move it away and generate again.")
             ) from None  # fmt: skip
-        if sample.place in found:
+        if sample.key in line_of:
             raise DataError(
                 f"{path}:{number} holds question {sample.question!r}, sample {sample.sample} again"
-                f" (first in line {found[sample.place]}); remove one of the two lines."
+                f" (first in line {line_of[sample.key]}); remove one of the two lines."
             )
-        found[sample.place] = number
+        line_of[sample.key] = number
         samples.append(sample)
     return samples
 
@@ -109,7 +110,7 @@ def read_samples(path: Path, *, repair: bool = False) -> list[Sample]:
 def check_samples(
     path: Path, samples: Sequence[Sample], prompts: Mapping[str, str], number: int
 ) -> None:
-    """Refuse a file that lacks a sample, has one of an unknown question, or was asked otherwise.
+    """Refuse a file that lacks a sample, or holds one of an unknown question or of another prompt.
 
     Args:
         prompts: question id -> SHA-256 of its prompt.
@@ -129,8 +130,8 @@ def check_samples(
                 f"{path}: question {sample.question!r} was asked with another prompt; generate"
                 " into another folder."
             )
-    there = {sample.place for sample in samples}
-    missing = [(q, i) for q in prompts for i in range(number) if (q, i) not in there]
+    drawn = {sample.key for sample in samples}
+    missing = [(q, i) for q in prompts for i in range(number) if (q, i) not in drawn]
     if missing:
         raise DataError(
             f"{path} lacks {len(missing)} of {len(prompts) * number} samples (first: question"
@@ -140,9 +141,8 @@ def check_samples(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """(number, line, whether it is the last) of a file's lines that are not empty. Not
-    `str.splitlines`: that cuts inside texts as well.
-    """
+    """Yield (number, line, True if it is the last) of a file's lines that are not empty."""
+    # not `str.splitlines`, which also cuts at line separators inside a text
     lines = path.read_text(encoding="utf-8").split("\n")
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     for index, (number, line) in enumerate(numbered):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.encoding import Encoded
-from ..models.loading import generate, token_table
+from ..models.generation import generate
+from ..models.loading import token_table
 from ..statistics import Estimate, mean, ratio
 from .answers import exact_match, read_rule
 

@@ -6,7 +6,7 @@ comparison (every fine-tuned model, held-out data), so their numbers mean the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LMHead",
     "TokenTable",
+    "batches",
+    "collate",
     "context_length",
     "default_device",
-    "generate",
+    "has_plain_head",
     "layer_names",
     "lm_head",
     "load_model",
@@ -205,19 +207,22 @@ _Measure = Callable[[Any, dict[str, Tensor], Tensor], TargetStatistics]
 
 
 @torch.no_grad()
-def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
-    """Return `_from_head` where it reproduces the model's own log-probabilities on one row, else
-    `_from_logits`.
+def has_plain_head(model: PreTrainedModel, row: Encoded) -> bool:
+    """True if `lm_head` reproduces the model's own log-probabilities on one row.
 
     Configurations name the known changes of logits (scale, softcap); this finds the unknown ones.
     """
     if lm_head(model) is None or model.base_model is model:
-        return _from_logits
-    batch, targets = _collate([row], 0, model.device)
+        return False
+    batch, targets = collate([row], model.device)
     fused, plain = _from_head(model, batch, targets).logp, _from_logits(model, batch, targets).logp
     # The model's own logits are rounded to its dtype: 2^-8 of a logit of 30 is 0.1 in bfloat16.
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.5
-    return _from_head if float((fused - plain).abs().max()) < tolerance else _from_logits
+    return float((fused - plain).abs().max()) < tolerance
+
+
+def _choose_measure(model: PreTrainedModel, row: Encoded) -> _Measure:
+    return _from_head if has_plain_head(model, row) else _from_logits
 
 
 @torch.no_grad()
@@ -245,7 +250,7 @@ def token_table(
     try:
         measure = _choose_measure(model, min(rows, key=lambda row: len(row.input_ids)))
         pieces = []
-        for batch in _batches([len(row.input_ids) for row in rows], batch_tokens):
+        for batch in batches([len(row.input_ids) for row in rows], batch_tokens):
             pieces.append(_measure_batch(model, measure, [rows[i] for i in batch], batch))
             if progress is not None:
                 progress(len(batch))
@@ -259,7 +264,7 @@ def token_table(
 def _measure_batch(
     model: Any, measure: _Measure, rows: list[Encoded], indices: list[int]
 ) -> tuple[np.ndarray, ...]:
-    batch, targets = _collate(rows, 0, model.device)
+    batch, targets = collate(rows, model.device)
     found = measure(model, batch, targets)
     where = targets != IGNORE_INDEX
     lengths = batch["input_ids"].shape[1] - 1
@@ -284,12 +289,11 @@ def _measure_batch(
     )
 
 
-def _collate(
-    rows: Sequence[Encoded], pad: int, device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """(inputs padded on the right, flat shifted labels)."""
+def collate(rows: Sequence[Encoded], device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """Return (inputs padded with 0 on the right, flat shifted labels)."""
     shape = (len(rows), max(len(row.input_ids) for row in rows))
-    ids, labels, mask = np.full(shape, pad), np.full(shape, IGNORE_INDEX), np.zeros(shape, np.int64)
+    ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    labels = np.full(shape, IGNORE_INDEX)
     for index, row in enumerate(rows):
         length = len(row.input_ids)
         ids[index, :length], labels[index, :length] = row.input_ids, row.labels
@@ -299,79 +303,14 @@ def _collate(
     return {name: x.to(device) for name, x in batch.items()}, targets
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices grouped by length, so that rows x longest row stays within `batch_tokens`; longest
-    first.
+def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group indices by length, longest first, so that rows x longest row stays within
+    `batch_tokens`.
     """
-    batches: list[list[int]] = []
+    groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_tokens:
-            batches[-1].append(index)
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= batch_tokens:
+            groups[-1].append(index)
         else:
-            batches.append([index])
-    return batches
-
-
-@torch.no_grad()
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int] | np.ndarray],
-    *,
-    max_new_tokens: int,
-    stop: Collection[int] = (),
-    batch_tokens: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> list[str]:
-    """Greedy continuations of tokenized prompts, as text without special tokens.
-
-    The model's stored generation settings (temperature, top-k, repetition penalty) are set aside;
-    only its end-of-text tokens are kept. They end a text, and so does any token of `stop`.
-    """
-    from transformers import GenerationConfig
-
-    batch_tokens = batch_tokens or (8192 if model.device.type == "cpu" else 65536)
-    stored, was_training = model.generation_config, model.training
-    ends = {*stop, *_as_list(tokenizer.eos_token_id)}
-    ends.update(_as_list(stored.eos_token_id if stored is not None else None))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
-    settings = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=pad,
-        eos_token_id=sorted(ends) or None,
-    )
-    texts = [""] * len(prompts)
-    model.generation_config = settings
-    model.eval()
-    try:
-        for batch in _batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
-            length = max(len(prompts[i]) for i in batch)
-            ids, mask = np.full((len(batch), length), pad), np.zeros((len(batch), length), np.int64)
-            for k, i in enumerate(batch):
-                ids[k, length - len(prompts[i]) :] = prompts[i]
-                mask[k, length - len(prompts[i]) :] = 1
-            out = model.generate(  # type: ignore[operator]
-                input_ids=torch.from_numpy(ids).to(model.device),
-                attention_mask=torch.from_numpy(mask).to(model.device),
-                generation_config=settings,
-            )
-            for i, text in zip(
-                batch,
-                tokenizer.batch_decode(out[:, length:], skip_special_tokens=True),
-                strict=True,
-            ):
-                texts[i] = text
-            if progress is not None:
-                progress(len(batch))
-    finally:
-        model.generation_config = stored
-        model.train(was_training)
-    return texts
-
-
-def _as_list(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+            groups.append([index])
+    return groups

@@ -1,1 +1,1 @@
-"""The paper's experiments: its training sets, its cells as recipes, and their reproduction."""
+"""Experiments of the paper: its training sets, its cells as recipes, and their reproduction."""

@@ -1,6 +1,6 @@
-"""Models of lm-eval that keep every sample as soon as it exists, and draw only what is missing.
+"""Models of lm-eval that write every sample as soon as it exists, and draw missing samples only.
 
-session    which samples there are, in which batches, with which seeds
+session    the samples of a generation, their batches and seeds
 hf         transformers, in this process
 vllm       vLLM, in this process
 server     any OpenAI-compatible completions server

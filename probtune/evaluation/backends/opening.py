@@ -1,6 +1,5 @@
-"""From settings to a model that can be asked. What decides how it is asked (tokenizer, context,
-fingerprint) is read before the weights, so that wrong requests are refused early and a finished
-generation loads no model at all.
+"""Models before their weights are loaded. Tokenizer, context and fingerprint are read first, so
+that wrong requests are refused early and a finished generation loads no weights at all.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from ...errors import UsageError
 __all__ = ["Opening", "fingerprint", "open_model", "open_server", "require_vllm"]
 
 _BATCH = {"hf": 16, "vllm": 1024, "server": 64}
-"""Requests at a time. vLLM fills the device by itself; its number says how much an interruption can
+"""Requests at a time. vLLM fills the device by itself; its number limits what an interruption can
 lose.
 """
 
@@ -30,23 +30,23 @@ class Opening:
     """A model before its weights are loaded."""
 
     name: str
-    """Folder, hub id, or the name it is served under."""
+    """Folder, hub id, or the model's name on its server."""
     backend: str
     """`hf`, `vllm` or `server`."""
     tokenizer: Any
-    """None: a server whose tokenizer is not known here."""
+    """None for a server whose tokenizer is unknown on this machine."""
     context: int | None
     """Longest sequence."""
     fingerprint: str
-    """Changes when the weights do."""
+    """Digest that changes with the weights."""
     dtype: str = "auto"
     server: str | None = None
     model: Any = None
-    """The model itself, where it is in this process already."""
+    """The model itself, if it is in this process already."""
 
     @property
     def family(self) -> str | None:
-        """The form of turns that the tokenizer's special tokens belong to."""
+        """Form of turns that fits the tokenizer's special tokens."""
         return None if self.tokenizer is None else format_of(self.tokenizer)
 
     @property
@@ -55,38 +55,38 @@ class Opening:
         return _BATCH[self.backend]
 
     def ends(self, prompt: PromptSpec, stop: Sequence[str] = ()) -> list[int]:
-        """Ids of the tokens that end an answer: of the turn, of the text, stop texts that are one
+        """Return the ids of tokens that end an answer: the ends of turn and text, stop texts of one
         token, and those that the model's own settings name.
         """
         if self.tokenizer is None:
             return []
-        known = self.tokenizer.get_vocab()
-        found = [self.tokenizer.eos_token_id]
-        found += [known.get(text) for text in (prompt.form.end, *stop) if text]
+        vocabulary = self.tokenizer.get_vocab()
+        ends = [self.tokenizer.eos_token_id]
+        ends += [vocabulary.get(text) for text in (prompt.form.end, *stop) if text]
         stored = self._stored_ends()
-        found += stored if isinstance(stored, list) else [stored]
-        return sorted({end for end in found if end is not None})
+        ends += stored if isinstance(stored, list) else [stored]
+        return sorted({end for end in ends if end is not None})
 
     def check(self, prompt: PromptSpec) -> None:
         """Refuse a form whose special tokens the tokenizer does not have.
 
         Raises:
-            UsageError: with the form, the token, and the form that fits.
+            UsageError: the message names the form, the token, and the form that fits.
         """
         if self.tokenizer is None:
             return
         form = prompt.form
-        known = self.tokenizer.get_vocab()
+        vocabulary = self.tokenizer.get_vocab()
         written = form.start + form.system + form.user + (form.end or "")
         for token in dict.fromkeys(re.findall(r"<[|｜][^<>]*?[|｜]>", written)):
-            if token not in known:
+            if token not in vocabulary:
                 raise UsageError(
                     f"the prompt format {form.name} writes {token}, which is no token of"
                     f" {self.name}; its own format is {self.family}."
                 )
 
     def load(self, batch_size: int) -> Any:
-        """The model of lm-eval."""
+        """Load the model, as a model of lm-eval."""
         if self.backend == "server":
             from .server import ServerModel
 
@@ -125,10 +125,11 @@ def open_model(
     model: Any = None,
     tokenizer: Any = None,
 ) -> Opening:
-    """A folder, an adapter's folder or a hub id; or a model in this process, with its tokenizer.
+    """Open a folder, an adapter's folder or a hub id, or a model in this process with its
+    tokenizer.
 
     Raises:
-        UsageError: there is no such model, it has no tokenizer, or vLLM is not installed.
+        UsageError: the model does not exist, has no tokenizer, or vLLM is not installed.
     """
     from ...models.loading import context_length, load_tokenizer
 
@@ -158,14 +159,14 @@ def open_model(
 
 
 def open_server(url: str, name: str, *, tokenizer: str | None = None) -> Opening:
-    """A model that an OpenAI-compatible server at `url` (up to `/v1`) serves as `name`.
+    """Open a model that an OpenAI-compatible server at `url` (up to `/v1`) serves as `name`.
 
     Args:
         tokenizer: folder or hub id; default: `name`, if that is one.
 
     Raises:
-        EvaluationError: nothing answers there.
-        UsageError: the server has no such model, or `tokenizer` is none.
+        EvaluationError: no server answers at `url`.
+        UsageError: the server does not serve this model, or `tokenizer` is none.
     """
     from .server import ask_server
 
@@ -173,22 +174,20 @@ def open_server(url: str, name: str, *, tokenizer: str | None = None) -> Opening
     context = ask_server(url, name)
     from ...models.loading import load_tokenizer
 
-    found = None
+    loaded = None
     if tokenizer is not None:
-        found = load_tokenizer(tokenizer)
+        loaded = load_tokenizer(tokenizer)
     else:
-        try:
-            found = load_tokenizer(name)
-        except UsageError:
-            found = None  # asked as text then; `family` is None, and a format must be given
-    return Opening(name, "server", found, context, fingerprint(name), server=url)
+        with suppress(UsageError):  # without one, prompts are sent as text in a form the user names
+            loaded = load_tokenizer(name)
+    return Opening(name, "server", loaded, context, fingerprint(name), server=url)
 
 
 def require_vllm() -> None:
-    """Refuse the backend where vLLM is not installed.
+    """Refuse the backend if vLLM is not installed.
 
     Raises:
-        UsageError: with the way to reach one in another environment.
+        UsageError: the message names a way to run vLLM in another environment.
     """
     if find_spec("vllm") is None:
         raise UsageError(
@@ -199,8 +198,8 @@ def require_vllm() -> None:
 
 
 def fingerprint(name: str) -> str:
-    """What tells two states of a model's folder apart: names, sizes and the ends of its weight
-    files, and its configuration. Of a hub id or a served name: the name.
+    """Return a digest of a model's folder: names, sizes and both ends of its weight files, and its
+    configuration. A hub id or a served name stands for itself.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -218,7 +217,7 @@ def fingerprint(name: str) -> str:
 
 
 def _base_of_adapter(name: str) -> str | None:
-    """The model that a PEFT folder's adapters belong to."""
+    """Return the base model of a folder with PEFT adapters; None for any other name."""
     path = Path(name).expanduser() / "adapter_config.json"
     if not path.is_file():
         return None

@@ -2,8 +2,8 @@
 `local-completions`.
 
 Every sample has its own seed: one seed for all would make the k samples of a prompt the same text.
-With a tokenizer here, prompts are sent as token ids, so that the server adds no second beginning of
-text; without one they are sent as text.
+With a tokenizer on this machine, prompts are sent as token ids, so that the server adds no second
+beginning of text; without one they are sent as text.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["ServerModel", "ask_server"]
 
 
 def ask_server(url: str, model: str) -> int | None:
-    """Longest sequence of a model as its server states it (vLLM does), or None.
+    """Return the longest sequence of a model if its server states it (vLLM does), else None.
 
     Raises:
-        EvaluationError: nothing answers there.
-        UsageError: the server has no such model; with those it has.
+        EvaluationError: no server answers.
+        UsageError: the server does not serve this model; the message lists those that it serves.
     """
     try:
         answer = http.get(f"{url}/models", timeout=20)
@@ -85,35 +85,35 @@ class ServerModel(_Base):
         self._begins = False
 
     def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None:
-        """Tokens of each prompt, with the beginning of text that will be added to it."""
+        """Count the tokens of each prompt, with the beginning of text that will be added to it."""
         self._begins = begins
         if self._tokenizer is None:
             return None
         return [len(self._ids(prompt)) for prompt in prompts]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """All texts through the session, which asks `draw` for those that are missing."""
+        """Return all texts through the session, which calls `draw` for the missing ones."""
         assert self.session is not None
         return self.session.answer(self, requests)
 
     def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None:
-        """The requests, `concurrent` at a time; each is handed on as soon as it is there."""
-        hook, self.cache_hook = self.cache_hook, _Hand(done)
-        # lm-eval carries a request's cache key to its payload and back: it is our index.
+        """Send the requests, `concurrent` at a time, and pass each answer on at once."""
+        hook, self.cache_hook = self.cache_hook, _PassOn(done)
+        # lm-eval carries a request's cache key to its payload and back; ours is the index
         keys = [(index, self._payload(r, arguments)) for index, r in enumerate(requests)]
         prompts = [r.prompt if self._tokenizer is None else self._ids(r.prompt) for r in requests]
         try:
             asyncio.run(self.get_batched_requests(prompts, keys, generate=True))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
             raise EvaluationError(
-                f"the server at {self._url} stopped answering ({_reason(error)}); what was"
-                " generated is kept, the same command goes on."
+                f"the server at {self._url} stopped answering ({_reason(error)}); finished answers"
+                " are saved, and the same command goes on."
             ) from error
         finally:
             self.cache_hook = hook
 
     async def amodel_call(self, *args: Any, cache_keys: Any = None, **options: Any) -> Any:
-        """lm-eval's call, with the arguments of this request instead of common ones."""
+        """Make lm-eval's call with the arguments of this request instead of common ones."""
         ((_, arguments),) = cache_keys
         return await super().amodel_call(
             *args, cache_keys=cache_keys, **{**options, "gen_kwargs": arguments}
@@ -124,7 +124,7 @@ class ServerModel(_Base):
 
     @staticmethod
     def parse_generations(outputs: Any, **_: Any) -> list[Any]:
-        """Choice -> what was drawn."""
+        """Return the answer of a choice."""
         (choice,) = outputs["choices"]
         reason = choice.get("finish_reason")
         tokens = (outputs.get("usage") or {}).get("completion_tokens")
@@ -134,20 +134,20 @@ class ServerModel(_Base):
         return [Drawn(choice["text"] or "", reason, tokens)]
 
     def _payload(self, request: Request, arguments: dict[str, Any]) -> dict[str, Any]:
-        found = {**arguments, "max_gen_toks": request.limit}
+        payload = {**arguments, "max_gen_toks": request.limit}
         if request.seed is not None:
-            found["seed"] = request.seed
+            payload["seed"] = request.seed
         if self._tokenizer is None:
-            found["add_special_tokens"] = not self._begins
-        return found
+            payload["add_special_tokens"] = not self._begins
+        return payload
 
     def _ids(self, prompt: str) -> list[int]:
         added = {"add_special_tokens": False} if self._begins else {}
         return self._tokenizer(prompt, **added)["input_ids"]
 
 
-class _Hand:
-    """In the place of lm-eval's cache: hands on what a request gave."""
+class _PassOn:
+    """A stand-in for lm-eval's cache that passes on the answer to a request."""
 
     def __init__(self, done: Draw):
         self._done = done

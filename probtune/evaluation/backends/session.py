@@ -1,12 +1,11 @@
-"""One generation: which samples are wanted, which are there, in which batches and with which seeds
-the others are drawn.
+"""State of one generation: its samples, their batches and their seeds.
 
-lm-eval hands a model all its requests at once. `Session.answer` numbers them, takes what the file
-of samples has, and asks the model for the rest, batch by batch. A batch is the same whether a run
-was interrupted or not: batches are cut from all samples, not from those that are missing. Where the
-rows of a batch share a random generator (transformers), it is seeded for the batch and the whole
-batch is drawn again if any of it is missing; where every sample has its own (vLLM, a server), only
-the missing ones are asked for.
+lm-eval passes a model all its requests at once. `Session.answer` numbers them, takes the samples
+that the file has, and asks the model for the rest, batch by batch. Batches are cut from all samples
+and not from the missing ones, so an interruption does not change them. If the rows of a batch share
+a random generator (transformers), it is seeded for the batch, and a batch with a missing sample is
+drawn again as a whole. If every sample has its own (vLLM, a server), missing samples alone are
+drawn.
 
 The first samples of all questions come before the second ones, so that more samples of the same
 kind extend a file.
@@ -32,14 +31,14 @@ class Request(NamedTuple):
     sample: int
     prompt: str
     length: int | None
-    """Tokens of the prompt; None where there is no tokenizer to count them."""
+    """Tokens of the prompt; None without a tokenizer to count them."""
     seed: int | None
     limit: int
     """Most new tokens."""
 
 
 class Drawn(NamedTuple):
-    """What was drawn."""
+    """Answer of a model."""
 
     text: str
     finish_reason: str | None
@@ -47,15 +46,15 @@ class Drawn(NamedTuple):
 
 
 Draw = Callable[[int, Drawn], None]
-"""Called with the index of a request and what was drawn for it, in any order."""
+"""Callback with the index of a request and its answer, in any order."""
 
 
 class _Model(Protocol):
     name: str
     shares_generator: bool
-    """Whether the rows of a batch do, so that a batch is drawn whole."""
+    """True if the rows of a batch share a random generator, so that a batch is drawn as a whole."""
     answers_singly: bool
-    """Whether each answer is handed on by itself, so that batches would only make others wait."""
+    """True if each answer arrives by itself, so that batches would only make others wait."""
 
     def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None: ...
     def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None: ...
@@ -63,7 +62,7 @@ class _Model(Protocol):
 
 @dataclass
 class Session:
-    """The state of one generation."""
+    """State of one generation."""
 
     task: str
     questions: Sequence[str]
@@ -71,51 +70,49 @@ class Session:
     seed: int
     batch_size: int
     write: Callable[[list[Sample]], None]
-    there: dict[tuple[str, int], Sample]
-    """Samples of earlier runs, and those drawn."""
+    samples: dict[tuple[str, int], Sample]
+    """Samples of earlier runs and of this one."""
     begins: bool = False
-    """Whether prompts bring their own beginning of text."""
+    """True if prompts contain their own beginning of text."""
     context: int | None = None
     """Longest sequence of the model."""
     fit: bool = False
-    """Whether answers may be cut at the context instead of refused."""
+    """True if answers may end at the context; otherwise a longer one is refused."""
     drawn: int = field(default=0, init=False)
 
     def answer(self, model: _Model, instances: Sequence[Any]) -> list[str]:
-        """The texts of lm-eval's requests, in their order."""
-        places = list(_number(instances))
+        """Return the texts of lm-eval's requests, in their order."""
+        keys = list(_number(instances))
         arguments = instances[0].args[1]
         prompts = [instance.args[0] for instance in instances]
         lengths = _lengths(model, prompts, self.begins)
         limits = cut_at_context(
-            [(place[0], length) for place, length in zip(places, lengths, strict=True)],
+            [(key[0], length) for key, length in zip(keys, lengths, strict=True)],
             arguments["max_gen_toks"],
             self.context,
             fit=self.fit,
             task=self.task,
         )
         greedy = not arguments["do_sample"]
-        order = sorted(
-            range(len(places)), key=lambda i: (places[i][1], -(lengths[i] or 0), prompts[i])
-        )
+        order = sorted(range(len(keys)), key=lambda i: (keys[i][1], -(lengths[i] or 0), prompts[i]))
         size = len(order) if model.answers_singly else self.batch_size
         for start in range(0, len(order), size):
             batch = order[start : start + size]
-            if all(places[i] in self.there for i in batch):
+            if all(keys[i] in self.samples for i in batch):
                 continue
             if model.shares_generator:
-                shared = None if greedy else _seed(self.seed, self.task, [places[i] for i in batch])
+                shared = None if greedy else _seed(self.seed, self.task, [keys[i] for i in batch])
                 seeds = dict.fromkeys(batch, shared)
             else:
-                batch = [i for i in batch if places[i] not in self.there]
+                batch = [i for i in batch if keys[i] not in self.samples]
                 seeds = {
-                    i: None if greedy else _seed(self.seed, self.task, [places[i]]) for i in batch
+                    i: None if greedy else _seed(self.seed, self.task, [keys[i]]) for i in batch
                 }
             requests = [
-                Request(*places[i], prompts[i], lengths[i], seeds[i], limits[i]) for i in batch
+                Request(*keys[i], prompts[i], lengths[i], seeds[i], limits[i]) for i in batch
             ]
             self._draw(model, requests, arguments)
-        return [self.there[place].text for place in places]
+        return [self.samples[key].text for key in keys]
 
     def _draw(self, model: _Model, requests: list[Request], arguments: dict[str, Any]) -> None:
         waiting: list[Sample] = []
@@ -130,9 +127,9 @@ class Session:
                 request.seed,
                 *drawn,
             )
-            if sample.place in self.there:
+            if sample.key in self.samples:
                 return
-            self.there[sample.place] = sample
+            self.samples[sample.key] = sample
             if model.shares_generator:
                 waiting.append(sample)
             else:
@@ -142,12 +139,12 @@ class Session:
         model.draw(requests, arguments, done)
         if waiting:
             self.write(waiting)
-        lacking = [r for r in requests if (r.question, r.sample) not in self.there]
+        lacking = [r for r in requests if (r.question, r.sample) not in self.samples]
         if lacking:
             raise EvaluationError(
                 f"{self.task}: the {model.name} backend returned nothing for question"
-                f" {lacking[0].question!r}, sample {lacking[0].sample}; what was generated is kept,"
-                " the same command goes on."
+                f" {lacking[0].question!r}, sample {lacking[0].sample}; finished answers are saved,"
+                " and the same command goes on."
             )
 
 
@@ -159,7 +156,7 @@ def cut_at_context(
     fit: bool,
     task: str,
 ) -> list[int]:
-    """The most new tokens of each question, given the length of its prompt.
+    """Return the largest number of new tokens of each question, given the length of its prompt.
 
     Raises:
         UsageError: prompt and answer exceed the model's context, and `fit` is not set; or a prompt
@@ -188,7 +185,7 @@ def cut_at_context(
 
 
 def _number(instances: Sequence[Any]) -> Iterator[tuple[str, int]]:
-    """(question, sample): lm-eval repeats a request once for every sample."""
+    """Yield (question, sample); lm-eval repeats a request once for every sample."""
     count: dict[str, int] = {}
     for instance in instances:
         question = instance.doc["id"]
@@ -198,13 +195,13 @@ def _number(instances: Sequence[Any]) -> Iterator[tuple[str, int]]:
 
 def _lengths(model: _Model, prompts: Sequence[str], begins: bool) -> list[int | None]:
     distinct = list(dict.fromkeys(prompts))
-    found = model.lengths(distinct, begins)
-    if found is None:
+    counts = model.lengths(distinct, begins)
+    if counts is None:
         return [None] * len(prompts)
-    length = dict(zip(distinct, found, strict=True))
+    length = dict(zip(distinct, counts, strict=True))
     return [length[prompt] for prompt in prompts]
 
 
-def _seed(seed: int, task: str, places: Sequence[tuple[str, int]]) -> int:
-    """31 bits, which every sampler takes."""
-    return int(digest([seed, task, places])[:8], 16) >> 1
+def _seed(seed: int, task: str, keys: Sequence[tuple[str, int]]) -> int:
+    """Return a seed of 31 bits, which every sampler accepts."""
+    return int(digest([seed, task, keys])[:8], 16) >> 1

@@ -1,4 +1,6 @@
-"""lm-eval's vLLM model, with a seed for every sample, keeping tokens and finish reasons."""
+"""lm-eval's vLLM model, with a seed for every sample, and the tokens and finish reason of every
+answer.
+"""
 
 from __future__ import annotations
 
@@ -32,26 +34,26 @@ class VLLMModel(_Base):
         super().__init__(pretrained=model, max_length=context, batch_size="auto", **options)
         self.session: Session | None = None
         self._requests: Sequence[Request] = ()
-        self._found: list[Drawn] = []
+        self._answers: list[Drawn] = []
         self._ends: tuple[int, ...] = ()
 
     def lengths(self, prompts: Sequence[str], begins: bool) -> list[int] | None:
-        """Tokens of each prompt, with the beginning of text that will be added to it."""
+        """Count the tokens of each prompt, with the beginning of text that will be added to it."""
         self.add_bos_token = False if begins else None
         return [len(ids) for ids in self.tok_encode(list(prompts))]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """All texts through the session, which asks `draw` for those that are missing."""
+        """Return all texts through the session, which calls `draw` for the missing ones."""
         if self.session is None:
             return super().generate_until(list(requests), disable_tqdm=disable_tqdm)
         return self.session.answer(self, requests)
 
     def draw(self, requests: Sequence[Request], arguments: dict[str, Any], done: Draw) -> None:
-        """One batch, through lm-eval's own `generate_until`."""
-        # In the order in which lm-eval will sort them, so that seeds meet their samples.
+        """Draw one batch, through lm-eval's own `generate_until`."""
+        # lm-eval sorts requests in this order, so each seed meets its own sample
         order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
         self._requests = [requests[i] for i in order]
-        self._found = []
+        self._answers = []
         self._ends = tuple(arguments.get("stop_token_ids", ()))
         texts = super().generate_until(
             [
@@ -62,7 +64,7 @@ class VLLMModel(_Base):
             ],
             disable_tqdm=True,
         )
-        for index, text, drawn in zip(order, texts, self._found, strict=True):
+        for index, text, drawn in zip(order, texts, self._answers, strict=True):
             done(index, drawn._replace(text=text))
 
     def _model_generate(
@@ -79,7 +81,7 @@ class VLLMModel(_Base):
             (answer,) = output.outputs
             ids = list(answer.token_ids)
             ended = answer.finish_reason == "stop" and bool(ids) and ids[-1] in ends
-            self._found.append(Drawn(answer.text, answer.finish_reason, len(ids) - ended))
+            self._answers.append(Drawn(answer.text, answer.finish_reason, len(ids) - ended))
         return outputs
 
 

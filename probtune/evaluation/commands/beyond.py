@@ -1,4 +1,4 @@
-"""`probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`: what stands beside the
+"""`probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`: measurements beside the
 target score. Each calls functions of `evaluation`, prints a panel, and writes a record with --out.
 """
 
@@ -50,7 +50,7 @@ def forgetting(options: argparse.Namespace, *, locate: Locate | None = None) -> 
 def _on_texts(
     options: argparse.Namespace, terminal: Terminal, locate: Locate | None
 ) -> dict[str, Any]:
-    """Divergence and bits per byte, with both models loaded."""
+    """Load both models, and measure divergence and bits per byte."""
     from ...terminal import quiet_libraries
 
     quiet_libraries()
@@ -64,7 +64,7 @@ def _on_texts(
     documents = read_documents(options.text, column=options.text_column) if options.text else []
     encoded = None if settings is None else _encoded(settings, options.limit, terminal, locate)
     base, tuned = (_load(name, options) for name in (options.base, options.tuned))
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if encoded is not None:
         rows, source = encoded
         drawn = []
@@ -78,12 +78,12 @@ def _on_texts(
                     seed=getattr(options, "seed", 0),
                     progress=advance,
                 )
-        found["divergence"] = dict(source)
+        content["divergence"] = dict(source)
         for name, part in (("data", list(rows.rows)), ("samples", drawn)):
             if part:
                 with terminal.track(f"divergence, {name}", len(part)) as advance:
                     measured = divergences(base, tuned, part, progress=advance)
-                found["divergence"][name] = {
+                content["divergence"][name] = {
                     "rows": len(part),
                     "tokens": int(measured.tokens.sum()),
                     **measured.estimates(),
@@ -97,7 +97,7 @@ def _on_texts(
                     cost_of(model, tokenizer, documents, max_length=length, progress=advance)
                 )
         before, after = costs
-        found["text"] = {
+        content["text"] = {
             "source": options.text,
             "documents": len(documents),
             "bytes": int(before.bytes.sum()),
@@ -107,7 +107,7 @@ def _on_texts(
             "tuned": after.bits_per_byte,
             "difference": after.minus(before),
         }
-    return found
+    return content
 
 
 def calibration(options: argparse.Namespace, *, locate: Locate | None = None) -> None:
@@ -131,8 +131,8 @@ def calibration(options: argparse.Namespace, *, locate: Locate | None = None) ->
         from ..sampled import load_sampled
 
         content["votes"] = [
-            of_votes(found)
-            for found in load_sampled(Path(options.eval), options.protocol, terminal)
+            of_votes(sampled)
+            for sampled in load_sampled(Path(options.eval), options.protocol, terminal)
         ]
     if options.rows or options.tasks:
         content |= _of_model(options, terminal, locate)
@@ -148,7 +148,7 @@ def _of_model(
     base = _base_of(options.model)
     settings = _row_settings(options, base, options.rows)
     encoded = None if settings is None else _encoded(settings, options.limit, terminal, locate)
-    asked = []
+    benchmarks = []
     if options.tasks:
         from ..tasks.reading import load_questions
         from ..tasks.table import find_tasks
@@ -161,18 +161,21 @@ def _of_model(
                 caution=terminal.say,
             )
             if not all(question.options for question in questions):
-                raise UsageError(f"{task.name} is no multiple choice; its letters have no odds.")
-            asked.append((task, questions))
+                raise UsageError(
+                    f"{task.name} is no multiple choice, so it has no letters to measure; name one"
+                    " with --tasks."
+                )
+            benchmarks.append((task, questions))
     from ..calibrating import of_letters, of_tokens
 
     model = _load(options.model, options)
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if encoded is not None:
         rows, source = encoded
         with terminal.track("tokens", len(rows.rows)) as advance:
-            found["tokens"] = {**source, **of_tokens(model, rows.rows, progress=advance)}
-    found["options"] = []
-    for task, questions in asked:
+            content["tokens"] = {**source, **of_tokens(model, rows.rows, progress=advance)}
+    content["options"] = []
+    for task, questions in benchmarks:
         from ...data.prompts import format_of
         from ...models.loading import context_length, load_tokenizer
 
@@ -181,7 +184,7 @@ def _of_model(
         family = format_of(tokenizer) if family == "auto" else family
         letters = sum(len(question.options or ()) for question in questions)
         with terminal.track(f"{task.name}: letters", letters) as advance:
-            found["options"].append(
+            content["options"].append(
                 of_letters(
                     model,
                     tokenizer,
@@ -192,7 +195,7 @@ def _of_model(
                     progress=advance,
                 )
             )
-    return found
+    return content
 
 
 def diversity(options: argparse.Namespace) -> None:
@@ -204,16 +207,18 @@ def diversity(options: argparse.Namespace) -> None:
     labelled = [_labelled(text) for text in options.folders]
     tasks = []
     for label, folder in labelled:
-        for found in load_sampled(folder, options.protocol, terminal):
-            measures = measure(found.texts, found.answers, found.correct, clusters=found.clusters)
+        for sampled in load_sampled(folder, options.protocol, terminal):
+            measures = measure(
+                sampled.texts, sampled.answers, sampled.correct, clusters=sampled.clusters
+            )
             tasks.append(
                 {
-                    "name": found.measured.task.name,
-                    "title": found.measured.task.title,
-                    "protocol": found.measured.protocol,
+                    "name": sampled.measured.task.name,
+                    "title": sampled.measured.task.title,
+                    "protocol": sampled.measured.protocol,
                     "label": label,
-                    "samples": found.samples,
-                    "questions": len(found.answers),
+                    "samples": sampled.samples,
+                    "questions": len(sampled.answers),
                     "measures": measures,
                     "last": [name for name in measures if name.startswith("pass@")][-1],
                 }
@@ -252,7 +257,7 @@ def judge(options: argparse.Namespace) -> None:
 
     _check_out(options.out)
     terminal = Terminal()
-    asked = Judge(
+    chosen = Judge(
         options.url,
         options.model,
         key_variable=options.key_variable,
@@ -261,7 +266,7 @@ def judge(options: argparse.Namespace) -> None:
     )
     content = judge_answers(
         Path(options.folder),
-        asked,
+        chosen,
         against=None if options.against is None else Path(options.against),
         protocol=options.protocol,
         data=options.benchmark_data,
@@ -280,11 +285,11 @@ def _text(path: str) -> str:
 # Evaluation folders
 
 
-def _folders(given: Sequence[str]) -> tuple[Path, Path]:
-    found = dict(_labelled(text) for text in given)
-    if set(found) != {"base", "tuned"}:
+def _folders(texts: Sequence[str]) -> tuple[Path, Path]:
+    folders = dict(_labelled(text) for text in texts)
+    if set(folders) != {"base", "tuned"}:
         raise UsageError("--eval takes two folders, as base=DIR tuned=DIR.")
-    return found["base"], found["tuned"]
+    return folders["base"], folders["tuned"]
 
 
 def _labelled(text: str) -> tuple[str, Path]:
@@ -301,14 +306,14 @@ def _row_settings(
 ) -> TuneSettings | None:
     if source is None:
         return None
-    given = {name: value for name, value in vars(options).items() if name in ROWS}
-    return TuneSettings(model=model, data=source, **given)
+    row_options = {name: value for name, value in vars(options).items() if name in ROWS}
+    return TuneSettings(model=model, data=source, **row_options)
 
 
 def _encoded(
     settings: TuneSettings, limit: int | None, terminal: Terminal, locate: Locate | None
 ) -> tuple[Encoding, dict[str, Any]]:
-    """(rows as tokens, where they come from)."""
+    """Return (rows as tokens, their source)."""
     from ...models.loading import load_tokenizer
     from ...pipeline.preparation import check_vocabulary, encode_rows, max_length_of, read
     from ...probe.capability import sample
@@ -323,8 +328,8 @@ def _encoded(
 
 
 def _base_of(name: str) -> str:
-    """The model that a folder of adapters belongs to, whose tokenizer and limits hold for it; any
-    other name as it is.
+    """Return the base model of a folder with adapters, for its tokenizer and context; any other
+    name unchanged.
     """
     path = Path(name) / "adapter_config.json"
     if not path.is_file() or (Path(name) / "config.json").is_file():
@@ -345,7 +350,7 @@ def _length(name: str, options: argparse.Namespace) -> int:
 
 
 def _same_vocabulary(options: argparse.Namespace, tokenizer: Any) -> None:
-    """Refuse a tuned model with another tokenizer; one without a tokenizer has the base's."""
+    """Refuse a tuned model with another tokenizer; a folder without one has that of the base."""
     from ...models.loading import load_tokenizer
 
     if (
@@ -355,8 +360,8 @@ def _same_vocabulary(options: argparse.Namespace, tokenizer: Any) -> None:
         return
     if load_tokenizer(options.tuned).get_vocab() != tokenizer.get_vocab():
         raise DataError(
-            f"{options.base} and {options.tuned} have different tokenizers; token by token they do"
-            " not compare."
+            f"{options.base} and {options.tuned} have different tokenizers, so they cannot be"
+            " compared token by token; give two models with the same tokenizer."
         )
 
 
@@ -371,7 +376,7 @@ def _check_out(out: str | None) -> None:
 def _finish(
     kind: str, content: dict[str, Any], options: argparse.Namespace, terminal: Terminal
 ) -> None:
-    """Print the panel, and write the record that it is made of."""
+    """Print the panel, and write its record."""
     from ...records import environment, make_record, write_record
     from ..reports.panels import panel
 

@@ -1,6 +1,4 @@
-"""`probtune eval` and `probtune compare`: call one function, print a table, say where the record
-is.
-"""
+"""`probtune eval` and `probtune compare`: call one function, print a table and a path."""
 
 from __future__ import annotations
 
@@ -23,15 +21,15 @@ def evaluate(
     *,
     read: Callable[[str, type[Any]], dict[str, Any]] = read_yaml,
 ) -> None:
-    """`probtune eval`; `read` reads its configuration."""
+    """Run `probtune eval`; `read` reads its configuration."""
     if options.list:
         return _list(Terminal())
-    given = {
+    chosen = {
         name: value
         for name, value in vars(options).items()
         if name in EvalSettings.__dataclass_fields__
     }
-    settings = settings_from(given, options.config, EvalSettings, read=read)
+    settings = settings_from(chosen, options.config, EvalSettings, read=read)
     if "generate" in settings.phases:
         os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars, beside ours
     from ..evaluate import evaluate
@@ -89,7 +87,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
     header = ["benchmark", "protocol", "k", "n", "score [95 %]", "no answer", "truncated", "loops"]
     rows = []
     for task in record["tasks"]:
-        for index, (protocol, found) in enumerate(task["protocols"].items()):
+        for index, (protocol, numbers) in enumerate(task["protocols"].items()):
             printed = [
                 f"{task['paper'][name]:.2f}" if name in task["paper"] and index == 0 else ""
                 for name in objectives
@@ -98,42 +96,53 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
                 [
                     task["title"] if index == 0 else "",
                     protocol,
-                    str(found["samples"]),
-                    str(found["clusters"]),
-                    points(found["score"]),
-                    *(percent(found[name]) for name in ("no_answer", "truncated", "repeats")),
+                    str(numbers["samples"]),
+                    str(numbers["clusters"]),
+                    points(numbers["score"]),
+                    *(percent(numbers[name]) for name in ("no_answer", "truncated", "repeats")),
                     *printed,
                 ]
             )
     for domain in record["domains"]:
-        for index, (protocol, found) in enumerate(domain["score"].items()):
+        for index, (protocol, numbers) in enumerate(domain["score"].items()):
             printed = [
                 f"{domain['paper'][name]:.2f}" if name in domain["paper"] and index == 0 else ""
                 for name in objectives
             ]
             name = f"mean of {domain['domain']}" + (" (part)" if domain["missing"] else "")
             rows.append(
-                [name if index == 0 else "", protocol, "", "", points(found), "", "", "", *printed]
+                [
+                    name if index == 0 else "",
+                    protocol,
+                    "",
+                    "",
+                    points(numbers),
+                    "",
+                    "",
+                    "",
+                    *printed,
+                ]
             )
     notes = ["k answers to each of n independent questions; points of 100, 95 % intervals."]
     for task in record["tasks"]:
-        if (found := task["disagreement"]) is not None:
+        if (numbers := task["disagreement"]) is not None:
             notes.append(
-                f"{task['title']}: strict and reference disagree on {percent(found['rate'])} of the"
-                " answers."
+                f"{task['title']}: strict and reference disagree on {percent(numbers['rate'])} of"
+                " the answers."
             )
         if task["headline"] != "score":
             notes.append(f"{task['title']}: the score is {task['headline']}.")
     smallest = [
-        f"{task['title']} {100 * found['detectable']:.1f}"
+        f"{task['title']} {100 * numbers['detectable']:.1f}"
         for task in record["tasks"]
-        for found in [next(iter(task["protocols"].values()))]
-        if found["detectable"] is not None
+        for numbers in [next(iter(task["protocols"].values()))]
+        if numbers["detectable"] is not None
     ]
     if smallest:
         notes.append(
-            "smallest difference to an unpaired model of this spread that is found with power 80 %:"
-            f" {', '.join(smallest)} points; `probtune compare` pairs by question and finds less."
+            "Smallest difference between two independent models that shows in 80 % of evaluations:"
+            f" {', '.join(smallest)} points. `probtune compare` pairs by question and shows smaller"
+            " ones."
         )
     terminal.table(
         f"{record['model']}" + (f", beside the paper's {backbone}" if backbone else ""),
@@ -144,7 +153,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def compare(options: argparse.Namespace, *, folders: Sequence[str] | None = None) -> None:
-    """`probtune compare`, of `folders` or of those that the options name."""
+    """Run `probtune compare` on `folders`, or on those that the options name."""
     from ...records import write_record, write_text
     from ...reports.report import render
     from ..comparison import compare_runs, read_runs
@@ -155,14 +164,14 @@ def compare(options: argparse.Namespace, *, folders: Sequence[str] | None = None
     out = Path(options.out)
     record = write_record(out / "record.json", "comparison", content)
     write_text(out / "report.html", render([record], MAKERS))
-    for protocol, found in record["protocols"].items():
-        _show_comparison(record, protocol, found, terminal)
+    for protocol, comparison in record["protocols"].items():
+        _show_comparison(record, protocol, comparison, terminal)
     terminal.show(f"record  {out / 'record.json'}", wrap=False)
     terminal.show(f"report  {out / 'report.html'}", wrap=False)
 
 
 def _show_comparison(
-    record: Mapping[str, Any], protocol: str, found: Mapping[str, Any], terminal: Terminal
+    record: Mapping[str, Any], protocol: str, comparison: Mapping[str, Any], terminal: Terminal
 ) -> None:
     labels = [label["name"] for label in record["labels"]]
     terminal.table(
@@ -170,7 +179,7 @@ def _show_comparison(
         ["benchmark", "n", *labels],
         [
             [row["title"], str(row["n"]), *(points(row["scores"][label]) for label in labels)]
-            for row in found["scores"]
+            for row in comparison["scores"]
         ],
     )
     terminal.table(
@@ -186,11 +195,12 @@ def _show_comparison(
                 "-" if row["detectable"] is None else f"{100 * row['detectable']:.1f}",
                 "-" if row["seed_sd"] is None else f"{100 * row['seed_sd']:.1f}",
             ]
-            for row in found["differences"]
+            for row in comparison["differences"]
         ],
         notes=[
-            "points of 100; p by sign flips or, for one answer each, exact McNemar; Holm over the"
-            " pairs of a benchmark; 'finds from': the difference found with power 80 %.",
+            "Points of 100. p: sign flips, or exact McNemar for one answer each; Holm p: corrected"
+            " for the pairs of a benchmark. 'finds from': the smallest difference that shows in"
+            " 80 % of evaluations.",
             *record["cautions"],
         ],
     )

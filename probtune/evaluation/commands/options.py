@@ -1,4 +1,4 @@
-"""The options of this wing's commands: eval, compare, forgetting, calibration, diversity, drift and
+"""Options of this wing's commands: eval, compare, forgetting, calibration, diversity, drift and
 judge.
 """
 
@@ -15,11 +15,11 @@ ROWS = (
     *("prompt_column", "response_column", "separator", "chat", "prompt_format", "system"),
     *("instruction", "response_end", "split", "subset", "max_length", "skip_bad_rows", "seed"),
 )
-"""Settings of `tune` that say how rows are read and written as prompts."""
+"""Settings of `tune` for reading rows and writing them as prompts."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
-    """Add this wing's commands; returns their parsers."""
+    """Add this wing's commands, and return their parsers."""
     return [*_evaluation(commands), *_beyond(commands)]
 
 
@@ -36,14 +36,15 @@ and answers (-k) extend its folder.
 
 
 def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
-    """`probtune eval` and `probtune compare`."""
+    """Add `probtune eval` and `probtune compare`."""
     plain = argparse.RawDescriptionHelpFormatter
     evaluate = commands.add_parser(
         "eval",
-        help="ask a model the paper's benchmarks, grade strictly and as the paper, with intervals",
+        help="ask a model benchmarks, grade its answers strictly and as the paper does",
         description=(
-            "Ask MODEL benchmarks by lm-evaluation-harness, grade its answers under two protocols,"
-            " and write the numbers with their intervals: three phases, each to be run again alone."
+            "Ask MODEL the questions of benchmarks through lm-evaluation-harness, grade its answers"
+            " under two protocols, and write the numbers with their intervals. Each of the three"
+            " phases can be rerun on its own (--phase)."
         ),
         epilog=_EVAL_EPILOG,
         formatter_class=plain,
@@ -57,9 +58,9 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
         "compare",
         help="compare evaluated models on the same questions, paired",
         description=(
-            "Differences between evaluations (folders of `probtune eval`), paired by question: with"
-            " intervals, p-values corrected for the number of pairs, macro averages of domains, and"
-            " over seeds where a label names several folders."
+            "Show the differences between evaluations (folders of `probtune eval`), paired by"
+            " question, with intervals, p-values corrected for the number of pairs, and means of"
+            " domains. Several folders of one label are its seeds."
         ),
         epilog=(
             "example:\n  probtune compare nll=runs/eval-nll-0 nll=runs/eval-nll-1"
@@ -85,8 +86,7 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
 
 
 def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
-    """`probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`."""
-
+    """Add `probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`."""
     runs = {name: f"commands.evaluation:{name}" for name in ("forgetting", "calibration")}
 
     def command(name: str, help: str, description: str) -> argparse.ArgumentParser:
@@ -96,9 +96,9 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
 
     forgetting = command(
         "forgetting",
-        "what fine-tuning cost elsewhere: divergence, held-out text, other benchmarks",
-        "KL between BASE and TUNED per token, both ways, on new rows and on samples of BASE; bits"
-        " per byte of held-out text; and the drop on benchmarks from two evaluations.",
+        "measure the cost of fine-tuning elsewhere: divergence, held-out text, other benchmarks",
+        "Measure the KL between BASE and TUNED per token, both ways, on new rows and on samples of"
+        " BASE; bits per byte of held-out text; and the drop on benchmarks from two evaluations.",
     )
     forgetting.add_argument("base", metavar="BASE", help="folder of the base model, or hub id")
     forgetting.add_argument("tuned", metavar="TUNED", help="the fine-tuned model")
@@ -116,7 +116,7 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         type=int,
         default=256,
         metavar="N",
-        help="of each sample of the base model; 0: no samples (%(default)s)",
+        help="length of each sample of the base model; 0: no samples (%(default)s)",
     )
     forgetting.add_argument(
         "--window", type=int, default=2048, metavar="N", help="tokens of text at once (%(default)s)"
@@ -124,48 +124,49 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
 
     calibration = command(
         "calibration",
-        "whether a model is right as often as it says: tokens, letters, samples that agree",
-        "Calibration of MODEL's tokens on DATA, of the letters of multiple-choice benchmarks, and"
-        " of the share of samples that agree in an evaluation.",
+        "compare a model's stated probabilities with its accuracy",
+        "Measure the calibration of MODEL's tokens on DATA, of the letters of multiple-choice"
+        " benchmarks, and of the share of samples that agree in an evaluation.",
     )
     calibration.add_argument("model", metavar="MODEL", nargs="?", help="folder or hub id")
     calibration.add_argument("rows", metavar="DATA", nargs="?", help="rows, as `tune` reads them")
     calibration.add_argument("--tasks", metavar="LIST", help="multiple-choice benchmarks")
     calibration.add_argument(
-        "--questions", type=int, metavar="N", help="of each benchmark at most (default: all)"
+        "--questions", type=int, metavar="N", help="at most so many a benchmark (default: all)"
     )
     calibration.add_argument("--eval", metavar="DIR", help="folder of `probtune eval`")
 
     diversity = command(
         "diversity",
-        "pass@k, distinct answers and the majority's answer of evaluations",
-        "What the samples of an evaluation differ in, and what it is worth. Needs no model.",
+        "count distinct answers in evaluations: pass@k, majority vote",
+        "Count the distinct answers and texts among the samples of a question, and show pass@k and"
+        " the majority's accuracy. Needs no model.",
     )
     diversity.add_argument("folders", nargs="+", metavar="[LABEL=]DIR", help="of `probtune eval`")
 
     drift = command(
         "drift",
-        "how far the weights moved, by layer and kind, and in how many directions",
-        "||theta - theta0|| / ||theta0|| and effective ranks, read tensor by tensor; TUNED may hold"
+        "measure the movement of the weights, by layer and kind",
+        "Show ||theta - theta0|| / ||theta0|| and effective ranks, tensor by tensor; TUNED may hold"
         " LoRA adapters.",
     )
     drift.add_argument("base", metavar="BASE", help="folder with safetensors, or hub id")
     drift.add_argument("tuned", metavar="TUNED", help="the same")
     drift.add_argument("--no-ranks", action="store_true", help="norms only, which takes seconds")
-    drift.add_argument("--device", default="cpu", help="where ranks are computed (%(default)s)")
+    drift.add_argument("--device", default="cpu", help="device that computes ranks (%(default)s)")
 
     judge = command(
         "judge",
         "have another model judge answers to instructions: win rates",
-        "Compare the answers of an evaluation (--tasks alpaca_eval) with the benchmark's, or with"
-        " another model's, by a judge that you name. A stopped run goes on.",
+        "Let a judge that you name compare the answers of an evaluation (--tasks alpaca_eval) with"
+        " the benchmark's, or with another model's. A stopped run goes on.",
     )
     judge.add_argument("folder", metavar="DIR", help="folder of `probtune eval`")
     judge.add_argument("--against", metavar="DIR", help="another one (default: the benchmark's)")
     judge.add_argument("--url", required=True, help="an OpenAI-compatible server, up to /v1")
     judge.add_argument("--model", required=True, metavar="NAME", help="the judge's name there")
     judge.add_argument("--key-variable", metavar="NAME", help="environment variable with its key")
-    judge.add_argument("--prompt", metavar="FILE", help="instead of ours")
+    judge.add_argument("--prompt", metavar="FILE", help="prompt of the judge, instead of ours")
     judge.add_argument("--concurrent", type=int, default=8, metavar="N", help="(%(default)s)")
 
     for parser in (forgetting, calibration):
@@ -178,7 +179,7 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             metavar="N",
             help="rows of DATA, at random (%(default)s)",
         )
-        parser.add_argument("--dtype", default="auto", help="of the weights (default: as stored)")
+        parser.add_argument("--dtype", default="auto", help="dtype of the weights (as stored)")
         parser.add_argument("--device", help="default: the accelerator if there is one")
     for parser in (forgetting, calibration, diversity, judge):
         parser.add_argument(

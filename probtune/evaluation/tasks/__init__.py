@@ -1,1 +1,1 @@
-"""The benchmarks: one small module each, and the table of them in `table`."""
+"""Benchmarks: one small module each, and their table in `table`."""

@@ -1,8 +1,8 @@
-"""AlpacaEval 2: 805 instructions, answered freely; a judge says which of two answers is better.
+"""AlpacaEval 2: 805 instructions, answered freely; a judge decides which of two answers is better.
 
-The paper compares the model trained with −p and the one trained with −log p with each other, by a
-judge that it does not name; its code's default is AlpacaEval's `weighted_alpaca_eval_gpt4_turbo`.
-The judge is a service that costs money, and off unless asked for.
+The paper compares the models trained with −p and with −log p directly. It does not name its judge;
+its code's default is AlpacaEval's `weighted_alpaca_eval_gpt4_turbo`. A judge is a service that may
+cost money, so none is called unless the user names one (--judge).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a benchmark is: where its rows come from, how a row becomes a question, how it is asked and
-answered under each protocol, and what the paper printed.
+"""Benchmark: the source of its rows, the step from a row to a question, the prompt, decoding and
+grader of each protocol, and the paper's figures.
 
 Every benchmark has two protocols. `reference` asks and grades as the paper's code does, its bugs
-included; `strict` as it should be done. Where both ask in the same way, one generation serves both.
+included; `strict` as it should be done. If both ask in the same way, one generation serves both.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ PROTOCOLS = ("strict", "reference")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows come from."""
+    """Source of the rows."""
 
     dataset: str
-    """Hub id, or `generated` for rows that are made here."""
+    """Hub id, or `generated` for rows that `Task.make` makes."""
     split: str
     rows: int
     """Number of rows; another number is an error, so that a changed dataset is noticed."""
     licence: str
     config: str | None = None
     revision: str | None = None
-    """Commit of the dataset. None: not pinned (why, in `note`)."""
+    """Commit of the dataset. None: not pinned, for the reason in `note`."""
     redistributable: bool = False
-    """Whether the rows may be passed on; if not, they are never written into a project."""
+    """True if the rows may be passed on; otherwise they are never written into a project."""
     url: str = ""
     columns: tuple[str, ...] = ()
-    """Columns that must be there."""
+    """Columns that every row must have."""
     note: str = ""
     files: str | None = None
-    """A file of the dataset to read, where it has no loader of its own."""
+    """File of the dataset to read, if the dataset has no loader of its own."""
     md5: str | None = None
-    """Of that file, where it is known; another one is a caution."""
+    """Digest of that file, if known; another digest raises a caution."""
 
 
 @dataclass(frozen=True)
@@ -61,38 +61,38 @@ class Question:
     id: str
     """Unique within the task, and the same in every run."""
     text: str
-    """What is asked, without instruction and turns."""
+    """Text of the question, without instruction and turns."""
     gold: Any
     """JSON: the right answer, in the form that the task's graders take."""
     options: Mapping[str, str] | None = None
-    """Letter -> text, of a multiple choice."""
+    """Letter -> text of a multiple choice."""
     cluster: str | None = None
-    """Questions that are not independent (copies, the same stem) share it."""
+    """Label shared by questions that are not independent (copies, the same stem)."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Further columns that a breakdown may use, such as subject and level."""
-    asked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Protocol -> what it asks instead of `text`: see `asked_under`."""
+    texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Protocol -> its own text instead of `text`: see `asked_under`."""
     protocols: tuple[str, ...] = PROTOCOLS
-    """Protocols whose results count it: see `counted_under`."""
+    """Protocols whose results count this question: see `counted_under`."""
 
 
 def asked_under(questions: Sequence[Question], protocol: str) -> list[Question]:
-    """The questions with the text that a protocol asks: what is generated from."""
-    return [replace(q, text=q.asked[protocol]) if protocol in q.asked else q for q in questions]
+    """Return the questions with the text that a protocol asks, for generation."""
+    return [replace(q, text=q.texts[protocol]) if protocol in q.texts else q for q in questions]
 
 
 def counted_under(questions: Sequence[Question], protocol: str) -> list[Question]:
-    """The questions that a protocol's results count: what is graded and analysed. Generation asks
-    all of them, so that one file serves both protocols.
+    """Return the questions that a protocol's results count, for grading and analysis. Generation
+    asks all questions, so that one file serves both protocols.
     """
     return [question for question in questions if protocol in question.protocols]
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn. top_k is off and top_p is what stands here, always and explicitly:
-    transformers samples from the 50 most probable tokens unless told otherwise, and a model's
-    generation_config may change more.
+    """Way of drawing answers. top_k is always switched off and top_p always set: transformers
+    samples from the 50 most probable tokens by default, and a model's generation_config may change
+    more.
     """
 
     max_new_tokens: int
@@ -107,19 +107,19 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark is asked and graded."""
+    """Way of asking and grading a benchmark."""
 
     decoding: Decoding
     grader: Grader
     extraction: str
-    """How the answer is found in the response, in words, with the source of the rule."""
+    """Rule that extracts the answer from the response, in words, with its source."""
     system: str | None = None
     instruction: str = ""
     formats: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Family's form -> the form used instead, such as `llama3` -> `llama3-reference`."""
+    """Form of a model family -> the form used instead, such as `llama3` -> `llama3-reference`."""
 
     def prompt(self, family: str) -> PromptSpec:
-        """The prompt for a model whose own form of turns is `family`."""
+        """Return the prompt for a model whose own form of turns is `family`."""
         return PromptSpec(self.formats.get(family, family), self.system, self.instruction)
 
 
@@ -135,19 +135,17 @@ class Task:
     """Rows in the dataset's own schema -> questions. Raises DataError naming the row."""
     protocols: Mapping[str, Protocol]
     example: Mapping[str, Any]
-    """A row in the dataset's own schema, written by us: what documentation and tests use."""
+    """A row in the dataset's own schema, written by us, for documentation and tests."""
     example_response: str
-    """A response to it that every protocol grades as right."""
+    """A response to the example that every protocol grades as right."""
     paper: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """(backbone, objective text or "base") -> what the paper prints, in points."""
+    """(backbone, objective text or "base") -> the paper's figure, in points."""
     headline: str = "score"
-    """The grade's number that is reported: `score`, or a name of `Grade.metrics`."""
+    """Reported number of the grade: `score`, or a name of `Grade.metrics`."""
     also: tuple[str, ...] = ()
     """Further numbers of `Grade.metrics` that are reported beside it."""
     citation: str = ""
     make: Callable[[], list[dict[str, Any]]] | None = None
-    """Makes the rows of a generated benchmark."""
+    """Function that makes the rows of a generated benchmark."""
     local: str | None = None
-    """File name under which a folder given by --data may hold the rows, such as
-    `math500/test.jsonl`.
-    """
+    """Path of the rows below the folder of --data, such as `math500/test.jsonl`."""

@@ -1,4 +1,4 @@
-"""Columns of a benchmark's rows, read with the row's number for messages. Standard library only."""
+"""Readers of a row's columns; their messages name the row's number. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Row = Mapping[str, Any]
 
 
 def numbered(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
-    """Rows with their numbers, from 1."""
+    """Yield rows with their numbers, from 1."""
     return enumerate(rows, 1)
 
 
 def column(row: Row, number: int, name: str) -> Any:
-    """A value that must be there.
+    """Return the value of a column that the row must have.
 
     Raises:
         DataError: the row has no such column.
@@ -34,10 +34,10 @@ def column(row: Row, number: int, name: str) -> Any:
 
 
 def text(row: Row, number: int, name: str) -> str:
-    """A text that must be there and say something.
+    """Return the text of a column, which must not be empty.
 
     Raises:
-        DataError: no such column, no text, or an empty one.
+        DataError: the column is missing, holds no text, or holds an empty one.
     """
     value = column(row, number, name)
     if not isinstance(value, str):
@@ -48,7 +48,7 @@ def text(row: Row, number: int, name: str) -> str:
 
 
 def lettered(options: Sequence[str]) -> dict[str, str]:
-    """Options in order -> letter to text.
+    """Return letter -> text for options in order.
 
     >>> lettered(["yes", "no"])
     {'A': 'yes', 'B': 'no'}
@@ -57,10 +57,10 @@ def lettered(options: Sequence[str]) -> dict[str, str]:
 
 
 def last_box(row: Row, number: int, name: str) -> str:
-    r"""What the last `\boxed{…}` of a column holds: the gold of benchmarks that give a solution.
+    r"""Return the content of the last `\boxed{…}` of a column, the gold where rows hold a solution.
 
     Raises:
-        DataError: there is none, or its braces do not close.
+        DataError: the column has no box, or its braces do not close.
     """
     value = text(row, number, name)
     start = max(value.rfind("\\boxed"), value.rfind("\\fbox"))

@@ -1,10 +1,10 @@
 """Figlet: read a word drawn as a banner of ASCII art. Rows are generated, never downloaded
 (`figlet_generator`). The paper says 20,000 test rows; its code and its dataset have 5,000.
 
-93 % of the test's words occur in training, in other fonts. So there are two harder tests of ours:
+93 % of the test's words occur in training, in other fonts. We therefore add two harder tests:
 
-    figlet_words   1,000 rows after the paper's, of words that its training rows do not show: any
-                   model trained on the paper's rows can be asked
+    figlet_words   1,000 rows after the paper's, of words that its training rows do not contain;
+                   it suits every model trained on the paper's rows
     figlet_fonts   1,000 rows from 40,000 on, in 45 fonts that training must leave out
                    (`training_rows("figlet_fonts")`)
 """
@@ -125,7 +125,7 @@ def _task(name: str, title: str, make: Callable[[], list[dict[str, Any]]], **sou
 
 
 JARO_WINKLER = figures(_TABLE_3, 1)
-"""(backbone, objective) -> the similarity that the paper prints beside exact match, x 100."""
+"""(backbone, objective) -> similarity that the paper prints beside exact match, x 100."""
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {

@@ -1,8 +1,8 @@
-"""The rows of figlet: items of reasoning-gym's `figlet_font` as the paper makes them, words of two
-to five letters (15,365 of them), spaced out, in one of 447 fonts, seed 42.
+"""Rows of figlet: items of reasoning-gym's `figlet_font` as the paper makes them, words of two to
+five letters (15,365 of them), spaced out, in one of 447 fonts, seed 42.
 
-Rows 0 to 39,999 are for training, 40,000 to 44,999 the paper's test. What was generated is kept in
-the user's cache folder (XDG_CACHE_HOME, else ~/.cache), in blocks of 1,000 rows. Needs the extra
+Rows 0 to 39,999 are for training; 40,000 to 44,999 are the paper's test. Generated rows are cached
+in the user's cache folder (XDG_CACHE_HOME, else ~/.cache), in blocks of 1,000. They need the extra
 `probtune[figlet]`.
 """
 
@@ -37,38 +37,38 @@ _SEED = 42
 _BLOCK = 1_000
 _TASKS = ("figlet", "figlet_words", "figlet_fonts")
 _VERSIONS = {"reasoning-gym": "0.1.25", "pyfiglet": "1.0.2"}
-"""Rows depend on both."""
+"""Versions of the generator and its fonts; another version makes other rows."""
 
 Progress = Callable[[int], None]
-"""Called with the number of rows that are there so far."""
+"""Callback with the number of finished rows."""
 
 
 def figlet_rows(start: int, stop: int, *, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """Rows start to stop - 1: `index`, `question`, `answer`, `font`. About 1.5 ms a row the first
-    time, then read from the cache folder.
+    """Return the rows start to stop - 1: `index`, `question`, `answer`, `font`. A row takes about
+    1.5 ms the first time; then it is read from the cache folder.
 
     Raises:
-        UsageError: reasoning-gym or pyfiglet is absent or of another version, or the range is
+        UsageError: reasoning-gym or pyfiglet is missing or of another version, or the range is
             empty.
     """
     if not 0 <= start < stop:
         raise UsageError(f"rows must be from 0 on and at least one, got {start} to {stop}.")
     rows: list[dict[str, Any]] = []
     for block in range(start // _BLOCK, (stop - 1) // _BLOCK + 1):
-        kept = _block(block)
+        members = _block(block)
         first = block * _BLOCK
-        rows += kept[max(start - first, 0) : stop - first]
+        rows += members[max(start - first, 0) : stop - first]
         if progress is not None:
             progress(len(rows))
     return rows
 
 
 def training_rows(task: str, *, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """What a model may be trained on that is then asked `task`: the paper's 40,000 rows, for
+    """Return the training rows for a model that is tested on `task`: the paper's 40,000 rows, for
     `figlet_fonts` without the held-out fonts.
 
     Raises:
-        UsageError: no figlet task, or the generator is absent.
+        UsageError: `task` is no figlet task, or the generator is missing.
     """
     if task not in _TASKS:
         raise UsageError(f"task must be one of {', '.join(_TASKS)}, got {task!r}.")
@@ -78,7 +78,7 @@ def training_rows(task: str, *, progress: Progress | None = None) -> list[dict[s
 
 
 def drawn(index: int) -> tuple[str, str]:
-    """Word and font of a row, without drawing the banner: 3 µs instead of 1.5 ms."""
+    """Return word and font of a row without drawing the banner: 3 µs instead of 1.5 ms."""
     words, fonts = _choices()
     rng = Random(_SEED + index)
     return rng.choice(words).upper(), rng.choice(fonts)
@@ -86,38 +86,38 @@ def drawn(index: int) -> tuple[str, str]:
 
 @cache
 def held_out_fonts() -> frozenset[str]:
-    """Every tenth font by name: 45 of 447."""
+    """Return every tenth font by name: 45 of 447."""
     return frozenset(sorted(_choices()[1])[::10])
 
 
 def rows_at(indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Rows by number, made anew."""
+    """Generate rows by number, without the cache."""
     dataset = _dataset()
     return [_row(dataset, index) for index in indices]
 
 
 def word_disjoint(number: int) -> list[int]:
-    """The first rows after the paper's with words that its training rows do not show, each once."""
-    known = {drawn(index)[0] for index in TRAIN}
+    """Return the first rows after the paper's with words that its training rows lack, each once."""
+    seen = {drawn(index)[0] for index in TRAIN}
 
     def new() -> Iterator[int]:
         for index in count(TEST.stop):
             word = drawn(index)[0]
-            if word not in known:
-                known.add(word)
+            if word not in seen:
+                seen.add(word)
                 yield index
 
     return list(islice(new(), number))
 
 
 def font_disjoint(number: int) -> list[int]:
-    """The first rows after training's in a held-out font."""
+    """Return the first rows after the training rows in a held-out font."""
     fonts = held_out_fonts()
     return list(islice((i for i in count(TEST.start) if drawn(i)[1] in fonts), number))
 
 
 def _block(number: int) -> list[dict[str, Any]]:
-    """A block of rows, from the cache folder or made and put there."""
+    """Return a block of rows from the cache folder, or generate and cache it."""
     name = "-".join(f"{key}-{value}" for key, value in _VERSIONS.items())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = base / "probtune" / f"figlet-{name}" / f"{number:05}.json"
@@ -130,7 +130,7 @@ def _block(number: int) -> list[dict[str, Any]]:
         part.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         part.replace(path)
     except OSError:
-        pass  # a cache that cannot be written costs time, nothing else
+        pass  # without a cache the next run only takes longer
     return rows
 
 
@@ -148,14 +148,14 @@ def _row(dataset: Any, index: int) -> dict[str, Any]:
 def _dataset() -> Any:
     from importlib.metadata import PackageNotFoundError, version
 
-    for name, wanted in _VERSIONS.items():
+    for name, required in _VERSIONS.items():
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            found = "none"
-        if found != wanted:
+            installed = "none"
+        if installed != required:
             raise UsageError(
-                f"figlet needs {name} {wanted}, because its rows depend on it; found {found}."
+                f"figlet needs {name} {required}, because its rows depend on it; found {installed}."
                 " Install it: pip install 'probtune[figlet]'."
             )
     import reasoning_gym
@@ -167,7 +167,7 @@ def _dataset() -> Any:
 
 @cache
 def _choices() -> tuple[Sequence[str], Sequence[str]]:
-    """Words and fonts, in the order that the generator draws from."""
+    """Return words and fonts in the generator's order."""
     dataset = _dataset()
     from reasoning_gym.cognition.figlet_fonts import OK_FONTS
 

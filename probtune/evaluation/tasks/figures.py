@@ -1,4 +1,4 @@
-"""What the paper prints (arXiv 2510.00526v3), turned so that each task finds its column."""
+"""Figures of the paper (arXiv 2510.00526v3), by benchmark instead of by row of its tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Mapping[tuple[str, str], Sequence[float]]
 
 
 def figures(rows: Rows, column: int) -> Mapping[tuple[str, str], float]:
-    """One column of a table of the paper: (backbone, objective) -> points.
+    """Return one column of a table of the paper as (backbone, objective) -> points.
 
     >>> figures({("Qwen2.5-7B", BASE): (8.7, 2.4)}, 1)[("Qwen2.5-7B", BASE)]
     2.4

@@ -1,4 +1,6 @@
-"""The graders that the tasks name, loaded when first called: a list of tasks needs none of them."""
+"""Graders that the tasks name. Their modules are loaded on the first call: a list of tasks needs
+none of them.
+"""
 
 from __future__ import annotations
 
@@ -22,63 +24,63 @@ Items = Sequence[GradingItem]
 
 
 def math_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """The last box, by math-verify; numbers must be equal."""
+    """Grade the last box with math-verify; numbers must be equal."""
     from ..grading.math_strict import grade
 
     return grade(items, progress=progress)
 
 
 def math_rounded(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """The same for golds that are rounded measurements: numbers within a relative 1e-4."""
+    """Grade the last box, for golds that are rounded: numbers may differ by a relative 1e-4."""
     from ..grading.math_strict import grade
 
     return grade(items, rel_tol=1e-4, progress=progress)
 
 
 def math_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """As the paper's code grades mathematics."""
+    """Grade mathematics as the paper's code does."""
     from ..grading.reference.math import grade
 
     return grade(items, progress=progress)
 
 
 def math_reference_solved(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """The same for golds that are read from solutions (MATH-500)."""
+    """Grade as `math_reference`, for golds that are read from solutions (MATH-500)."""
     from ..grading.reference.math import grade
 
     return grade(items, solved=True, progress=progress)
 
 
 def math_reference_units(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """The same for golds that are read from solutions and keep their units (Minerva)."""
+    """Grade as `math_reference`, for golds from solutions that keep their units (Minerva)."""
     from ..grading.reference.math import grade
 
     return grade(items, units=False, solved=True, progress=progress)
 
 
 def choice_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """The last box, a letter, an option's text, an anchored phrase, or no answer."""
+    """Grade a multiple choice by its last box or an anchored phrase."""
     from ..grading.choice import grade_strict
 
     return grade_strict(items, progress=progress)
 
 
 def choice_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """As the paper's code finds the letter in medicine."""
+    """Grade a multiple choice by the letter that the paper's code finds in medicine."""
     from ..grading.reference.medicine import grade
 
     return grade(items, progress=progress)
 
 
 def figlet_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """Exact match without white space around, and similarity."""
+    """Grade a word by exact match without surrounding white space, and by similarity."""
     from ..grading.figlet import grade_strict
 
     return grade_strict(items, progress=progress)
 
 
 def figlet_reference(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
-    """As the paper's code compares words."""
+    """Grade a word as the paper's code does."""
     from ..grading.reference.figlet import grade
 
     return grade(items, progress=progress)

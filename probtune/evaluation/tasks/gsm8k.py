@@ -1,4 +1,6 @@
-"""GSM8K: grade-school word problems. Not a benchmark of the paper; asked as its mathematics is."""
+"""GSM8K: grade-school word problems, with the prompts of the paper's mathematics. The paper does
+not use it.
+"""
 
 from __future__ import annotations
 

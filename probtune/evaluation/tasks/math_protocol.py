@@ -1,11 +1,11 @@
-r"""Mathematics: how the five benchmarks of the paper's Table 1 are asked and graded.
+r"""Mathematics: prompts and graders of the five benchmarks of the paper's Table 1.
 
-Both protocols ask without examples, for an answer in a box, and draw 16 answers at temperature 1.
-They ask LLaMA and DeepSeek differently, because the paper's code deviates from these families' own
-turns; Qwen is asked in one way, so that one generation serves both.
+Both protocols ask without examples for an answer in a box, and draw 16 answers at temperature 1.
+Their prompts differ for LLaMA and DeepSeek, because the paper's code deviates from these families'
+own turns. For Qwen they are equal, and one generation serves both.
 
-The paper's code ends a question whose answer is one of two words with those words; so do we, under
-both protocols: it says what form of answer is asked for.
+The paper's code ends a question whose answer is one of two words with those words. Both protocols
+do the same, since it tells the model the form of the answer.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ROUNDED: Mapping[str, Protocol] = MappingProxyType(
         ),
     }
 )
-"""For golds that are measurements, in solutions."""
+"""Protocols for golds that are measurements, in solutions."""
 
 _TABLE_1 = {
     ("Llama-3.1-8B", BASE): (1.76, 0.68, 0.86, 0.00, 1.25),
@@ -104,12 +104,12 @@ _ORDER = ("math500", "minerva", "olympiadbench", "aime24", "amc23")
 
 
 def columns(name: str) -> Mapping[tuple[str, str], float]:
-    """A benchmark's column of the paper's Table 1 (p. 5; accuracy in %, mean of 16 answers)."""
+    """Return a benchmark's column of the paper's Table 1 (p. 5; mean accuracy of 16 answers)."""
     return figures(_TABLE_1, _ORDER.index(name))
 
 
 def question_text(text: str, gold: str) -> str:
-    """A problem, and the two words to choose from where the gold is one of them.
+    """Return a problem, followed by the two words to choose from if the gold is one of them.
 
     >>> question_text("Is 7 prime?", "Yes")
     'Is 7 prime? (Yes or No)'

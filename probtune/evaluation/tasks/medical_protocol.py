@@ -1,14 +1,13 @@
-r"""Medicine: ten columns of multiple-choice questions, asked and graded in one way.
+r"""Medicine: ten benchmarks of multiple-choice questions, asked and graded in one way.
 
 All ten are read from one file, `m1_eval_data.json` of UCSC-VLAA/m1_eval_data: the evaluation of m1,
-which the paper's code evaluates on. One source, and not each benchmark's own, because the columns
-are subsets and versions that only this file defines: which questions of MMLU-Pro, GPQA and
-MedXpertQA are medical or of the chosen difficulty, in which order the options stand, and which rows
-were dropped because answer and letter disagreed.
+which the paper's code uses. Each benchmark's own dataset would not do, because only this file
+defines the subsets and versions: the questions of MMLU-Pro, GPQA and MedXpertQA that are medical or
+of the chosen difficulty, the order of the options, and the rows that were dropped because answer
+and letter disagreed.
 
 The paper's averages include an eleventh set that it does not show; the numbers fit one of 158
-questions. The file's further list is HumanityLastExam. It is not a benchmark of the paper's tables
-and has no task here.
+questions. The file's eleventh list, HumanityLastExam, is not in the paper's tables and is no task.
 """
 
 from __future__ import annotations
@@ -102,12 +101,12 @@ def medical_task(
     note: str = "",
     once: bool = False,
 ) -> Task:
-    """One list of the file as a task.
+    """Return one list of the file as a task.
 
     Args:
-        key: its name in the file.
-        origin: where the questions come from.
-        once: whether the strict protocol counts copies of a question once.
+        key: name of the list in the file.
+        origin: dataset that the questions come from.
+        once: count copies of a question once under the strict protocol.
     """
     return Task(
         name=name,
@@ -137,15 +136,15 @@ def medical_task(
 
 
 def read_choices(rows: Sequence[Mapping[str, Any]]) -> list[Question]:
-    """Rows with question, options (letter to text), answer and answer_idx (its letter). What is
-    asked is the question and the options, one a line. Questions with the same stem share a cluster,
-    also across tasks: MedBullets with four and with five options.
+    """Turn rows with question, options (letter to text), answer and answer_idx (its letter) into
+    questions: the stem, then the options, one a line. Questions with the same stem share a cluster,
+    also across tasks, as MedBullets with four and with five options.
     """
     return [_question(row, number) for number, row in numbered(rows)]
 
 
 def _read_once(rows: Sequence[Mapping[str, Any]]) -> list[Question]:
-    """`read_choices`, of which the strict protocol counts the first question of each stem."""
+    """Read choices of which the strict protocol counts the first question of each stem."""
     seen: set[str | None] = set()
     questions = []
     for question in read_choices(rows):
@@ -163,7 +162,7 @@ def _question(row: Mapping[str, Any], number: int) -> Question:
             f"row {number}: 'options' must be at least two letters with texts, got"
             f" {kind_of(options)}."
         )
-    # A file that a table format went through has every letter in every row.
+    # Parquet and Arrow fill in every letter for every row, with None where a row lacks it.
     options = {k: str(v).strip() for k, v in sorted(options.items()) if v is not None}
     gold = text(row, number, "answer_idx").strip()
     if gold not in options:

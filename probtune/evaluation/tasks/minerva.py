@@ -1,6 +1,6 @@
 """Minerva Math: undergraduate problems of MIT OpenCourseWare with short answers.
 
-Not lm-evaluation-harness's `minerva_math`, which is MATH with Minerva's prompt.
+lm-evaluation-harness's `minerva_math` is another benchmark: MATH with Minerva's prompt.
 """
 
 from __future__ import annotations

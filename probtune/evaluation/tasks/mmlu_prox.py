@@ -1,12 +1,13 @@
 """MMLU-ProX: the questions of MMLU-Pro in other languages; seven languages with few resources.
 
 Strict asks as lm-evaluation-harness does: five worked examples of the question's category, then the
-question, to be reasoned about in its language. The paper does not say how it asked. Its code, later
-published, asks without examples and generates 1,024 tokens, so reference does that; the words of
-its prompt are in a file that is not published, so those are lm-evaluation-harness's here too. The
-difference matters: in the paper the base models are below chance (10 %).
+question, to be reasoned about in its language. The paper does not describe its prompt. Its code,
+published later, asks without examples and generates 1,024 tokens, and reference does the same. The
+wording of that prompt is in an unpublished file, so reference takes the wording of
+lm-evaluation-harness, too. The difference matters: in the paper the base models are below chance
+(10 %).
 
-Reading the rows needs lm-evaluation-harness (`probtune[eval]`), whose words these are.
+Reading the rows needs lm-evaluation-harness (`probtune[eval]`), which holds the wording.
 """
 
 from __future__ import annotations
@@ -57,24 +58,24 @@ _SHOTS = 5
 
 @cache
 def _words() -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
-    """lm-evaluation-harness's words for each language, and its names of the categories. Its file is
-    run alone: importing the package would load torch.
+    """Return lm-evaluation-harness's wording for each language, and its names of the categories.
+    Its file is run on its own: importing the package would load torch.
     """
-    found = find_spec("lm_eval")
-    if found is None or found.origin is None:
+    spec = find_spec("lm_eval")
+    if spec is None or spec.origin is None:
         raise UsageError(
-            "MMLU-ProX is asked in the words of lm-evaluation-harness; install it: pip install"
+            "MMLU-ProX takes its wording from lm-evaluation-harness; install it: pip install"
             " 'probtune[eval]'."
         )
-    path = Path(found.origin).parent / "tasks" / "mmlu_prox" / "lang_libs.py"
+    path = Path(spec.origin).parent / "tasks" / "mmlu_prox" / "lang_libs.py"
     names = runpy.run_path(str(path))
     return names["LANG_LIBS"], names["LANG_SUBJECTS"]
 
 
 def _reader(code: str):
     def read(rows: Sequence[Row]) -> list[Question]:
-        """The first five rows of a category (all but the last, if there are fewer) are the worked
-        examples: the validation split, which is read before the test.
+        """Turn rows into questions. The first five rows of a category (or all but the last) are its
+        worked examples: the validation split, which is read before the test.
         """
         words, subjects = _words()
         categories: dict[str, list[tuple[int, Row]]] = {}
@@ -92,7 +93,7 @@ def _reader(code: str):
                 (number, _question(row, number, words[code], f"{intro}\n", worked))
                 for number, row in members[len(shots) :]
             ]
-        return [question for _, question in sorted(questions, key=lambda found: found[0])]
+        return [question for _, question in sorted(questions, key=lambda pair: pair[0])]
 
     return read
 
@@ -113,7 +114,7 @@ def _question(row: Row, number: int, words: list[str], intro: str, worked: str) 
         options=options,
         cluster=f"mmlu_prox:{source}",
         meta={"category": row["category"]},
-        asked=MappingProxyType({"reference": intro + block}),
+        texts=MappingProxyType({"reference": intro + block}),
     )
 
 
@@ -128,9 +129,9 @@ def _block(row: Row, number: int, words: list[str]) -> str:
 
 
 def _options(row: Row) -> dict[str, str]:
-    found = [row.get(f"option_{index}") for index in range(10)]
+    texts = [row.get(f"option_{index}") for index in range(10)]
     return {
-        k: v for k, v in lettered([str(o) if o is not None else "" for o in found]).items() if v
+        k: v for k, v in lettered([str(o) if o is not None else "" for o in texts]).items() if v
     }
 
 

@@ -1,5 +1,5 @@
-"""OpenBookQA: elementary science, four options. The paper trains on clean and on noised labels; the
-test is the clean one in both cases, so it is one benchmark.
+"""OpenBookQA: elementary science, four options. The paper trains on clean and on noised labels and
+tests both on the clean test split, so it is one benchmark.
 
 The paper's code noises 30 % of the 4,957 training labels (each becomes one of the three other
 letters) and adds the 500 validation rows with their right labels to the training data.

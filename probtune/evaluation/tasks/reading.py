@@ -1,8 +1,7 @@
-"""Rows of a benchmark, from the hub, a local file or a generator -> questions, checked before
-anything expensive: columns, number of rows, ids, golds.
+"""Rows of a benchmark -> questions. Rows come from the hub, a local file or a generator; their
+columns, number, ids and golds are checked before anything expensive.
 
-Rows are kept in memory only. What the hub's libraries download stays in their cache; nothing is
-ever written into a project.
+Rows stay in memory and in the cache of the hub's libraries; none is ever written into a project.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...data.hub import first_line, gated_message
 from ...data.readers import kind_of, read_source
 from ...errors import DataError, UsageError
 from .base import Question, Task
@@ -29,13 +29,13 @@ def load_questions(
     limit: int | None = None,
     caution: Caution | None = None,
 ) -> list[Question]:
-    """Return the questions of a benchmark.
+    """Load the questions of a benchmark.
 
     Args:
         data: a file with rows in the dataset's own schema (.jsonl, .json, .parquet), or a folder
             that holds it under the task's `local` name. Default: the hub, or the task's generator.
-        limit: take so many clusters of questions, drawn with `seed`, in their order.
-        caution: called with what is odd but no error, such as a local file with other rows.
+        limit: return so many questions, the first of the benchmark.
+        caution: called with a warning, for example that a local file has another number of rows.
 
     Raises:
         UsageError: the local file does not exist, or limit is below 1.
@@ -47,11 +47,11 @@ def load_questions(
     where, rows = _rows(task, data, caution)
     _check_rows(task, where, rows)
     if len(rows) != task.source.rows:
-        found = f"{where} has {len(rows)} rows, but {task.title} has {task.source.rows}"
+        size = f"{where} has {len(rows)} rows, but {task.title} has {task.source.rows}"
         if data is None:
-            raise DataError(f"{found}: the dataset has changed, and results would not compare.")
+            raise DataError(f"{size}: the dataset has changed, and results would not compare.")
         if caution is not None:
-            caution(f"{found}; results compare only with results on the same rows.")
+            caution(f"{size}; results compare only with results on the same rows.")
     try:
         questions = task.read(rows)
     except DataError as error:
@@ -87,14 +87,14 @@ def _local(task: Task, path: Path) -> Path:
 
 
 def _listed(task: Task, path: Path, caution: Caution | None) -> list[Any]:
-    """Rows of a file; of a JSON object that holds several lists, those under the task's config."""
-    key, wanted = task.source.config, task.source.md5
-    if wanted is not None and caution is not None:
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if found != wanted:
+    """Read the rows of a file; in a JSON object with several lists, the list of the task."""
+    key, expected = task.source.config, task.source.md5
+    if expected is not None and caution is not None:
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if digest != expected:
             caution(
-                f"{path} is not the file that the paper's code was run on (MD5 {found}, not"
-                f" {wanted})."
+                f"{path} is not the file that the paper's code was run on (MD5 {digest}, not"
+                f" {expected})."
             )
     rows: list[Any] = [row for _, row in read_source(str(path), "test", None)]
     if len(rows) == 1 and key is not None and isinstance(rows[0], Mapping):
@@ -107,7 +107,7 @@ def _listed(task: Task, path: Path, caution: Caution | None) -> list[Any]:
 
 
 def _from_hub(task: Task, caution: Caution | None) -> list[Mapping[str, Any]]:
-    """Rows of a hub dataset, at the pinned commit."""
+    """Read the rows of a hub dataset at the pinned commit."""
     import datasets
 
     source = task.source
@@ -128,15 +128,11 @@ def _from_hub(task: Task, caution: Caution | None) -> list[Mapping[str, Any]]:
 
 
 def _unreachable(task: Task, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    dataset = task.source.dataset
+    reason, dataset = first_line(error), task.source.dataset
     names = {kind.__name__ for kind in type(error).__mro__} | {type(error.__cause__).__name__}
     if "GatedRepoError" in names or "gated" in reason.lower() or "authenticat" in reason.lower():
-        return (
-            f"{dataset} is shown only to those who accepted its terms: accept them on"
-            f" https://huggingface.co/datasets/{dataset}, then log in with `hf auth login` or set"
-            f" HF_TOKEN. ({reason})"
-        )
+        url = f"https://huggingface.co/datasets/{dataset}"
+        return f"{gated_message(dataset, url)} ({reason})"
     return (
         f"cannot load {task.title} from {dataset}"
         f" (config {task.source.config!r}, split {task.source.split!r}): {reason} Without a"
@@ -147,7 +143,7 @@ def _unreachable(task: Task, error: Exception) -> str:
 
 
 def _check_rows(task: Task, where: str, rows: Iterable[Any]) -> None:
-    """Every row is an object with the columns that the task reads."""
+    """Refuse rows that are no objects or lack a column that the task reads."""
     empty = True
     for number, row in enumerate(rows, 1):
         empty = False
@@ -164,7 +160,7 @@ def _check_rows(task: Task, where: str, rows: Iterable[Any]) -> None:
 
 
 def _check_questions(where: str, questions: list[Question]) -> None:
-    """Ids are there once, and there is something to ask and to compare with."""
+    """Refuse a repeated id, an empty question or an empty gold."""
     first: dict[str, int] = {}
     for number, question in enumerate(questions, 1):
         if question.id in first:

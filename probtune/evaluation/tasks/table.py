@@ -1,4 +1,4 @@
-"""The benchmarks by name and by domain. A module is imported when its task is asked for."""
+"""Benchmarks by name and by domain. A benchmark's module is imported on its first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DOMAINS", "OURS", "TASKS", "find_tasks"]
 
 _LANGUAGES = ("mr", "te", "ne", "sw", "wo", "yo", "zu")
 OURS = ("gsm8k", "figlet_words", "figlet_fonts")
-"""Tasks that the paper does not have."""
+"""Benchmarks that are not in the paper."""
 
 DOMAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ _MODULES = {name: _SHARED.get(name, name) for names in (*DOMAINS.values(), OURS)
 
 
 class _Tasks(Mapping[str, Task]):
-    """Name -> task, imported on demand."""
+    """Mapping from name to task; imports a task's module on its first use."""
 
     def __getitem__(self, name: str) -> Task:
         module = import_module(f".{_MODULES[name]}", __package__)
@@ -60,24 +60,24 @@ TASKS: Mapping[str, Task] = _Tasks()
 
 
 def find_tasks(names: str) -> list[Task]:
-    """The tasks that a list of names and domains stands for, each once, in its order.
+    """Return the tasks of a list of names and domains, each once, in the order of the list.
 
     >>> [task.name for task in find_tasks("aime24, math")]
     ['aime24', 'math500', 'minerva', 'olympiadbench', 'amc23']
 
     Raises:
-        UsageError: a name is no task and no domain, with the names that come close.
+        UsageError: a name is no task and no domain; the message holds similar names.
     """
-    found: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     for name in (part.strip() for part in names.split(",")):
         if not name:
             continue
         if name not in _MODULES and name not in DOMAINS:
             raise UsageError(_unknown(name))
-        found |= dict.fromkeys(DOMAINS.get(name, (name,)))
-    if not found:
+        chosen |= dict.fromkeys(DOMAINS.get(name, (name,)))
+    if not chosen:
         raise UsageError(f"name at least one task or domain: {_choices()}.")
-    return [TASKS[name] for name in found]
+    return [TASKS[name] for name in chosen]
 
 
 def _unknown(name: str) -> str:

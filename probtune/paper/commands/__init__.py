@@ -1,1 +1,1 @@
-"""The commands of this wing: what they take (`options`) and what they do."""
+"""Commands of this wing: their options (`options`) and their work."""

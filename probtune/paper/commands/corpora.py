@@ -24,12 +24,12 @@ def prepare(options: argparse.Namespace) -> None:
         _list(terminal)
         return
     if options.name is None:
-        raise UsageError("name a training set; probtune prepare --list shows them.")
-    found = corpus(options.name)
-    given = _given(options)
+        raise UsageError("NAME is missing, a training set; probtune prepare --list shows them.")
+    chosen = corpus(options.name)
+    arguments = _arguments(options)
     sizes = _sizes(options.ngrams)
     if options.dry_run:
-        _plan(found, options, given, terminal)
+        _plan(chosen, options, arguments, terminal)
         return
     quiet_libraries()
     from ..corpora import prepare
@@ -40,13 +40,15 @@ def prepare(options: argparse.Namespace) -> None:
         benchmarks = questions_of(
             options.check_against, data=options.data_benchmarks, terminal=terminal
         )
-    manifest = prepare(found, out=_folder(found, options, given), terminal=terminal, **given)
+    manifest = prepare(
+        chosen, out=_folder(chosen, options, arguments), terminal=terminal, **arguments
+    )
     if benchmarks is not None:
         manifest = check_against(manifest, benchmarks, sizes=sizes, terminal=terminal)
     _show(manifest, terminal)
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     names = (options.tokenizer or "").split(",")
     return {
         "tokenizers": tuple(name.strip() for name in names if name.strip()),
@@ -57,13 +59,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _folder(found: Corpus, options: argparse.Namespace, given: dict[str, Any]) -> Path:
+def _folder(chosen: Corpus, options: argparse.Namespace, arguments: dict[str, Any]) -> Path:
     from ..corpora.locating import default_folder
     from ..corpora.preparing import request
 
     if options.out is not None:
         return Path(options.out).expanduser()
-    return default_folder(request(found, **given))
+    return default_folder(request(chosen, **arguments))
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -72,7 +74,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 2:
-        raise UsageError(f"--ngrams must be numbers of words from 2 on, as 13,8; got {text!r}.")
+        raise UsageError(f"--ngrams must be numbers of words from 2, such as 13,8; got {text!r}.")
     return sizes
 
 
@@ -84,29 +86,29 @@ def _list(terminal: Terminal) -> None:
         ["name", "domain", "rows", "paper", "licence", "download", "what"],
         [
             [
-                found.name,
-                found.domain,
-                _rows(found),
-                found.paper_rows,
-                found.licences,
-                _megabytes(found.megabytes),
-                found.title,
+                entry.name,
+                entry.domain,
+                _rows(entry),
+                entry.paper_rows,
+                entry.licences,
+                _megabytes(entry.megabytes),
+                entry.title,
             ]
-            for found in CORPORA.values()
+            for entry in CORPORA.values()
         ],
         notes=[
-            "rows: known of the source; ~: as the hub rounds it. download: ? is asked of the hub.",
-            "probtune prepare NAME --dry-run says where a set comes from and what is ours in it.",
+            "rows of the source; ~: rounded by the hub; ?: known to the hub only.",
+            "probtune prepare NAME --dry-run shows the source of a set and our own choices in it.",
         ],
         words=True,
     )
 
 
-def _rows(found: Corpus) -> str:
-    if found.rows is None:
+def _rows(entry: Corpus) -> str:
+    if entry.rows is None:
         return "?"
-    rounded = any(part.rounded and part.take is None for part in found.parts)
-    return f"{'~' if rounded else ''}{found.rows:,}"
+    rounded = any(part.rounded and part.take is None for part in entry.parts)
+    return f"{'~' if rounded else ''}{entry.rows:,}"
 
 
 def _megabytes(size: float | None) -> str:
@@ -116,47 +118,47 @@ def _megabytes(size: float | None) -> str:
 
 
 def _plan(
-    found: Corpus, options: argparse.Namespace, given: dict[str, Any], terminal: Terminal
+    chosen: Corpus, options: argparse.Namespace, arguments: dict[str, Any], terminal: Terminal
 ) -> None:
-    """What would be done; nothing is asked of the network."""
+    """Show the plan, without the network."""
     from ..corpora.preparing import find, request
     from ..corpora.table import slug
 
-    wanted = request(found, **given)
-    folder = _folder(found, options, given)
+    requested = request(chosen, **arguments)
+    folder = _folder(chosen, options, arguments)
     terminal.table(
-        f"{slug(found)}: {found.title}",
+        f"{slug(chosen)}: {chosen.title}",
         ["source", "split", "commit", "rows", "licence", "download"],
         [
             [
                 part.dataset,
                 part.files or "/".join(x for x in (part.config, part.split) if x),
-                "made here" if found.make else (part.revision or "not pinned")[:12],
+                "generated" if chosen.make else (part.revision or "not pinned")[:12],
                 ("~" if part.rounded else "") + (f"{part.rows:,}" if part.rows else "?"),
                 part.licence,
                 _megabytes(part.megabytes),
             ]
-            for part in found.parts
+            for part in chosen.parts
         ],
         words=True,
     )
     lines = [
-        f"paper   {found.states}",
-        f"ours    {found.ours}",
-        *(f"note    {note}" for note in dict.fromkeys(p.note for p in found.parts) if note),
-        f"seed    {wanted['seed']}",
+        f"paper   {chosen.states}",
+        f"ours    {chosen.ours}",
+        *(f"note    {note}" for note in dict.fromkeys(p.note for p in chosen.parts) if note),
+        f"seed    {requested['seed']}",
     ]
-    if wanted["tokenizers"]:
-        bound = f"at most {found.max_tokens} tokens for {' and '.join(wanted['tokenizers'])}"
+    if requested["tokenizers"]:
+        bound = f"at most {chosen.max_tokens} tokens for {' and '.join(requested['tokenizers'])}"
         lines.append(f"length  {bound}")
-    if not found.redistributable:
-        lines.append("rows    may not be passed on: they stay in the folder, which git ignores")
+    if not chosen.redistributable:
+        lines.append("rows    may not be passed on; git ignores their folder")
     if options.data:
         lines.append(f"data    {options.data} instead of the hub")
     for line in lines:
         terminal.show(line)
-    there = find(folder, wanted)
-    state = f"there already, {there.rows} rows" if there else "to be made"
+    manifest = find(folder, requested)
+    state = f"prepared, {manifest.rows} rows" if manifest else "to be made"
     terminal.show(f"folder  {folder} ({state})", wrap=False)
 
 
@@ -179,8 +181,8 @@ def _show(manifest: Manifest, terminal: Terminal) -> None:
     repeated = record["duplicates"]
     if repeated["count"] and repeated["kept"]:
         notes.append(
-            f"{repeated['count']:,} questions have come before and are kept, as in the paper's"
-            " code; --unique leaves them out."
+            f"{repeated['count']:,} rows repeat a question, as in the paper's code; --unique leaves"
+            " them out."
         )
     if noise := record["noise"]:
         notes.append(
@@ -192,7 +194,7 @@ def _show(manifest: Manifest, terminal: Terminal) -> None:
     said = f"; the paper says {record['paper_rows']}" if record["paper_rows"] else ""
     terminal.table(
         f"{record['name']}: {manifest.rows:,} rows{said}",
-        ["source", "commit", "read", "kept", "licence"],
+        ["source", "commit", "read", "written", "licence"],
         rows,
         notes=notes,
     )
@@ -205,7 +207,7 @@ def _show(manifest: Manifest, terminal: Terminal) -> None:
 def _show_contamination(report: dict[str, Any], terminal: Terminal) -> None:
     terminal.table(
         "Shared n-grams of words",
-        ["benchmark", "n", "questions that overlap", "rows that do", "worst: question", "row"],
+        ["benchmark", "n", "questions that overlap", "rows that overlap", "worst question", "row"],
         [
             [
                 entry["benchmark"],
@@ -216,7 +218,7 @@ def _show_contamination(report: dict[str, Any], terminal: Terminal) -> None:
             ]
             for entry in report["found"]
         ],
-        notes=["An overlap is a hint: read the pairs. The manifest names the ten worst of each."],
+        notes=["An overlap is a hint: read the pairs. The manifest lists the ten worst of each."],
     )
 
 

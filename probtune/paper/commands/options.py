@@ -1,4 +1,4 @@
-"""The options of this wing's commands: prepare and reproduce."""
+"""Options of this wing's commands: prepare and reproduce."""
 
 from __future__ import annotations
 
@@ -8,51 +8,48 @@ __all__ = ["add_commands"]
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
-    """Add this wing's commands; returns their parsers."""
+    """Add this wing's commands, and return their parsers."""
     return [_prepare(commands), _reproduce(commands)]
 
 
 def _prepare(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """`probtune prepare`."""
+    """Add `probtune prepare`."""
     prepare = commands.add_parser(
         "prepare",
-        help="make a training set of the paper, with its manifest and contamination",
+        help="prepare a training set of the paper, with a manifest of its origin",
         description=(
-            "Read a training set of the paper from its source, leave out what cannot be trained"
-            " on, and write rows.jsonl and manifest.json. Settings name it as data:"
-            " corpus:NAME."
+            "Read a training set of the paper from its source, leave out unusable rows, and write"
+            " rows.jsonl and manifest.json. Settings name it as data: corpus:NAME."
         ),
     )
     prepare.add_argument(
-        "name", nargs="?", metavar="NAME", help="as numina-67k or openbookqa-noisy(0.3)"
+        "name", nargs="?", metavar="NAME", help="such as numina-67k or openbookqa-noisy(0.3)"
     )
     prepare.add_argument("--list", action="store_true", help="show the training sets")
     prepare.add_argument(
-        "--dry-run", action="store_true", help="say what would be downloaded, and what is ours"
+        "--dry-run", action="store_true", help="show the source and our own choices, and stop"
     )
     prepare.add_argument(
         "--out", metavar="DIR", help="folder (default: in XDG_CACHE_HOME, else ~/.cache)"
     )
     prepare.add_argument(
-        "--data", metavar="PATH", help="local rows in the dataset's own schema, not the hub"
+        "--data", metavar="PATH", help="local rows in the dataset's own schema, instead of the hub"
     )
     prepare.add_argument(
-        "--tokenizer", metavar="LIST", help="measure the bounded length with these models"
+        "--tokenizer", metavar="LIST", help="measure the length with the tokenizers of these models"
     )
-    prepare.add_argument("--limit", type=int, metavar="N", help="rows of each part at most")
+    prepare.add_argument("--limit", type=int, metavar="N", help="at most so many rows of each part")
     prepare.add_argument(
-        "--seed", type=int, metavar="N", help="subset, order and label noise (default: 42)"
+        "--seed", type=int, metavar="N", help="seed of subset, order and label noise (default: 42)"
     )
-    prepare.add_argument(
-        "--unique", action="store_true", help="leave out questions that have come before"
-    )
+    prepare.add_argument("--unique", action="store_true", help="leave out repeated questions")
     prepare.add_argument(
         "--check-against",
         metavar="LIST",
-        help="report n-grams shared with these benchmarks, as math500,olympiadbench or math",
+        help="report n-grams shared with these benchmarks, such as math500,olympiadbench or math",
     )
     prepare.add_argument(
-        "--data-benchmarks", metavar="DIR", help="folder with the benchmarks' rows, not the hub"
+        "--data-benchmarks", metavar="DIR", help="the benchmarks' rows, instead of the hub"
     )
     prepare.add_argument(
         "--ngrams", metavar="LIST", default="13,8", help="words in an n-gram (default: 13,8)"
@@ -70,18 +67,18 @@ examples:
   probtune reproduce medical/llama-3.2-3b --mode faithful --without double-prompt
   probtune reproduce table-10 --miniature                  the same path in a minute, on a CPU
 
-Runs that are finished are not done again when the same command is given once more.
+The same command continues an interrupted reproduction; finished runs are not repeated.
 """
 
 
 def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """`probtune reproduce`."""
+    """Add `probtune reproduce`."""
     reproduce = commands.add_parser(
         "reproduce",
         help="reproduce a cell, a table or a figure of the paper, as its code ran or fairly",
         description=(
-            "Show the runs and what they cost, carry them out, and print the paper's table with"
-            " ours beside it: difference, interval, verdict."
+            "Show the runs and their cost, carry them out, and print the paper's table with our"
+            " numbers beside it: difference, interval, verdict."
         ),
         epilog=_REPRODUCE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -91,36 +88,37 @@ def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "target",
         nargs="?",
         metavar="CELL|TABLE|FIGURE|all",
-        help="as math/llama-3.1-8b, table-1, figure-5, or a recipe's file",
+        help="such as math/llama-3.1-8b, table-1, figure-5, or a recipe's file",
     )
     add(
         "--mode",
         choices=("fair", "faithful"),
         default="fair",
-        help="fair: shared prompts, rates swept, seeds, strict grading; faithful: as the paper's"
-        " code ran (default: fair)",
+        help="fair: same prompts in training and evaluation, swept rates, several seeds, strict"
+        " grading; faithful: as the paper's code ran (default: fair)",
     )
     add("--list", action="store_true", help="list cells and deviations, and stop")
     add(
         "--dry-run",
         action="store_true",
-        help="show runs and cost, resolve every option, offline, and stop",
+        help="show runs and cost, check every option, offline, and stop",
     )
     add("--without", action="append", default=[], metavar="NAME", help="leave a deviation out")
     add("--with", action="append", default=[], dest="add", metavar="NAME", help="add a deviation")
-    add("--seeds", metavar="LIST", help="as 0,1,2 (default: the recipe's)")
+    add("--seeds", metavar="LIST", help="such as 0,1,2 (default: the recipe's)")
     add("--gpus", type=int, metavar="N", help="devices that train one model together (default: 1)")
     add(
         "--backend",
         choices=("hf", "vllm"),
-        help="what draws the answers: transformers or vLLM (default: hf)",
+        help="draw answers with transformers or vLLM (default: hf)",
     )
     add(
         "--slurm",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="submit to SLURM with this parameter, as partition=gpu (probtune[slurm]); repeatable",
+        help="submit to SLURM with this parameter, such as partition=gpu (probtune[slurm]);"
+        " repeatable",
     )
     add(
         "--judge",
@@ -131,9 +129,9 @@ def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     add("--judge-model", metavar="NAME", help="the judge's name there")
     add("--judge-key", metavar="VARIABLE", help="environment variable that holds its key")
     add("--out", metavar="DIR", default="runs/reproduction", help="folder (default: %(default)s)")
-    add("--keep-models", action="store_true", help="keep models once they are evaluated")
+    add("--keep-models", action="store_true", help="keep models after their evaluation")
     add("--yes", action="store_true", help="begin without asking")
-    add("--report", action="store_true", help="only make table and report of what is there")
+    add("--report", action="store_true", help="make table and report of finished runs, and stop")
     add(
         "--miniature",
         action="store_true",

@@ -1,4 +1,4 @@
-"""`probtune reproduce`: plan and cost, the runs, then the paper's table with ours beside it."""
+"""`probtune reproduce`: plan and cost, the runs, then the paper's table beside our numbers."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ def _judge(options: argparse.Namespace) -> Judge | None:
     if options.judge is None:
         return None
     if options.judge_model is None:
-        raise UsageError("--judge needs the name of a model there: --judge-model NAME.")
+        raise UsageError("--judge needs the name of its model: --judge-model NAME.")
     return Judge(options.judge, options.judge_model, key_variable=options.judge_key)
 
 
 def _plans(options: argparse.Namespace) -> list[CellPlan]:
-    """A plan for each cell. Without --gpus, the devices of the paper's run where its micro-batches
-    count, else as many as the memory needs (of the devices here, or of the paper's).
+    """Plan each cell. Without --gpus, faithful mode takes the number of devices of the paper's run,
+    since its micro-batches matter, and fair mode as many as the memory needs.
     """
     from ..reproduction.checks import accelerators
     from ..reproduction.cost import DEVICE_BYTES, cost_of
     from ..reproduction.plan import plan_cell
     from ..reproduction.recipe import find_recipes
 
-    here = [] if options.dry_run or options.slurm or options.gpus else accelerators()
-    room = min(here, default=DEVICE_BYTES)
-    found = []
+    devices = [] if options.dry_run or options.slurm or options.gpus else accelerators()
+    room = min(devices, default=DEVICE_BYTES)
+    plans = []
     for recipe in find_recipes(options.target):
         planned = _planned(options)
         if options.gpus is None and options.mode == "faithful":
@@ -93,8 +93,8 @@ def _plans(options: argparse.Namespace) -> list[CellPlan]:
         needed = cost_of(plan, device_bytes=room).devices
         if options.gpus is None and needed > plan.processes:
             plan = plan_cell(recipe, options.mode, **{**planned, "processes": needed})
-        found.append(plan)
-    return found
+        plans.append(plan)
+    return plans
 
 
 def _planned(options: argparse.Namespace) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _seeds(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--seeds takes numbers as 0,1,2, got {text!r}.") from None
+        raise UsageError(f"--seeds takes numbers such as 0,1,2, got {text!r}.") from None
 
 
 def _list(terminal: Terminal) -> None:
@@ -122,7 +122,7 @@ def _list(terminal: Terminal) -> None:
     from ..reproduction.recipe import all_recipes
 
     terminal.table(
-        "Cells; reproduce takes their names, their domains, tables, figures, and all",
+        "Cells; `reproduce` takes a cell, a domain, a table, a figure, or `all`",
         ["cell", "model", "shows", "objectives", "deviations"],
         [
             [
@@ -137,10 +137,10 @@ def _list(terminal: Terminal) -> None:
         words=True,
     )
     terminal.table(
-        "Deviations of the paper's code; --mode faithful takes all that apply, --without and --with"
-        " switch one",
+        "Deviations of the paper's code; --mode faithful switches on all that apply, --with and"
+        " --without one of them",
         ["name", "what the code does"],
-        [[found.name, found.what] for found in DEVIATIONS.values()],
+        [[deviation.name, deviation.what] for deviation in DEVIATIONS.values()],
         words=True,
     )
 
@@ -165,13 +165,11 @@ def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal:
     notes = notes if len(notes) <= 3 else []
     notes += [note for plan in plans for note in plan.notes]
     if total.unknown_downloads:
-        notes.append(
-            f"size not known before it is asked for: {', '.join(total.unknown_downloads)}."
-        )
+        notes.append(f"Size of the download unknown: {', '.join(total.unknown_downloads)}.")
     terminal.table(
         f"{options.target}, {options.mode}",
         [
-            *("cell", "runs", "trainings", "GPU hours", "of it training", "answers"),
+            *("cell", "runs", "trainings", "GPU hours", "for training", "answers"),
             *("memory GB", "devices", "disk GB"),
         ],
         rows,
@@ -217,17 +215,17 @@ def _described(run: Run) -> str:
 
 
 def _ask(options: argparse.Namespace) -> None:
-    """On a terminal, whether to begin."""
+    """Ask on a terminal whether to begin."""
     if options.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     if input("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UsageError("not begun; --dry-run shows every run, --yes begins without asking.")
+        raise UsageError("nothing was run; --dry-run shows every run, --yes begins without asking.")
 
 
 def _one(
     plans: Sequence[CellPlan], options: argparse.Namespace, out: Path, terminal: Terminal
 ) -> None:
-    """What a job does: `CELL::RUN`, or `CELL::GROUP/choice`, the choice of a learning rate."""
+    """Carry out one job: `CELL::RUN`, or `CELL::GROUP/choice`, the choice of a learning rate."""
     from ...terminal import quiet_libraries
     from ..reproduction.run import choose, open_cell, run_one
 
@@ -257,7 +255,7 @@ def _launch(
     from ..reproduction.launch import launch_local, launch_slurm, slurm_options
     from ..reproduction.run import open_cell
 
-    for plan in plans:  # refuse another reproduction's folder here, and not in every job
+    for plan in plans:  # a folder of another reproduction is refused once, not by every job
         open_cell(plan, out)
     waves = _waves(plans, options, out)
     logs = out / "logs"
@@ -268,7 +266,7 @@ def _launch(
 
 
 def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) -> list[list[Job]]:
-    """Jobs, wave after wave: base models, rates, choices, other seeds."""
+    """Return the jobs, wave after wave: base models, rates, choices, other seeds."""
     from ..reproduction.launch import Job
 
     waves: list[list[Job]] = [[], [], [], []]
@@ -279,15 +277,15 @@ def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) ->
             names[which][run.name] = None
             if run.candidate:
                 names[2][f"{run.group}/choice"] = None
-        for wave, found in zip(waves, names, strict=True):
-            for name in found:
+        for wave, jobs in zip(waves, names, strict=True):
+            for name in jobs:
                 command = [*_command(plan, options, out), "--run", f"{plan.recipe.cell}::{name}"]
                 wave.append(Job(tuple(command), plan.processes))
     return [wave for wave in waves if wave]
 
 
 def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str]:
-    """The same command, for one run."""
+    """Return this command as that of a job, without its run."""
     command = [sys.executable, "-m", "probtune", "reproduce", options.target, "--yes"]
     command += ["--mode", plan.mode, "--out", str(out.absolute()), "--gpus", str(plan.processes)]
     for flag, values in (("--with", options.add), ("--without", options.without)):
@@ -299,7 +297,7 @@ def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str
 
 
 def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> None:
-    """The same path with tiny models and rows written by us."""
+    """Take the same path with tiny models and example rows."""
     from ...terminal import quiet_libraries
 
     quiet_libraries()
@@ -345,7 +343,7 @@ def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal, judge: Jud
 
 
 def show_table(table: Mapping[str, Any], terminal: Terminal) -> None:
-    """One cell, the paper's numbers beside ours."""
+    """Print one cell, the paper's numbers beside ours."""
     rows = []
     before = None
     for row in (*table["objectives"], *table["rows"]):
@@ -359,7 +357,7 @@ def show_table(table: Mapping[str, Any], terminal: Terminal) -> None:
         for choice in table["choices"]
     ]
     if table["missing"]:
-        notes.append(f"not finished: {', '.join(table['missing'])}.")
+        notes.append(f"Not finished: {', '.join(table['missing'])}.")
     terminal.table(
         f"{table['title']} ({', '.join(table['shows'])}; {table['mode']})",
         ["", "", "runs", "ours [95 %]", "paper", "difference [95 %]", "verdict"],

@@ -1,6 +1,6 @@
-"""The training sets of the paper's domains: from their source to rows, with a manifest.
+"""Training sets of the paper's domains: from their source to rows, with a manifest.
 
-base            what a training set is; one small module for each domain's
+base            the training set; one small module for each domain's
 table           their names, and the text that names one with options
 preparing       rows and manifest; sources, hub, rows, lengths and noise are its steps
 contamination   n-grams that training rows share with benchmarks' questions

@@ -1,8 +1,8 @@
-"""What a training set is: where its rows come from, how a row becomes a question and a response,
-what is left out, and which of this the paper states.
+"""Training set: the source of its rows, the step from a row to a question and a response, the rows
+that are left out, and the paper's statements about all of this.
 
-A corpus stores questions as they are, without instruction and turns: those belong to the prompt
-that training and evaluation share (`probtune.data.prompts`).
+A corpus stores questions without instruction and turns: those belong to the prompt that training
+and evaluation share (`probtune.data.prompts`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["Corpus", "Dropped", "Noise", "Part", "Take", "choose", "row_order"]
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that is left out, with the reason; equal reasons are counted together."""
+    """Row that is left out, with the reason; equal reasons are counted together."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Take:
-    """A random subset of a part, drawn before anything else: `datasets.shuffle(seed)`, then the
-    first rows.
+    """Random subset of a part, drawn before anything else: `datasets.shuffle(seed)`, then the first
+    rows.
     """
 
     rows: int
@@ -40,36 +40,37 @@ class Part:
     """Rows of one split of one dataset, all in the same schema."""
 
     dataset: str
-    """Hub id, or `generated` for rows that are made here."""
+    """Hub id, or `generated` for rows that `Corpus.make` makes."""
     split: str
     convert: Callable[[Mapping[str, Any]], dict[str, Any] | Dropped]
-    """A row in the dataset's own schema -> {"prompt", "completion"}, perhaps "id" and "options".
-    A column that is missing or of another type is a KeyError, IndexError or TypeError.
+    """Function from a row in the dataset's own schema to {"prompt", "completion"}, perhaps with
+    "id" and "options". A missing column, or one of another type, raises KeyError, IndexError or
+    TypeError.
     """
     example: Mapping[str, Any]
-    """A row in the dataset's own schema, written by us: what documentation and tests use."""
+    """A row in the dataset's own schema, written by us, for documentation and tests."""
     rows: int | None = None
-    """Rows before anything is left out. None: not known."""
+    """Rows before anything is left out; None if unknown."""
     rounded: int = 0
-    """The count is known to within this."""
+    """Largest error of `rows`."""
     config: str | None = None
     files: str | None = None
-    """The file of the dataset to read, where it has no split of its own."""
+    """File of the dataset to read, if it has no split of its own."""
     revision: str | None = None
-    """Commit of the dataset. None: not pinned (why, in `note`)."""
+    """Commit of the dataset. None: not pinned, for the reason in `note`."""
     licence: str = "not stated"
     redistributable: bool = False
-    """Whether the rows may be passed on."""
+    """True if the rows may be passed on."""
     megabytes: float | None = None
-    """Size of the download. None: not known before asking the hub."""
+    """Size of the download; None if only the hub knows it."""
     take: Take | None = None
     noisy: bool = True
-    """Whether label noise, where the corpus has it, changes this part."""
+    """True if the label noise of the corpus changes this part."""
     note: str = ""
 
     @property
-    def place(self) -> str:
-        """How the part is named in messages and in a manifest."""
+    def label(self) -> str:
+        """Name of the part in messages and in a manifest."""
         if self.dataset == "generated":
             return self.dataset
         config = f", {self.config}" if self.config else ""
@@ -77,13 +78,13 @@ class Part:
 
     @property
     def stem(self) -> str:
-        """What a part's ids begin with, and its file is called in a folder of local rows."""
+        """Beginning of the part's ids, and name of its file in a folder of local rows."""
         words = [self.dataset.rsplit("/", 1)[-1], self.config, self.split]
         return "-".join(word for word in words if word)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the dataset, as far as they are known."""
+        """Columns of the dataset, as far as the example has them."""
         return tuple(self.example)
 
     @property
@@ -111,31 +112,33 @@ class Corpus:
     title: str
     parts: tuple[Part, ...]
     states: str
-    """What the paper or its code states, with the place."""
+    """Statement of the paper or its code, with its page or file."""
     ours: str
-    """What is not stated and therefore ours."""
+    """Choices that neither states and that are therefore ours."""
     paper_rows: str = ""
     """Rows as the paper prints them."""
     max_tokens: int | None = None
     """Longest question and response together, in the turns of each tokenizer."""
     tokenizers: tuple[str, ...] = ()
-    """Tokenizers that the length is measured with, unless others are given."""
+    """Default tokenizers that measure the length."""
     shuffle: str | None = None
     """Order of the written rows: None as read, `pandas` as `DataFrame.sample(frac=1)` orders them,
     `datasets` as `Dataset.shuffle` does.
     """
     seed: int = 42
-    """Of everything random, unless another is given."""
+    """Default seed of everything random."""
     unique: bool = False
-    """Leave out rows whose question has come before. The paper's code never does, so that its own
-    training sets keep them; they are counted in the manifest.
+    """True if rows with a repeated question are left out. The paper's code never does this, so its
+    own training sets keep such rows; the manifest counts them.
     """
     noise: Noise | None = None
     make: Callable[[int, Callable[[int], None]], list[dict[str, Any]]] | None = None
-    """Makes so many rows of a generated corpus; the function is told how many are there so far."""
+    """Function that makes so many rows of a generated corpus; it reports the number of finished
+    rows to the callback.
+    """
     verify: Callable[[Sequence[tuple[str, str]]], str] | None = None
-    """Compares the (question, response) pairs with known ones; says what was compared, raises
-    DataError.
+    """Function that compares the (question, response) pairs with known ones. It returns a sentence
+    on the comparison, or raises DataError.
     """
 
     @property
@@ -148,19 +151,19 @@ class Corpus:
 
     @property
     def rows(self) -> int | None:
-        """Rows before anything is left out, subsets taken; None when a part's are not known."""
+        """Rows after subsets are taken and before anything is left out; None if unknown."""
         counts = [part.rows if part.take is None else part.take.rows for part in self.parts]
         return None if None in counts else sum(n for n in counts if n is not None)
 
     @property
     def megabytes(self) -> float | None:
-        """Size of the download; None when a part's is not known."""
+        """Size of the download; None if that of a part is unknown."""
         sizes = [part.megabytes for part in self.parts]
         return None if None in sizes else math.fsum(size for size in sizes if size is not None)
 
 
 def choose(count: int, size: int, seed: int) -> set[int]:
-    """Indices of the subset that `datasets.Dataset.shuffle(seed).select(range(size))` holds.
+    """Return the indices of the subset `datasets.Dataset.shuffle(seed).select(range(size))`.
 
     >>> sorted(choose(5, 2, seed=42))
     [2, 4]
@@ -171,7 +174,7 @@ def choose(count: int, size: int, seed: int) -> set[int]:
 
 
 def row_order(kind: str, count: int, seed: int) -> list[int]:
-    """The order in which a library's shuffle puts `count` rows: `pandas` for
+    """Return the order of `count` rows after a library's shuffle: `pandas` for
     `DataFrame.sample(frac=1, random_state=seed)`, `datasets` for `Dataset.shuffle(seed)`.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""The contamination of a prepared set, measured against benchmarks and kept in its manifest."""
+"""Contamination of a prepared set, measured against benchmarks and written into its manifest."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RECORD = ("kind", "schema", "written")
 def questions_of(
     names: str, *, data: str | None = None, terminal: Terminal
 ) -> dict[str, list[tuple[str, str]]]:
-    """Benchmark -> (id, text) of its questions.
+    """Return benchmark -> (id, text) of its questions.
 
     Args:
-        names: tasks and domains, as `math500,olympiadbench` or `math`.
+        names: tasks and domains, such as `math500,olympiadbench` or `math`.
         data: a folder with the benchmarks' rows instead of the hub.
 
     Raises:
@@ -48,8 +48,8 @@ def check_against(
     sizes: Sequence[int] = SIZES,
     terminal: Terminal | None = None,
 ) -> Manifest:
-    """Measure the overlap with benchmarks and write it into the manifest, beside what was measured
-    before against others.
+    """Measure the overlap with benchmarks, and write it into the manifest beside earlier
+    measurements against others.
     """
     terminal = terminal or Terminal(quiet=True)
     with terminal.track("comparing with benchmarks", manifest.rows) as advance:

@@ -1,18 +1,17 @@
-"""Whether a training set holds the questions it will be asked: n-grams of words that a training row
-shares with a benchmark's question.
+"""Contamination: n-grams of words that a training row shares with a benchmark's question.
 
-A question counts as overlapping when at least one of its n-grams of words stands in a training
-row's question or response; a question of fewer than n words when all of it does. Words are compared
-without case, punctuation and Unicode variants. n = 13 is the usual length; 8 finds more, chance
-included. N-grams that stand in more than `common` questions of one benchmark are its template, not
-its content, and are left out.
+A question overlaps if at least one of its n-grams of words occurs in a training row's question or
+response; a question of fewer than n words, if all of it does. Words are compared without case,
+punctuation and Unicode variants. n = 13 is the usual length; 8 finds more overlaps, also by chance.
+An n-gram of more than `common` questions of one benchmark belongs to its template, not to its
+content, and is left out.
 
 Both directions are reported: the share of questions that some row overlaps, and the share of rows
-that overlap some question. The time is linear in the words of both sides: the training side is
-streamed in blocks through rolling hashes (numpy), and only the benchmark's n-grams are kept, so
-that memory does not grow with the training set. A hash that agrees is confirmed word by word.
+that overlap some question. The time is linear in the words of both sides. The training side is
+streamed in blocks through rolling hashes (numpy), and only the benchmark's n-grams are stored, so
+memory does not grow with the training set. An equal hash is confirmed word by word.
 
-Overlap is a hint, not a proof: copies in other words or other numbers are not found, and a shared
+Overlap is a hint, not a proof: a copy in other words or other numbers does not show, and a shared
 sentence may be a commonplace.
 
 Source: Brown et al., Language Models are Few-Shot Learners, 2020, section 4 and appendix C
@@ -39,7 +38,7 @@ __all__ = ["COMMON", "SHORTEST", "SIZES", "overlap", "words_of"]
 SIZES = (13, 8)
 COMMON = 10
 SHORTEST = 5
-"""A question of fewer words is not compared: as a whole it is too likely to stand anywhere."""
+"""Fewest words of a question that is compared; a shorter one may occur anywhere by chance."""
 
 _BLOCK = 400_000  # words of training rows at a time
 _EXAMPLES = 10
@@ -51,7 +50,8 @@ Row = tuple[str, str, str]  # id, question, response
 
 
 def words_of(text: str) -> list[str]:
-    """Words without case and punctuation; letters keep their vowel signs, digits stay together.
+    """Split a text into words without case and punctuation; letters keep their vowel signs, digits
+    stay together.
 
     >>> words_of("Let $x_1 = 3.5$; FIND x.")
     ['let', 'x', '1', '3', '5', 'find', 'x']
@@ -63,12 +63,12 @@ def words_of(text: str) -> list[str]:
 
 
 class _Spaces(dict[int, int]):
-    """Character -> itself, or a space where it is no part of a word; found out once for each."""
+    """Character -> itself, or a space if it is no part of a word; looked up once for each."""
 
     def __missing__(self, code: int) -> int:
         # Letters, marks (vowel signs) and numbers make words; all else separates them.
-        found = code if unicodedata.category(chr(code))[0] in "LMN" else 32
-        return self.setdefault(code, found)
+        mapped = code if unicodedata.category(chr(code))[0] in "LMN" else 32
+        return self.setdefault(code, mapped)
 
 
 _SPACES = _Spaces()
@@ -76,24 +76,24 @@ _SPACES = _Spaces()
 
 @dataclass
 class _Grams:
-    """The n-grams of one length of all benchmarks."""
+    """N-grams of one length of all benchmarks."""
 
     length: int
     owners: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
-    """Word ids -> the questions they stand in."""
+    """Word ids -> the questions that contain them."""
     by_hash: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)
     hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass
 class _Seen:
-    """What was found of one question."""
+    """Overlap of one question."""
 
     best: float = 0.0
     row: str = ""
-    place: str = ""
+    part: str = ""
     shared: tuple[int, ...] = ()
-    places: set[str] = field(default_factory=set)
+    parts: set[str] = field(default_factory=set)
 
 
 def overlap(
@@ -109,7 +109,7 @@ def overlap(
         rows: (id, question, response) of each training row; read once.
         benchmarks: name -> (id, text) of each question.
         sizes: numbers of words in an n-gram.
-        common: n-grams of more questions of one benchmark than this are its template.
+        common: an n-gram of more questions of one benchmark than this is its template.
 
     Returns:
         `rows`, `words`, `sizes`, `common` and `found`: for each size and benchmark the numbers of
@@ -119,7 +119,7 @@ def overlap(
         has, `shared` words).
 
     Raises:
-        UsageError: a size below 2, or no benchmark.
+        UsageError: a size is below 2, or no benchmark is given.
     """
     if not benchmarks or not sizes or min(sizes) < 2:
         raise UsageError(
@@ -141,7 +141,7 @@ def overlap(
 
 
 class _Index:
-    """The benchmarks' side: their words, their n-grams, and what of them was found."""
+    """The benchmarks' side: their words, their n-grams, and the overlaps so far."""
 
     def __init__(
         self, benchmarks: Mapping[str, Sequence[Question]], sizes: Sequence[int], common: int
@@ -171,28 +171,28 @@ class _Index:
         )
 
     def _grams(self, size: int, common: int) -> list[_Grams]:
-        """The n-grams of a size, by length: shorter questions count as a whole."""
-        found: dict[int, _Grams] = {}
+        """Return the n-grams of a size, by length: a shorter question is one n-gram."""
+        by_length: dict[int, _Grams] = {}
         for question, text in enumerate(self.texts):
             length = min(size, len(text))
             if length < min(size, SHORTEST):
                 continue
-            grams = found.setdefault(length, _Grams(length))
+            grams = by_length.setdefault(length, _Grams(length))
             for gram in set(_windows(text, length)):
                 grams.owners.setdefault(gram, []).append(question)
-        for grams in found.values():
+        for grams in by_length.values():
             for gram, owners in list(grams.owners.items()):
                 counts = Counter(self.benchmark[question] for question in owners)
                 templates = {name for name, number in counts.items() if number > common}
                 if templates:
                     self.templates.update((size, name) for name in templates)
-                    kept = [q for q in owners if self.benchmark[q] not in templates]
-                    grams.owners[gram] = kept
-                    if not kept:
+                    others = [q for q in owners if self.benchmark[q] not in templates]
+                    grams.owners[gram] = others
+                    if not others:
                         del grams.owners[gram]
             self.total.update((size, question) for qs in grams.owners.values() for question in qs)
             self._hash(grams)
-        return list(found.values())
+        return list(by_length.values())
 
     def _hash(self, grams: _Grams) -> None:
         if not grams.owners:
@@ -208,14 +208,14 @@ class _Index:
     def scan(self, block: _Block) -> None:
         """Look for the n-grams of every size in a block of training rows."""
         powers = _Rolling(self.keys[block.ids])
-        known = np.concatenate(([0], np.cumsum(block.ids == 0)))
+        unknown = np.concatenate(([0], np.cumsum(block.ids == 0)))
         for size, groups in self.grams.items():
             hits: dict[tuple[int, int, str], dict[tuple[int, ...], None]] = {}
             for grams in groups:
-                for start, gram in self._matches(block, powers, known, grams):
-                    row, place = block.owner(start)
+                for start, gram in self._matches(block, powers, unknown, grams):
+                    row, part = block.owner(start)
                     for question in grams.owners[gram]:
-                        hits.setdefault((row, question, place), {})[gram] = None
+                        hits.setdefault((row, question, part), {})[gram] = None
             self._note(size, block, hits)
 
     def _matches(
@@ -243,13 +243,13 @@ class _Index:
         hits: Mapping[tuple[int, int, str], Mapping[tuple[int, ...], None]],
     ) -> None:
         affected: set[tuple[int, str]] = set()
-        for (row, question, place), grams in hits.items():
+        for (row, question, part), grams in hits.items():
             affected.add((row, self.benchmark[question]))
             seen = self.seen[size].setdefault(question, _Seen())
-            seen.places.add(place)
+            seen.parts.add(part)
             share = len(grams) / self.total[size, question]
             if share > seen.best:
-                seen.best, seen.row, seen.place = share, block.names[row], place
+                seen.best, seen.row, seen.part = share, block.names[row], part
                 seen.shared = next(iter(grams))
         self.rows_hit.update((size, name) for _, name in affected)
 
@@ -265,29 +265,29 @@ class _Index:
             "too_short": short,
             "questions_hit": len(seen),
             "rows_hit": self.rows_hit[size, name],
-            "in_prompts": sum("prompt" in s.places for s in seen.values()),
-            "in_completions": sum("completion" in s.places for s in seen.values()),
+            "in_prompts": sum("prompt" in s.parts for s in seen.values()),
+            "in_completions": sum("completion" in s.parts for s in seen.values()),
             "templates": self.templates[size, name],
             "examples": [
                 {
                     "question": self.ids[question],
-                    "row": found.row,
-                    "place": found.place,
-                    "share": round(found.best, 4),
-                    "shared": " ".join(self.names[word] for word in found.shared),
+                    "row": hit.row,
+                    "place": hit.part,
+                    "share": round(hit.best, 4),
+                    "shared": " ".join(self.names[word] for word in hit.shared),
                 }
-                for question, found in worst
+                for question, hit in worst
             ],
         }
 
 
 @dataclass
 class _Block:
-    """Some training rows as one array of word ids; 0 is a word no benchmark has, or a border."""
+    """Training rows as one array of word ids; 0 is a word that no benchmark has, or a border."""
 
     ids: np.ndarray  # (words,) int64
     starts: np.ndarray  # (texts,) int64, where each text begins
-    owners: list[tuple[int, str]]  # row and place of each text
+    owners: list[tuple[int, str]]  # row and part (prompt or completion) of each text
     names: list[str]
     rows: int
     words: int
@@ -304,25 +304,25 @@ def _blocks(rows: Iterable[Row], vocabulary: Mapping[str, int]) -> Iterator[_Blo
     words = 0
     number = vocabulary.get
 
-    def made() -> _Block:
+    def block() -> _Block:
         return _Block(
             np.array(ids, np.int64), np.array(starts, np.int64), owners, names, len(names), words
         )
 
     for name, prompt, completion in rows:
-        for place, text in (("prompt", prompt), ("completion", completion)):
+        for part, text in (("prompt", prompt), ("completion", completion)):
             starts.append(len(ids))
-            owners.append((len(names), place))
-            found = [number(word, 0) for word in words_of(text)]
-            words += len(found)
-            ids.extend(found)
+            owners.append((len(names), part))
+            numbers = [number(word, 0) for word in words_of(text)]
+            words += len(numbers)
+            ids.extend(numbers)
             ids.append(0)
         names.append(name)
         if len(ids) >= _BLOCK:
-            yield made()
+            yield block()
             ids, starts, owners, names, words = [], [], [], [], 0
     if names:
-        yield made()
+        yield block()
 
 
 class _Rolling:
@@ -336,7 +336,7 @@ class _Rolling:
         self._doubled = {1: values}
 
     def windows(self, length: int) -> np.ndarray:
-        """Hashes of the windows of a length, one for each position they fit at."""
+        """Return the hashes of all windows of a length."""
         size, result = 1, None
         done = 0
         while size <= length:

@@ -1,8 +1,8 @@
-"""Figlet puzzles: a short word drawn in letters of ASCII art, to be read. Made here.
+"""Figlet puzzles: a short word drawn in letters of ASCII art, to be read. Rows are generated.
 
 Source: reasoning-gym (Stojanovski et al., 2025, https://github.com/open-thought/reasoning-gym),
 task `figlet_font`, with the paper's parameters (data/data_process_figfont.py of its code): seed 42,
-words of 2 to 5 letters, spaced; row i is drawn with seed 42 + i. Rows 0 to 39,999 are trained on,
+words of 2 to 5 letters, spaced; row i is drawn with seed 42 + i. Rows 0 to 39,999 are for training;
 the benchmark takes those from 40,000 on.
 """
 
@@ -33,7 +33,7 @@ KNOWN_ROWS: Mapping[int, tuple[str, str]] = {
 """Row -> answer, and SHA-256 of the question, first 16 digits."""
 
 KNOWN_SHA256 = "5bbccc95cec4b2635afdd0f741cae1b48bb5f1cac82a50d858e0114564786137"
-"""Of all rows, as in the manifest: `digest` over {completion, prompt}."""
+"""Hash of all rows, as in the manifest: `digest` over {completion, prompt}."""
 
 _EXAMPLE = {
     "ability": "figlet_font",
@@ -54,7 +54,7 @@ _EXAMPLE = {
 
 
 def _make(rows: int, progress: Callable[[int], None]) -> list[dict[str, Any]]:
-    """The first rows, in the schema of the paper's file as far as it is read here."""
+    """Generate the first rows, with the columns of the paper's file that we read."""
     from ...evaluation.tasks.figlet_generator import figlet_rows
 
     return _published(figlet_rows(0, rows, progress=progress))
@@ -74,21 +74,22 @@ def _published(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _verify(rows: Sequence[tuple[str, str]]) -> str:
-    """Compare (question, answer) with rows known from the pinned generator; says what was compared.
+    """Compare (question, answer) with known rows of the pinned generator, and return a sentence on
+    the comparison.
 
     Raises:
         DataError: another version of the generator or of its fonts makes other rows.
     """
     checked = 0
-    for index, known in KNOWN_ROWS.items():
+    for index, expected in KNOWN_ROWS.items():
         if index < len(rows):
             checked += 1
             question, answer = rows[index]
-            found = (answer, hashlib.sha256(question.encode()).hexdigest()[:16])
-            if found != known:
+            drawn = (answer, hashlib.sha256(question.encode()).hexdigest()[:16])
+            if drawn != expected:
                 raise DataError(
-                    f"figlet row {index} is {found[0]!r} drawn as {found[1]}, known is"
-                    f" {known[0]!r} drawn as {known[1]}: {_WAY_OUT}"
+                    f"figlet row {index} is {drawn[0]!r} drawn as {drawn[1]}, known is"
+                    f" {expected[0]!r} drawn as {expected[1]}: {_WAY_OUT}"
                 )
     if len(rows) < ROWS:
         return f"{checked} of {len(rows)} rows agree with known ones"

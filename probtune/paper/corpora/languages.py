@@ -1,4 +1,4 @@
-"""Low-resource languages: MURI, human texts with instructions made backwards from them.
+"""Low-resource languages: MURI, human texts with instructions that were generated from them.
 
 Source: Köksal et al., MURI: High-Quality Instruction Tuning Datasets for Low-Resource Languages via
 Reverse Instructions, 2024, https://arxiv.org/abs/2409.12958.

@@ -1,4 +1,4 @@
-"""How long a question and its response are, in the turns of a model's family."""
+"""Length of a question and its response, in the turns of a model's family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["longest", "turns"]
 
 
 def turns(tokenizer: Any, prompt: str, completion: str) -> str:
-    """Both texts in the turns of a tokenizer's family, without a system text, the end included.
+    """Return both texts in the turns of a tokenizer's family, without a system text, with the end.
 
     >>> class Tokenizer:
     ...     eos_token = "<|im_end|>"
@@ -28,7 +28,7 @@ def turns(tokenizer: Any, prompt: str, completion: str) -> str:
 
 
 def longest(names: Sequence[str]) -> Callable[[str, str], int]:
-    """A function that gives the most tokens that (prompt, completion) takes under any of the
+    """Return a function for the largest number of tokens of (prompt, completion) under any of the
     tokenizers.
 
     Raises:

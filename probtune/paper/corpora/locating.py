@@ -1,4 +1,4 @@
-"""Where prepared training sets are kept, and the settings' way to name one: `corpus:numina-67k`."""
+"""Folders of prepared training sets, and the settings' name for one: `corpus:numina-67k`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PREFIX = "corpus:"
 
 
 def cache() -> Path:
-    """The folder that prepared sets go to unless another is named: `probtune/corpora` in
-    XDG_CACHE_HOME, or in ~/.cache.
+    """Return the default folder of prepared sets: `probtune/corpora` in XDG_CACHE_HOME, or in
+    ~/.cache.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "probtune" / "corpora"
 
 
-def default_folder(wanted: Mapping[str, Any]) -> Path:
-    """The folder of a request in the cache: equal requests share it, others never do."""
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:10]
-    return cache() / f"{wanted['corpus']}-{key}"
+def default_folder(requested: Mapping[str, Any]) -> Path:
+    """Return the folder of a request in the cache; equal requests share it, others never do."""
+    key = hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()[:10]
+    return cache() / f"{requested['corpus']}-{key}"
 
 
 def resolve(
@@ -40,30 +40,30 @@ def resolve(
     tokenizer: str | Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Path:
-    """The prepared rows of a training set, made first if they are not there.
+    """Return the prepared rows of a training set; prepare them first if necessary.
 
     Args:
-        name: as `numina-67k` or `openbookqa-noisy(0.3)`.
-        seed: of subset, order and label noise. None: the corpus's own, the paper's where it has
-            one; a run's own seed should not be given here unless the data is to change with it.
-        tokenizer: one or several that bound the length, where the corpus has a bound.
+        name: such as `numina-67k` or `openbookqa-noisy(0.3)`.
+        seed: seed of subset, order and label noise. None: the corpus's own, which is the paper's if
+            it has one. Pass a run's seed only if the data is to change with it.
+        tokenizer: one or several that measure the length, if the corpus bounds it.
 
     Raises:
-        UsageError: there is no such training set.
+        UsageError: no training set has this name.
         DataError: it cannot be prepared; see `probtune.paper.corpora.prepare`.
     """
-    found = corpus(name)
+    chosen = corpus(name)
     tokenizers = (tokenizer,) if isinstance(tokenizer, str) else tuple(tokenizer or ())
-    wanted = request(found, tokenizers=tokenizers, seed=seed, limit=limit)
+    requested = request(chosen, tokenizers=tokenizers, seed=seed, limit=limit)
     manifest = prepare(
-        found,
-        out=default_folder(wanted),
+        chosen,
+        out=default_folder(requested),
         tokenizers=tokenizers,
         seed=seed,
         limit=limit,
         terminal=terminal,
     )
-    terminal.say(f"{slug(found)}: {manifest.rows} rows, {manifest.path}")
+    terminal.say(f"{slug(chosen)}: {manifest.rows} rows, {manifest.path}")
     return manifest.path
 
 
@@ -74,7 +74,7 @@ def locate(
     seed: int | None = None,
     tokenizer: str | Sequence[str] | None = None,
 ) -> Path | None:
-    """The rows that `corpus:NAME` stands for; None when the text is no name of a corpus."""
+    """Return the rows that `corpus:NAME` stands for; None if the text names no corpus."""
     if not text.startswith(_PREFIX):
         return None
     return resolve(text.removeprefix(_PREFIX), terminal=terminal, seed=seed, tokenizer=tokenizer)

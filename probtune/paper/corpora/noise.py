@@ -1,8 +1,8 @@
-"""Label noise on multiple choices: a known share of the answers replaced by another option's, with
-the mask of what was changed.
+"""Label noise on multiple choices: a known share of the answers is replaced by another option, and
+the changed rows are marked.
 
     uniform    each of the other options is equally likely
-    next       the option after it, the first after the last: the noise a map of labels makes
+    next       the option after it, the first after the last: the noise of a permuted label map
 
 The share is exact: int(rate x rows) rows are drawn without replacement, by the standard library's
 `random.Random(seed).sample` as in the paper's code, so that its seed changes the same rows.
@@ -28,7 +28,7 @@ def corrupt(
     *,
     seed: int,
 ) -> dict[int, str]:
-    """Row -> new letter, for the rows that change.
+    """Return row -> new letter for the rows that change.
 
     >>> answers, options = ["A"] * 10, [("A", "B", "C", "D")] * 10
     >>> changed = corrupt(answers, options, Noise(0.3, "next"), seed=42)
@@ -47,7 +47,7 @@ def corrupt(
 
 
 def read_noise(texts: Sequence[str], *, rate: float) -> Noise:
-    """`("0.3", "next")` -> Noise(0.3, "next"); what is left out is `rate` and uniform.
+    """Parse `("0.3", "next")` into Noise(0.3, "next"); the defaults are `rate` and uniform.
 
     Raises:
         UsageError: a part is neither a rate in [0, 1] nor a kind.

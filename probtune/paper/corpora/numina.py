@@ -2,8 +2,8 @@
 
 Source: Li et al., NuminaMath, 2024, https://huggingface.co/datasets/AI-MO/NuminaMath-CoT.
 The paper trains on a random subset of 67 thousand. It has published the subset, but not the script
-that drew it, so the subset is taken by its id; another of the same size, drawn here by a seed,
-stands beside it to show what the draw is worth.
+that drew it, so we take the subset by its id. Another subset of the same size, drawn by a seed of
+ours, shows the effect of the draw.
 """
 
 from __future__ import annotations

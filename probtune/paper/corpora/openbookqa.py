@@ -2,11 +2,11 @@
 noise.
 
 Source: Mihaylov et al., Can a Suit of Armor Conduct Electricity?, 2018,
-https://arxiv.org/abs/1809.02789. What the paper leaves open stands in its later code
-(data/data_process_knowledge_memorization.py, commit 89e4b0c): the training rows are those of the
-training and the validation split together, 5,457; in the noisy set 30 % of the training split have
-another letter, drawn evenly, and the validation split stays clean. Its checkpoint `global_step_21`
-says the same: 5,457 // 256 = 21, and 4,957 // 256 would be 19.
+https://arxiv.org/abs/1809.02789. The paper leaves the rows and the noise open; its later code
+defines them (data/data_process_knowledge_memorization.py, commit 89e4b0c). The training rows are
+those of the training and the validation split together, 5,457. In the noisy set 30 % of the
+training split have another letter, drawn evenly, and the validation split stays clean. The
+checkpoint `global_step_21` confirms it: 5,457 // 256 = 21, and 4,957 // 256 would be 19.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EXAMPLE = {
 
 
 def question_text(stem: str, options: Mapping[str, str]) -> str:
-    """The question as the paper's code puts it.
+    """Return the question as the paper's code words it.
 
     >>> print(question_text("Which floats?", {"A": "iron", "B": "cork"}))
     Please complete the following multiple choice question.

@@ -1,8 +1,8 @@
-"""A training set from its source to a file of rows and a manifest that says how it came about.
+"""Preparation of a training set: from its source to a file of rows and a manifest of their origin.
 
     rows.jsonl       {"id", "prompt", "completion"}, one row a line; with label noise also
                      "corrupted" (0 or 1) and "clean" (the right letter)
-    manifest.json    the request, the sources, what was left out and why, the hash of the rows
+    manifest.json    the request, the sources, rows left out by reason, the hash of the rows
 
 The manifest is written last: a folder without one is prepared again. The same request on a finished
 folder does nothing; another request on it is refused, with what differs.
@@ -41,7 +41,7 @@ class Manifest:
 
     @property
     def path(self) -> Path:
-        """The rows."""
+        """File of the rows."""
         return self.folder / "rows.jsonl"
 
     @property
@@ -50,7 +50,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Over the rows' content in order, as `probtune.data.rows.read_rows` gives for the file."""
+        """Hash of the rows' content in order, equal to that of `probtune.data.rows.read_rows`."""
         return self.record["sha256"]
 
 
@@ -63,14 +63,14 @@ def request(
     data: str | None = None,
     unique: bool | None = None,
 ) -> dict[str, Any]:
-    """What makes a prepared set this one; equal requests on one folder find it."""
+    """Return the identity of a prepared set; a folder is reused for an equal request."""
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, got {limit}.")
     chosen = tuple(tokenizers) or corpus.tokenizers
     return {
         "corpus": slug(corpus),
         "sources": [
-            {"source": part.place, "revision": part.revision} if data is None else part.place
+            {"source": part.label, "revision": part.revision} if data is None else part.label
             for part in corpus.parts
         ],
         "data": data,
@@ -82,35 +82,35 @@ def request(
     }
 
 
-def find(folder: Path, wanted: Mapping[str, Any]) -> Manifest | None:
-    """The finished set of a folder; None when there is none.
+def find(folder: Path, requested: Mapping[str, Any]) -> Manifest | None:
+    """Return the finished set of a folder, or None.
 
     Raises:
-        UsageError: the folder holds the set of another request; the message names what differs.
-        DataError: the rows are not those the manifest was written for.
+        UsageError: the folder holds the set of another request; the message names the differences.
+        DataError: the rows are not those of the manifest.
     """
     path = folder / "manifest.json"
     if not path.exists():
         return None
     record = read_record(path, "manifest")
-    held = record["request"]
+    stored = record["request"]
     different = [
-        f"{name} {_shown(held.get(name))} there, {_shown(wanted[name])} asked"
-        for name in wanted
-        if held.get(name) != wanted[name]
+        f"{name} {_shown(stored.get(name))} there, {_shown(requested[name])} asked"
+        for name in requested
+        if stored.get(name) != requested[name]
     ]
     if different:
         raise UsageError(
             f"{folder} holds another set: {'; '.join(different)}. Choose another --out, or remove"
             " the folder."
         )
-    found = Manifest(folder, record)
-    if not found.path.is_file() or _file_sha256(found.path) != record["file_sha256"]:
+    manifest = Manifest(folder, record)
+    if not manifest.path.is_file() or _file_sha256(manifest.path) != record["file_sha256"]:
         raise DataError(
-            f"{found.path} is not the file that {path} was written for; remove the folder and"
+            f"{manifest.path} is not the file that {path} was written for; remove the folder and"
             " prepare again."
         )
-    return found
+    return manifest
 
 
 def prepare(
@@ -124,32 +124,33 @@ def prepare(
     unique: bool | None = None,
     terminal: Terminal | None = None,
 ) -> Manifest:
-    """Read a training set, leave out what cannot be trained on, write rows and manifest.
+    """Read a training set, leave out unusable rows, and write rows and manifest.
 
     Args:
         out: folder of the result.
-        tokenizers: measure the length, where the corpus bounds it (default: the paper's).
-        limit: keep at most so many rows of each part.
-        seed: of subset, order and label noise (default: the corpus's, 42 as in the paper's code).
+        tokenizers: measure the length if the corpus bounds it (default: the paper's).
+        limit: write at most so many rows of each part.
+        seed: seed of subset, order and label noise (default: the corpus's, 42 as in the paper's
+            code).
         data: rows in the dataset's own schema instead of the hub: a file, a folder of
             `datasets.save_to_disk`, or a folder with one file for each part.
-        unique: leave out rows whose question has come before (default: the corpus's).
+        unique: leave out rows with a repeated question (default: the corpus's).
 
     Raises:
-        UsageError: the folder holds another set, an argument is out of range, the local rows are
-            not there, or a tokenizer cannot be loaded.
+        UsageError: the folder holds another set, an argument is out of range, a local file is
+            missing, or a tokenizer cannot be loaded.
         DataError: the hub cannot be reached or refuses, the disk is too small, the number of rows
-            has changed, a row lacks a column, or nothing is left.
+            has changed, a row lacks a column, or no row is left.
     """
     terminal = terminal or Terminal(quiet=True)
-    wanted = request(
+    requested = request(
         corpus, tokenizers=tokenizers, limit=limit, seed=seed, data=data, unique=unique
     )
-    found = find(out, wanted)
-    if found is not None:
+    finished = find(out, requested)
+    if finished is not None:
         terminal.say(f"{slug(corpus)} is there already: {out}")
-        return found
-    reading = Reading(corpus, wanted)
+        return finished
+    reading = Reading(corpus, requested)
     opened = sources.open_parts(corpus, out, data=data, limit=limit, terminal=terminal)
     with _rows_file(out) as file:
         offsets: list[int] = []
@@ -164,7 +165,7 @@ def prepare(
         order = (
             range(len(offsets))
             if corpus.shuffle is None
-            else row_order(corpus.shuffle, len(offsets), wanted["seed"])
+            else row_order(corpus.shuffle, len(offsets), requested["seed"])
         )
         verified = _verify(corpus, file, offsets, data)
         hashes = _write_in_order(file, offsets, order, out / "rows.jsonl")
@@ -172,7 +173,7 @@ def prepare(
         "name": slug(corpus),
         "title": corpus.title,
         "domain": corpus.domain,
-        "request": wanted,
+        "request": requested,
         "parts": parts,
         "rows": len(offsets),
         **hashes,
@@ -195,7 +196,7 @@ def prepare(
 def _verify(
     corpus: Corpus, file: IO[bytes], offsets: Sequence[int], data: str | None
 ) -> str | None:
-    """Compare the rows with known ones. Local rows may differ: then the manifest says so."""
+    """Compare the rows with known ones. Local rows may differ; the manifest says so then."""
     if corpus.verify is None:
         return None
     pairs = []
@@ -213,8 +214,8 @@ def _verify(
 
 @contextmanager
 def _rows_file(folder: Path) -> Iterator[IO[bytes]]:
-    """A file beside the result that is gone afterwards; a full disk is an error of ours, and a
-    folder made for nothing is removed.
+    """Open a temporary file beside the result. A full disk raises ProbtuneError, and a new folder
+    that stays empty is removed.
     """
     new = not folder.exists()
     try:
@@ -223,7 +224,8 @@ def _rows_file(folder: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise ProbtuneError(
-            f"cannot write to {folder}: {error.strerror or error}. What was downloaded is kept."
+            f"cannot write to {folder}: {error.strerror or error}. Downloads stay in the cache;"
+            " make room, or choose another --out."
         ) from error
     finally:
         if new and folder.is_dir() and not any(folder.iterdir()):
@@ -233,7 +235,7 @@ def _rows_file(folder: Path) -> Iterator[IO[bytes]]:
 def _write_in_order(
     file: IO[bytes], offsets: Sequence[int], order: Sequence[int], path: Path
 ) -> dict[str, Any]:
-    """Copy lines in an order to a file that appears whole or not at all; returns its hashes."""
+    """Copy lines in an order to a file that appears whole or not at all, and return its hashes."""
     content, whole = hashlib.sha256(), hashlib.sha256()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -242,7 +244,7 @@ def _write_in_order(
                 file.seek(offsets[index])
                 line = file.readline()
                 row = json.loads(line)
-                # As probtune.records.digest over what probtune.data.rows reads of the row.
+                # equal to probtune.records.digest over the rows that probtune.data.rows reads
                 pair = {"completion": row["completion"], "prompt": row["prompt"]}
                 content.update(
                     json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,5 +1,5 @@
-"""From the rows of one part to the rows that are written: subset, conversion, what is left out,
-label noise.
+"""Steps from the rows of one part to the written rows: subset, conversion, reasons to leave a row
+out, label noise.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ _Row = dict[str, Any]
 
 
 class Reading:
-    """What has been seen while the parts of a corpus are read: what was left out and why, which
-    questions have come before, which letters were changed.
-    """
+    """State of reading a corpus: rows left out by reason, repeated questions, changed letters."""
 
     def __init__(self, corpus: Corpus, request: Mapping[str, Any]):
         self.corpus = corpus
@@ -46,7 +44,7 @@ class Reading:
         _count(entry, where)
 
     def repeated(self, where: str, prompt: str) -> bool:
-        """Whether a question has come before; counted."""
+        """True if a question has come before; it is counted then."""
         key = hashlib.blake2b(prompt.encode(), digest_size=16).digest()
         if key in self._seen:
             _count(self.duplicates, where)
@@ -86,13 +84,13 @@ class Reading:
 
 
 def read_part(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[_Row]:
-    """The rows of a part that are kept, as they are written.
+    """Yield the rows of a part that are not left out, as they are written.
 
     Raises:
         DataError: a row lacks a column, a text is no text, or the source's number of rows has
             changed.
     """
-    rows = _kept(source, reading, terminal)
+    rows = _chosen(source, reading, terminal)
     noise = reading.corpus.noise
     if noise is None:
         for _, row in rows:
@@ -102,23 +100,23 @@ def read_part(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[
         for _, row in rows:
             yield {**row, "corrupted": 0, "clean": row["completion"]}
         return
-    held = list(rows)
+    pairs = list(rows)
     changed = corrupt(
-        [row["completion"] for _, row in held],
-        [converted["options"] for converted, _ in held],
+        [row["completion"] for _, row in pairs],
+        [converted["options"] for converted, _ in pairs],
         noise,
         seed=reading.seed,
     )
     reading.changed += len(changed)
-    reading.noisy_rows += len(held)
-    for index, (_, row) in enumerate(held):
+    reading.noisy_rows += len(pairs)
+    for index, (_, row) in enumerate(pairs):
         clean = row["completion"]
         letter = changed.get(index, clean)
         yield {**row, "completion": letter, "corrupted": int(index in changed), "clean": clean}
 
 
-def _kept(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[tuple[_Row, _Row]]:
-    """(what the conversion gave, the row to write) of the rows that are not left out."""
+def _chosen(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[tuple[_Row, _Row]]:
+    """Yield (converted row, row to write) of the rows that are not left out."""
     part = source.part
     chosen = None
     if part.take is not None:
@@ -129,7 +127,7 @@ def _kept(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[tupl
     number = -1
     with terminal.track(part.stem, total) as advance:
         for number, (where, raw) in enumerate(source.rows):
-            if reading.limit is not None and source.kept >= reading.limit:
+            if reading.limit is not None and source.written >= reading.limit:
                 source.whole = False
                 break
             if chosen is not None and number not in chosen:
@@ -142,7 +140,7 @@ def _kept(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[tupl
                 reading.drop(where, reason)
                 continue
             assert isinstance(row, dict)
-            source.kept += 1
+            source.written += 1
             yield row, {name: row[name] for name in ("id", "prompt", "completion")}
     if source.whole and source.count is None:
         source.count = number + 1
@@ -150,15 +148,15 @@ def _kept(source: Opened, reading: Reading, terminal: Terminal) -> Iterator[tupl
 
 
 def _converted(part: Part, where: str, raw: Any, number: int) -> _Row | Dropped:
-    """A row converted, with an id."""
+    """Convert a row, and give it an id."""
     if not isinstance(raw, Mapping):
         raise DataError(f"{where} is not an object with named fields but {kind_of(raw)}.")
     try:
         row = part.convert(raw)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        known = ", ".join(part.columns)
+        columns = ", ".join(part.columns)
         raise DataError(
-            f"{where} does not have the schema of {part.dataset} ({known}):"
+            f"{where} does not have the schema of {part.dataset} ({columns}):"
             f" {type(error).__name__} {error}; its columns are {', '.join(map(str, raw))}."
         ) from None
     if isinstance(row, Dropped):
@@ -168,7 +166,7 @@ def _converted(part: Part, where: str, raw: Any, number: int) -> _Row | Dropped:
 
 
 def _reason(row: _Row | Dropped, reading: Reading, where: str) -> str | None:
-    """Why a row is left out; None when it is kept."""
+    """Return the reason to leave a row out, or None."""
     if isinstance(row, Dropped):
         return row.reason
     for name, what in (("prompt", "question"), ("completion", "response")):

@@ -1,6 +1,4 @@
-"""Where the rows of a corpus are read from: the hub, local files in the dataset's own schema, or a
-generator.
-"""
+"""Sources of a corpus's rows: the hub, local files in the dataset's own schema, or a generator."""
 
 from __future__ import annotations
 
@@ -22,19 +20,19 @@ _SUFFIXES = (".jsonl", ".parquet", ".json", ".csv")
 
 @dataclass
 class Opened:
-    """One part, ready to be read; counts are known once it has been."""
+    """Part that is ready to be read. Its counts are complete once it has been read."""
 
     part: Part
     rows: Iterator[tuple[str, Any]]
     count: int | None
-    """Rows of the source. None: not known before it is read."""
+    """Rows of the source; None until a stream has been read."""
     revision: str | None
     source: str
     """`hub`, `generated`, or the path of a local file."""
     whole: bool
-    """Whether all rows of the source are read."""
+    """True if all rows of the source are read."""
     read: int = 0
-    kept: int = 0
+    written: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         part = self.part
@@ -51,7 +49,7 @@ class Opened:
             "rows_expected": part.rows,
             "rows_source": self.count,
             "rows_read": self.read,
-            "rows_kept": self.kept,
+            "rows_kept": self.written,
             "note": part.note,
         }
 
@@ -59,15 +57,15 @@ class Opened:
         """Refuse a dataset whose number of rows has changed.
 
         Raises:
-            DataError: with both numbers.
+            DataError: the message holds both numbers.
         """
-        expected, found = self.part.rows, self.count
-        if self.source != "hub" or expected is None or found is None:
+        expected, count = self.part.rows, self.count
+        if self.source != "hub" or expected is None or count is None:
             return
-        if abs(found - expected) > self.part.rounded:
-            known = f"{expected}" if not self.part.rounded else f"about {expected}"
+        if abs(count - expected) > self.part.rounded:
+            stated = f"{expected}" if not self.part.rounded else f"about {expected}"
             raise DataError(
-                f"{self.part.place} has {found} rows, known are {known}: the dataset has changed,"
+                f"{self.part.label} has {count} rows, known are {stated}: the dataset has changed,"
                 " and results would not compare. Read it as local rows with --data if you want it"
                 " as it is now."
             )
@@ -76,8 +74,8 @@ class Opened:
 def open_parts(
     corpus: Corpus, out: Path, *, data: str | None, limit: int | None, terminal: Terminal
 ) -> Iterator[Opened]:
-    """The parts of a corpus, one after the other; what can fail beforehand is checked for all of
-    them first.
+    """Open the parts of a corpus, one after the other. All of them are checked first, as far as
+    that is possible before reading.
     """
     if data is not None:
         paths = _local_paths(corpus.parts, Path(data).expanduser())
@@ -98,18 +96,18 @@ def _from_hub(part: Part, offer: hub.Offer, limit: int | None) -> Opened:
 
 def _generated(part: Part, corpus: Corpus, limit: int | None, terminal: Terminal) -> Opened:
     assert corpus.make is not None and part.rows is not None
-    wanted = part.rows if limit is None else min(limit, part.rows)
-    there = 0
-    with terminal.track("making rows", wanted) as advance:
+    size = part.rows if limit is None else min(limit, part.rows)
+    finished = 0
+    with terminal.track("making rows", size) as advance:
 
         def progress(count: int) -> None:
-            nonlocal there
-            advance(count - there)
-            there = count
+            nonlocal finished
+            advance(count - finished)
+            finished = count
 
-        made = corpus.make(wanted, progress)
-    rows = ((f"generated: row {number}", row) for number, row in enumerate(made, 1))
-    return Opened(part, rows, len(made), None, "generated", whole=limit is None)
+        generated = corpus.make(size, progress)
+    rows = ((f"generated: row {number}", row) for number, row in enumerate(generated, 1))
+    return Opened(part, rows, len(generated), None, "generated", whole=limit is None)
 
 
 def _local(part: Part, path: Path) -> Opened:
@@ -121,10 +119,10 @@ def _local(part: Part, path: Path) -> Opened:
 
 
 def _local_paths(parts: Sequence[Part], data: Path) -> list[Path]:
-    """The file of each part.
+    """Return the file of each part.
 
     Raises:
-        UsageError: a file is not there, with the names that are looked for.
+        UsageError: a file is missing; the message holds the expected names.
     """
     if not data.exists():
         raise UsageError(f"{data}: no such file or folder.")
@@ -138,14 +136,14 @@ def _local_paths(parts: Sequence[Part], data: Path) -> list[Path]:
             f"{data} is one file, but the corpus has {len(parts)} parts; give a folder with"
             f" {', '.join(part.stem + '.jsonl' for part in parts)} (or .parquet, .json, .csv)."
         )
-    found = []
+    paths = []
     for part in parts:
-        there = [data / (part.stem + suffix) for suffix in _SUFFIXES]
-        path = next((path for path in there if path.is_file()), None)
+        candidates = [data / (part.stem + suffix) for suffix in _SUFFIXES]
+        path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             raise UsageError(
                 f"{data} has no {part.stem}.jsonl (or .parquet, .json, .csv) with the rows of"
-                f" {part.place}."
+                f" {part.label}."
             )
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths

@@ -1,4 +1,4 @@
-"""The training sets by name, and the text that names one with its options."""
+"""Training sets by name, and the text that names one with its options."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["CORPORA", "DOMAINS", "corpus", "slug"]
 
 CORPORA: Mapping[str, Corpus] = MappingProxyType(
     {
-        found.name: found
+        training_set.name: training_set
         for module in (numina, medical, figlet, instruction, magicoder, languages, openbookqa)
-        for found in module.CORPORA
+        for training_set in module.CORPORA
     }
 )
 """Name -> training set, in the order of the paper's domains."""
 
-DOMAINS = tuple(dict.fromkeys(found.domain for found in CORPORA.values()))
+DOMAINS = tuple(dict.fromkeys(training_set.domain for training_set in CORPORA.values()))
 
 _TEXT = re.compile(r"(?:(?P<domain>[\w-]+)/)?(?P<name>[\w-]+)(?:\((?P<options>[^()]*)\))?")
 
 
 def corpus(text: str) -> Corpus:
-    """The training set that a text names: `numina-67k`, `math/numina-67k`,
+    """Return the training set that a text names: `numina-67k`, `math/numina-67k`,
     `openbookqa-noisy(0.1)`, `openbookqa-noisy(0.5, next)`.
 
     >>> corpus("knowledge/openbookqa-noisy(0.1)").noise
     Noise(rate=0.1, kind='uniform')
 
     Raises:
-        UsageError: there is no such training set, with the names that come close, or it has no
+        UsageError: no training set has this name (the message holds similar names), or it takes no
             options.
     """
     match = _TEXT.fullmatch(text.strip())
@@ -46,26 +46,26 @@ def corpus(text: str) -> Corpus:
         close = get_close_matches(name, CORPORA, n=3, cutoff=0.4)
         meant = f" Did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"there is no corpus {text!r}.{meant} All: probtune prepare --list.")
-    found = CORPORA[match["name"]]
-    if match["domain"] and match["domain"] != found.domain:
+    entry = CORPORA[match["name"]]
+    if match["domain"] and match["domain"] != entry.domain:
         raise UsageError(
-            f"{found.name} belongs to {found.domain}, not to {match['domain']}: write"
-            f" {found.domain}/{found.name} or {found.name}."
+            f"{entry.name} belongs to {entry.domain}, not to {match['domain']}: write"
+            f" {entry.domain}/{entry.name} or {entry.name}."
         )
     options = [part.strip() for part in (match["options"] or "").split(",") if part.strip()]
     if not options:
-        return found
-    if found.noise is None:
-        raise UsageError(f"{found.name} has no options, got ({match['options']}).")
-    return replace(found, noise=read_noise(options, rate=found.noise.rate))
+        return entry
+    if entry.noise is None:
+        raise UsageError(f"{entry.name} has no options, got ({match['options']}).")
+    return replace(entry, noise=read_noise(options, rate=entry.noise.rate))
 
 
-def slug(found: Corpus) -> str:
-    """A corpus as a folder name.
+def slug(chosen: Corpus) -> str:
+    """Return a corpus as a folder name.
 
     >>> slug(corpus("openbookqa-noisy(0.5, next)"))
     'openbookqa-noisy_0.5_next'
     """
-    if found.noise is None:
-        return found.name
-    return f"{found.name}_{found.noise.rate:g}_{found.noise.kind}"
+    if chosen.noise is None:
+        return chosen.name
+    return f"{chosen.name}_{chosen.noise.rate:g}_{chosen.noise.kind}"

@@ -1,5 +1,4 @@
-"""The models that the paper fine-tunes: where they are, how large they are, how they are asked, and
-under which terms.
+"""Models that the paper fine-tunes: their hub ids, shapes, forms of turns, and licences.
 
 Shapes are those of each model's config.json on the Hugging Face hub; parameters follow from them
 (and agree with the model cards, which round them). Standard library only.
@@ -22,7 +21,7 @@ class Backbone:
     """One pre-trained model."""
 
     name: str
-    """As recipes and folders name it."""
+    """Name in recipes and folders."""
     hub: str
     """Hub id."""
     architecture: str
@@ -36,26 +35,26 @@ class Backbone:
     context: int
     """Longest sequence, in tokens."""
     tied: bool
-    """Whether the embedding serves as the head."""
+    """True if the embedding serves as the head."""
     family: str
-    """Its own form of turns: a name of `probtune.data.prompts.FORMATS`."""
+    """Form of turns: a name of `probtune.data.prompts.FORMATS`."""
     licence: str
     gated: bool = False
-    """Whether the hub asks for an account and an agreement."""
+    """True if the hub asks for an account and an agreement."""
     default_system: str | None = None
-    """System text that its tokenizer's chat template writes when none is given."""
+    """Default system text of the tokenizer's chat template."""
     head_dimension: int | None = None
     bias: bool = False
-    """Whether query, key and value have biases (Qwen2)."""
+    """True if query, key and value have biases (Qwen2)."""
 
     @property
     def label(self) -> str:
-        """How the tables of `probtune.evaluation.tasks` name it: the hub id's last part."""
+        """Name in the tables of `probtune.evaluation.tasks`: the last part of the hub id."""
         return self.hub.rpartition("/")[2]
 
     @property
     def parameters(self) -> int:
-        """All weights, embeddings included, a tied head counted once.
+        """Number of weights with embeddings; a tied head counts once.
 
         >>> round(backbone("llama-3.1-8b").parameters / 1e9, 2)
         8.03
@@ -112,8 +111,8 @@ def _qwen(
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType(
     {
-        found.name: found
-        for found in (
+        model.name: model
+        for model in (
             Backbone(
                 *("llama-3.1-8b", "meta-llama/Llama-3.1-8B", "LlamaForCausalLM"),
                 *(32, 4096, 14336, 32, 8, 128256, 131072, False, "llama3", "llama3.1", True),

@@ -1,16 +1,18 @@
-"""What would stop a reproduction after hours is said before it begins: a model or dataset that the
-hub does not give, too little memory, too little disk.
+"""Checks before a reproduction begins, since a refusal after hours costs more: access to models and
+datasets, packages, memory, disk.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+from ...data import hub
 from ...errors import DataError, ProbtuneError, UsageError
 from ...evaluation.tasks.table import find_tasks
 from ..corpora import corpus
+from ..corpora.hub import check as check_parts
 from .cost import Cost, cost_of
 from .plan import CellPlan
 
@@ -26,7 +28,9 @@ __all__ = [
 
 def resolve(plan: CellPlan) -> list[str]:
     """Make everything that a plan names, without a download: trainer settings, benchmarks, prompts.
-    What training and evaluation ask, one line a prompt.
+
+    Returns:
+        the prompts of training and evaluation, one line each.
 
     Raises:
         UsageError: an option is wrong.
@@ -53,23 +57,20 @@ def resolve(plan: CellPlan) -> list[str]:
             continue
         for task in find_tasks(run.evaluation.tasks):
             for protocol in run.evaluation.protocols:
-                asked = task.protocols[protocol].prompt(run.backbone.family).render("QUESTION")
-                prompts[f"{protocol:10s}  {asked!r}"] = None
+                question = task.protocols[protocol].prompt(run.backbone.family).render("QUESTION")
+                prompts[f"{protocol:10s}  {question!r}"] = None
     return list(prompts)
 
 
 def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
-    """Whether every model, training set and benchmark can be had, asked of the hub before anything
-    is fetched.
+    """Check with the hub that every model, training set and benchmark can be downloaded.
 
     Raises:
         DataError: the hub cannot be reached, a licence must be accepted first, or a commit is gone.
     """
-    from ..corpora import hub
-
     for model in {run.backbone.name: run.backbone for plan in plans for run in plan.runs}.values():
         if not _cached(model.hub):
-            _ask(model.hub, "model", None, f"licence ({model.licence})" if model.gated else None)
+            _ask(model.hub, "model", None, licence=model.licence if model.gated else None)
     texts = dict.fromkeys(run.training.data for plan in plans for run in plan.runs)
     parts = [
         part
@@ -77,7 +78,7 @@ def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
         for part in corpus(text.removeprefix("corpus:")).parts
         if part.dataset != "generated"
     ]
-    hub.check(parts, out)
+    check_parts(parts, out)
     if hub.offline():  # the benchmarks' rows may be in the cache; reading them says so
         return
     names = dict.fromkeys(
@@ -87,37 +88,39 @@ def check_hub(plans: Sequence[CellPlan], out: Path) -> None:
     for dataset, revision in dict.fromkeys(
         (task.source.dataset, task.source.revision) for task in tasks.values() if task.make is None
     ):
-        _ask(dataset, "dataset", revision, None)
+        _ask(dataset, "dataset", revision)
 
 
 def check_packages(plans: Sequence[CellPlan]) -> None:
-    """Whether what evaluation will need is installed: after hours of training is too late.
+    """Check that the packages for evaluation are installed, before hours of training.
 
     Raises:
-        UsageError: something is missing, with the command that installs it.
+        UsageError: a package is missing; the message holds the command that installs it.
     """
     from importlib.util import find_spec
 
     evaluations = [run.evaluation for plan in plans for run in plan.runs if run.evaluation]
-    domains = {task.domain for found in evaluations for task in find_tasks(found.tasks)}
+    domains = {task.domain for evaluation in evaluations for task in find_tasks(evaluation.tasks)}
     trained = {corpus(run.training.data[7:]).domain for plan in plans for run in plan.runs}
     needed = {"lm_eval": "'probtune[eval]'"} if evaluations else {}
     needed |= {"evalplus": "'probtune[code]'"} if "code" in domains else {}
     needed |= {"reasoning_gym": "'probtune[figlet]'"} if "figlet" in domains | trained else {}
-    needed |= {"vllm": "vllm"} if any(found.backend == "vllm" for found in evaluations) else {}
+    needed |= (
+        {"vllm": "vllm"} if any(evaluation.backend == "vllm" for evaluation in evaluations) else {}
+    )
     for module, package in needed.items():
         if find_spec(module) is None:
             raise UsageError(f"{module} is needed and not installed: pip install {package}.")
 
 
 def check_memory(plan: CellPlan, devices: Sequence[float]) -> None:
-    """Whether the largest run fits into the devices that train together.
+    """Check that the largest run fits into the devices that train together.
 
     Args:
         devices: bytes of each accelerator.
 
     Raises:
-        UsageError: it does not, with what does.
+        UsageError: the run does not fit; the message names options that do.
     """
     cell, count = plan.recipe.cell, plan.processes
     if not devices:
@@ -140,13 +143,12 @@ def check_memory(plan: CellPlan, devices: Sequence[float]) -> None:
 
 
 def check_disk(cost: Cost, out: Path) -> None:
-    """Whether models and downloads fit.
+    """Check that models and downloads fit on the disk.
 
     Raises:
-        ProbtuneError: they do not.
+        ProbtuneError: they do not fit.
     """
-    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = hub.free_bytes(out)
     if free < cost.disk_bytes:
         raise ProbtuneError(
             f"{out} has {free / 1e9:.0f} GB free, and the plan needs about"
@@ -156,7 +158,7 @@ def check_disk(cost: Cost, out: Path) -> None:
 
 
 def accelerators() -> list[float]:
-    """Bytes of memory of each accelerator here."""
+    """Return the bytes of memory of each accelerator of this machine."""
     import torch
 
     count = torch.cuda.device_count()
@@ -169,43 +171,26 @@ def _cached(hub: str) -> bool:
     return isinstance(try_to_load_from_cache(hub, "config.json"), str)
 
 
-def _ask(name: str, kind: str, revision: str | None, licence: str | None) -> None:
-    """Whether the hub has something, and gives it to us."""
-    from huggingface_hub import HfApi, errors, get_token
-
-    from ..corpora import hub
-
-    where = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
+def _ask(
+    name: str,
+    kind: Literal["model", "dataset"],
+    revision: str | None,
+    *,
+    licence: str | None = None,
+) -> None:
+    """Refuse a model or dataset that the hub lacks, or does not give to us."""
     command = f"hf download {name}{' --repo-type dataset' if kind == 'dataset' else ''}"
     if hub.offline():
         raise DataError(
             f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask for it; fetch it"
             f" once with `HF_HUB_OFFLINE=0 {command}`."
         )
-    gated = DataError(
-        f"{name} is shown only to those who accepted its {licence or 'licence'}: accept it on"
-        f" {where}, then log in with `hf auth login` or set HF_TOKEN."
+    hub.ask(
+        name,
+        kind,
+        revision,
+        unreachable=f"Where it can, run `{command}`, and bring HF_HOME to this machine (then"
+        " HF_HUB_OFFLINE=1).",
+        gone="Results would not compare.",
+        licence=licence,
     )
-    if licence is not None and not get_token():
-        raise gated
-    try:
-        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=30)
-        HfApi().auth_check(name, repo_type=kind)
-    except errors.GatedRepoError:
-        raise gated from None
-    except errors.RevisionNotFoundError:
-        raise DataError(
-            f"{name} has no commit {revision} any more: its history was rewritten, and results"
-            " would not compare."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise DataError(f"the hub has no {kind} {name} (any more, or for you): {where}.") from None
-    except (
-        errors.HTTPError,  # pyright: ignore[reportPrivateImportUsage] - of the hub's HTTP library
-        OSError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DataError(
-            f"the hub cannot be asked for {name}: {reason}. Where it can, run `{command}`, and"
-            " bring HF_HOME here (then HF_HUB_OFFLINE=1)."
-        ) from None

@@ -1,5 +1,5 @@
-"""What a plan takes before it starts: GPU hours, memory and devices, disk, generations. Estimates,
-from arithmetic and from assumptions that are all named here.
+"""Cost of a plan before it starts: GPU hours, memory and devices, disk, generations. These are
+estimates from arithmetic and from the assumptions in this module.
 
     training     6 N floating-point operations a token (Kaplan et al., "Scaling Laws for Neural
                  Language Models", 2020, https://arxiv.org/abs/2001.08361), 8 N where activations
@@ -41,7 +41,7 @@ DECODING_UTILISATION: Mapping[str, float] = MappingProxyType(
 USABLE = 0.90
 """Share of a device's memory that a plan may fill."""
 DEVICE_BYTES = 141e9
-"""An H200, the paper's device (p. 16), where none is found here."""
+"""Memory of an H200, the paper's device (p. 16), for a machine without an accelerator."""
 
 _TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -54,13 +54,13 @@ _TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "knowledge": (90, 3),
     }
 )
-"""Domain -> tokens of a training row, prompt included, and of an answer: assumed means. The limits
-of the recipe bound both."""
+"""Domain -> assumed mean tokens of a training row with its prompt, and of an answer. The limits of
+the recipe bound both."""
 
 _ROWS_UNKNOWN: Mapping[str, int] = MappingProxyType(
     {"numina-67k": 67_600, "muri": 95_000, "magpie-evol": 140_000}
 )
-"""What the paper prints where a corpus's rows are not known before it is read."""
+"""Rows by the paper for corpora whose number of rows is unknown before they are read."""
 
 ASSUMPTIONS = (
     f"{PEAK / 1e12:.0f} TFLOP/s a device (bfloat16, H100 or H200)",
@@ -75,26 +75,26 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one plan, or of several together (`+`)."""
+    """Cost of one plan, or of several together (`+`)."""
 
     training_hours: float = 0.0
-    """GPU hours."""
+    """GPU hours of training."""
     generation_hours: float = 0.0
     generations: int = 0
-    """Answers drawn."""
+    """Number of drawn answers."""
     trainings: int = 0
     peak_bytes: float = 0.0
-    """Of the largest run, over all its devices together."""
+    """Memory of the largest run, over all its devices together."""
     devices: int = 1
-    """That the largest run needs."""
+    """Devices that the largest run needs."""
     downloads: Mapping[str, float] = field(default_factory=dict)
     """Model or training set -> bytes."""
     kept_bytes: float = 0.0
-    """Trained models that stay."""
+    """Size of the trained models that stay."""
     passing_bytes: float = 0.0
-    """Models and the checkpoint that are there for a while."""
+    """Size of models and checkpoints that are removed later."""
     unknown_downloads: tuple[str, ...] = ()
-    """Datasets whose size is not known."""
+    """Datasets of unknown size."""
 
     @property
     def hours(self) -> float:
@@ -122,7 +122,7 @@ class Cost:
 def cost_of(
     plan: CellPlan, *, device_bytes: float = DEVICE_BYTES, keep_models: bool = False
 ) -> Cost:
-    """What one cell takes, its runs one after another."""
+    """Return the cost of one cell, with its runs one after another."""
     total = Cost()
     for run in plan.runs:
         total += _run_cost(run, plan, device_bytes)
@@ -135,30 +135,30 @@ def cost_of(
     return total + Cost(
         downloads=downloads,
         kept_bytes=math.fsum(stored) if keep_models else 0.0,
-        # Models that wait for the choice of a rate, and a checkpoint with AdamW's moments.
+        # models that wait for the choice of a rate, and a checkpoint with AdamW's moments
         passing_bytes=3.0 * largest + (0.0 if keep_models else rates * largest),
         unknown_downloads=unknown,
     )
 
 
 def training_tokens(run: Run) -> float:
-    """Tokens that a run's forward passes see."""
+    """Return the tokens of a run's forward passes."""
     settings = run.training
-    found = corpus(settings.data.removeprefix("corpus:"))
-    rows = found.rows or _ROWS_UNKNOWN.get(found.name, 0)
-    row = min(prompt_tokens(found.domain), settings.max_length)
+    chosen = corpus(settings.data.removeprefix("corpus:"))
+    rows = chosen.rows or _ROWS_UNKNOWN.get(chosen.name, 0)
+    row = min(prompt_tokens(chosen.domain), settings.max_length)
     if settings.max_steps > 0:
         return settings.max_steps * settings.batch_size * settings.gradient_accumulation * row
     return settings.epochs * rows * row
 
 
 def prompt_tokens(domain: str) -> int:
-    """Assumed tokens of a training row."""
+    """Return the assumed tokens of a training row."""
     return _TOKENS[domain][0]
 
 
 def memory_bytes(model: Backbone, weights: str, batch_size: int, length: int) -> float:
-    """Weights, gradients, moments, activations.
+    """Return the bytes of weights, gradients, moments and activations.
 
     >>> from probtune.paper.reproduction.backbones import backbone
     >>> round(memory_bytes(backbone("llama-3.1-8b"), "float32", 4, 3072) / 1e9)
@@ -173,7 +173,7 @@ def memory_bytes(model: Backbone, weights: str, batch_size: int, length: int) ->
 
 
 def devices_needed(needed: float, device_bytes: float) -> int:
-    """A power of two, so that micro-batches spread evenly."""
+    """Return the number of devices, a power of two so that micro-batches spread evenly."""
     least = needed / (USABLE * device_bytes)
     return 1 if least <= 1 else 2 ** math.ceil(math.log2(least))
 
@@ -209,17 +209,17 @@ def _run_cost(run: Run, plan: CellPlan, device_bytes: float) -> Cost:
 
 
 def _answers(run: Run, plan: CellPlan) -> tuple[int, float]:
-    """(answers, tokens) drawn for a run. Of the candidates of a sweep one is evaluated; the others
-    answer the held-out rows.
+    """Return (answers, tokens) drawn for a run. One candidate of a sweep is evaluated; the others
+    answer the held-out rows only.
     """
     if run.evaluation is None:
         return 0, 0.0
     if run.candidate:
         rates = len(plan.recipe.learning_rates)
-        held = int(run.training.heldout or 0)
+        rows = int(run.training.heldout or 0)
         answers, tokens = _evaluated(run)
-        held_tokens = held * _TOKENS[corpus(run.training.data[7:]).domain][1]
-        return held + answers // rates, held_tokens + tokens / rates
+        held_tokens = rows * _TOKENS[corpus(run.training.data[7:]).domain][1]
+        return rows + answers // rates, held_tokens + tokens / rates
     return _evaluated(run)
 
 
@@ -244,12 +244,12 @@ def _stored(run: Run) -> float:
 
 
 def _datasets(plan: CellPlan) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Bytes of the training sets, and those whose size is not known."""
-    known, unknown = {}, {}
+    """Return the bytes of the training sets, and the names of those of unknown size."""
+    sizes, unknown = {}, {}
     for name in dict.fromkeys(run.training.data[7:] for run in plan.runs):
-        found = corpus(name)
-        if found.megabytes is None:
-            unknown[found.name] = None
+        chosen = corpus(name)
+        if chosen.megabytes is None:
+            unknown[chosen.name] = None
         else:
-            known[found.name] = found.megabytes * 1e6
-    return known, tuple(unknown)
+            sizes[chosen.name] = chosen.megabytes * 1e6
+    return sizes, tuple(unknown)

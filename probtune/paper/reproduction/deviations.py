@@ -1,9 +1,9 @@
-"""What the paper's code does that the paper does not say, or that changes its results: options by
-name, each of which can be switched on and off alone.
+"""Deviations of the paper's code from the paper, or from sound practice, as named options. Each can
+be switched on and off alone.
 
-In faithful mode all that apply to a cell are on (`--without NAME` leaves one out), in fair mode
-none (`--with NAME` adds one). Found in the code of GaotangLi/Beyond-Log-Likelihood, at 220589d and,
-for the domains it added later, at 89e4b0c. Standard library only.
+Faithful mode switches on all that apply to a cell (`--without NAME` leaves one out), fair mode none
+(`--with NAME` adds one). Source: the code of GaotangLi/Beyond-Log-Likelihood at 220589d, and at
+89e4b0c for the domains that it added later. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Deviation:
 
     name: str
     what: str
-    """What the code does, and what follows from it."""
+    """Behaviour of the code, and its consequence."""
     instead: str
-    """What fair mode does."""
+    """Behaviour of fair mode."""
     source: str
-    """Where in the code."""
+    """File of the code."""
     training: Callable[[str, Backbone], Settings] = lambda domain, model: {}
     """(domain, model) -> settings of `probtune train` that change."""
     evaluation: Settings = field(default_factory=dict)
     """Settings of `probtune eval` that change."""
     plan: str = ""
-    """Change in the plan instead of in a setting; `probtune.paper.reproduction.plan` reads it."""
+    """Name of a change in the plan instead of in a setting; `plan` reads it."""
 
 
 _ASSISTANT = "You are a helpful assistant."
@@ -50,7 +50,7 @@ _TRAINER = "main_verl/trainer/fsdp_sft_trainer.py"
 
 
 def _turns(domain: str, model: Backbone) -> Settings:
-    """The prompts of the training files, once around."""
+    """Return the prompt settings of the training files."""
     if model.family == "deepseek":
         return {"prompt_format": "deepseek-reference", "system": None, "instruction": _BOXED}
     if model.family == "llama3":
@@ -70,7 +70,7 @@ def _turns(domain: str, model: Backbone) -> Settings:
 
 
 def _double(domain: str, model: Backbone) -> Settings:
-    """The finished prompt inside the turns for mathematics."""
+    """Return the prompt settings that put the finished prompt inside the turns for mathematics."""
     inner = _turns(domain, model)
     return {
         "prompt_format": "llama3-reference",
@@ -102,14 +102,14 @@ CUT_OFFS: Mapping[int, float] = MappingProxyType(
         90: 0.9999804496765137,
     }
 )
-"""Percentile -> p of Qwen2.5-Math-1.5B on its training tokens, as the code of Figure 5 has them
+"""Percentile -> p of Qwen2.5-Math-1.5B on its training tokens, from the code of Figure 5
 (scripts/ablation/generate_ablation_scripts.py).
 """
 
 DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
     {
-        found.name: found
-        for found in (
+        deviation.name: deviation
+        for deviation in (
             Deviation(
                 "summed-micro-batches",
                 "The gradients of a step's micro-batches are summed, not averaged, before they are"
@@ -235,4 +235,4 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
         )
     }
 )
-"""Name -> option, in the order in which they are applied."""
+"""Name -> option, in the order of application."""

@@ -1,5 +1,5 @@
-"""Instructions: the answers of p() against those of nll(), seed by seed, by a judge that the user
-names. The paper names none.
+"""Judgements on instructions: the answers of p() against those of nll(), seed by seed, by a judge
+that the user names. The paper names none.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["is_judged", "judge_pairs", "judgements"]
 
 
 def is_judged(plan: CellPlan) -> bool:
-    """Whether a judge decides this cell."""
+    """True if a judge decides this cell."""
     return plan.recipe.evaluation.tasks == "instructions"
 
 
 def judge_pairs(plan: CellPlan, out: Path, judge: Judge, terminal: Terminal) -> None:
-    """Judge every pair that has answers and was not judged by this judge.
+    """Judge every pair of answers that this judge has not judged yet.
 
     Raises:
         UsageError: no pair has answers yet.
-        EvaluationError: the judge does not answer; what was judged is kept.
+        EvaluationError: the judge does not answer; finished verdicts are saved.
     """
     from ...evaluation.judging import judge_answers
 
@@ -40,7 +40,7 @@ def judge_pairs(plan: CellPlan, out: Path, judge: Judge, terminal: Terminal) -> 
         if path.is_file() and read_record(path, "judgement")["judge"] == judge.to_dict():
             continue
         assert first.evaluation is not None
-        found = judge_answers(
+        judgement = judge_answers(
             folder / first.name / "evaluation",
             judge,
             against=folder / second.name / "evaluation",
@@ -48,23 +48,23 @@ def judge_pairs(plan: CellPlan, out: Path, judge: Judge, terminal: Terminal) -> 
             data=first.evaluation.data,
             terminal=terminal,
         )
-        write_record(path, "judgement", found)
+        write_record(path, "judgement", judgement)
 
 
 def judgements(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
-    """What was judged, seed by seed."""
+    """Return the judgements, seed by seed."""
     paths = [folder / first.name / "judgement.json" for first, _ in _pairs(plan, folder)]
     return [read_record(path, "judgement") for path in paths if path.is_file()]
 
 
 def _pairs(plan: CellPlan, folder: Path) -> list[tuple[Run, Run]]:
-    """(p(), nll()) of the same seed, both with answers."""
-    there: dict[tuple[str, int], Run] = {}
+    """Return the pairs (p(), nll()) of the same seed that both have answers."""
+    answered: dict[tuple[str, int], Run] = {}
     for run in plan.runs:
         if run.objective and (folder / run.name / "evaluation" / "run.json").is_file():
-            there[run.objective, run.seed] = run
+            answered[run.objective, run.seed] = run
     return [
-        (run, there["nll()", seed])
-        for (objective, seed), run in there.items()
-        if objective == "p()" and ("nll()", seed) in there
+        (run, answered["nll()", seed])
+        for (objective, seed), run in answered.items()
+        if objective == "p()" and ("nll()", seed) in answered
     ]

@@ -1,12 +1,12 @@
 """Runs side by side: on the devices of one machine, or on a SLURM cluster. submitit
 (https://github.com/facebookincubator/submitit, MIT) starts them in both cases.
 
-submitit rather than Ray: a run is one command that leaves its files and may be given again, so all
-that is wanted is that commands start, on SLURM through its own queue and accounts. submitit is a
-small package that needs no server; Ray would bring a cluster of its own on top of the cluster.
+submitit rather than Ray: a run is one command that leaves its files and can be repeated, so it only
+has to be started, on SLURM through its own queue and accounts. submitit is a small package that
+needs no server; Ray would bring a cluster of its own on top of the cluster.
 
-A run is `probtune reproduce … --run NAME`. What needs the results of others (other seeds need the
-learning rate) starts when those have ended.
+A run is `probtune reproduce … --run NAME`. A run that needs the results of others, as other seeds
+need the learning rate, starts when those have ended.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Job(NamedTuple):
 def launch_local(
     waves: Sequence[Sequence[Job]], devices: Sequence[int], logs: Path, terminal: Terminal
 ) -> None:
-    """Run jobs on one machine, each on devices of its own, as many at a time as there are.
+    """Run jobs on one machine, each on devices of its own, and as many at a time as these allow.
 
     Raises:
-        ProbtuneError: a job failed; the others of its wave were let finish.
+        ProbtuneError: a job failed; the others of its wave were finished first.
     """
     submitit = _submitit()
     free, changed = set(devices), threading.Condition()
@@ -46,18 +46,18 @@ def launch_local(
     def one(job: Job) -> str | None:
         with changed:
             changed.wait_for(lambda: len(free) >= job.devices)
-            place = sorted(free)[: job.devices]
-            free.difference_update(place)
+            taken = sorted(free)[: job.devices]
+            free.difference_update(taken)
         try:
             executor = submitit.LocalExecutor(folder=str(logs / "%j"))
             executor.update_parameters(
-                visible_gpus=tuple(place), gpus_per_node=job.devices, timeout_min=_TWO_WEEKS
+                visible_gpus=tuple(taken), gpus_per_node=job.devices, timeout_min=_TWO_WEEKS
             )
             function = submitit.helpers.CommandFunction(list(job.command), verbose=False)
             return _outcome(executor.submit(function), job)
         finally:
             with changed:
-                free.update(place)
+                free.update(taken)
                 changed.notify_all()
 
     for wave in waves:
@@ -73,8 +73,8 @@ def launch_local(
 def launch_slurm(
     waves: Sequence[Sequence[Job]], options: Mapping[str, Any], logs: Path, terminal: Terminal
 ) -> None:
-    """Submit each wave as one job array and wait for it. A wait that is interrupted loses nothing:
-    the same command finds what was finished.
+    """Submit each wave as one job array and wait for it. An interrupted wait loses nothing: the
+    same command skips finished runs.
 
     Raises:
         ProbtuneError: a job failed.
@@ -100,21 +100,21 @@ def launch_slurm(
 
 
 def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
-    """`partition=gpu` and the like, as submitit names them.
+    """Parse parameters such as `partition=gpu` into submitit's.
 
     >>> slurm_options(["partition=gpu", "time=720"])["time"]
     720
 
     Raises:
-        UsageError: not KEY=VALUE.
+        UsageError: a text is not KEY=VALUE.
     """
-    found: dict[str, Any] = {"nodes": 1, "time": 24 * 60, "job_name": "probtune"}
+    parameters: dict[str, Any] = {"nodes": 1, "time": 24 * 60, "job_name": "probtune"}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--slurm takes KEY=VALUE, as partition=gpu, got {text!r}.")
-        found[key.strip()] = int(value) if value.strip().isdigit() else value.strip()
-    return found
+            raise UsageError(f"--slurm takes KEY=VALUE, such as partition=gpu, got {text!r}.")
+        parameters[key.strip()] = int(value) if value.strip().isdigit() else value.strip()
+    return parameters
 
 
 def _submitit() -> Any:
@@ -122,17 +122,17 @@ def _submitit() -> Any:
         import submitit
     except ModuleNotFoundError:
         raise UsageError(
-            "several runs at a time are started by submitit, which is not installed: pip install"
+            "several runs at a time need submitit, which is not installed: pip install"
             " 'probtune[slurm]'."
         ) from None
     return submitit
 
 
 def _outcome(handle: Any, job: Job) -> str | None:
-    """None, or what failed."""
+    """Return None, or the name of a failed job with the last line of its error."""
     try:
         handle.result()
-    except Exception as error:  # submitit's own, or the command's: told by the last line
+    except Exception as error:  # submitit passes on whatever the command raised
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         return f"{job.command[-1]}: {last}"
     return None
@@ -141,6 +141,6 @@ def _outcome(handle: Any, job: Job) -> str | None:
 def _raise(failed: Sequence[str], logs: Path) -> None:
     if failed:
         raise ProbtuneError(
-            f"{len(failed)} runs failed, first {failed[0]}; logs under {logs}. What was finished is"
-            " kept; the same command goes on."
+            f"{len(failed)} runs failed, first {failed[0]}; logs under {logs}. Finished runs are"
+            " saved, and the same command goes on."
         )

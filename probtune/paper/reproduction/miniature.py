@@ -1,8 +1,7 @@
-"""A plan at the size of a trial: the same path from rows to the table, with a tiny model of the
-backbone's architecture and family, rows written by us in the datasets' own schemas, two steps, and
-a few tokens.
+"""Miniature of a plan: the same path from rows to the table, with a tiny model of the backbone's
+architecture and family, example rows in the datasets' own schemas, two steps, and a few tokens.
 
-Its numbers mean nothing; that it ends in the paper's table does.
+It shows that the path works; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -36,29 +35,29 @@ _SPECIAL = {
     ),
     "deepseek": ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>"),
 }
-"""Family -> its special tokens, the end of text first, then its beginning where it has one."""
+"""Family -> its special tokens: the end of text first, then its beginning if it has one."""
 _ASKS = ("question", "problem", "prompt", "input", "instruction", "question_stem", "value")
-"""Columns that hold what is asked."""
+"""Columns that hold a question."""
 _BEGINS = {"llama3": "<|begin_of_text|>", "deepseek": "<｜begin▁of▁sentence｜>"}
 
 
 def miniature(
     recipe: Recipe, mode: Mode, folder: Path, terminal: Terminal, **options: Any
 ) -> CellPlan:
-    """The recipe's plan with at most two objectives (three of many), rates, seeds and values of
-    what varies; its models and rows are written into the folder.
+    """Return the recipe's plan with at most two objectives (three of many), rates, seeds and varied
+    values. Its models and rows are written into the folder.
 
     Args:
-        options: as of `plan_cell`.
+        options: those of `plan_cell`.
     """
     plan = plan_cell(_smaller(recipe), mode, **{**options, "processes": 1})
     questions = folder / "questions"
     models = {}
     for model in {run.backbone.name: run.backbone for run in plan.runs}.values():
-        place = folder / "models" / model.name
-        if not (place / "config.json").is_file():
-            save_tiny_model(model, place, _texts(recipe))
-        models[model.name] = str(place)
+        target = folder / "models" / model.name
+        if not (target / "config.json").is_file():
+            save_tiny_model(model, target, _texts(recipe))
+        models[model.name] = str(target)
     if recipe.evaluation.tasks:
         _write_questions(find_tasks(recipe.evaluation.tasks), questions)
     rows: dict[str, str] = {}
@@ -95,8 +94,8 @@ def miniature(
 
 
 def save_tiny_model(model: Backbone, folder: Path, texts: Sequence[str]) -> None:
-    """A randomly initialised model of the backbone's class, and a tokenizer with its family's
-    special tokens, trained on the texts; a few thousand weights.
+    """Save a randomly initialised model of the backbone's class with a few thousand weights, and a
+    tokenizer with its family's special tokens, trained on the texts.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -158,18 +157,18 @@ def _tokenizer(family: str, texts: Sequence[str]) -> Any:
 
 
 def _smaller(recipe: Recipe) -> Recipe:
-    """At most two of everything that multiplies."""
+    """Return a recipe with at most two of everything that multiplies runs."""
     objectives = recipe.objectives
-    kept = objectives[:2]
+    few = objectives[:2]
     if len(objectives) > 4:  # an ablation: its first, middle and last
-        kept = (objectives[0], objectives[len(objectives) // 2], objectives[-1])
+        few = (objectives[0], objectives[len(objectives) // 2], objectives[-1])
     rates, seeds = recipe.learning_rates, recipe.seeds[:2]
     chosen = [rate for rate in rates if rate != recipe.training.learning_rate][:1]
     if recipe.vary:  # where values vary, one run of each
         seeds, chosen = seeds[:1], []
     return replace(
         recipe,
-        training=replace(recipe.training, objective=kept[0], compare=", ".join(kept[1:])),
+        training=replace(recipe.training, objective=few[0], compare=", ".join(few[1:])),
         seeds=seeds,
         learning_rates=(recipe.training.learning_rate, *chosen),
         vary={name: values[:2] for name, values in recipe.vary.items()},
@@ -177,9 +176,9 @@ def _smaller(recipe: Recipe) -> Recipe:
 
 
 def _texts(recipe: Recipe) -> list[str]:
-    """What the tokenizer is trained on."""
-    found = corpus(recipe.training.data.removeprefix("corpus:"))
-    examples: list[Any] = [part.example for part in found.parts]
+    """Return the texts that the tokenizer is trained on."""
+    chosen = corpus(recipe.training.data.removeprefix("corpus:"))
+    examples: list[Any] = [part.example for part in chosen.parts]
     examples += [task.example for task in find_tasks(recipe.evaluation.tasks)]
     return [text for example in examples for text in _strings(example)]
 
@@ -196,30 +195,30 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _training_rows(text: str, folder: Path, model: str, terminal: Terminal) -> Path:
-    """Example rows in the datasets' schemas, through the same conversion as the real ones."""
+    """Write example rows in the datasets' schemas, through the same conversion as the real ones."""
     from ..corpora.table import slug
 
-    found = corpus(text.removeprefix("corpus:"))
-    place = folder / "rows" / slug(found)
-    if found.make is not None:  # generated, and compared with known rows: these are not they
-        path = place / "rows.jsonl"
-        _write(path, _converted(found))
+    chosen = corpus(text.removeprefix("corpus:"))
+    target = folder / "rows" / slug(chosen)
+    if chosen.make is not None:  # a generated corpus would compare these rows with known ones
+        path = target / "rows.jsonl"
+        _write(path, _converted(chosen))
         return path
-    sources = folder / "sources" / found.name
-    for index, part in enumerate(found.parts):
+    sources = folder / "sources" / chosen.name
+    for index, part in enumerate(chosen.parts):
         numbers = range(index * _ROWS, (index + 1) * _ROWS)
         _write(sources / f"{part.stem}.jsonl", [_other(part.example, n) for n in numbers])
-    files = [sources / f"{part.stem}.jsonl" for part in found.parts]
+    files = [sources / f"{part.stem}.jsonl" for part in chosen.parts]
     data = sources if len(files) > 1 else files[0]
     manifest = prepare(
-        found, out=place, tokenizers=(model,), data=str(data), unique=False, terminal=terminal
+        chosen, out=target, tokenizers=(model,), data=str(data), unique=False, terminal=terminal
     )
     return manifest.path
 
 
-def _converted(found: Corpus) -> list[dict[str, Any]]:
+def _converted(chosen: Corpus) -> list[dict[str, Any]]:
     rows = []
-    for part in found.parts:
+    for part in chosen.parts:
         for number in range(_ROWS):
             row = part.convert(_other(part.example, number))
             assert not isinstance(row, Dropped)
@@ -228,12 +227,12 @@ def _converted(found: Corpus) -> list[dict[str, Any]]:
 
 
 def _changed(example: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The row as another one: ids with a number."""
+    """Return the row with numbered ids, as another row."""
     return {name: _renamed(name, value, number) for name, value in example.items()}
 
 
 def _other(example: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The row as one that asks something else."""
+    """Return the row with numbered ids and another question."""
     return {
         name: (
             f"{value} ({number})"
@@ -261,7 +260,7 @@ def _renamed(name: str, value: Any, number: int) -> Any:
 
 
 def _write_questions(tasks: Sequence[Task], folder: Path) -> None:
-    """Two example rows of each benchmark, where `probtune eval --data` looks for them."""
+    """Write three example rows of each benchmark, for `probtune eval --data`."""
     lists: dict[Path, dict[str, list[Any]]] = {}
     for task in tasks:
         assert task.local is not None
@@ -278,7 +277,7 @@ def _write_questions(tasks: Sequence[Task], folder: Path) -> None:
 
 
 def _worked(row: dict[str, Any]) -> dict[str, Any]:
-    """MMLU-ProX asks with worked examples, which are rows with their reasoning."""
+    """Give a row of MMLU-ProX some reasoning, since its first rows serve as worked examples."""
     return {**row, "cot_content": "…"} if row.get("cot_content") == "" else row
 
 

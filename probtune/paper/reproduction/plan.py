@@ -1,5 +1,5 @@
-"""Recipes -> runs: which model is trained on what with which objective, seed and learning rate, and
-how it is evaluated, in one of two modes.
+"""Recipes -> runs, each a model, rows, objective, seed, learning rate and evaluation, in one of two
+modes.
 
     fair       prompts shared by training and evaluation, the learning rate of each objective chosen
                on held-out rows, the recipe's seeds
@@ -26,32 +26,32 @@ __all__ = ["MODES", "CellPlan", "Mode", "Run", "active_deviations", "plan_cell"]
 Mode = Literal["fair", "faithful"]
 MODES: tuple[Mode, ...] = ("fair", "faithful")
 _ONLY_PROBED = ("table-5", "table-6")
-"""Tables of the base model's probabilities: nothing is trained or asked for them."""
+"""Tables of the base model's probabilities, which need no training and no evaluation."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model that is measured: the base model, or one that is trained first."""
+    """One model to measure: the base model, or one that is trained first."""
 
     name: str
-    """Its folder under the cell's."""
+    """Folder of the run below that of the cell."""
     backbone: Backbone
     training: TuneSettings
-    """With the objective as `objective`; for a base model only model, data and prompts count."""
+    """Settings with this run's objective; for a base model only model, data and prompts count."""
     evaluation: EvalSettings | None
     """None: not evaluated on benchmarks."""
     objective: str | None = None
-    """As the recipe names it; None: the base model."""
+    """Objective as the recipe names it; None for the base model."""
     seed: int = 0
     learning_rate: float | None = None
     """None: chosen by the sweep of the same group."""
     group: str = ""
-    """Variant and objective: runs that share it differ in seed and learning rate alone."""
+    """Variant and objective: runs of one group differ in seed and learning rate alone."""
     variant: Mapping[str, Any] | None = None
     candidate: bool = False
-    """One of several learning rates: measured on held-out rows, and evaluated only if chosen."""
+    """True for one of several learning rates, which is evaluated only if it is chosen."""
     probe: bool = False
-    """Whether mean p of the training rows is measured."""
+    """True if the mean p of the training rows is measured."""
 
     @property
     def trains(self) -> bool:
@@ -60,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """The runs of one recipe, in the order in which they are done."""
+    """Runs of one recipe, in their order of execution."""
 
     recipe: Recipe
     mode: Mode
@@ -69,17 +69,17 @@ class CellPlan:
     processes: int
     """Devices that train one model together."""
     notes: tuple[str, ...]
-    """What differs from the paper's run although the mode is faithful."""
+    """Differences from the paper's run that remain in faithful mode."""
 
     @property
     def rounded(self) -> bool:
-        """Whether each pass is rounded before the passes are averaged."""
+        """True if each pass is rounded before the passes are averaged."""
         return any(DEVIATIONS[name].plan == "rounded" for name in self.deviations)
 
     def stages(self) -> list[list[Run]]:
-        """Runs that need nothing of each other, after those that they need: base models (whose
-        quantiles thresholds may need), rates and lone rates, then what waits for the choice of a
-        rate.
+        """Return the runs in stages, each independent of its own stage and dependent on earlier
+        ones: base models (thresholds may need their quantiles), runs with a rate, then runs that
+        wait for the choice of a rate.
         """
         stages = (
             [run for run in self.runs if not run.trains],
@@ -89,14 +89,14 @@ class CellPlan:
         return [stage for stage in stages if stage]
 
     def candidates(self, group: str) -> list[Run]:
-        """The learning rates of one objective."""
+        """Return the runs of one objective that compete in their learning rate."""
         return [run for run in self.runs if run.candidate and run.group == group]
 
 
 def active_deviations(
     recipe: Recipe, mode: Mode, *, add: Collection[str] = (), leave_out: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """The options that are on, in the order in which they are applied.
+    """Return the deviations that are on, in their order of application.
 
     Raises:
         UsageError: a name is unknown.
@@ -124,13 +124,13 @@ def plan_cell(
     seeds: Sequence[int] | None = None,
     backend: str | None = None,
 ) -> CellPlan:
-    """What reproducing a recipe takes.
+    """Plan the reproduction of a recipe.
 
     Args:
-        target: what was asked for: of a table of base models alone, nothing is trained.
+        target: the user's target; for a table of base models nothing is trained.
         add, leave_out: deviations to switch on (where they apply) and off.
         processes: devices that train one model together, over which micro-batches are spread.
-        seeds, backend: instead of the recipe's.
+        seeds, backend: values that replace the recipe's.
 
     Raises:
         UsageError: an option is unknown, or the batch cannot be spread over the devices.
@@ -173,7 +173,7 @@ def plan_cell(
 def _training(
     recipe: Recipe, model: Backbone, on: Sequence[str], variant: Mapping[str, Any]
 ) -> TuneSettings:
-    """The recipe's settings with its deviations, then what the variant changes."""
+    """Return the recipe's settings, changed by its deviations and then by the variant."""
     domain = corpus(recipe.training.data.removeprefix("corpus:")).domain
     changes: dict[str, Any] = {"model": model.hub, "compare": ""}
     if model is not recipe.backbone:
@@ -190,7 +190,7 @@ def _training(
 
 
 def _spread(settings: TuneSettings, processes: int, recipe: Recipe) -> TuneSettings:
-    """The same rows a step on several devices."""
+    """Spread the rows of a step over several devices."""
     accumulation, rest = divmod(settings.gradient_accumulation, processes)
     if rest:
         rows = settings.batch_size * settings.gradient_accumulation
@@ -212,7 +212,7 @@ def _of_objective(
     seeds: Sequence[int],
     special: Collection[str],
 ) -> list[Run]:
-    """The runs of one objective: rates at the first seed, then the other seeds."""
+    """Return the runs of one objective: rates at the first seed, then the other seeds."""
     from ...objectives import objective as read_objective
     from ...pipeline import slug
 
@@ -223,7 +223,7 @@ def _of_objective(
     if "own rate" in special and objective in recipe.learning_rate_of:
         rates = (recipe.learning_rate_of[objective],)
     group = "/".join((*_slugs(variant), slug(read_objective(objective))))
-    found = []
+    runs = []
     for seed in seeds:
         swept = len(rates) > 1
         for rate in rates if swept and seed == seeds[0] else (None,) if swept else rates:
@@ -234,7 +234,7 @@ def _of_objective(
                 seed=seed,
                 learning_rate=rate or training.learning_rate,
             )
-            found.append(
+            runs.append(
                 Run(
                     f"{group}/{name}",
                     model,
@@ -249,7 +249,7 @@ def _of_objective(
                     probe=recipe.likelihood,
                 )
             )
-    return found
+    return runs
 
 
 def _is_quantile(text: str) -> bool:
@@ -259,15 +259,15 @@ def _is_quantile(text: str) -> bool:
 
 
 def _cut(text: str) -> str:
-    """A quantile threshold as the paper's number."""
+    """Return a quantile threshold with the paper's number."""
     from ...objectives import objective
     from ...objectives.quantile import bottom, top
 
-    found = objective(text)
-    if isinstance(found, top):
-        return f"above({CUT_OFFS[round(100 * (1 - found.share))]}, {found.f})"
-    if isinstance(found, bottom):
-        return f"below({CUT_OFFS[round(100 * found.share)]}, {found.f})"
+    member = objective(text)
+    if isinstance(member, top):
+        return f"above({CUT_OFFS[round(100 * (1 - member.share))]}, {member.f})"
+    if isinstance(member, bottom):
+        return f"below({CUT_OFFS[round(100 * member.share)]}, {member.f})"
     return text
 
 

@@ -1,5 +1,5 @@
-"""Numbers that the paper prints outside the tables of its benchmarks: averages, mean probabilities,
-and what stands in its figures. Those read from the vector paths of a figure are exact to 0.02.
+"""Numbers of the paper outside the tables of its benchmarks: averages, mean probabilities, and
+values of its figures. Values from the vector paths of a figure are exact to 0.02.
 
 Benchmarks' own cells are in `probtune.evaluation.tasks` (`Task.paper`). Standard library only.
 """
@@ -56,7 +56,7 @@ AVERAGES: Mapping[tuple[str, str], float] = MappingProxyType(
     }
 )
 """(cell, objective) -> average over the domain's benchmarks as printed in Tables 1, 2, 8, 9 and
-Figure 1. Those of Table 2 are over eleven test sets, one of which it does not show.
+Figure 1. Table 2 averages over eleven test sets, one of which it does not show.
 """
 
 _CONVEXITY_STRONG = (
@@ -81,8 +81,8 @@ _QUANTILES: Mapping[tuple[str, str], tuple[float | None, ...]] = {
 
 
 def _figures() -> dict[tuple[str, str], float]:
-    """Averages of Figures 5 and 6; Figure 6 (weak) is Jaro-Winkler x 100."""
-    found: dict[tuple[str, str], float] = {
+    """Return the averages of Figures 5 and 6; Figure 6 (weak) is Jaro-Winkler x 100."""
+    averages: dict[tuple[str, str], float] = {
         ("ablations/quantiles", _NLL): 17.00,
         ("ablations/quantiles", _P): 33.35,
         ("ablations/quantiles", "log1m()"): 32.92,
@@ -91,11 +91,11 @@ def _figures() -> dict[tuple[str, str], float]:
         for percentile, value in zip(_PERCENTILES, values, strict=True):
             if value is not None:
                 share = (100 - percentile if side == "top" else percentile) / 100
-                found["ablations/quantiles", f"{side}({share}, {f})"] = value
+                averages["ablations/quantiles", f"{side}({share}, {f})"] = value
     for name, values in (("strong", _CONVEXITY_STRONG), ("weak", _CONVEXITY_WEAK)):
         for alpha, value in zip(_ALPHAS, values, strict=True):
-            found[f"ablations/convexity-{name}", f"power({alpha})"] = value
-    return found
+            averages[f"ablations/convexity-{name}", f"power({alpha})"] = value
+    return averages
 
 
 _OF_FIGURES = MappingProxyType(_figures())
@@ -154,7 +154,7 @@ TRAINED_MEAN_P: Mapping[tuple[str, str], float] = MappingProxyType(
 
 
 def average(cell: str, objective: str) -> float | None:
-    """The average that the paper prints, in points.
+    """Return the average that the paper prints, in points; None if it prints none.
 
     >>> average("ablations/quantiles", "top(0.7, nll())")
     33.98

@@ -1,8 +1,8 @@
-"""A recipe: one cell of the paper's tables as a YAML file, which `probtune tune`, `train`, `eval`
-and `compare` take as it stands, and which says which options make it the run of the paper's code.
+"""Recipe: one cell of the paper's tables as a YAML file. `probtune tune`, `train`, `eval` and
+`compare` take it unchanged, and it names the options that make it the run of the paper's code.
 
-The files lie in `probtune/paper/recipes/`; each value is followed by where it stands in the paper
-or its code. As they stand they are the fair mode.
+The files lie in `probtune/paper/recipes/`; each value is followed by its place in the paper or its
+code. Unchanged they are the fair mode.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHOWN = (
     *("figure-1", "figure-4", "figure-5", "figure-6", "figure-6-likelihood", "figure-7"),
     *("noise", "noise-capability", "learning-rates", "gradient-norms", "normalizers", "seeds"),
 )
-"""What a recipe may show: the paper's tables and figures with numbers, and what the paper owes."""
+"""Values of `shows`: the paper's tables and figures with numbers, and ablations that it lacks."""
 
 _OF_TRAINING = frozenset(item.name for item in fields(TuneSettings))
 _CLIP = "max_grad_norm"
@@ -40,7 +40,7 @@ class Recipe:
 
     path: Path
     cell: str
-    """Its name, such as `math/llama-3.1-8b`."""
+    """Name of the cell, such as `math/llama-3.1-8b`."""
     title: str
     backbone: Backbone
     shows: tuple[str, ...]
@@ -49,7 +49,7 @@ class Recipe:
     evaluation: EvalSettings
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
-    """Swept per objective on held-out rows."""
+    """Rates that are swept for each objective on held-out rows."""
     processes: int
     """Devices of the paper's run, over which its micro-batches were spread."""
     deviations: tuple[str, ...]
@@ -57,9 +57,9 @@ class Recipe:
     vary: Mapping[str, tuple[Any, ...]]
     """Setting (or `backbone`, or `max_grad_norm`) -> values, every combination of which is run."""
     likelihood: bool
-    """Whether the mean p of the training rows is measured after training as well."""
+    """True if the mean p of the training rows is measured after training as well."""
     learning_rate_of: Mapping[str, float]
-    """Objective -> the rate that the paper's code gave to it alone."""
+    """Objective -> its own rate in the paper's code."""
 
     @property
     def domain(self) -> str:
@@ -67,27 +67,27 @@ class Recipe:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """What is trained, in the recipe's order."""
+        """Objectives to train, in the recipe's order."""
         from ...objectives import objective_list
 
         named = f"{self.training.objective}, {self.training.compare}".rstrip(", ")
-        return tuple(str(found) for found in objective_list(named))
+        return tuple(str(member) for member in objective_list(named))
 
     def variants(self) -> list[dict[str, Any]]:
-        """Every combination of what varies; one empty one where nothing does."""
-        found: list[dict[str, Any]] = [{}]
+        """Return every combination of the varied settings; one empty one if nothing varies."""
+        combinations: list[dict[str, Any]] = [{}]
         for name, values in self.vary.items():
-            found = [{**before, name: value} for before in found for value in values]
-        return found
+            combinations = [{**before, name: value} for before in combinations for value in values]
+        return combinations
 
 
 def read_recipe(name: str) -> Recipe:
-    """A recipe from a file, or one of this package by its name. Every option is checked by making
-    the settings that it stands for.
+    """Read a recipe from a file, or one of this package by its name. Every option is checked by
+    making the settings that it stands for.
 
     Raises:
         UsageError: a key is unknown, a value has the wrong type or names something that does not
-            exist; with file and key.
+            exist; the message names file and key.
     """
     path = recipe_path(name)
     content = _content(path, name)
@@ -131,14 +131,14 @@ def read_recipe(name: str) -> Recipe:
 
 @functools.cache
 def all_recipes() -> tuple[Recipe, ...]:
-    """Every recipe of this package: the cells in the order of the paper's tables, then the
+    """Return every recipe of this package: the cells in the order of the paper's tables, then the
     ablations.
     """
-    found = [read_recipe(str(path)) for path in RECIPES.rglob("*.yaml")]
+    recipes = [read_recipe(str(path)) for path in RECIPES.rglob("*.yaml")]
     models, domains = list(BACKBONES), list(_DOMAINS)
     return tuple(
         sorted(
-            found, key=lambda r: (domains.index(r.domain), models.index(r.backbone.name), r.cell)
+            recipes, key=lambda r: (domains.index(r.domain), models.index(r.backbone.name), r.cell)
         )
     )
 
@@ -150,21 +150,21 @@ _DOMAINS = (
 
 
 def find_recipes(target: str) -> list[Recipe]:
-    """The recipes behind a cell, a domain, a table, a figure, `all`, or a file.
+    """Return the recipes of a cell, a domain, a table, a figure, `all`, or a file.
 
     Raises:
-        UsageError: there is none, with the names that come close.
+        UsageError: nothing has this name; the message holds similar names.
     """
     if target.endswith((".yaml", ".yml")):
         return [read_recipe(target)]
     everything = all_recipes()
     if target == "all":
         return list(everything)
-    found = [r for r in everything if target in (r.cell, r.domain, *r.shows)]
-    if found:
-        return found
-    known = [name for r in everything for name in (r.cell, r.domain, *r.shows)]
-    close = get_close_matches(target, dict.fromkeys(known), n=3, cutoff=0.5)
+    recipes = [r for r in everything if target in (r.cell, r.domain, *r.shows)]
+    if recipes:
+        return recipes
+    names = [name for r in everything for name in (r.cell, r.domain, *r.shows)]
+    close = get_close_matches(target, dict.fromkeys(names), n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(close)}?" if close else "Name a cell, a table or a figure."
     raise UsageError(
         f"there is no cell, table or figure {target!r}. {meant} All: probtune reproduce --list."
@@ -180,8 +180,8 @@ def _content(path: Path, name: str) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise UsageError(f"{place} is not YAML: {getattr(error, 'problem', error)}.") from None
+        line = f"{path}:{mark.line + 1}" if mark else path
+        raise UsageError(f"{line} is not YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(content, dict) or "cell" not in content:
         raise UsageError(f"{path} is not a recipe: it has no 'cell:'.")
     return content
@@ -201,12 +201,12 @@ def _list(where: str, content: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _names(where: str, content: Mapping[str, Any], key: str, known: Any) -> tuple[str, ...]:
+def _names(where: str, content: Mapping[str, Any], key: str, choices: Any) -> tuple[str, ...]:
     names = [] if content[key] is None else _list(where, content, key)
     for name in names:
-        if name not in known:
-            close = get_close_matches(str(name), list(known), n=1)
-            meant = f" Did you mean {close[0]!r}?" if close else f" Known are {', '.join(known)}."
+        if name not in choices:
+            close = get_close_matches(str(name), list(choices), n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else f" Known are {', '.join(choices)}."
             raise UsageError(f"{where}: {key} has {name!r}, which does not exist.{meant}")
     return tuple(names)
 
@@ -218,7 +218,7 @@ def _whole(where: str, key: str, value: Any) -> int:
 
 
 def _rate(where: str, key: str, value: Any) -> float:
-    """YAML reads 5e-5 as a text."""
+    """Read a learning rate; YAML takes 5e-5 for a text."""
     try:
         rate = float(value)
     except (TypeError, ValueError):
@@ -237,7 +237,7 @@ def _objective(where: str, text: str) -> str:
 def _variations(where: str, content: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(content, dict):
         raise UsageError(f"{where}: vary must hold 'setting: [values]', got {content!r}.")
-    found = {}
+    varied = {}
     for key in content:
         values: Sequence[Any] = _list(where, content, key)
         if key == "backbone":
@@ -248,5 +248,5 @@ def _variations(where: str, content: Any) -> dict[str, tuple[Any, ...]]:
             close = get_close_matches(str(key), _OF_TRAINING, n=1)
             meant = f" Did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"{where}: vary has {key!r}, which is no setting.{meant}")
-        found[str(key)] = tuple(values)
-    return found
+        varied[str(key)] = tuple(values)
+    return varied

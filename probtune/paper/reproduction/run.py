@@ -1,7 +1,7 @@
-"""One run after another: train, measure on held-out rows, choose a rate, evaluate; each step is
-kept, and not done again.
+"""One run after another: train, measure on held-out rows, choose a rate, evaluate. Each step leaves
+a file, and is not repeated.
 
-    OUT/<cell>/<mode>/plan.json            what makes it this reproduction
+    OUT/<cell>/<mode>/plan.json            the identity of this reproduction
     OUT/<cell>/<mode>/<run>/training/      the folder of `probtune train`
     OUT/<cell>/<mode>/<run>/heldout.json   a candidate's answers to the held-out rows
     OUT/<cell>/<mode>/<run>/likelihood.json
@@ -35,10 +35,10 @@ def cell_folder(out: Path, plan: CellPlan) -> Path:
 
 
 def open_cell(plan: CellPlan, out: Path) -> Path:
-    """The cell's folder, after a look whether it holds this reproduction.
+    """Return the folder of a cell, after checking that it holds no other reproduction.
 
     Raises:
-        UsageError: it holds another one, with what differs.
+        UsageError: the folder holds another one; the message names the difference.
     """
     folder = cell_folder(out, plan)
     path = folder / "plan.json"
@@ -50,11 +50,11 @@ def open_cell(plan: CellPlan, out: Path) -> Path:
         "processes": plan.processes,
     }
     if path.is_file():
-        there = read_record(path, "reproduction-plan")["identity"]
+        stored = read_record(path, "reproduction-plan")["identity"]
         for name, value in identity.items():
-            if there.get(name) != value and not _only_more(name, there.get(name), value):
+            if stored.get(name) != value and not _only_more(name, stored.get(name), value):
                 raise UsageError(
-                    f"{folder} holds another reproduction: its {name} is {there.get(name)!r}, here"
+                    f"{folder} holds another reproduction: its {name} is {stored.get(name)!r}, not"
                     f" {value!r}; choose another --out."
                 )
         return folder
@@ -63,38 +63,38 @@ def open_cell(plan: CellPlan, out: Path) -> Path:
 
 
 def evaluated(recipe: str, out: Path = Path("runs/reproduction")) -> list[str]:
-    """`objective=FOLDER` for each evaluation of a recipe in fair mode, seed after seed: what
-    `probtune compare` takes. The base model, which has no seeds, is left out.
+    """Return `objective=FOLDER` for each evaluation of a recipe in fair mode, seed after seed, as
+    `probtune compare` takes them. The base model, which has no seeds, is left out.
 
     Raises:
-        UsageError: nothing of the recipe was evaluated there.
+        UsageError: the folder holds no evaluation of the recipe.
     """
     from .plan import plan_cell
     from .recipe import read_recipe
 
     plan = plan_cell(read_recipe(recipe), "fair")
     folder = cell_folder(out, plan)
-    found = [
+    folders = [
         f"{run.group}={folder / run.name / 'evaluation'}"
         for run in plan.runs
         if run.trains and (folder / run.name / "evaluation" / "record.json").is_file()
     ]
-    if not found:
+    if not folders:
         raise UsageError(
             f"{folder} has no evaluation of {plan.recipe.cell}; make them with `probtune reproduce"
             f" {plan.recipe.cell}`."
         )
-    return found
+    return folders
 
 
 def run_plan(plan: CellPlan, out: Path, terminal: Terminal, *, keep_models: bool = False) -> None:
-    """Every run of a cell, one after another. What was finished is not done again.
+    """Carry out the runs of a cell, one after another. Finished runs are not repeated.
 
     Args:
-        keep_models: leave models where they are once they were evaluated.
+        keep_models: keep models after their evaluation.
 
     Raises:
-        ProbtuneError: a run failed; the others' results are kept, and the same call goes on.
+        ProbtuneError: a run failed; finished results are saved, and the same call goes on.
     """
     folder = open_cell(plan, out)
     for stage in plan.stages():
@@ -107,9 +107,11 @@ def run_plan(plan: CellPlan, out: Path, terminal: Terminal, *, keep_models: bool
 def run_one(
     plan: CellPlan, run: Run, folder: Path, terminal: Terminal, *, keep_models: bool = False
 ) -> dict[str, Any]:
-    """One run to its end: its record `done.json`. A candidate is measured, and not evaluated."""
-    place = folder / run.name
-    done = place / "done.json"
+    """Carry out one run, and return its record `done.json`. A candidate is measured on held-out
+    rows, and not evaluated.
+    """
+    target = folder / run.name
+    done = target / "done.json"
     if done.is_file():
         return read_record(done, "reproduction-run")
     terminal.say(f"{plan.recipe.cell}, {plan.mode}: {run.name}")
@@ -127,26 +129,26 @@ def run_one(
         "seed": run.seed,
         "learning_rate": rate,
     }
-    settings = _settings(run, folder, place, rate)
+    settings = _settings(run, folder, target, rate)
     if run.trains:
-        model = str(_train(settings, place, plan.processes, terminal))
+        model = str(_train(settings, target, plan.processes, terminal))
         content["trained_as"] = settings.objective
     else:
         model = settings.model
     if run.candidate:
-        content["heldout"] = _measure(settings, model, place, terminal)
+        content["heldout"] = _measure(settings, model, target, terminal)
     if run.probe:
-        content["likelihood"] = _likelihood(settings, model, place, terminal)
+        content["likelihood"] = _likelihood(settings, model, target, terminal)
     if run.evaluation is not None and not run.candidate:
-        _evaluate(run, model, place, terminal)
+        _evaluate(run, model, target, terminal)
     record = write_record(done, "reproduction-run", content)
     if run.trains and not run.candidate and not keep_models:
         _drop(model)
     return record
 
 
-def _settings(run: Run, folder: Path, place: Path, rate: float | None) -> TuneSettings:
-    """A run's settings, with quantiles as numbers and the rate that was chosen."""
+def _settings(run: Run, folder: Path, target: Path, rate: float | None) -> TuneSettings:
+    """Return a run's settings, with quantiles as numbers and the chosen rate."""
     from ...objectives import objective as read_objective
 
     settings = run.training
@@ -155,14 +157,14 @@ def _settings(run: Run, folder: Path, place: Path, rate: float | None) -> TuneSe
     return replace(
         settings,
         learning_rate=rate or settings.learning_rate,
-        probe_examples=128,  # what the probe of `train` finds is not used
+        probe_examples=128,  # the probe of `train` is not used, so it may be short
         all=False,
-        out=str(place / "training"),
+        out=str(target / "training"),
     )
 
 
 def _with_quantiles(text: str, folder: Path, run: Run) -> str:
-    """Thresholds as the base model's quantiles over all training tokens."""
+    """Return an objective whose thresholds are the base model's quantiles over training tokens."""
     import numpy as np
 
     from ...objectives import objective as read_objective
@@ -170,15 +172,15 @@ def _with_quantiles(text: str, folder: Path, run: Run) -> str:
     base = (
         "base" if (folder / "base" / "likelihood.json").is_file() else f"base-{run.backbone.name}"
     )
-    found = read_record(folder / base / "likelihood.json", "probe")["percentiles"]
+    percentiles = read_record(folder / base / "likelihood.json", "probe")["percentiles"]
     fixed = read_objective(text).fixed(
-        lambda share: float(np.interp(100.0 * share, np.arange(101), found))
+        lambda share: float(np.interp(100.0 * share, np.arange(101), percentiles))
     )
     return str(fixed)
 
 
-def _train(settings: TuneSettings, place: Path, processes: int, terminal: Terminal) -> Path:
-    """The folder of the trained model."""
+def _train(settings: TuneSettings, target: Path, processes: int, terminal: Terminal) -> Path:
+    """Train unless that is done, and return the folder of the model."""
     from ...objectives import objective as read_objective
     from ...pipeline import slug, train
 
@@ -188,12 +190,12 @@ def _train(settings: TuneSettings, place: Path, processes: int, terminal: Termin
     if processes == 1:
         train(settings, terminal, locate=locate)
         return model
-    config = place / "settings.yaml"
+    config = target / "settings.yaml"
     write_text(config, _yaml(settings))
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--num_processes", str(processes), "--num_machines", "1"),
-        *("--main_process_port", "0"),  # a free one: several may run on one machine
+        *("--main_process_port", "0"),  # any free port, since several may run on one machine
         *("--mixed_precision", "bf16" if settings.weights == "float32" else "no"),
         *("--dynamo_backend", "no", "--use_fsdp", "--fsdp_version", "2"),
         *("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"),
@@ -203,8 +205,8 @@ def _train(settings: TuneSettings, place: Path, processes: int, terminal: Termin
     status = subprocess.run(command, check=False).returncode
     if status:
         raise ProbtuneError(
-            f"training on {processes} devices ended with status {status}; its messages"
-            f" stand above. What was finished is kept under {place}; the same command goes on."
+            f"training on {processes} devices ended with status {status}; see its messages above."
+            f" Finished steps are saved under {target}, and the same command goes on."
         )
     return model
 
@@ -215,13 +217,15 @@ def _yaml(settings: TuneSettings) -> str:
     return yaml.safe_dump(dataclasses.asdict(settings), allow_unicode=True, sort_keys=False)
 
 
-def _measure(settings: TuneSettings, model: str, place: Path, terminal: Terminal) -> dict[str, Any]:
-    """What chooses a learning rate: right answers on the held-out rows, or token accuracy where
-    there is no short answer.
+def _measure(
+    settings: TuneSettings, model: str, target: Path, terminal: Terminal
+) -> dict[str, Any]:
+    """Return the measure that chooses a learning rate: right answers on the held-out rows, or token
+    accuracy if rows have no short answer.
     """
-    path = place / "heldout.json"
+    path = target / "heldout.json"
     if path.is_file():
-        found = read_record(path, "heldout")
+        record = read_record(path, "heldout")
     else:
         from ...pipeline.measuring import measure_heldout
         from ...pipeline.preparation import prepare
@@ -230,38 +234,42 @@ def _measure(settings: TuneSettings, model: str, place: Path, terminal: Terminal
         heldout = measure_heldout(
             model, prepared, settings, terminal, label="measuring on held-out rows"
         )
-        found = write_record(path, "heldout", heldout.to_dict())
-    metric = "exact_match" if "exact_match" in found["metrics"] else "token_accuracy"
-    return {"metric": metric, **found["metrics"][metric], "nll": found["metrics"]["nll"]["value"]}
+        record = write_record(path, "heldout", heldout.to_dict())
+    metric = "exact_match" if "exact_match" in record["metrics"] else "token_accuracy"
+    return {"metric": metric, **record["metrics"][metric], "nll": record["metrics"]["nll"]["value"]}
 
 
 def _likelihood(
-    settings: TuneSettings, model: str, place: Path, terminal: Terminal
+    settings: TuneSettings, model: str, target: Path, terminal: Terminal
 ) -> dict[str, Any]:
-    """Mean p of all training tokens (the paper's Eq. 5) under a model."""
-    path = place / "likelihood.json"
+    """Return the mean p of all training tokens (the paper's Eq. 5) under a model."""
+    path = target / "likelihood.json"
     if path.is_file():
-        found = read_record(path, "probe")
+        record = read_record(path, "probe")
     else:
         from ...pipeline import probe_only
 
         whole = replace(settings, model=model, all=True, out=str(path), objective="nll()")
-        found = probe_only(whole, terminal, locate=locate)
-    return {"mean_p": found["mean_p"], "above_0_55": found["above_0_55"], "tokens": found["tokens"]}
+        record = probe_only(whole, terminal, locate=locate)
+    return {
+        "mean_p": record["mean_p"],
+        "above_0_55": record["above_0_55"],
+        "tokens": record["tokens"],
+    }
 
 
-def _evaluate(run: Run, model: str, place: Path, terminal: Terminal) -> None:
+def _evaluate(run: Run, model: str, target: Path, terminal: Terminal) -> None:
     from ...evaluation.evaluate import evaluate
 
     assert run.evaluation is not None
-    evaluate(replace(run.evaluation, model=model, out=str(place / "evaluation")), terminal)
+    evaluate(replace(run.evaluation, model=model, out=str(target / "evaluation")), terminal)
 
 
 def choose(
     plan: CellPlan, group: str, folder: Path, terminal: Terminal, *, keep_models: bool = False
 ) -> dict[str, Any]:
-    """The learning rate of an objective, by its candidates on held-out rows; ties go to the smaller
-    rate. The chosen model is evaluated, the others are removed.
+    """Choose the learning rate of an objective by its candidates on held-out rows; ties go to the
+    smaller rate. The chosen model is evaluated; then the models are removed.
 
     Raises:
         ProbtuneError: a candidate is not measured yet.
@@ -270,30 +278,32 @@ def choose(
     if path.is_file():
         return read_record(path, "reproduction-choice")
     candidates = plan.candidates(group)
-    found = []
+    measurements = []
     for run in candidates:
         record = folder / run.name / "done.json"
         if not record.is_file():
             raise ProbtuneError(
-                f"{plan.recipe.cell}: {run.name} is not finished, so that no rate can be chosen for"
+                f"{plan.recipe.cell}: {run.name} is not finished, so no rate can be chosen for"
                 f" {group}; the same command goes on with it."
             )
-        found.append((run, read_record(record, "reproduction-run")["heldout"]))
-    best, held = max(found, key=lambda pair: (pair[1]["value"], -(pair[0].learning_rate or 0.0)))
-    rates = {f"{run.learning_rate:g}": measured["value"] for run, measured in found}
-    terminal.say(f"{group}: learning rate {best.learning_rate:g}, by {held['metric']}.")
+        measurements.append((run, read_record(record, "reproduction-run")["heldout"]))
+    best, heldout = max(
+        measurements, key=lambda pair: (pair[1]["value"], -(pair[0].learning_rate or 0.0))
+    )
+    rates = {f"{run.learning_rate:g}": measured["value"] for run, measured in measurements}
+    terminal.say(f"{group}: learning rate {best.learning_rate:g}, by {heldout['metric']}.")
     if best.evaluation is not None:
-        place = folder / best.name
-        settings = _settings(best, folder, place, best.learning_rate)
-        model = _train(settings, place, plan.processes, terminal)
-        _evaluate(best, str(model), place, terminal)
+        target = folder / best.name
+        settings = _settings(best, folder, target, best.learning_rate)
+        model = _train(settings, target, plan.processes, terminal)
+        _evaluate(best, str(model), target, terminal)
     record = write_record(
         path,
         "reproduction-choice",
         {
             "run": best.name,
             "learning_rate": best.learning_rate,
-            "metric": held["metric"],
+            "metric": heldout["metric"],
             "rates": rates,
         },
     )
@@ -315,9 +325,9 @@ def _chosen_rate(plan: CellPlan, run: Run, folder: Path) -> float:
     return read_record(path, "reproduction-choice")["learning_rate"]
 
 
-def _only_more(name: str, there: Any, here: Any) -> bool:
-    """Whether a plan only has further runs."""
-    return name == "runs" and isinstance(there, list) and set(there) <= set(here)
+def _only_more(name: str, stored: Any, planned: Any) -> bool:
+    """True if the plan only adds runs to the stored ones."""
+    return name == "runs" and isinstance(stored, list) and set(stored) <= set(planned)
 
 
 def _drop(model: str) -> None:

@@ -1,17 +1,17 @@
-"""The paper's table with ours beside it: difference, interval, verdict.
+"""Table of the paper beside ours: difference, interval, verdict.
 
     ours        the average over seeds, with a 95 % interval over seeds and questions; with one run
-                over questions alone, which is said
+                over questions alone, which a note states
     difference  ours - paper; its interval adds the paper's own error, sqrt(p (1 - p) / n) for n
                 questions, since the paper prints none and ran once
 
-    agrees       the paper's number lies in our interval, and that is no wider than 5 points to
-                 either side
+    agrees       the paper's number lies in our interval, which reaches at most 5 points to either
+                 side
     differs      zero lies outside the interval of the difference
-    cannot tell  anything else: the interval is too wide, or the paper's number lies just outside
+    cannot tell  all other cases: the interval is too wide, or the paper's number lies just outside
                  ours
 
-The comparison of objectives is decided in the same way on p() - nll(), paired by seed and question.
+The comparison of objectives follows the same rule on p() - nll(), paired by seed and question.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .run import cell_folder
 __all__ = ["RESOLUTION", "RULE", "Verdict", "cell_table", "check_complete", "verdict"]
 
 RESOLUTION = 5.0
-"""Points: a wider interval to either side is no agreement."""
+"""Points to either side; with a wider interval no number agrees."""
 _Z = 1.959963984540054
 
 RULE = (
@@ -45,7 +45,7 @@ RULE = (
 
 
 class Verdict(NamedTuple):
-    """Ours beside the paper's, in points."""
+    """Comparison of our number with the paper's, in points."""
 
     difference: float
     low: float
@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 
 class _Number(NamedTuple):
-    """In points."""
+    """Number with its interval, in points."""
 
     value: float
     low: float
@@ -62,7 +62,7 @@ class _Number(NamedTuple):
 
 
 def verdict(ours: _Number, paper: float, paper_error: float) -> Verdict:
-    """What the two numbers say, by the rule above; all in points.
+    """Compare two numbers by the rule above; all in points.
 
     >>> verdict(_Number(32.0, 30.0, 34.0), 32.75, 0.9).word
     'agrees'
@@ -87,11 +87,11 @@ def verdict(ours: _Number, paper: float, paper_error: float) -> Verdict:
 
 
 def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
-    """A cell's numbers as far as they are there, for the record.
+    """Return the numbers of a cell's finished runs, for the record.
 
     Returns:
         `rows`: one per variant, objective and benchmark (or `average`, `mean p`, `share p > 0.55`);
-        `objectives`: p() - nll() in the same way; `missing`: runs that are not finished.
+        `objectives`: p() - nll() in the same form; `missing`: unfinished runs.
     """
     folder = cell_folder(out, plan)
     done = [run for run in plan.runs if _finished(folder, run)]
@@ -101,7 +101,7 @@ def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
     scores: dict[tuple[str, str], list[list[Measured]]] = {}
     for (variant, objective), runs in _grouped(done).items():
         rows += _likelihood_rows(plan, folder, variant, objective, runs)
-        measured = [found for run in runs if (found := _measured(folder, run)) is not None]
+        measured = [graded for run in runs if (graded := _measured(folder, run)) is not None]
         if measured:
             scores[variant, objective] = measured
             for which in dict.fromkeys(one.protocol for one in measured[0]):
@@ -131,18 +131,19 @@ def _finished(folder: Path, run: Run) -> bool:
 
 
 def _grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    found: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         variant = run.group.rpartition("/")[0] if run.trains else run.name.removeprefix("base")
-        found.setdefault((variant, run.objective or "base"), []).append(run)
-    return found
+        groups.setdefault((variant, run.objective or "base"), []).append(run)
+    return groups
 
 
 def _measured(folder: Path, run: Run) -> list[Measured] | None:
-    """What a run was graded with; None for rates that were not chosen, and for answers that wait
-    for a judge."""
-    place = folder / run.name / "evaluation"
-    return load_measured(place) if (place / "record.json").is_file() else None
+    """Return a run's graded benchmarks; None for rates that were not chosen, and for answers that
+    wait for a judge.
+    """
+    evaluation = folder / run.name / "evaluation"
+    return load_measured(evaluation) if (evaluation / "record.json").is_file() else None
 
 
 def _benchmark_rows(
@@ -189,7 +190,7 @@ _ALSO: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def _as(one: Measured, name: str) -> Measured:
-    """The same benchmark with another of its numbers."""
+    """Return the same benchmark with another of its numbers as the score."""
     return replace(one, scores=one.values(name))
 
 
@@ -211,7 +212,7 @@ def _row(
     error: float,
     runs: int,
 ) -> dict[str, Any]:
-    found = None if paper is None else verdict(ours, paper, error)
+    comparison = None if paper is None else verdict(ours, paper, error)
     return {
         "variant": variant,
         "objective": objective,
@@ -221,7 +222,7 @@ def _row(
         "ours": ours,
         "paper": paper,
         "paper_error": None if paper is None else error,
-        "verdict": found,
+        "verdict": comparison,
     }
 
 
@@ -234,11 +235,11 @@ def _task_number(measured: Sequence[Measured], *, rounded: bool) -> _Number:
         values = []
     if len(measured) > 1:
         of_seeds = [one.scores for one in measured]
-        found = two_level_bootstrap(of_seeds, clusters=measured[0].clusters).random_effects
-        found = found.without_spread()
+        estimate = two_level_bootstrap(of_seeds, clusters=measured[0].clusters).random_effects
+        estimate = estimate.without_spread()
     else:
-        found = rate(measured[0].scores, clusters=measured[0].clusters)
-    number = _Number(100 * found.value, 100 * found.low, 100 * found.high)
+        estimate = rate(measured[0].scores, clusters=measured[0].clusters)
+    number = _Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
     if values:
         shift = sum(values) / len(values) - number.value
         number = _Number(*(end + shift for end in number))
@@ -246,15 +247,15 @@ def _task_number(measured: Sequence[Measured], *, rounded: bool) -> _Number:
 
 
 def _rounded(one: Measured) -> float:
-    """The mean over passes of each pass's accuracy rounded to 0.1, in points."""
+    """Return the mean over passes of each pass's accuracy rounded to 0.1, in points."""
     passes = zip(*one.scores.values(), strict=True)
-    found = [round(100 * sum(answers) / len(answers), 1) for answers in passes]
-    return sum(found) / len(found)
+    accuracies = [round(100 * sum(answers) / len(answers), 1) for answers in passes]
+    return sum(accuracies) / len(accuracies)
 
 
 def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
-    """The mean over benchmarks; its error has a part from questions and, with several runs, one
-    from their spread.
+    """Return the mean over benchmarks; its error has a part from questions and, with several runs,
+    one from their spread.
     """
     from ...statistics import macro_average
 
@@ -267,11 +268,13 @@ def _macro_number(by_task: Mapping[str, Sequence[Measured]]) -> _Number:
         }
         for name, measured in by_task.items()
     }
-    found = macro_average(merged, clusters=clusters).without_spread()
-    half = (found.high - found.low) / 2
+    estimate = macro_average(merged, clusters=clusters).without_spread()
+    half = (estimate.high - estimate.low) / 2
     each = [sum(_mean(m[i]) for m in by_task.values()) / len(by_task) for i in range(runs)]
     half = math.hypot(half, _seed_half(each))
-    return _Number(100 * found.value, 100 * (found.value - half), 100 * (found.value + half))
+    return _Number(
+        100 * estimate.value, 100 * (estimate.value - half), 100 * (estimate.value + half)
+    )
 
 
 def _mean(one: Measured) -> float:
@@ -279,7 +282,7 @@ def _mean(one: Measured) -> float:
 
 
 def _paper_error(paper: float | None, questions: int) -> float:
-    """Standard error in points of a share over so many questions."""
+    """Return the standard error in points of a share over so many questions."""
     if paper is None:
         return math.nan
     share = min(max(paper / 100, 0.0), 1.0)
@@ -289,7 +292,7 @@ def _paper_error(paper: float | None, questions: int) -> float:
 def _objective_rows(
     plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measured]]], protocol: str
 ) -> list[dict[str, Any]]:
-    """p() - nll(), averaged over the benchmarks."""
+    """Return the rows of p() - nll(), averaged over the benchmarks."""
     from ...statistics import macro_difference
 
     rows = []
@@ -303,38 +306,40 @@ def _objective_rows(
         clusters = {
             m.task.name: m.clusters for m in first[0] if m.protocol == protocol and m.clusters
         }
-        found = macro_difference(merged[0], merged[1], clusters=clusters).difference
-        found = found.without_spread()
-        half = (found.high - found.low) / 2
+        estimate = macro_difference(merged[0], merged[1], clusters=clusters).difference
+        estimate = estimate.without_spread()
+        half = (estimate.high - estimate.low) / 2
         runs = min(len(first), len(second))
         each = [_macro(first[i], protocol) - _macro(second[i], protocol) for i in range(runs)]
         half = math.hypot(half, _seed_half(each))
-        ours = _Number(*(100 * x for x in (found.value, found.value - half, found.value + half)))
+        ours = _Number(
+            *(100 * x for x in (estimate.value, estimate.value - half, estimate.value + half))
+        )
         paper, error = _paper_difference(plan, variant, first[0], protocol)
         rows.append(_row(variant, "p() - nll()", protocol, "average", ours, paper, error, runs))
     return rows
 
 
 def _macro(measured: Sequence[Measured], protocol: str) -> float:
-    found = [_mean(one) for one in measured if one.protocol == protocol]
-    return sum(found) / len(found)
+    means = [_mean(one) for one in measured if one.protocol == protocol]
+    return sum(means) / len(means)
 
 
 def _merged(
     seeds: Sequence[Sequence[Measured]], protocol: str
 ) -> dict[str, dict[str, list[float]]]:
-    found: dict[str, dict[str, list[float]]] = {}
+    merged: dict[str, dict[str, list[float]]] = {}
     for one in (one for seed in seeds for one in seed if one.protocol == protocol):
-        into = found.setdefault(one.task.name, {})
+        into = merged.setdefault(one.task.name, {})
         for question, values in one.scores.items():
             into.setdefault(question, []).extend(values)
-    return found
+    return merged
 
 
 def _paper_difference(
     plan: CellPlan, variant: str, measured: Sequence[Measured], protocol: str
 ) -> tuple[float | None, float]:
-    """The paper's difference of averages, and its standard error as if unpaired."""
+    """Return the paper's difference of averages, and its standard error as if unpaired."""
     tasks = [one for one in measured if one.protocol == protocol]
     label = _label(plan)
     if variant:
@@ -355,20 +360,20 @@ def _paper_difference(
     if scaled is None and all(value is not None for value in averages):
         scaled = (averages[0] or 0.0) - (averages[1] or 0.0)
     questions = sum(len(one.scores) for one in tasks)
-    # Averages that are not shown: the error of a share of one half.
+    # Without the averages the error of a share of one half is an upper bound.
     return scaled, math.sqrt(2) * _paper_error(50.0, questions)
 
 
 def _likelihood_rows(
     plan: CellPlan, folder: Path, variant: str, objective: str, runs: Sequence[Run]
 ) -> list[dict[str, Any]]:
-    """Mean p of the training tokens, before or after training, as shares times 100."""
-    found = [
+    """Return the rows of mean p of the training tokens, before or after training, times 100."""
+    likelihoods = [
         record["likelihood"]
         for run in runs
         if "likelihood" in (record := read_record(folder / run.name / "done.json"))
     ]
-    if not found:
+    if not likelihoods:
         return []
     cell = plan.recipe.cell
     rows = []
@@ -386,50 +391,54 @@ def _likelihood_rows(
             printed.SHARE_ABOVE.get(cell) if objective == "base" else None,
         ),
     ):
-        value = sum(one[key]["value"] for one in found) / len(found)
-        low = min(one[key]["low"] for one in found)
-        high = max(one[key]["high"] for one in found)
+        value = sum(one[key]["value"] for one in likelihoods) / len(likelihoods)
+        low = min(one[key]["low"] for one in likelihoods)
+        high = max(one[key]["high"] for one in likelihoods)
         ours = _Number(100 * value, 100 * low, 100 * high)
-        # Over tens of millions of tokens the paper's error is that of its two printed digits.
+        # Over tens of millions of tokens the paper's only error is the rounding to two digits.
         printed_value = None if paper is None else 100 * paper
-        rows.append(_row(variant, objective, "", what, ours, printed_value, 0.5 / _Z, len(found)))
+        rows.append(
+            _row(variant, objective, "", what, ours, printed_value, 0.5 / _Z, len(likelihoods))
+        )
     return rows
 
 
 def _choices(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
     groups = dict.fromkeys(run.group for run in plan.runs if run.candidate)
     return [
-        {"group": group, **{k: found[k] for k in ("learning_rate", "metric", "rates")}}
+        {"group": group, **{k: record[k] for k in ("learning_rate", "metric", "rates")}}
         for group in groups
         if (folder / group / "choice.json").is_file()
-        for found in [read_record(folder / group / "choice.json", "reproduction-choice")]
+        for record in [read_record(folder / group / "choice.json", "reproduction-choice")]
     ]
 
 
 def _cautions(plan: CellPlan, scores: Mapping[tuple[str, str], list[list[Measured]]]) -> list[str]:
-    found = []
+    cautions = []
     if any(len(seeds) == 1 for (_, name), seeds in scores.items() if name != "base"):
-        found.append("One run: the interval is over questions alone, and another seed may differ.")
+        cautions.append(
+            "One run: the interval is over questions alone, and another seed may differ."
+        )
     if is_judged(plan):
-        found.append(
+        cautions.append(
             "The paper names no judge: give one with --judge and --judge-model; a win rate holds"
             " for that judge and our prompt."
         )
-    return found
+    return cautions
 
 
 def _judged_rows(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
-    """Win rates of p() over nll() by the judge that was named, beside the paper's."""
+    """Return the rows of win rates of p() over nll() by the named judge."""
     from ...evaluation.tasks.alpaca_eval import LENGTH_CONTROLLED
 
     key = (_label(plan), "p()")
-    found = judgements(plan, folder)
+    judged = judgements(plan, folder)
     rows = []
     for name, what, paper in (
         ("win_rate", "win rate over nll()", TASKS["alpaca_eval"].paper.get(key)),
         ("length_controlled", "the same, length-controlled", LENGTH_CONTROLLED.get(key)),
     ):
-        measured = [one[name] for one in found if not isinstance(one[name], str)]
+        measured = [one[name] for one in judged if not isinstance(one[name], str)]
         ours = _over_seeds(measured)
         error = _paper_error(paper, 805)
         row = _row("", "p()", "", what, ours, paper, error, len(measured))
@@ -440,8 +449,9 @@ def _judged_rows(plan: CellPlan, folder: Path) -> list[dict[str, Any]]:
 
 
 def _over_seeds(measured: Sequence[Mapping[str, Any]]) -> _Number:
-    """The mean of estimates on the same questions: their error over questions, and the part from
-    the seeds."""
+    """Return the mean of estimates on the same questions; its error has a part from questions and
+    one from seeds.
+    """
     if not measured:
         return _Number(math.nan, math.nan, math.nan)
     runs = len(measured)
@@ -452,7 +462,7 @@ def _over_seeds(measured: Sequence[Mapping[str, Any]]) -> _Number:
 
 
 def _seed_half(values: Sequence[float]) -> float:
-    """Half of the t interval of a mean over seeds; 0 with one."""
+    """Return half of the t interval of a mean over seeds; 0 with one seed."""
     from scipy.stats import t
 
     runs = len(values)
@@ -471,7 +481,7 @@ def check_complete(tables: Sequence[Mapping[str, Any]]) -> None:
     """Refuse tables without any number.
 
     Raises:
-        DataError: nothing was measured.
+        DataError: no run is finished.
     """
     if not any(table["rows"] for table in tables):
         raise DataError("nothing was measured yet; run the same command without --report.")
