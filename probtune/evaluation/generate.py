@@ -1,5 +1,5 @@
-"""Phase 1: ask the model. Every sample is a line of a file as soon as it exists; what is there is
-not drawn again.
+"""Phase 1: ask the model. Every sample becomes a line of a file as soon as it exists, and is not
+drawn again.
 
 Needs `probtune[eval]`. The files are described in `samples`.
 """
@@ -41,12 +41,12 @@ class Generation:
 
     task: Task
     questions: Sequence[Question]
-    """With the text that these protocols ask."""
+    """Questions, with the text that these protocols ask."""
     prompt: PromptSpec
     decoding: Decoding
     protocols: tuple[str, ...]
     variant: str = ""
-    """The protocol that words some questions in its own way."""
+    """Protocol that words some questions in its own way, if any."""
 
     @property
     def key(self) -> str:
@@ -58,10 +58,10 @@ class Generation:
 
 
 def require_extra() -> None:
-    """Refuse to generate where the extra is not installed.
+    """Refuse to generate if the extra is not installed.
 
     Raises:
-        UsageError: with the command that installs it.
+        UsageError: the message holds the command that installs it.
     """
     from importlib.util import find_spec
 
@@ -75,7 +75,7 @@ def require_extra() -> None:
 def plan_generations(
     tasks: Sequence[tuple[Task, Sequence[Question]]], settings: EvalSettings, family: str
 ) -> list[Generation]:
-    """What has to be asked for these tasks, with their questions, and the settings' protocols."""
+    """Return the generations that these tasks and the settings' protocols need."""
     generations: dict[tuple[str, str], Generation] = {}
     for task, questions in tasks:
         for name in settings.protocols:
