@@ -22,10 +22,12 @@ from typing import Any
 
 from blocks import Table, markdown, write
 
-from probtune.evaluation.grading import choice, math_reference, math_strict
+from probtune.evaluation.grading import choice, math_strict
 from probtune.evaluation.grading.base import Grade, GradingItem, versions
 from probtune.evaluation.grading.latex import brackets, clean, normal, split_list
 from probtune.evaluation.grading.literals import read_literal
+from probtune.evaluation.grading.reference import math as math_reference
+from probtune.evaluation.grading.reference import medicine
 from probtune.records import environment
 
 HERE = Path(__file__).parent
@@ -265,7 +267,7 @@ def choice_cases() -> Table:
 
     rows = []
     for text, meant, *_ in CHOICE:
-        found = [find(text, OPTIONS) for find in (choice.find_strict, choice.find_reference)]
+        found = [find(text, OPTIONS) for find in (choice.find_strict, medicine.find)]
         said = [
             f"{letter or '–'} ({how})" if letter == meant else f"**{letter or '–'}** ({how})"
             for letter, how in found
