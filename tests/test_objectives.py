@@ -458,6 +458,21 @@ def test_second_derivative_and_vmap():
     )
 
 
+@pytest.mark.parametrize("x", ["1e-30", "0.3", "0.999", "0.99999999"])
+def test_log1m_with_an_offset_is_the_paper_codes(x):
+    offset = mpmath.mpf(1e-3)
+    f, exact = log1m(1e-3), mpmath.mpf(x)
+    logp = torch.tensor(float(mpmath.log(exact)), dtype=torch.float64)
+    exact = mpmath.exp(mpmath.mpf(float(logp)))
+    assert float(f.value(logp)) == pytest.approx(float(mpmath.log(1 - exact + offset)), rel=1e-12)
+    weight = exact / (1 - exact + offset)
+    assert float(f.token_weight(logp)) == pytest.approx(float(weight), rel=1e-12)
+    assert float(f.logit_gradient(logp)) == pytest.approx(float(weight * (1 - exact)), rel=1e-7)
+    assert str(log1m(0.0)) == "log1m()" and objective(str(f)) == f and log1m() != f
+    with pytest.raises(ObjectiveError, match="offset"):
+        log1m(-1.0)
+
+
 def test_log1m_is_held_at_the_smallest_normal_number():
     for dtype in (torch.float32, torch.float64):
         zero = torch.zeros((), dtype=dtype)

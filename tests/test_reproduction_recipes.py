@@ -215,3 +215,30 @@ def test_names_that_come_close_are_offered():
         backbone("qwen2.5-7")
     with pytest.raises(UsageError, match="double-prompt"):
         plan_cell(all_recipes()[0], "fair", add=["double-prompts"])
+
+
+def test_the_offset_of_figure_5():
+    """The gradient of log(1 - p + 0.001) beside that of log(1 - p), over the tokens of Figure 5:
+    log-odds between the cut-offs, and beyond them, by straight lines.
+    """
+    import torch
+
+    from probtune.objectives import log1m
+
+    (recipe,) = find_recipes("ablations/quantiles")
+    texts = {
+        mode: {run.training.objective for run in plan_cell(recipe, mode).runs if run.trains}
+        for mode in ("faithful", "fair")
+    }
+    assert "log1m(0.001)" in texts["faithful"] and "log1m()" in texts["fair"]
+    assert not any("log1m()" in text for text in texts["faithful"])
+    shares = torch.tensor([float(share) for share in CUT_OFFS], dtype=torch.float64)
+    odds = torch.logit(torch.tensor(list(CUT_OFFS.values()), dtype=torch.float64))
+    tokens = torch.linspace(0.05, 99.95, 1000, dtype=torch.float64)
+    left = (torch.searchsorted(shares, tokens) - 1).clamp(0, len(shares) - 2)
+    slope = (odds[left + 1] - odds[left]) / (shares[left + 1] - shares[left])
+    logp = torch.nn.functional.logsigmoid(odds[left] + slope * (tokens - shares[left]))
+    with_offset, without = (log1m(offset).logit_gradient(logp) for offset in (1e-3, 0.0))
+    assert round(float(with_offset.sum() / without.sum()), 2) == 0.54
+    confident = torch.log1p(torch.tensor(-4e-6, dtype=torch.float64))
+    assert round(float(log1m(1e-3).logit_gradient(confident)), 3) == 0.004

@@ -110,7 +110,8 @@ class power(Objective):
 
 @dataclass(frozen=True, repr=False)
 class log1m(Objective):
-    """log(1 - p): the most prior-leaning objective of the paper; its logit gradient is W_f(p) = p.
+    """log(1 - p + offset): the most prior-leaning objective of the paper. Without offset its logit
+    gradient is W_f(p) = p.
 
     The value has no lower bound (it falls to -infinity as p -> 1) and must not be read as a
     quality: a run of confident tokens dominates the mean. The gradient that trains is bounded all
@@ -119,7 +120,11 @@ class log1m(Objective):
     value and weight stay finite: at p = 1 the value is -87 (float32) or -708 (float64).
 
     The paper writes -log(1 - p) once, which increases with p; its figures use log(1 - p), as here.
+    Its code has an offset of 1e-3, which bounds the weight by 1000: tokens whose 1 - p is below
+    that train less, W_f(p) = p (1 - p) / (1 - p + offset).
     """
+
+    offset: float = 0.0
 
     formula = "log(1 - p)"
     weight_formula = "p / (1 - p)"
@@ -128,16 +133,28 @@ class log1m(Objective):
     also_known_as = ("log(1-p)", "log1mp", "log1p")
     example = "log1m()"
 
+    def __post_init__(self):
+        object.__setattr__(self, "offset", number(self, "offset", self.offset, 0.0, 1.0))
+
     def _f(self, logp: Tensor) -> Tensor:
+        if self.offset:
+            return torch.log(self.offset - torch.expm1(logp))
         return log_one_minus(logp)
 
     def _w(self, logp: Tensor) -> Tensor:
+        if self.offset:
+            return torch.exp(logp) / (self.offset - torch.expm1(logp))
         # p / (1 - p) = 1 / expm1(-logp); expm1 overflows to infinity for tiny p, whose weight is 0
         # anyway.
         return 1.0 / torch.expm1(-logp).clamp(min=torch.finfo(logp.dtype).tiny)
 
     def logit_gradient(self, logp: Tensor) -> Tensor:
+        if self.offset:
+            return super().logit_gradient(logp)
         return widen(logp).exp()  # p / (1 - p) * (1 - p) = p, exact also where 1 - p is held
+
+    def __repr__(self) -> str:
+        return f"log1m({self.offset!r})" if self.offset else "log1m()"
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from .backbones import Backbone
 
-__all__ = ["CUT_OFFS", "DEVIATIONS", "Deviation"]
+__all__ = ["CUT_OFFS", "DEVIATIONS", "LOG1M_OFFSET", "Deviation"]
 
 Settings = Mapping[str, Any]
 
@@ -105,6 +105,9 @@ CUT_OFFS: Mapping[int, float] = MappingProxyType(
 """Percentile -> p of Qwen2.5-Math-1.5B on its training tokens, from the code of Figure 5
 (scripts/ablation/generate_ablation_scripts.py).
 """
+
+LOG1M_OFFSET = 1e-3
+"""What the code adds to 1 - p inside the logarithm."""
 
 DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
     {
@@ -217,6 +220,14 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
                 "Quantiles of the base model's p over all training tokens of this run.",
                 "scripts/ablation/generate_ablation_scripts.py, PERCENTILE_THRESHOLDS",
                 plan="cut-offs",
+            ),
+            Deviation(
+                "offset-in-log1m",
+                "Figure 5's log(1 - p) is log(1 - p + 0.001): the token weight is at most 1000, and"
+                " tokens with p above 0.999 train less.",
+                "log(1 - p), as the paper writes it.",
+                f"{_TRAINER} at 89e4b0c: UnlikehoodTop and UnlikehoodBottom",
+                plan="offset",
             ),
             Deviation(
                 "reference-grading",

@@ -18,7 +18,7 @@ from ...evaluation.settings import EvalSettings
 from ...settings import TuneSettings
 from ..corpora import corpus
 from .backbones import BACKBONES, Backbone
-from .deviations import CUT_OFFS, DEVIATIONS
+from .deviations import CUT_OFFS, DEVIATIONS, LOG1M_OFFSET
 from .recipe import Recipe
 
 __all__ = ["MODES", "CellPlan", "Mode", "Run", "active_deviations", "plan_cell"]
@@ -216,7 +216,10 @@ def _of_objective(
     from ...objectives import objective as read_objective
     from ...pipeline import slug
 
-    meant = read_objective(_cut(objective) if "cut-offs" in special else objective)
+    trained = _cut(objective) if "cut-offs" in special else objective
+    if "offset" in special:
+        trained = trained.replace("log1m()", f"log1m({LOG1M_OFFSET})")
+    meant = read_objective(trained)
     rates = recipe.learning_rates
     if "one rate" in special or "learning_rate" in variant:
         rates = (training.learning_rate,)
