@@ -1,0 +1,198 @@
+"""The scout: a few steps of NLL on an adapter that is thrown away, before the probe that chooses.
+
+A model that has never seen the data finds the *form* of the answers improbable, and a probe cannot
+tell that from what the model does not know. After a few steps the form is known; what is still
+improbable then is hard or wrong. The scout trains a LoRA adapter on rows that the probe does not
+measure, and the adapter is removed afterwards: the base weights stay as they were, bit for bit, and
+so does the training that follows.
+
+Rows that were trained on must not be measured: a model memorises wrong answers before it learns
+from right ones (Arpit et al., "A Closer Look at Memorization in Deep Networks", 2017,
+https://arxiv.org/abs/1706.05394, observe the converse order on clean data). LoRA: Hu et al., "LoRA:
+Low-Rank Adaptation of Large Language Models", 2021, https://arxiv.org/abs/2106.09685.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..data.encoding import Encoded
+from ..errors import UsageError
+from ..kernels import IGNORE_INDEX
+from ..models.loading import TokenTable, batches, has_plain_head
+from ..models.spread import Spread, spread_table, target_logprobs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ROWS_PER_STEP", "STEPS", "Scouted", "scout", "split"]
+
+STEPS = 8
+"""Steps before the first look."""
+MOST_STEPS = 32
+ROWS_PER_STEP = 16
+LEARNING_RATE = 1e-3
+RANK = 16
+
+_PASS_TOKENS = 4096
+_MORE = 4
+"""Steps between two looks, once the first one has been taken."""
+_RISE = 0.02
+"""A rise of mean p or of p of the end tokens that is worth more steps."""
+_PLAN_SHARE = 0.05
+"""The scout's share of the planned steps at most; but never fewer steps than `STEPS`."""
+
+
+class Scouted(NamedTuple):
+    """The model after the scout, measured on rows that the scout has not seen."""
+
+    spread: Spread
+    steps: int
+    rows: int
+    """Rows that the scout was trained on."""
+    looks: tuple[tuple[int, float, float], ...]
+    """(steps, mean p, mean p of the last token of a row) at each look."""
+
+
+def split(
+    rows: Sequence[Any], measured: int, *, seed: int, steps: int = MOST_STEPS
+) -> tuple[list[Any], list[Any]]:
+    """Draw (rows for the scout, rows to measure), disjoint; half and half where rows are few.
+
+    Args:
+        measured: rows to measure at most.
+        steps: the scout's steps at most.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(len(rows))
+    wanted = steps * ROWS_PER_STEP
+    number = min(wanted, max(len(rows) - measured, len(rows) // 2))
+    chosen = sorted(order[number : number + measured].tolist())
+    return [rows[i] for i in order[:number]], [rows[i] for i in chosen]
+
+
+def scout(
+    model: PreTrainedModel,
+    train: Sequence[Encoded],
+    measure: Sequence[Encoded],
+    *,
+    seed: int = 0,
+    planned_steps: int | None = None,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Scouted:
+    """Train an adapter for a few steps, measure `measure` under it, and remove it.
+
+    After `steps` steps the rows are measured; as long as their mean p or that of their last token
+    still rises by 0.02, four more steps follow, up to 32, a twentieth of the planned steps, or the
+    last row of `train`.
+
+    Args:
+        model: left as it was, in its mode, with its weights untouched.
+        train: rows for the scout, in their order, 16 a step; none of them may be in `measure`.
+        planned_steps: optimizer steps of the training that is planned.
+        batch_tokens: tokens of a forward and backward pass, padding included: a step of more is
+            summed from several passes.
+        progress: called with the number of rows finished since the last call, of training and
+            measuring alike.
+
+    Raises:
+        UsageError: the model has no layer that takes an adapter, or there is no row to train on.
+    """
+    if not train:
+        raise UsageError("the scout has no row to train on; give more rows, or --scout-steps 0.")
+    most = min(MOST_STEPS, max(steps, math.ceil(_PLAN_SHARE * (planned_steps or 10**9))))
+    most = min(most, math.ceil(len(train) / ROWS_PER_STEP))
+    steps = min(steps, most)
+    was_training = model.training
+    plain_head = has_plain_head(model, min(train, key=lambda row: len(row.input_ids)))
+    needs_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
+    with torch.random.fork_rng(devices=_devices(model)):
+        torch.manual_seed(seed)
+        adapted = _with_adapter(model)
+        try:
+            adapted.eval()  # no dropout: eight steps are too few to need it
+            weights = [p for p in adapted.parameters() if p.requires_grad]
+            optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
+            looks: list[tuple[int, float, float]] = []
+            done = 0
+            while True:
+                for step in range(done, steps):
+                    rows = train[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]
+                    _step(model, rows, weights, optimizer, batch_tokens, plain_head)
+                    if progress is not None:
+                        progress(len(rows))
+                done = steps
+                spread = spread_table(model, measure, batch_tokens=batch_tokens, progress=progress)
+                looks.append((done, *_look(spread.table)))
+                if done >= most or not _rises(looks):
+                    break
+                steps = min(most, done + _MORE)
+        finally:
+            adapted.unload()
+            for name, p in model.named_parameters():
+                p.requires_grad_(needs_gradient[name])
+                p.grad = None
+            model.train(was_training)
+    return Scouted(spread, done, min(len(train), done * ROWS_PER_STEP), tuple(looks))
+
+
+def _with_adapter(model: PreTrainedModel) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UsageError(
+            f"the scout cannot put an adapter on this model: {error} Probe without it:"
+            " --scout-steps 0."
+        ) from error
+
+
+def _step(
+    model: Any,
+    rows: Sequence[Encoded],
+    weights: Sequence[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    batch_tokens: int | None,
+    plain_head: bool,
+) -> None:
+    """One step of NLL: the mean over the step's supervised tokens."""
+    tokens = sum(int((row.labels[1:] != IGNORE_INDEX).sum()) for row in rows)
+    for indices in batches([len(row.input_ids) for row in rows], batch_tokens or _PASS_TOKENS):
+        logprobs = target_logprobs(model, [rows[i] for i in indices], plain_head=plain_head)
+        (-logprobs.sum() / max(1, tokens)).backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _look(table: TokenTable) -> tuple[float, float]:
+    """(mean p, mean p of the last token of a row)."""
+    p = np.exp(table.logp)
+    last = table.position == table.counts[table.example] - 1
+    return float(p.mean()), float(p[last].mean())
+
+
+def _rises(looks: Sequence[tuple[int, float, float]]) -> bool:
+    """True if the last look is better than the one before by `_RISE`; after one look, if the end of
+    the rows is still improbable.
+    """
+    if len(looks) == 1:
+        return looks[0][2] < 0.5
+    (_, before, end_before), (_, now, end_now) = looks[-2:]
+    return now - before > _RISE or end_now - end_before > _RISE
+
+
+def _devices(model: PreTrainedModel) -> list[torch.device]:
+    return [model.device] if model.device.type not in ("cpu", "meta") else []

@@ -1,0 +1,89 @@
+"""The estimate of wrong rows: templates, doubt and ignorance are no noise; contradiction is."""
+
+import numpy as np
+import pytest
+
+from probtune.probe.noise import estimate
+
+
+def tokens(distributions, targets, example):
+    """Columns for `estimate` from whole distributions, (tokens, V)."""
+    p = np.asarray(distributions)
+    logs = np.log(p)
+    entropy = -(p * logs).sum(1)
+    return {
+        "logp": logs[np.arange(len(p)), targets],
+        "top_logp": logs.max(1),
+        "entropy": entropy,
+        "variance": (p * logs**2).sum(1) - entropy**2,
+        "example": np.asarray(example),
+        "special": np.zeros(len(p), bool),
+    }
+
+
+def peaked(rng, top, short_list, size, vocabulary=200):
+    """Distributions with `top` on token 0 and the rest on a short list or over everything."""
+    p = np.full((size, vocabulary), 1e-7)
+    for row in p:
+        others = rng.choice(np.arange(1, vocabulary), short_list, replace=False)
+        row[others] += (1 - top) * rng.dirichlet(np.ones(short_list))
+        row[0] = top
+    return p / p.sum(1, keepdims=True)
+
+
+def draw(rng, p, temper=1.0):
+    weights = p**temper / (p**temper).sum(1, keepdims=True)
+    return np.array([rng.choice(len(row), p=row) for row in weights])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
+def test_wrong_rows_of_a_sure_model(rate):
+    """The scout has seen the noise too: it gives `rate` of its mass to wrong answers, thinly."""
+    rng = np.random.default_rng(0)
+    p = peaked(rng, 0.97 - rate, 150 if rate else 3, 600)
+    targets = np.where(rng.random(600) < rate, rng.integers(1, 200, 600), 0)
+    noise = estimate(**tokens(p, targets, np.arange(600)), rows=600)
+    assert noise.known
+    assert abs(noise.share.value - rate) < 0.05
+
+
+def test_a_mixture_of_templates_is_no_noise():
+    """Half of the rows are of a kind that the model half knows, drawn from its own doubt."""
+    rng = np.random.default_rng(1)
+    sure, unsure = peaked(rng, 0.97, 3, 300), peaked(rng, 0.55, 3, 300)
+    p = np.concatenate([sure, unsure])
+    noise = estimate(**tokens(p, draw(rng, p), np.arange(600)), rows=600)
+    assert noise.known
+    assert noise.share.value < 0.03
+
+
+def test_length_is_no_noise():
+    rng = np.random.default_rng(2)
+    p = peaked(rng, 0.9, 3, 4000)
+    example = np.sort(np.concatenate([np.arange(200), rng.integers(0, 40, 3800)]))
+    noise = estimate(**tokens(p, draw(rng, p), example), rows=200)
+    assert noise.share.value < 0.03
+
+
+def test_ignorance_is_not_known():
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(200), 500)
+    noise = estimate(**tokens(p, rng.integers(0, 200, 500), np.arange(500)), rows=500)
+    assert not noise.known
+
+
+def test_rows_are_listed_worst_first_and_special_tokens_do_not_count():
+    rng = np.random.default_rng(4)
+    p = peaked(rng, 0.9, 150, 100)
+    targets = np.zeros(100, int)
+    wrong = rng.choice(100, 20, replace=False)
+    targets[wrong] = rng.integers(1, 200, 20)
+    columns = tokens(p, targets, np.arange(100))
+    noise = estimate(**columns, rows=100)
+    right = np.setdiff1d(np.arange(100), wrong)
+    assert noise.excess[wrong].min() > noise.excess[right].max()
+    listed = noise.worst_first()
+    assert set(listed) <= set(wrong) and len(listed) >= 18
+    assert list(noise.excess[listed]) == sorted(noise.excess[listed], reverse=True)
+    special = estimate(**{**columns, "special": np.ones(100, bool)}, rows=100)
+    assert special.share.value == 0.0 and special.worst_first() == []
