@@ -1,0 +1,91 @@
+"""What the rule of `probtune.probe.after_scout` gains on the bench: run
+
+    python -m benchmarks.choice.after_scout            print the table
+    python -m benchmarks.choice.after_scout --write    and write probtune/probe/after_scout.json
+
+The rule takes one objective where wrong rows are seen by a model that knows the data, NLL
+elsewhere. The bench's cells have no scout: its own levels and rates stand for what a scout finds. A
+cell counts as seen if at least 8 % of its demonstrations are wrong and the base model is at level
+0.5 or above. Every objective has its best learning rate by validation on rows with the cell's own
+noise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from probtune.probe.after_scout import LEAST_NOISE, SEEN
+
+from . import table
+from .regret import accuracy
+
+TARGET = Path(__file__).parents[2] / "probtune" / "probe" / "after_scout.json"
+LEAST_LEVEL = 0.5
+CANDIDATES = ("power(0.5)", "p()", "affine(0.1, 0.9)", "outlier", "outlier_half")
+METRICS = {"greedy": "accuracy", "sampled": "sampled"}
+HELD_OUT = ("family", "kind", "both", "confirmation")
+
+
+def seen(grid: table.Grid) -> np.ndarray:
+    """True for the cells whose wrong rows a scout would see, (C,)."""
+    noise = grid.run["true_noise"].mean(1)
+    level = np.array([cell["level"] for cell in grid.cells])
+    return (noise >= LEAST_NOISE) & (level >= LEAST_LEVEL)
+
+
+def gains(grid: table.Grid, objective: str, metric: str) -> np.ndarray:
+    """Gain over NLL in points, (C, S)."""
+    values = accuracy(grid, metric=METRICS[metric])
+    return 100.0 * (values[..., grid.index(objective)] - values[..., grid.index("nll()")])
+
+
+def row(grid: table.Grid, objective: str, metric: str, splits: tuple[str, ...]) -> dict[str, float]:
+    """Figures over the cells of these splits in which the rule fires; elsewhere it is NLL."""
+    everything = grid.where(splits)
+    cells = everything[seen(grid)[everything]]
+    single = gains(grid, objective, metric)[cells]
+    means = single.mean(1)
+    low, high = np.quantile(single, [0.05, 0.95])
+    return {
+        "cells": len(cells),
+        "of": len(everything),
+        "points": round(float(means.mean()), 2),
+        "low": round(float(low), 2),
+        "high": round(float(high), 2),
+        "worst": round(float(means.min()), 2),
+        "loses": round(float((means < -1.0).mean()), 3),
+    }
+
+
+def rule(grid: table.Grid) -> dict[str, object]:
+    """The file that the product reads: 90 % ranges of single runs in held-out cells."""
+    return {
+        "objective": SEEN,
+        "from": "benchmarks/choice/results.parquet, held-out and confirmation cells",
+        **{metric: row(grid, SEEN, metric, HELD_OUT) for metric in METRICS},
+    }
+
+
+def main() -> None:
+    grid = table.load()
+    print(
+        "metric   where seen         cells       number   gain     90 % of runs  worst  loses > 1"
+    )
+    for metric in METRICS:
+        for label, splits in (("development", ("development",)), ("held out", HELD_OUT)):
+            for objective in CANDIDATES:
+                r = row(grid, objective, metric, splits)
+                print(
+                    f"{metric:8} {objective:18} {label:11} {r['cells']:>6} {r['points']:>6.1f}"
+                    f" [{r['low']:>6.1f}, {r['high']:>5.1f}] {r['worst']:>6.1f} {r['loses']:>6.0%}"
+                )
+    if "--write" in sys.argv[1:]:
+        TARGET.write_text(json.dumps(rule(grid), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

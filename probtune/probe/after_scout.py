@@ -1,0 +1,67 @@
+"""The choice after a scout: one question decides. Does the model, once it knows the form, see wrong
+rows?
+
+    it sees them (at least 8 % of the rows)     power(0.5), for greedy and for sampled answers
+    it sees none, or cannot tell                NLL
+
+Where labels are right no objective beats NLL by much, and where the model knows too little to tell
+wrong rows from new ones, objectives that trust it lose most. power(0.5) is taken because it is near
+the best objective wherever wrong rows are seen and never far behind NLL; what it gained there on
+the bench of small models stands in after_scout.json, which benchmarks/choice/after_scout.py writes.
+Clean rows of a real model look wrong in 1 to 7 % (docs/choosing-an-objective.md), hence the 8 %.
+No torch.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
+from .noise import Noise
+
+__all__ = ["LEAST_NOISE", "SEEN", "after_scout"]
+
+LEAST_NOISE = 0.08
+"""Share of rows that look wrong from which `SEEN` is taken."""
+
+SEEN = "power(0.5)"
+
+
+@cache
+def _bench() -> dict[str, Any]:
+    return json.loads(Path(__file__).with_name("after_scout.json").read_text(encoding="utf-8"))
+
+
+def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
+    """Choose an objective from the rows that look wrong after the scout.
+
+    Args:
+        metric: how answers will be drawn, `greedy` or `sampled`; the choice is the same, the
+            expected gain is not.
+
+    Raises:
+        UsageError: the metric is unknown.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
+    share = f"{noise.share.value:.0%} of the rows look wrong to it"
+    bench = _bench()[metric]
+    gain = Gain(bench["points"], bench["low"], bench["high"])
+    if not noise.known:
+        reason = (
+            f"After a short scout the model would write only {noise.writes:.0%} of the rows itself,"
+            " too few to tell wrong rows from new ones, so NLL is the safe choice"
+        )
+        return Choice(NLL, reason, SEEN, NO_GAIN)
+    if noise.share.value < LEAST_NOISE:
+        reason = f"After a short scout the model knows this kind of rows, and {share}: few or none"
+        return Choice(NLL, f"{reason}, so NLL is expected to do best", SEEN, NO_GAIN)
+    reason = (
+        f"After a short scout the model knows this kind of rows, and {share}; {SEEN} learns less"
+        " from those"
+    )
+    return Choice(SEEN, reason, NLL, gain)
