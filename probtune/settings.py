@@ -116,6 +116,14 @@ class TuneSettings:
         256, "training rows the probe reads", group="objective", metavar="N", least=1
     )
     all: bool = option(False, "let the probe read all training rows", group="objective")
+    scout_steps: int = option(
+        8,
+        "before auto chooses, train a LoRA adapter with NLL for this many steps of 16 rows, probe"
+        " again on other rows, and throw it away; 0: choose from the first probe",
+        group="objective",
+        metavar="N",
+        least=0,
+    )
 
     reference: str | None = option(
         None,

@@ -42,7 +42,7 @@ def test_wrong_rows_of_a_sure_model(rate):
     rng = np.random.default_rng(0)
     p = peaked(rng, 0.97 - rate, 150 if rate else 3, 600)
     targets = np.where(rng.random(600) < rate, rng.integers(1, 200, 600), 0)
-    noise = estimate(**tokens(p, targets, np.arange(600)), rows=600)
+    noise = estimate(**tokens(p, targets, np.arange(600)), rows=600, vocabulary=50_000)
     assert noise.known
     assert abs(noise.share.value - rate) < 0.05
 
@@ -52,7 +52,7 @@ def test_a_mixture_of_templates_is_no_noise():
     rng = np.random.default_rng(1)
     sure, unsure = peaked(rng, 0.97, 3, 300), peaked(rng, 0.55, 3, 300)
     p = np.concatenate([sure, unsure])
-    noise = estimate(**tokens(p, draw(rng, p), np.arange(600)), rows=600)
+    noise = estimate(**tokens(p, draw(rng, p), np.arange(600)), rows=600, vocabulary=50_000)
     assert noise.known
     assert noise.share.value < 0.03
 
@@ -61,14 +61,16 @@ def test_length_is_no_noise():
     rng = np.random.default_rng(2)
     p = peaked(rng, 0.9, 3, 4000)
     example = np.sort(np.concatenate([np.arange(200), rng.integers(0, 40, 3800)]))
-    noise = estimate(**tokens(p, draw(rng, p), example), rows=200)
+    noise = estimate(**tokens(p, draw(rng, p), example), rows=200, vocabulary=50_000)
     assert noise.share.value < 0.03
 
 
 def test_ignorance_is_not_known():
     rng = np.random.default_rng(3)
     p = rng.dirichlet(np.ones(200), 500)
-    noise = estimate(**tokens(p, rng.integers(0, 200, 500), np.arange(500)), rows=500)
+    noise = estimate(
+        **tokens(p, rng.integers(0, 200, 500), np.arange(500)), rows=500, vocabulary=50_000
+    )
     assert not noise.known
 
 
@@ -79,11 +81,11 @@ def test_rows_are_listed_worst_first_and_special_tokens_do_not_count():
     wrong = rng.choice(100, 20, replace=False)
     targets[wrong] = rng.integers(1, 200, 20)
     columns = tokens(p, targets, np.arange(100))
-    noise = estimate(**columns, rows=100)
+    noise = estimate(**columns, rows=100, vocabulary=50_000)
     right = np.setdiff1d(np.arange(100), wrong)
     assert noise.excess[wrong].min() > noise.excess[right].max()
     listed = noise.worst_first()
     assert set(listed) <= set(wrong) and len(listed) >= 18
     assert list(noise.excess[listed]) == sorted(noise.excess[listed], reverse=True)
-    special = estimate(**{**columns, "special": np.ones(100, bool)}, rows=100)
+    special = estimate(**{**columns, "special": np.ones(100, bool)}, rows=100, vocabulary=50_000)
     assert special.share.value == 0.0 and special.worst_first() == []

@@ -64,7 +64,7 @@ def test_record_holds_everything(finished):
     assert record["data"]["train"]["rows"] == 30 and record["data"]["heldout"]["rows"] == 10
     assert len(record["data"]["sha256"]) == 64
     assert record["probe"]["suggestion"]["verdict"] == "model-weak"
-    choice, suggested = record["choice"], record["probe"]["suggestion"]
+    choice, suggested = record["choice"], record["scout"]["probe"]["suggestion"]
     assert choice["asked"] == "auto" and choice["reason"] == suggested["reason"]
     assert choice["objective"] == suggested["objective"] and choice["race"] is None
     assert record["probe"]["features"]["steps"] == 3

@@ -34,7 +34,9 @@ def weights(folder):
 
 def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monkeypatch):
     data = str(helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(40)))
-    chosen = settings(word_model, data, tmp_path / "out", objective="auto", max_steps=6)
+    chosen = settings(
+        word_model, data, tmp_path / "out", objective="auto", max_steps=6, scout_steps=0
+    )
     scores = {"nll()": 0.25, "power(0.5)": 0.5}
     raced = []
 
@@ -67,7 +69,9 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
     assert "undecided between nll() and power(0.5)" in html and "3 steps each" in html
     # Stopping on the way changes nothing: the same rows trained without a stop end the same.
     assert record["runs"][1]["train"]["steps"] == 6
-    again = settings(word_model, data, tmp_path / "again", objective="auto", max_steps=6)
+    again = settings(
+        word_model, data, tmp_path / "again", objective="auto", max_steps=6, scout_steps=0
+    )
     monkeypatch.setattr(
         stages,
         "train_stage",

@@ -78,7 +78,15 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             "split",
             "subset",
         ),
-        *("max_length", "skip_bad_rows", "probe_examples", "all", "seed", "decoding"),
+        *(
+            "max_length",
+            "skip_bad_rows",
+            "probe_examples",
+            "scout_steps",
+            "all",
+            "seed",
+            "decoding",
+        ),
         *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
     )
     add_options(probe, TuneSettings, only=probe_fields)
@@ -89,6 +97,14 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         help=(
             "write the log-probabilities of all rows here, for objectives that compare with this"
             " model (tune --reference or --better); implies --all"
+        ),
+    )
+    probe.add_argument(
+        "--warmup",
+        action="store_true",
+        help=(
+            "send a scout as well (--scout-steps steps of NLL on an adapter that is thrown away),"
+            " probe again after it, and list the rows that look wrong"
         ),
     )
     probe.set_defaults(run="commands.tuning:probe")

@@ -17,6 +17,9 @@ from ..settings import TuneSettings, settings_from
 if TYPE_CHECKING:
     from ..terminal import Terminal
 
+_WORST = 5
+"""Rows that look wrong, shown in the terminal; the record names more."""
+
 __all__ = ["demo", "objectives", "probe", "report", "train", "tune"]
 
 
@@ -104,7 +107,9 @@ def probe(options: argparse.Namespace) -> None:
     from ..pipeline import probe_only
 
     terminal = Terminal()
-    record = probe_only(settings, terminal, store=store, locate=locate)
+    if options.warmup and settings.scout_steps == 0:
+        raise UsageError("--warmup sends a scout; --scout-steps must be at least 1 with it, got 0.")
+    record = probe_only(settings, terminal, store=store, locate=locate, warmup=options.warmup)
     groups = [("all", record), *((f"  {group['name']}", group) for group in record["classes"])]
     if record["end_token"] is not None:
         groups.append(("  end token", record["end_token"]))
@@ -133,18 +138,38 @@ def probe(options: argparse.Namespace) -> None:
     ):
         share = name not in ("entropy", "nll")
         terminal.show(f"{what:46s} {interval(record[name], spec='.3f', share=share)}")
-    noise = record["features"]["noise"] if record["features"]["noise_known"] else None
-    said = "cannot be told: the model knows too little" if noise is None else f"{noise:.3f}"
-    terminal.show(f"{'share of rows that look wrong (estimate)':46s} {said}")
-    suggestion = record["suggestion"]
-    named = suggestion["objective"]
-    if suggestion["undecided"]:
-        named = f"undecided, racing {' and '.join(suggestion['race'])}"
-    terminal.show(f"\n{suggestion['verdict']}: {named}. {suggestion['reason']}")
-    for caution in suggestion["cautions"]:
-        terminal.show(caution)
+    if record.get("scout") is not None:
+        _show_scout(record["scout"], terminal)
+    else:
+        noise = record["features"]["noise"] if record["features"]["noise_known"] else None
+        said = "cannot be told: the model knows too little" if noise is None else f"{noise:.3f}"
+        terminal.show(f"{'share of rows that look wrong (estimate)':46s} {said}")
+        suggestion = record["suggestion"]
+        named = suggestion["objective"]
+        if suggestion["undecided"]:
+            named = f"undecided, racing {' and '.join(suggestion['race'])}"
+        terminal.show(f"\n{suggestion['verdict']}: {named}. {suggestion['reason']}")
+        for caution in suggestion["cautions"]:
+            terminal.show(caution)
     if settings.out is not None:
         terminal.show(f"record  {settings.out}", wrap=False)
+
+
+def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
+    """Print what the probe after the scout says, and the rows that look most wrong."""
+    scout, noise, probe = scouted["scout"], scouted["noise"], scouted["probe"]
+    suggestion = probe["suggestion"]
+    terminal.show(
+        f"\nAfter a scout of {scout['steps']} steps on {scout['rows']} other rows: mean p"
+        f" {interval(probe['mean_p'], spec='.3f', share=True)}"
+    )
+    share = "cannot be told: the model knows too little of the rows"
+    if noise["known"]:
+        share = interval(noise["share"], spec=".3f", share=True)
+    terminal.show(f"{'share of rows that look wrong':46s} {share}")
+    for row in noise["worst"][:_WORST] if noise["known"] else ():
+        terminal.show(f"  {row['where']}  (excess surprise {row['excess']:.1f})", wrap=False)
+    terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
 
 
 def objectives(options: argparse.Namespace) -> None:

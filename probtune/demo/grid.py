@@ -12,7 +12,7 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -220,13 +220,12 @@ def _tune(folder: Path, bases: Path, seed: int, cell: Cell, recipe: dict[str, An
     run_folder = folder / f"seed-{seed}"
     of_trainer = {name: value for name, value in recipe.items() if name != "training_rows"}
     train, heldout = _data(run_folder, seed, cell, recipe["training_rows"])
-    first, *others = cell.objectives
     settings = TuneSettings(
         model=str(bases / f"seed-{seed}" / "base" / cell.level),
         data=str(train),
         heldout_data=str(heldout),
-        objective=first,
-        compare=", ".join(others),
+        objective="auto",
+        compare=", ".join(cell.objectives),
         seed=seed,
         answer=ANSWER_RULE,
         out=str(run_folder / cell.name),
@@ -292,7 +291,30 @@ def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]
         "nll": {name: mean([_metric(record, name, "nll") for record in records]) for name in names},
         "differences": differences,
         "winner": _winner(cell.objectives, differences),
+        "auto": _auto(records, exact),
         "folders": [str(Path(f"seed-{seed}") / cell.name) for seed in seeds],
+    }
+
+
+def _auto(records: Sequence[dict[str, Any]], exact: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return what `auto` took with each seed, what that got, and its regret: the exact match of the
+    objective with the best mean over seeds, less that of auto.
+    """
+    takes = [record["choice"]["objective"] for record in records]
+    by_seed = [_exact(record, name) for record, name in zip(records, takes, strict=True)]
+    best = max((name for name in exact if name != "base"), key=lambda name: sum(exact[name]))
+    regret = [x - y for x, y in zip(exact[best], by_seed, strict=True)]
+    return {
+        "takes": takes,
+        "by_seed": by_seed,
+        "estimate": mean(by_seed),
+        "regret": {"by_seed": regret, "estimate": mean(regret)},
+        "looks_wrong": [
+            record["scout"]["noise"]["share"]["value"]
+            if record["scout"]["noise"]["known"]
+            else None
+            for record in records
+        ],
     }
 
 

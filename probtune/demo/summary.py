@@ -45,11 +45,22 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
         ]
         pair = _pair(cell)
         row += [signed(pair["difference"], 2), _side(pair["by_seed"])] if pair else ["", ""]
-        rows.append([*row, cell["winner"] or "none"])
+        regret = signed(cell["auto"]["regret"]["estimate"], 2)
+        rows.append([*row, cell["winner"] or "none", _takes(cell), regret])
     terminal.table(
         f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds}"
         " seeds ± half of the 95 % interval",
-        ["level, mean p", "noise", "before", *objectives, "p() - nll() [95 %]", "seeds", "winner"],
+        [
+            "level, mean p",
+            "noise",
+            "before",
+            *objectives,
+            "p() - nll() [95 %]",
+            "seeds",
+            "winner",
+            "auto takes",
+            "its regret [95 %]",
+        ],
         rows,
     )
     for line in _reading(record):
@@ -58,6 +69,12 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _noise(cell: Mapping[str, Any]) -> str:
     return f"{cell['noise']} {cell['rate']:g}" if cell["rate"] else "none"
+
+
+def _takes(cell: Mapping[str, Any]) -> str:
+    """Return what `auto` took, with the number of seeds."""
+    takes = Counter(cell["auto"]["takes"])
+    return ", ".join(f"{name} {n}/{takes.total()}" for name, n in takes.most_common())
 
 
 def _pair(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -91,7 +108,8 @@ def _reading(record: Mapping[str, Any]) -> list[str]:
         "Measured:",
         *lines,
         "Mean p is the base model's, over the training rows. seeds: how many lie on the mean's",
-        "side of 0. A winner beats every other objective of its row, the interval above 0.",
+        "side of 0. A winner beats every other objective of its row, the interval above 0. auto's",
+        "regret: what the best objective of the row got, less what auto's choice got.",
         "Not shown here:",
         "  -p's lead at the strong end comes from not memorising wrong labels. It needs label",
         f"  noise and repetition ({recipe['epochs']:g} passes over {recipe['training_rows']} rows);"

@@ -14,6 +14,8 @@ from ..measure.heldout import HeldOut, measure
 from ..models.loading import TokenTable, load_model, token_table
 from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..probe.capability import Plan, summarize
+from ..probe.scout import ROWS_PER_STEP, split
+from ..probe.warmed import probe_after_scout
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .preparation import Prepared
@@ -21,7 +23,7 @@ from .preparation import Prepared
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["measure_heldout", "measure_tokens", "probe_rows"]
+__all__ = ["measure_heldout", "measure_tokens", "probe_rows", "probe_with_scout"]
 
 
 def measure_tokens(
@@ -104,6 +106,40 @@ def probe_rows(
         plan=_plan(settings, of_examples),
     )
     return {**probe.to_dict(), "seconds": time.monotonic() - started}
+
+
+def probe_with_scout(
+    settings: TuneSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    terminal: Terminal,
+    *,
+    end_p: float | None,
+) -> dict[str, Any]:
+    """Send a scout on some of the training rows, and probe the base model under it on others.
+
+    Args:
+        end_p: mean p of the end tokens under the base model as it is; None if there are none.
+    """
+    measured = len(rows) if settings.all else settings.probe_examples
+    train, measure = split(rows, measured, seed=settings.seed)
+    model = load_model(settings.model, dtype="auto")
+    total = min(len(train), settings.scout_steps * ROWS_PER_STEP) + len(measure)
+    with terminal.track(
+        f"a scout of {settings.scout_steps} steps, and the probe", total
+    ) as advance:
+        return probe_after_scout(
+            model,
+            tokenizer,
+            train,
+            measure,
+            plan=_plan(settings, len(rows)),
+            of_examples=len(rows),
+            end_p=end_p,
+            steps=settings.scout_steps,
+            seed=settings.seed,
+            progress=advance,
+        )
 
 
 def _plan(settings: TuneSettings, rows: int) -> Plan:

@@ -26,7 +26,7 @@ from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
-from .measuring import measure_heldout, measure_tokens, probe_rows
+from .measuring import measure_heldout, measure_tokens, probe_rows, probe_with_scout
 from .preparation import (
     Locate,
     Prepared,
@@ -93,7 +93,7 @@ def train(
     with state.main_process_first():
         run.begin()
     if run.undecided:
-        race = run.probe_record["suggestion"]["race"]
+        race = run.suggestion["race"]
         raise UsageError(
             f"the probe cannot decide between {' and '.join(race)}; name one with --objective, or"
             " let probtune tune race them."
@@ -112,10 +112,12 @@ def probe_only(
     *,
     store: Path | None = None,
     locate: Locate | None = None,
+    warmup: bool = False,
 ) -> dict[str, Any]:
     """Run the probe alone, on all rows of the data; return its record, and write it where
     `settings.out` names a file. With `store`, the log-probabilities of the rows that were read are
-    written there, for objectives that compare with them.
+    written there, for objectives that compare with them. With `warmup`, a scout is sent as well,
+    and the record holds the probe after it under `scout`.
     """
     terminal = terminal or Terminal()
     rows = read(settings, settings.data, terminal, locate=locate)
@@ -138,6 +140,18 @@ def probe_only(
         "environment": environment(),
         **probe,
     }
+    if warmup:
+        everything = encode_rows(
+            rows.examples, tokenizer, settings, rows.schema, max_length, terminal
+        )
+        end = probe["end_token"]
+        content["scout"] = probe_with_scout(
+            settings,
+            tokenizer,
+            everything.rows,
+            terminal,
+            end_p=None if end is None else end.mean_p.value,
+        )
     if settings.out is not None:
         return write_record(Path(settings.out), "probe", content)
     return make_record("probe", content)
@@ -159,6 +173,8 @@ class Run:
     """
     probe_record: dict[str, Any]
     """The record of the probe, since `probe`."""
+    scout_record: dict[str, Any] | None
+    """The record of the scout and the probe after it, since `scout`; None if none was sent."""
     race_record: dict[str, Any] | None
     """The record of the race, since `choose`; None if there was none."""
     chosen: Objective
@@ -182,7 +198,7 @@ class Run:
         """The objective that the user asked for; None leaves it to the probe."""
         self.others = tuple(objective_list(settings.compare)) if settings.compare.strip() else ()
         """Further objectives to train and compare."""
-        self.race_record = None
+        self.scout_record = self.race_record = None
 
     @property
     def named(self) -> tuple[Objective, ...]:
@@ -197,7 +213,12 @@ class Run:
     @property
     def undecided(self) -> bool:
         """True if the objective is left to the probe, and the probe would race two."""
-        return self.requested is None and self.probe_record["suggestion"]["undecided"]
+        return self.requested is None and self.suggestion["undecided"]
+
+    @property
+    def suggestion(self) -> dict[str, Any]:
+        """The suggestion to act on: that of the probe after the scout, if one was sent."""
+        return (self.scout_record or {"probe": self.probe_record})["probe"]["suggestion"]
 
     def model_folder(self, objective: Objective) -> Path:
         """Return the folder of an objective's model."""
@@ -215,6 +236,7 @@ class Run:
         self.prepare()
         self.store_logprobs()
         self.probe()
+        self.scout()
         self.terminal.say(self._explanation())
 
     def check(self) -> None:
@@ -290,6 +312,24 @@ class Run:
         )
         self.probe_record = write_record(path, "probe", probe)
 
+    def scout(self) -> None:
+        """Send a scout and probe again after it, where the choice is left to the probe."""
+        if self.requested is not None or self.settings.scout_steps == 0:
+            return
+        path = self.folder / "scout.json"
+        if path.is_file():
+            self.scout_record = read_record(path, "scout")
+            return
+        end = self.probe_record["end_token"]
+        scouted = probe_with_scout(
+            self.settings,
+            self.prepared.tokenizer,
+            self.prepared.train.rows,
+            self.terminal,
+            end_p=None if end is None else end["mean_p"]["value"],
+        )
+        self.scout_record = write_record(path, "scout", scouted)
+
     # --- the objectives -------------------------------------------------------------------------
 
     def choose(self) -> dict[Objective, Objective]:
@@ -299,7 +339,7 @@ class Run:
             The objectives to train, the chosen one first, each with what it is with shares of
             tokens as thresholds of the base model.
         """
-        suggestion = self.probe_record["suggestion"]
+        suggestion = self.suggestion
         if self.undecided:
             self.race_record = suggestion = self.race()
         self.chosen = self.requested or read_objective(suggestion["objective"])
@@ -418,7 +458,7 @@ class Run:
         self, trained: dict[str, dict[str, Any]], heldout: dict[str, HeldOut]
     ) -> dict[str, Any]:
         """Compare the models, write the record and the report, and return the record."""
-        reason = (self.race_record or self.probe_record["suggestion"])["reason"]
+        reason = (self.race_record or self.suggestion)["reason"]
         record = write_record(
             self.folder / "record.json",
             "tune",
@@ -427,6 +467,7 @@ class Run:
                 "environment": environment(),
                 "data": self.prepared.to_dict(),
                 "probe": self.probe_record,
+                "scout": self.scout_record,
                 "choice": {
                     "objective": str(self.chosen),
                     "asked": self.settings.objective,
@@ -494,8 +535,12 @@ class Run:
 
     def _explanation(self) -> str:
         """Return what the probe says, and what is trained for it."""
-        suggestion = self.probe_record["suggestion"]
-        lines = [f"Probe: {suggestion['verdict']}. {suggestion['reason']}", *suggestion["cautions"]]
+        suggestion = self.suggestion
+        where = "Probe" if self.scout_record is None else "Probe after a scout"
+        lines = [
+            f"{where}: {suggestion['verdict']}. {suggestion['reason']}",
+            *suggestion["cautions"],
+        ]
         if self.requested is not None:
             lines.append(f"Training {self.requested}, as asked for.")
         elif suggestion["undecided"]:

@@ -73,6 +73,7 @@ def probe_after_scout(
         example=table.example,
         special=np.isin(table.token, tokenizer.all_special_ids),
         rows=table.num_examples,
+        vocabulary=len(tokenizer),
     )
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     place = verdict(probe.mean_p, probe.below_0_1)

@@ -1,0 +1,123 @@
+"""`--objective auto`: the scout before the choice, and nothing of it in the training."""
+
+import helpers
+import pytest
+import torch
+from test_pipeline import QUIET, settings
+
+from probtune import pipeline
+from probtune.models.loading import load_model
+from probtune.pipeline import measuring
+from probtune.probe import after_scout, warmed
+from probtune.records import read_record
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return helpers.write_jsonl(tmp_path_factory.mktemp("data") / "rows.jsonl", helpers.sums(80))
+
+
+def weights(folder):
+    model = load_model(str(folder / "model"))
+    return torch.cat([p.flatten() for p in model.parameters()])
+
+
+@pytest.fixture()
+def takes_power(monkeypatch):
+    """A scout that sees wrong rows."""
+
+    def choose(noise, *, metric):
+        return after_scout.Choice(after_scout.SEEN, "it looks wrong", "nll()", None)
+
+    monkeypatch.setattr(warmed, "after_scout", choose)
+
+
+def test_the_training_is_that_of_the_objective_named_outright(
+    word_model, rows, tmp_path, takes_power
+):
+    auto = settings(word_model, rows, tmp_path / "auto", objective="auto", max_steps=4)
+    record = pipeline.tune(auto, QUIET)
+    chosen = record["choice"]["objective"]
+    # The word model does not expect the end token, so special tokens keep NLL.
+    assert chosen == "nll_on_special(power(0.5))"
+    assert "learn to stop" in record["choice"]["reason"]
+    named = settings(word_model, rows, tmp_path / "named", objective=chosen, max_steps=4)
+    other = pipeline.tune(named, QUIET)
+    assert other["scout"] is None and not (named.folder / "scout.json").exists()
+    folder = "nll_on_special_power_0.5"
+    assert torch.equal(weights(auto.folder / folder), weights(named.folder / folder))
+    for run, same in zip(record["runs"], other["runs"], strict=True):
+        assert run["name"] == same["name"]
+        for part in ("metrics", "items"):
+            assert run["heldout"][part] == same["heldout"][part]
+    losses = [[e["loss"] for e in r["runs"][1]["train"]["log"]] for r in (record, other)]
+    assert losses[0] == losses[1]
+
+
+def test_the_record_keeps_both_probes(word_model, rows, tmp_path):
+    chosen = settings(word_model, rows, tmp_path / "out", objective="auto", max_steps=2)
+    record = pipeline.tune(chosen, QUIET)
+    scouted = record["scout"]
+    assert scouted["scout"]["steps"] >= 2 and scouted["scout"]["looks"][0]["mean_p"] > 0
+    train_rows = record["data"]["train"]["rows"]
+    assert scouted["noise"]["rows"] == scouted["probe"]["examples"] < train_rows
+    assert scouted["noise"]["known"] is False  # a random model knows nothing
+    assert record["choice"]["objective"] == "nll()"
+    assert record["choice"]["reason"] == scouted["probe"]["suggestion"]["reason"]
+    assert record["probe"]["examples"] <= train_rows
+    assert "After a scout" in (chosen.folder / "report.html").read_text()
+
+
+def test_a_kill_inside_the_scout_changes_nothing(word_model, rows, tmp_path, monkeypatch):
+    whole = settings(word_model, rows, tmp_path / "whole", objective="auto", max_steps=2)
+    expected = pipeline.tune(whole, QUIET)
+    broken = settings(word_model, rows, tmp_path / "broken", objective="auto", max_steps=2)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "probe_after_scout", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.tune(broken, QUIET)
+    assert not (broken.folder / "scout.json").exists()
+    record = pipeline.tune(broken, QUIET)
+    times = ("seconds", "written")
+    for name in ("scout.json", "probe.json"):
+        kind = name.removesuffix(".json")
+        first, second = (read_record(run.folder / name, kind) for run in (whole, broken))
+        assert {k: v for k, v in first.items() if k not in times and k != "probe"} == {
+            k: v for k, v in second.items() if k not in times and k != "probe"
+        }
+    assert record["choice"] == expected["choice"]
+    assert torch.equal(weights(whole.folder / "nll"), weights(broken.folder / "nll"))
+
+
+def test_no_scout_where_it_is_not_wanted(word_model, rows, tmp_path, monkeypatch):
+    def forbidden(*arguments, **options):
+        raise AssertionError("a scout was sent")
+
+    monkeypatch.setattr(measuring, "probe_after_scout", forbidden)
+    chosen = settings(
+        word_model, rows, tmp_path / "out", objective="auto", max_steps=2, scout_steps=0
+    )
+    record = pipeline.tune(chosen, QUIET)
+    assert record["scout"] is None
+    assert (
+        record["choice"]["reason"] == record["probe"]["suggestion"]["reason"]
+        or record["choice"]["race"]
+    )
+
+
+def test_probe_warms_up(word_model, rows, tmp_path, capsys):
+    from probtune.cli import main
+
+    out = tmp_path / "probe.json"
+    arguments = ["probe", str(word_model), str(rows), "--warmup", "--out", str(out)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "After a scout of" in shown and "cannot be told" in shown
+    record = read_record(out, "probe")
+    assert record["scout"]["probe"]["suggestion"]["objective"] == "nll()"
+    assert main([*arguments[:-1], str(tmp_path / "other.json"), "--scout-steps", "0"]) == 2
+    assert "--scout-steps" in capsys.readouterr().err
