@@ -141,6 +141,27 @@ def test_crossover_near_the_square_root_law():
         )
 
 
+@pytest.mark.parametrize(
+    "noise, limit, square_root", [(0.05, 0.795, 0.776), (0.1, 0.718, 0.684), (0.4, 0.451, 0.368)]
+)
+def test_the_limit_of_many_classes(noise, limit, square_root):
+    closed = 2 * (1 - noise) / (2 - noise + math.sqrt(noise * (4 - 3 * noise)))
+    assert theory.crossover(noise=noise, classes=10**7) == pytest.approx(closed, abs=1e-6)
+    assert (round(closed, 3), round(1 - math.sqrt(noise), 3)) == (limit, square_root)
+
+
+@pytest.mark.parametrize(
+    "classes, noise, gain", [(10, 0.1, 1.01), (10, 0.2, 1.03), (10, 0.4, 1.08), (2, 0.4, 2.99)]
+)
+def test_powers_above_one(classes, noise, gain):
+    """Their rate over the best rate of alpha up to 1, at the p where they gain most."""
+    p = np.arange(1, 400)[:, None] / 400
+    alpha = np.linspace(0, 6, 301)
+    rates = theory.risk_reduction_rate(p, alpha=alpha, noise=noise, classes=classes)
+    most, best = rates[:, alpha > 1].max(1), rates[:, alpha <= 1].max(1)
+    assert round(float((most / best)[best > 0].max()), 2) == gain
+
+
 # --- fixed points --------------------------------------------------------------------------------
 
 

@@ -15,14 +15,9 @@ __all__ = ["warm_up"]
 
 _PAIRS = [
     (r"\frac{\sqrt{2}}{3}+1", r"1+\frac{2}{3\sqrt{2}}"),
-    ("(x+1)^2", "x^2+2x+1"),
     (r"x<0 \text{ or } x>\pi", r"(-\infty,0)\cup(\pi,\infty)"),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&x\end{pmatrix}"),
-    (r"\{1,2\}", r"\{2,3\}"),
     (r"y=2x+\sin(x)", r"2x-y+\sin(x)=0"),
-    (r"3 \pm \sqrt{2}", r"3+\sqrt{2}, 3-\sqrt{2}"),
-    (r"\log_{2}x+e^{x}", r"\frac{\ln x}{\ln 2}"),
-    ("9i+6", "6+9i"),
     ("2)(", "sqrt(2,"),
     (r"\int_0^1 x dx", r"\sum_{k=1}^{3} k!"),
 ]

@@ -37,7 +37,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             _DECODING,
             graders.choice_strict,
             "The last \\boxed{…}: its letter, or the option whose text it is; without a box, an"
-            ' anchored "answer is (C)" in the last line; else no answer. Boxes first, as m1\'s own'
+            ' "answer is (C)" and its like; else no answer. Boxes first, as m1\'s own'
             " scorer (https://github.com/UCSC-VLAA/m1); never by similarity.",
             _SYSTEM,
             _INSTRUCTION,
