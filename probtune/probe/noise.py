@@ -11,14 +11,14 @@ own doubt does not explain. A token counts against its row where, at the same ti
 A model that hesitates between a few right answers has a short list, so half-known questions do not
 count; nor does one that knows nothing, which has no favourite. The estimate is the share of rows
 with such a token. It is *known* only if the model, left to itself, would write (nearly) every token
-of at least 20 % of the rows: else it cannot tell wrong from new. Templates, lengths and languages
+of at least half of the rows that do not look wrong: else it cannot tell wrong from new. Templates, lengths and languages
 cancel, since every token is held against the model's own distribution at that place.
 
 Rows are listed by the excess of their surprise over what the model expected of itself,
 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
-without special tokens. The limits were set by hand on five tasks of benchmarks/choice/real and on
+without special tokens. The limits were set by hand on six tasks of benchmarks/choice/real and on
 the demo; docs/choosing-an-objective.md has the figures. No torch.
 """
 
@@ -41,8 +41,10 @@ LIKELY = 0.1
 """The model would nearly write a token itself that lies at most `WRITES` nats behind its favourite
 and has a probability above `LIKELY`.
 """
-KNOWN_ROWS = 0.2
-"""Share of rows that the model would write itself, from which the estimate is known."""
+KNOWN_ROWS = 0.5
+"""Share, of the rows that do not look wrong, that the model would write itself, from which the
+estimate is known.
+"""
 
 
 class Noise(NamedTuple):
@@ -111,7 +113,8 @@ def estimate(
     unlikely = per_row((behind >= WRITES) | (logp <= np.log(LIKELY)))
     writes = float((unlikely == 0).mean()) if rows else 0.0
     excess = per_row(-logp - entropy) / np.sqrt(per_row(variance) + 0.25)
-    return Noise(wilson(suspicious.astype(float)), writes >= KNOWN_ROWS, writes, excess, suspicious)
+    known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
+    return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
 
 
 def _entropy_of_the_rest(top_logp: np.ndarray, entropy: np.ndarray) -> np.ndarray:
