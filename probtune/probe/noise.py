@@ -11,8 +11,9 @@ own doubt does not explain. A token counts against its row where, at the same ti
 A model that hesitates between a few right answers has a short list, so half-known questions do not
 count; nor does one that knows nothing, which has no favourite. The estimate is the share of rows
 with such a token. It is *known* only if the model, left to itself, would write (nearly) every token
-of at least half of the rows that do not look wrong: else it cannot tell wrong from new. Templates, lengths and languages
-cancel, since every token is held against the model's own distribution at that place.
+of at least half of the rows that do not look wrong: else it cannot tell wrong from new. Templates,
+lengths and languages cancel, since every token is held against the model's own distribution at that
+place.
 
 Rows are listed by the excess of their surprise over what the model expected of itself,
 
