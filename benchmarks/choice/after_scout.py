@@ -1,7 +1,7 @@
 """What the rule of `probtune.probe.after_scout` gains on the bench: run
 
     python -m benchmarks.choice.after_scout            print the table
-    python -m benchmarks.choice.after_scout --write    and write probtune/probe/after_scout.json
+    python -m benchmarks.choice.after_scout --write    and write after_scout.json, and the document
 
 The rule takes one objective where wrong rows are seen by a model that knows the data, NLL
 elsewhere. The bench's cells have no scout: its own levels and rates stand for what a scout finds. A
@@ -20,9 +20,11 @@ import numpy as np
 
 from probtune.probe.after_scout import LEAST_NOISE, SEEN
 
+from ..blocks import Table, write
 from . import table
 from .regret import accuracy
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
 TARGET = Path(__file__).parents[2] / "probtune" / "probe" / "after_scout.json"
 LEAST_LEVEL = 0.5
 CANDIDATES = ("power(0.5)", "p()", "affine(0.1, 0.9)", "outlier", "outlier_half")
@@ -70,6 +72,32 @@ def rule(grid: table.Grid) -> dict[str, object]:
     }
 
 
+def page(grid: table.Grid) -> Table:
+    """The table for the document."""
+    header = [
+        "answers",
+        "objective",
+        "cells",
+        "number",
+        "gain [90 % of runs]",
+        "worst cell",
+        "lose > 1",
+    ]
+    rows = []
+    for metric in METRICS:
+        for label, splits in (("development", ("development",)), ("held out", HELD_OUT)):
+            for objective in CANDIDATES:
+                r = row(grid, objective, metric, splits)
+                rows.append(
+                    [
+                        *(metric, f"`{objective}`", label, f"{r['cells']} of {r['of']}"),
+                        f"{r['points']:+.1f} [{r['low']:+.1f}, {r['high']:+.1f}]",
+                        *(f"{r['worst']:+.1f}", f"{r['loses']:.0%}"),
+                    ]
+                )
+    return header, rows
+
+
 def main() -> None:
     grid = table.load()
     print(
@@ -85,6 +113,7 @@ def main() -> None:
                 )
     if "--write" in sys.argv[1:]:
         TARGET.write_text(json.dumps(rule(grid), indent=1) + "\n", encoding="utf-8")
+        write(DOCUMENT, "after_scout", page(grid))
 
 
 if __name__ == "__main__":

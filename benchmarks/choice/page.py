@@ -1,4 +1,4 @@
-"""Write the tables of docs/choosing-an-objective.md between their marks, and its figure."""
+"""Write the tables of docs/choice-bench.md between their marks, and its figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .table import Grid, load
 
 __all__ = ["DOCUMENT", "FIGURE", "diagram", "write_all"]
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "choice-bench.md"
 FIGURE = DOCUMENT.with_name("choosing.svg")
 
 _TIE = 1.0

@@ -3,6 +3,7 @@ wrong rows of this folder, by the product's own scout and estimate.
 
     python -m benchmarks.choice.real.estimates               run what is missing (80 s a cell)
     python -m benchmarks.choice.real.estimates --summary     the table of what was run
+    python -m benchmarks.choice.real.estimates --page        the same into the document
 
 A cell is a task, a kind of wrong rows, their rate and a seed: 256 rows, of which the scout sees 128
 and the estimate reads the other 128. Each finished cell is one line of estimates.jsonl, so that a
@@ -22,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from ...blocks import Table, write
 from .noise import corrupt
 from .tasks import GSM8K, TASKS, draw
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "choosing-an-objective.md"
 RESULTS = Path(__file__).with_name("estimates.jsonl")
 MODEL = "smollm2-135m"
 SEEN_WHILE_SET = ("mixed-sentences", "mixed-terse", "sort", "spell", "steps", "gym-family")
@@ -116,6 +119,35 @@ def read() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()][1:]
 
 
+def page(lines: list[dict[str, Any]]) -> Table:
+    """The cells as a table for the document, tasks with no part in the limits last."""
+    header = [
+        "task",
+        "wrong rows",
+        "share",
+        "estimate [95 %]",
+        "known",
+        "writes",
+        "AUC",
+        "precision",
+    ]
+    rows = []
+    for r in sorted(lines, key=lambda r: (r["task"] not in SEEN_WHILE_SET, r["task"], r["true"])):
+        ranking = ("-" if r[name] is None else f"{r[name]:.2f}" for name in ("auc", "precision"))
+        rows.append(
+            [
+                r["task"] if r["task"] in SEEN_WHILE_SET else f"**{r['task']}**",
+                r["kind"],
+                f"{r['true']:.2f}",
+                f"{r['estimate']:.2f} [{r['low']:.2f}, {r['high']:.2f}]",
+                "yes" if r["known"] else "no",
+                f"{r['writes']:.2f}",
+                *ranking,
+            ]
+        )
+    return header, rows
+
+
 def summary(lines: list[dict[str, Any]]) -> str:
     """The cells as a table, and their averages."""
     text = ["task                kind          rate  estimate  known  writes   AUC  precision"]
@@ -147,7 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.choice.real.estimates")
     parser.add_argument("--summary", action="store_true", help="print the table, run nothing")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
     options = parser.parse_args()
+    if options.page:
+        write(DOCUMENT, "estimates", page(read()))
+        return
     if not options.summary:
         from probtune.models.loading import load_model, load_tokenizer
         from probtune.records import environment

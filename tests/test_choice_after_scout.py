@@ -1,0 +1,71 @@
+"""The rule after a scout: its numbers and the document's tables come from the committed results."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.blocks import block
+from benchmarks.blocks import markdown as as_text
+from benchmarks.choice import after_scout as bench
+from benchmarks.choice import table
+from benchmarks.choice.real import estimates, noise, tasks
+from probtune.errors import UsageError
+from probtune.probe import after_scout as rule
+from probtune.probe.noise import Noise
+from probtune.statistics import wilson
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return table.load()
+
+
+def test_the_committed_numbers_are_those_of_the_bench(grid):
+    assert json.loads(bench.TARGET.read_text()) == bench.rule(grid)
+    assert block(bench.DOCUMENT, "after_scout") == as_text(bench.page(grid))
+
+
+def test_the_document_shows_the_committed_estimates():
+    lines = estimates.read()
+    assert lines and block(estimates.DOCUMENT, "estimates") == as_text(estimates.page(lines))
+
+
+def noise_of(wrong, rows, known=True):
+    suspicious = np.arange(rows) < wrong
+    return Noise(wilson(suspicious.astype(float)), known, 0.6, np.zeros(rows), suspicious)
+
+
+@pytest.mark.parametrize("metric", ["greedy", "sampled"])
+def test_one_question_decides(metric):
+    seen = rule.after_scout(noise_of(20, 100), metric=metric)
+    assert seen.objective == "power(0.5)" and seen.expected_gain.low < seen.expected_gain.points
+    assert "20% of the rows look wrong" in seen.reason
+    assert rule.after_scout(noise_of(7, 100), metric=metric).objective == "nll()"
+    unknown = rule.after_scout(noise_of(90, 100, known=False), metric=metric)
+    assert unknown.objective == "nll()" and "too few to tell" in unknown.reason
+    for choice in (seen, unknown):  # the user's words, no names of features
+        assert not {"usual_p", "half-sureness", "noise_known"} & set(choice.reason.split())
+
+
+def test_the_metric_is_checked():
+    with pytest.raises(UsageError, match="greedy, sampled"):
+        rule.after_scout(noise_of(0, 10), metric="beam")
+
+
+def test_held_out_tasks_and_kinds_are_named():
+    assert not set(tasks.DEVELOPMENT) & set(tasks.HELD_OUT)
+    assert {*tasks.DEVELOPMENT, *tasks.HELD_OUT} == set(tasks.TASKS)
+    assert not set(noise.DEVELOPMENT) & set(noise.HELD_OUT)
+
+
+@pytest.mark.parametrize("name", [n for n, t in tasks.TASKS.items() if t.own])
+def test_rows_are_distinct_and_reproducible(name):
+    rows = tasks.draw(tasks.TASKS[name], 60, seed=1)
+    assert rows == tasks.draw(tasks.TASKS[name], 60, seed=1)
+    assert len({row.prompt for row in rows}) == 60
+    for kind in noise.KINDS:
+        changed, wrong = noise.corrupt(rows, kind=kind, rate=0.4, seed=2)
+        assert sum(wrong) == 24
+        differ = [a.response != b.response for a, b in zip(rows, changed, strict=True)]
+        assert differ == wrong, kind
