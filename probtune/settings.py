@@ -73,8 +73,9 @@ class TuneSettings:
     data: str = field(
         metadata={
             "help": (
-                "training rows: .jsonl .json .parquet .csv, a folder saved by `datasets`, a dataset"
-                " id, or corpus:NAME (see probtune prepare --list)"
+                "training rows: .jsonl .json .parquet .csv (several, compressed, a pattern, an"
+                " address), a folder of them or saved by `datasets`, a dataset id, corpus:NAME (see"
+                " probtune prepare --list), or - for standard input"
             )
         }
     )
@@ -143,6 +144,9 @@ class TuneSettings:
     response_column: str | None = option(
         None, "column with the response", group="data", metavar="NAME"
     )
+    messages_column: str | None = option(
+        None, "column with the turns of a conversation", group="data", metavar="NAME"
+    )
     separator: str | None = option(
         None,
         "text between prompt and response (default: a newline for named columns, else nothing)",
@@ -151,6 +155,12 @@ class TuneSettings:
     )
     chat: bool = option(
         False, "wrap prompt and response into the tokenizer's chat template", group="data"
+    )
+    chat_template: str | None = option(
+        None,
+        "file with the chat template to use (Jinja), saved with the model",
+        group="data",
+        metavar="FILE",
     )
     prompt_format: str | None = option(
         None,
@@ -320,6 +330,11 @@ class TuneSettings:
             raise UsageError(
                 "--prompt-column and --response-column belong together: name both columns or"
                 " neither."
+            )
+        if self.messages_column is not None and self.prompt_column is not None:
+            raise UsageError(
+                "--messages-column names turns, --prompt-column and --response-column two texts:"
+                " choose one."
             )
 
     @property

@@ -1,81 +1,24 @@
 """Rows of training data, read and checked before anything expensive happens.
 
-Three schemas, each row of a source in the same one:
-
-    messages            {"messages": [{"role": "user", "content": "…"},
-                                      {"role": "assistant", "content": "…"}]}
-    prompt/completion   {"prompt": "…", "completion": "…"}      (texts, or lists of messages)
-    named columns       any two text columns, named by the caller
-
-from a JSONL, JSON, Parquet or CSV file, a dataset saved by `datasets`, or a dataset id of the
-Hugging Face hub. A row that cannot be trained on is named by file and line with the rule it breaks.
+Each row of a source has the same shape, one of those in `shapes`. A row that cannot be trained on
+is named by file and line with the rule it breaks, or listed where such rows are skipped; columns
+that no part of a row comes from are counted.
 """
 
 from __future__ import annotations
 
-import json
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import DataError, UsageError
 from ..records import digest
-from .readers import kind_of, read_source
+from .example import BadRow, Example, count_rules
+from .readers import Unreadable, read_source
+from .shapes import Broken, Columns, example_of, number_of, schema_of, unused_columns
 
 __all__ = ["BadRow", "Example", "Rows", "hold_out", "read_rows", "rows_from"]
-
-Message = Mapping[str, str]
-
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row, checked. Either two texts, or a conversation whose assistant turns from
-    `first_trained` on count.
-    """
-
-    where: str
-    """File and line, for messages to the user."""
-    prompt: str | None = None
-    completion: str | None = None
-    messages: tuple[Message, ...] = ()
-    first_trained: int = 0
-    """Index of the first message that may be trained on; earlier assistant turns are context."""
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    """Further columns that were asked for."""
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What the row says, without where it stands: the part that counts for the data hash and
-        for duplicates.
-        """
-        if self.messages:
-            found = {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
-        else:
-            found = {"prompt": self.prompt, "completion": self.completion}
-        return {**found, "numbers": dict(self.numbers)} if self.numbers else found
-
-    @property
-    def question(self) -> str:
-        """What the model is given, as one text: equal questions must not fall on both sides of a
-        split.
-        """
-        if self.messages:
-            last = max(i for i, m in enumerate(self.messages) if m["role"] == "assistant")
-            return json.dumps(
-                [dict(m) for m in self.messages[:last]], ensure_ascii=False, sort_keys=True
-            )
-        return self.prompt or ""
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that cannot be trained on, with the rule it breaks."""
-
-    where: str
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -84,11 +27,13 @@ class Rows:
 
     source: str
     schema: str
-    """`messages`, `prompt/completion`, or `prompt_column/response_column` as named."""
+    """The column with the turns, or `prompt/completion` by the names of the two columns."""
     examples: tuple[Example, ...]
     bad: tuple[BadRow, ...] = ()
     sha256: str = field(default="", compare=False)
     """Over the content of the examples, in order."""
+    unused: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Columns with content that the examples do not use, with the number of rows that have it."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -99,6 +44,7 @@ def read_rows(
     *,
     prompt_column: str | None = None,
     response_column: str | None = None,
+    messages_column: str | None = None,
     split: str = "train",
     subset: str | None = None,
     skip_bad_rows: bool = False,
@@ -107,9 +53,12 @@ def read_rows(
     """Read and check all rows of a file, a saved dataset or a hub dataset.
 
     Args:
-        source: path of a .jsonl, .json, .parquet, .csv or .tsv file, of a folder written by
-            `datasets.save_to_disk`, or a dataset id of the hub.
+        source: path of a .jsonl, .json, .parquet, .arrow, .csv or .tsv file, also compressed; of
+            several, separated by commas or as a pattern; of a folder of them, or one written by
+            `datasets.save_to_disk`; an address (`https://`, `hf://`); a dataset id of the hub; or
+            `-`, JSON lines from standard input.
         prompt_column, response_column: the columns to use as prompt and response; both or neither.
+        messages_column: the column with the turns of a conversation.
         split: split of a saved or hub dataset.
         subset: configuration name of a hub dataset.
         skip_bad_rows: list unusable rows in `Rows.bad` instead of raising.
@@ -125,6 +74,7 @@ def read_rows(
         source=source,
         prompt_column=prompt_column,
         response_column=response_column,
+        messages_column=messages_column,
         skip_bad_rows=skip_bad_rows,
         numbers=numbers,
     )
@@ -136,6 +86,7 @@ def rows_from(
     source: str,
     prompt_column: str | None = None,
     response_column: str | None = None,
+    messages_column: str | None = None,
     skip_bad_rows: bool = False,
     numbers: Sequence[str] = (),
 ) -> Rows:
@@ -146,32 +97,45 @@ def rows_from(
         raise UsageError(
             "name both columns or neither: --prompt-column and --response-column belong together."
         )
+    if prompt_column is not None and messages_column is not None:
+        raise UsageError(
+            "--messages-column names turns, --prompt-column and --response-column two texts: choose"
+            " one."
+        )
+    columns = Columns(prompt_column, response_column, messages_column)
     examples: list[Example] = []
     bad: list[BadRow] = []
+    unused: Counter[str] = Counter()
     schema = ""
     first = ""
     for where, row in rows:
         try:
-            row_schema = _schema(row, prompt_column, response_column)
+            if isinstance(row, Unreadable):
+                raise Broken(row.rule)
+            row_schema = schema_of(row, columns)
             if schema and row_schema != schema:
-                raise _Broken(
+                raise Broken(
                     f"has the schema {row_schema}, but {first} has {schema}; one file, one schema"
                 )
-            example = _example(row, row_schema, where, prompt_column, response_column)
+            example = example_of(row, row_schema, where, columns)
             if numbers:
-                example = replace(example, numbers={name: _number(row, name) for name in numbers})
-        except _Broken as broken:
+                read = {name: number_of(row, name) for name in numbers}
+                example = replace(example, numbers=read)
+        except Broken as broken:
             bad.append(BadRow(where, str(broken)))
             continue
         if not schema:
             schema, first = row_schema, where
+        unused.update(
+            name for name in unused_columns(row, schema, columns, example) if name not in numbers
+        )
         examples.append(example)
     if bad and (not skip_bad_rows or not examples):
         raise DataError(_complaint(bad, len(examples)))
     if not examples:
         raise DataError(f"{source} holds no rows; there is nothing to train on.")
     sha256 = digest(example.content for example in examples)
-    return Rows(source, schema, tuple(examples), tuple(bad), sha256)
+    return Rows(source, schema, tuple(examples), tuple(bad), sha256, dict(unused))
 
 
 def hold_out(
@@ -209,108 +173,14 @@ def hold_out(
     return train, tuple(rows.examples[i] for i in sorted(held))
 
 
-class _Broken(Exception):
-    """A rule that a row breaks; the text completes 'file:line …'."""
-
-
 def _complaint(bad: list[BadRow], good: int) -> str:
-    others = ", ".join(row.where.rsplit(":", 1)[-1] for row in bad[1:6])
+    others = ", ".join(row.where.rsplit(":", 1)[-1].strip() for row in bad[1:6])
     more = (
         f" {len(bad)} of {len(bad) + good} rows are unusable (also"
         f" {others}{', …' if len(bad) > 6 else ''})."
     )
+    rules = count_rules(bad)
+    if len(rules) > 1:
+        more += " " + "; ".join(f"{number} rows: {rule}" for rule, number in rules.items()) + "."
     way_out = " Correct it, or leave such rows out with --skip-bad-rows." if good else ""
     return f"{bad[0].where} {bad[0].rule}.{more if len(bad) > 1 else ''}{way_out}"
-
-
-def _schema(row: Any, prompt_column: str | None, response_column: str | None) -> str:
-    if not isinstance(row, Mapping):
-        raise _Broken(f"is not an object with named fields but {kind_of(row)}")
-    if prompt_column is not None and response_column is not None:
-        for column in (prompt_column, response_column):
-            if column not in row:
-                raise _Broken(
-                    f"has no column {column!r}; its columns are {', '.join(map(repr, row))}"
-                )
-        return f"{prompt_column}/{response_column}"
-    has_messages = row.get("messages") is not None
-    has_pair = row.get("prompt") is not None or row.get("completion") is not None
-    if has_messages and has_pair:
-        raise _Broken(
-            "has both 'messages' and 'prompt'/'completion'; choose with --prompt-column and"
-            " --response-column"
-        )
-    if has_messages:
-        return "messages"
-    if has_pair:
-        return "prompt/completion"
-    raise _Broken(
-        "has neither 'messages' nor 'prompt' and 'completion'; its columns are"
-        f" {', '.join(map(repr, row)) or 'none'}: name two of them with --prompt-column and"
-        " --response-column"
-    )
-
-
-def _example(
-    row: Mapping[str, Any],
-    schema: str,
-    where: str,
-    prompt_column: str | None,
-    response_column: str | None,
-) -> Example:
-    if schema == "messages":
-        messages = _messages(row["messages"], "messages")
-        if not any(m["role"] == "assistant" for m in messages):
-            raise _Broken("has no assistant message; there is nothing to train on")
-        return Example(where, messages=messages)
-    prompt_column, response_column = prompt_column or "prompt", response_column or "completion"
-    prompt, completion = row.get(prompt_column), row.get(response_column)
-    if isinstance(prompt, list) or isinstance(completion, list):
-        before, after = _messages(prompt, prompt_column), _messages(completion, response_column)
-        if not any(m["role"] == "assistant" for m in after):
-            raise _Broken(
-                f"has no assistant message in {response_column!r}; there is nothing to train on"
-            )
-        return Example(where, messages=before + after, first_trained=len(before))
-    for column, text in ((prompt_column, prompt), (response_column, completion)):
-        if not isinstance(text, str):
-            raise _Broken(f"{column!r} must be a text, got {kind_of(text)}")
-        if not text.strip():
-            raise _Broken(f"{column!r} is empty")
-    return Example(where, prompt=prompt, completion=completion)
-
-
-def _number(row: Mapping[str, Any], name: str) -> float:
-    if name not in row:
-        raise _Broken(f"has no column {name!r}; its columns are {', '.join(map(repr, row))}")
-    value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _Broken(f"{name!r} must be a finite number, got {kind_of(value)}")
-    if value < 0:
-        raise _Broken(f"{name!r} must not be negative, got {value:g}: it weights a loss")
-    return float(value)
-
-
-def _messages(value: Any, name: str) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise _Broken(f"{name!r} must be a list of messages, got {kind_of(value)}")
-    messages = []
-    for index, message in enumerate(value):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise _Broken(
-                f"{name}[{index}] must be an object with 'role' and 'content', got"
-                f" {kind_of(message)}"
-            )
-        if message["role"] not in _ROLES:
-            raise _Broken(
-                f"{name}[{index}] has the role {message['role']!r}; known are {', '.join(_ROLES)}"
-            )
-        if not isinstance(message.get("content"), str):
-            raise _Broken(
-                f"{name}[{index}] must have a text as 'content', got"
-                f" {kind_of(message.get('content'))}"
-            )
-        if message["role"] == "assistant" and not message["content"].strip():
-            raise _Broken(f"{name}[{index}] is an assistant message without text")
-        messages.append({"role": message["role"], "content": message["content"]})
-    return tuple(messages)

@@ -68,16 +68,38 @@ class TokenTable:
         return np.bincount(self.example, minlength=self.num_examples)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a local folder or a hub id.
+def load_tokenizer(name: str, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a local folder or a hub id.
+
+    Args:
+        chat_template: file with the chat template to use instead of the tokenizer's own.
 
     Raises:
-        UsageError: there is no such model, or it has no tokenizer.
+        UsageError: there is no such model, it has no tokenizer, or the template is none.
     """
     from transformers import AutoTokenizer
 
     with _readable(name, "tokenizer"):
-        return AutoTokenizer.from_pretrained(model_folder(name))
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(name))
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(chat_template)
+    return tokenizer
+
+
+def _read_template(path: str) -> str:
+    from jinja2.exceptions import TemplateSyntaxError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        template = Path(path).read_text(encoding="utf-8")
+        render_jinja_template([], chat_template=template)  # compiles it
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--chat-template {path}: cannot read it: {error}.") from None
+    except TemplateSyntaxError as error:
+        raise UsageError(
+            f"--chat-template {path}: line {error.lineno} is not Jinja: {error.message}."
+        ) from None
+    return template
 
 
 def context_length(name: str) -> tuple[int | None, int | None]:

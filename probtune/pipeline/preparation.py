@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.encoding import Encoding, encode
+from ..data.encoding import Encoding, encode, separator_of
+from ..data.example import count_rules
 from ..data.prompts import PromptSpec, format_of
 from ..data.rows import Example, Rows, hold_out, read_rows
 from ..errors import DataError, UsageError
@@ -33,6 +34,7 @@ __all__ = [
     "prepare",
     "prompt_of",
     "read",
+    "say_losses",
     "slug",
 ]
 
@@ -80,6 +82,8 @@ class Prepared:
             "heldout_source": self.heldout_rows.source,
             "max_length": self.max_length,
             "answer_rule": self.answer_rule,
+            "unused_columns": dict(self.rows.unused),
+            "unwritten_fields": dict(self.train.unwritten),
             "items": [
                 {
                     "where": row.where,
@@ -120,7 +124,7 @@ def prepare(
         _warn_of_overlap(train, heldout_examples, terminal)
         if settings.heldout is not None and settings.heldout >= 1:
             heldout_examples = sample(heldout_examples, int(settings.heldout), seed=settings.seed)
-    tokenizer = load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model, settings.chat_template)
     max_length = max_length_of(settings, terminal)
     encoding = encode_rows(train, tokenizer, settings, rows.schema, max_length, terminal)
     heldout = encode_rows(
@@ -152,6 +156,7 @@ def read(
         source if file is None else str(file),
         prompt_column=settings.prompt_column,
         response_column=settings.response_column,
+        messages_column=settings.messages_column,
         split=settings.split,
         subset=settings.subset,
         skip_bad_rows=settings.skip_bad_rows,
@@ -177,7 +182,7 @@ def encode_rows(
 ) -> Encoding:
     separator = settings.separator
     if separator is None:
-        separator = "" if schema in ("prompt/completion", "messages") else "\n"
+        separator = separator_of(schema)
     end, begins = None, False
     prompt = prompt_of(settings, tokenizer)
     if prompt is not None:
@@ -264,19 +269,34 @@ def _say_counts(prepared: Prepared, terminal: Terminal) -> None:
         f" {counts['tokens']} tokens), {heldout['rows']} held out; short answers:"
         f" {prepared.answer_rule}."
     )
+    say_losses(prepared.rows, prepared.train, terminal, prepared.max_length)
+
+
+def say_losses(rows: Rows, encoding: Encoding, terminal: Terminal, max_length: int) -> None:
+    """Say what of the data is not trained on, or not as it stands."""
+    counts = encoding.counts
     for what, number in (
-        (f"cut at {prepared.max_length} tokens", counts["truncated"]),
+        (f"cut at {max_length} tokens", counts["truncated"]),
         ("dropped, nothing supervised was left", counts["dropped"]),
-        ("refused by the chat template and left out", counts["refused"]),
-        ("unusable and left out", len(prepared.rows.bad)),
         (
             "with tokens merged across the end of the prompt (generation sees another context)",
-            counts["merged_boundary"],
+            counts["merged_boundary"] - encoding.other_history,
+        ),
+        (
+            "whose text before the response the chat template writes otherwise when it asks for"
+            " that response (generation sees another context)",
+            encoding.other_history,
         ),
         ("without a supervised end token (the model is not taught to stop)", counts["without_end"]),
     ):
         if number:
             terminal.say(f"  {number} rows {what}.")
+    for rule, number in count_rules((*rows.bad, *encoding.bad)).items():
+        terminal.say(f"  {number} rows left out: {rule}.")
+    for name, number in rows.unused.items():
+        terminal.say(f"  column {name!r} is not used ({number} rows have it).")
+    for name, number in encoding.unwritten.items():
+        terminal.say(f"  the chat template does not write {name!r} ({number} rows have it).")
 
 
 def slug(objective: Objective) -> str:

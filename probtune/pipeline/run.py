@@ -121,7 +121,7 @@ def probe_only(
     """
     terminal = terminal or Terminal()
     rows = read(settings, settings.data, terminal, locate=locate)
-    tokenizer = load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model, settings.chat_template)
     max_length = max_length_of(settings, terminal)
     examples = sample(
         rows.examples, None if settings.all else settings.probe_examples, seed=settings.seed
