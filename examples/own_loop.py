@@ -1,52 +1,37 @@
 """A training loop of one's own with the fused head: the logits of a batch are never stored.
 
-    python examples/own_loop.py
+    python examples/own_loop.py [MODEL [train.jsonl]]
 
-The model is a tiny one with random weights, so nothing is downloaded. The loss of the optimizer
-step is divided by its supervised tokens, so it does not depend on how the step is split.
+The loss of an optimizer step is divided by the tokens of the whole step, so it does not depend on
+how the step is split into micro-batches.
 """
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny_model import load, model_and_data
 
 from probtune import linear_objective_loss
 
-IGNORED = -100
 
-
-def main(steps: int = 30, micro_batches: int = 2) -> list[float]:
-    """Teach the model a sequence; return the loss of every step."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-    )
-    model = LlamaForCausalLM(config)
+def main(name: str, data: str, *, steps: int = 30, micro_batches: int = 2) -> list[float]:
+    """Teach the model a few rows; return the loss of every step."""
+    model, batch = load(name, data)
+    head = model.lm_head.weight
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    ids = torch.randint(0, 512, (8, 1)) + torch.arange(33) * 7
-    ids %= 512
-    labels = ids.clone()
-    labels[:, :5] = IGNORED  # the prompt
-    losses = []
-    for _ in range(steps):
-        count = (labels[:, 1:] != IGNORED).sum()
-        total = 0.0
-        for x, y in zip(ids.chunk(micro_batches), labels.chunk(micro_batches), strict=True):
-            hidden = model.model(x).last_hidden_state
+    count = (batch["labels"][:, 1:] != -100).sum()
+    losses = torch.zeros(steps)
+    for step in range(steps):
+        for ids, mask, y in zip(*(x.chunk(micro_batches) for x in batch.values()), strict=True):
+            hidden = model.model(ids, attention_mask=mask).last_hidden_state
             loss = linear_objective_loss(
-                hidden, model.lm_head.weight, y, "power(0.5)", shift=True, num_items_in_batch=count
+                hidden, head, y, "power(0.5)", shift=True, num_items_in_batch=count
             )
             loss.backward()
-            total += loss.item()
+            losses[step] += loss.detach()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(total)
-    return losses
+    return losses.tolist()
 
 
 if __name__ == "__main__":
-    losses = main()
+    losses = main(*model_and_data())
     print(f"power(0.5): {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last")

@@ -3,15 +3,33 @@ as a folder that `from_pretrained` loads: something to try `probtune tune` on wi
 
     python examples/tiny_model.py rows.jsonl tiny-model
     probtune tune tiny-model rows.jsonl --prompt-column question --response-column answer
+
+The other programs of this folder take such a model and rows of sums where MODEL and DATA are not
+named.
 """
 
 import argparse
+import atexit
 import json
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from probtune.models.packaged import model_folder
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -48,6 +66,77 @@ def train_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
+def save_tiny_model(
+    data: Path,
+    out: Path,
+    *,
+    hidden: int = 192,
+    layers: int = 4,
+    vocabulary: int = 2048,
+    context: int = 512,
+    seed: int = 0,
+) -> str:
+    """Write the model and its tokenizer to `out`; return their sizes as text."""
+    set_seed(seed)
+    tokenizer = train_tokenizer(data, vocabulary)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens"
+
+
+def save_sums(path: Path, *, rows: int = 64, turns: bool = False) -> None:
+    """Write rows with `prompt` and `completion`, or with `turns` the same as `messages`."""
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(rows):
+            prompt, completion = f"What is {i} + {2 * i}?", f"{i} + {2 * i} = {3 * i}."
+            row: dict[str, object] = {"prompt": prompt, "completion": completion}
+            if turns:
+                user = {"role": "user", "content": prompt}
+                row = {"messages": [user, {"role": "assistant", "content": completion}]}
+            file.write(json.dumps(row) + "\n")
+
+
+def model_and_data(*, turns: bool = False) -> tuple[str, str]:
+    """Return MODEL and DATA of the command line; without them, a tiny model and rows of sums in a
+    temporary folder."""
+    named = sys.argv[1:]
+    folder = Path(tempfile.mkdtemp(prefix="probtune-example-"))
+    atexit.register(shutil.rmtree, folder)
+    save_sums(folder / "train.jsonl", turns=turns)
+    if not named:
+        save_sums(folder / "sums.jsonl")
+        save_tiny_model(folder / "sums.jsonl", folder / "model", hidden=64, vocabulary=384)
+    model = model_folder(named[0]) if named else str(folder / "model")
+    return model, named[1] if len(named) > 1 else str(folder / "train.jsonl")
+
+
+def load(name: str, data: str, *, rows: int = 16) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return MODEL in float32 and the first rows of DATA as one padded batch: `input_ids`,
+    `attention_mask`, and `labels`, which are -100 where a row is padded."""
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    with open(data, encoding="utf-8") as file:
+        examples = [json.loads(line) for line in file][:rows]
+    texts = [f"{row['prompt']} {row['completion']}" for row in examples]
+    encoded = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    ids, mask = encoded["input_ids"], encoded["attention_mask"]
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), batch
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="JSONL file whose texts train the tokenizer")
@@ -60,25 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.exists():
         parser.error(f"{options.out} exists; choose another folder")
-    set_seed(options.seed)
-    tokenizer = train_tokenizer(options.data, options.vocabulary)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=options.hidden,
-        intermediate_size=4 * options.hidden,
-        num_hidden_layers=options.layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=options.context,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
-    print(f"{options.out}: {model.num_parameters():,} parameters, {len(tokenizer)} tokens")
+    print(f"{options.out}: {save_tiny_model(**vars(options))}")
 
 
 if __name__ == "__main__":

@@ -1,55 +1,35 @@
 """`transformers.Trainer` with an objective: one argument, `compute_loss_func`.
 
-    python examples/transformers_trainer.py
+    python examples/transformers_trainer.py [MODEL [train.jsonl]]
 
-The model is a tiny one with random weights, so nothing is downloaded. `ProbTuneTrainer` does the
-same without storing the logits, and serves every objective.
+`ProbTuneTrainer` does the same without storing the logits, and serves every objective.
 """
 
 import tempfile
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from datasets import Dataset
+from tiny_model import load, model_and_data
+from transformers import Trainer, TrainingArguments
 
 from probtune import compute_loss_func
 
 
-def main(folder: str, objective: str = "power(0.5)", steps: int = 30) -> list[float]:
-    """Teach the model a sequence; return the losses that the trainer logs."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-    )
-    rows = [{"input_ids": (start + torch.arange(33) * 7) % 512} for start in range(64)]
-    for row in rows:
-        row["labels"] = row["input_ids"].clone()
-        row["labels"][:5] = -100  # the prompt
-    trainer = Trainer(
-        LlamaForCausalLM(config),
-        TrainingArguments(
-            folder,
-            per_device_train_batch_size=4,
-            gradient_accumulation_steps=2,
-            learning_rate=3e-3,
-            max_steps=steps,
-            logging_steps=steps // 3,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=not torch.accelerator.is_available(),
-        ),
-        train_dataset=rows,
-        compute_loss_func=compute_loss_func(objective),
-    )
-    trainer.train()
-    return [step["loss"] for step in trainer.state.log_history if "loss" in step]
+def main(name: str, data: str, *, loss=None, steps: int = 30) -> list[float]:
+    """Teach the model a few rows; return the losses that the trainer logs."""
+    model, batch = load(name, data)
+    rows = Dataset.from_dict({column: x.tolist() for column, x in batch.items()})
+    options = dict(learning_rate=3e-3, max_steps=steps, logging_steps=steps // 3, seed=0)
+    loss = loss or compute_loss_func("power(0.5)")
+    options |= dict(save_strategy="no", report_to="none", disable_tqdm=True)
+    with tempfile.TemporaryDirectory() as out:
+        on_cpu = not torch.accelerator.is_available()
+        arguments = TrainingArguments(out, use_cpu=on_cpu, **options)
+        trainer = Trainer(model, arguments, train_dataset=rows, compute_loss_func=loss)
+        trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        losses = main(folder)
+    losses = main(*model_and_data())
     print("power(0.5):", ", ".join(f"{loss:.3f}" for loss in losses))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -127,3 +132,14 @@ def encoded_rows(n: int, *, masked: tuple[int, ...] = (), seed: int = 0) -> list
         labels = [-100] * length if index in masked else [-100, -100, *ids[2:]]
         rows.append({"input_ids": ids, "labels": labels})
     return rows
+
+
+@contextmanager
+def example(name: str) -> Iterator[ModuleType]:
+    """A program of examples/, imported as Python does for a program beside it."""
+    folder = str(Path(__file__).resolve().parents[1] / "examples")
+    sys.path.insert(0, folder)
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)

@@ -27,6 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ..errors import TrainingError, UsageError
 from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
+from ..models.packaged import model_folder
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .columns import (
@@ -132,6 +133,7 @@ class ProbTuneTrainer(SFTTrainer):
         self._passes = Passes(self)
         self._sums = {"train": TokenSums(), "eval": TokenSums()}
         self._step = StepCounts()
+        model = model_folder(model) if isinstance(model, str) else model
         refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         with adapters_on_the_head():
             super().__init__(model, args, *others, **options)
