@@ -1,18 +1,138 @@
-"""What the documents say exists, exists."""
+"""The documents are true: what they name exists, their programs run, their commands are valid."""
 
 import importlib
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from helpers import example
 
-from probtune.cli import main
-from probtune.objectives import CORE, objective, signature
+from probtune.cli import _parser, main
+from probtune.objectives import CORE, objective, objective_list, signature
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+BLOCKS = [
+    (path.name, language, block)
+    for path in DOCUMENTS
+    for language, block in FENCE.findall(path.read_text())
+]
+"""Every fenced block, with its document and its language."""
+
+PROGRAMS = [
+    pytest.param(block, id=f"{name}-{block.splitlines()[0]}")
+    for name, language, block in BLOCKS
+    if language == "python"
+]
+
+
+def commands_of_blocks() -> list[list[str]]:
+    """Return the arguments of every `probtune …` in shell blocks, comments left out."""
+    lines = []
+    for _, language, block in BLOCKS:
+        if language in ("", "bash"):
+            lines += block.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("probtune ")]
+
+
+def commands_in_sentences() -> list[list[str]]:
+    """Return the words of every `probtune …` between backticks."""
+    texts = {
+        " ".join(text.split())
+        for path in DOCUMENTS
+        for text in re.findall(r"`probtune( [^`]+)`", FENCE.sub("", path.read_text()))
+    }
+    return [text.replace("\\|", "|").split() for text in sorted(texts)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A tiny model."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with example("tiny_model") as tiny_model:
+        tiny_model.save_sums(folder / "sums.jsonl")
+        tiny_model.save_tiny_model(
+            folder / "sums.jsonl", folder / "model", hidden=64, vocabulary=384
+        )
+    return folder / "model"
+
+
+@pytest.fixture()
+def desk(tiny, tmp_path, monkeypatch) -> Path:
+    """The folder of a user who follows the documents: a tiny model stands under the names of
+    models, and train.jsonl holds the README's rows, the pairs."""
+    for name in ("smollm2-135m", "my-model"):
+        (tmp_path / name).symlink_to(tiny)
+    rows = [block for _, language, block in BLOCKS if language == "json"][0].splitlines()
+    pairs = [row for row in rows if "prompt" in json.loads(row)]
+    (tmp_path / "train.jsonl").write_text("\n".join(pairs * 40) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_python_blocks_run_as_they_stand(program, desk):
+    exec(compile(program, "block", "exec"), {"__name__": "__main__"})
+
+
+def test_the_two_losses_of_the_readme_are_equal(desk):
+    names: dict = {}
+    exec(next(block for name, _, block in BLOCKS if "fused = " in block), names)
+    torch.testing.assert_close(names["fused"], names["plain"])
+
+
+def test_rows_of_the_readme_are_rows(desk):
+    from probtune.data.rows import read_rows
+
+    for _, language, block in BLOCKS:
+        for i, row in enumerate(block.splitlines() if language == "json" else ()):
+            (desk / f"{i}.jsonl").write_text(row + "\n")
+            assert len(read_rows(str(desk / f"{i}.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("words", commands_in_sentences(), ids=" ".join)
+def test_options_named_in_sentences_exist(words):
+    parser = _parser()
+    while words and parser._subparsers and re.fullmatch("[a-z-]+", words[0]):
+        choices = parser._subparsers._group_actions[0].choices
+        assert words[0] in choices
+        parser, words = choices[words[0]], words[1:]
+    for word in words:
+        if re.fullmatch("--?[a-z].*", word):
+            assert word.rstrip(",;") in parser._option_string_actions, word
+
+
+@pytest.mark.parametrize("arguments", commands_of_blocks(), ids=shlex.join)
+def test_commands_of_the_documents_are_valid(arguments, capsys):
+    """The parser takes every option, and every objective named can be read."""
+    try:
+        options = vars(_parser().parse_args(arguments))
+    except SystemExit as stop:
+        pytest.fail(f"probtune {shlex.join(arguments)}: {stop}\n{capsys.readouterr().err}")
+    if options.get("objective") not in (None, "auto"):
+        objective(options["objective"])
+    if options.get("compare"):
+        objective_list(options["compare"])
+
+
+CHEAP = [
+    arguments
+    for arguments in commands_of_blocks()
+    if {"--list", "--dry-run"} & set(arguments)
+    or arguments[0] in ("objectives", "theory")
+    or arguments[0] == "probe"
+]
+
+
+@pytest.mark.parametrize("arguments", CHEAP, ids=shlex.join)
+def test_cheap_commands_of_the_documents_run(arguments, desk, capsys):
+    arguments = ["my-model" if part == "MODEL" else part for part in arguments]
+    assert main(arguments) == 0, capsys.readouterr().err
 
 
 def test_the_readmes_table_is_the_table_of_members():
@@ -45,7 +165,7 @@ def test_links_between_files_resolve():
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
-def test_the_file_map_names_what_is_there():
+def test_the_file_map_names_what_exists():
     text = (ROOT / "README.md").read_text().split("## Files")[1].split("##")[0]
     named = re.findall(r"^(\S+/\S*)", text, flags=re.M)
     assert len(named) > 10
@@ -84,12 +204,12 @@ def test_version_is_the_changelogs():
 def scripts(monkeypatch):
     """The scripts behind the documents' tables."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    found = {
+    modules = {
         name: importlib.import_module(name)
         for name in ("blocks", "head", "objectives_page", "theory")
     }
-    yield found
-    for name in found:
+    yield modules
+    for name in modules:
         sys.modules.pop(name)
 
 
@@ -109,9 +229,9 @@ def test_tables_are_what_the_scripts_make(script, name, scripts):
 
 def test_the_heads_table_is_of_the_committed_measurements(scripts):
     head, blocks = scripts["head"], scripts["blocks"]
-    found = json.loads((ROOT / "benchmarks" / "head.json").read_text())
-    assert found["environment"]["versions"]["torch"]
-    table = head.table(found["cases"])
+    measurements = json.loads((ROOT / "benchmarks" / "head.json").read_text())
+    assert measurements["environment"]["versions"]["torch"]
+    table = head.table(measurements["cases"])
     assert blocks.block(head.DOCS / "numerics.md", "head") == blocks.markdown(table)
 
 

@@ -77,3 +77,16 @@ def test_the_packaged_model_is_real(cache, capfd, monkeypatch):
     package, file, _ = PACKAGED["smollm2-135m"]
     source = find_spec(package).submodule_search_locations[0]
     assert model_folder(f"{source}/{file}") == str(folder)
+
+
+def test_the_trainer_takes_a_packaged_models_name(word_model, tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    from probtune import ProbTuneConfig, ProbTuneTrainer
+    from probtune.training import trainer
+
+    monkeypatch.setattr(trainer, "model_folder", {"smollm2-135m": str(word_model)}.__getitem__)
+    rows = Dataset.from_list([{"prompt": "1 + 1 = ", "completion": "2"}] * 4)
+    config = ProbTuneConfig(str(tmp_path), report_to="none")
+    model = ProbTuneTrainer("smollm2-135m", config, train_dataset=rows).model
+    assert model.config.name_or_path == str(word_model)
