@@ -10,10 +10,11 @@ import torch
 
 from probtune.terminal import Terminal
 
-from . import fit, page, summary, table
+from . import after_scout, fit, page, summary, table
 from .bench import Run, shards
 from .design import carry_design, confirmation, design
 from .families import FAMILIES, external
+from .real import estimates
 
 _EPILOG = """
 what it does
@@ -99,6 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
             terminal.say(f"written: {page.DOCUMENT}")
         if options.summary:
             summary.show(options.table, terminal)
+            terminal.show("\nAfter a scout, on this bench's cells:", wrap=False)
+            terminal.show(after_scout.text(table.load(options.table)), wrap=False)
+            terminal.show("\nThe estimate of wrong rows on a real model:", wrap=False)
+            terminal.show(estimates.summary(estimates.read()), wrap=False)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -98,19 +98,23 @@ def page(grid: table.Grid) -> Table:
     return header, rows
 
 
-def main() -> None:
-    grid = table.load()
-    print(
-        "metric   where seen         cells       number   gain     90 % of runs  worst  loses > 1"
-    )
+def text(grid: table.Grid) -> str:
+    """The table for the terminal."""
+    lines = ["metric   where seen         cells       number   gain     90 % of runs  worst  lost"]
     for metric in METRICS:
         for label, splits in (("development", ("development",)), ("held out", HELD_OUT)):
             for objective in CANDIDATES:
                 r = row(grid, objective, metric, splits)
-                print(
+                lines.append(
                     f"{metric:8} {objective:18} {label:11} {r['cells']:>6} {r['points']:>6.1f}"
                     f" [{r['low']:>6.1f}, {r['high']:>5.1f}] {r['worst']:>6.1f} {r['loses']:>6.0%}"
                 )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    grid = table.load()
+    print(text(grid))
     if "--write" in sys.argv[1:]:
         TARGET.write_text(json.dumps(rule(grid), indent=1) + "\n", encoding="utf-8")
         write(DOCUMENT, "after_scout", page(grid))
