@@ -15,6 +15,7 @@ Low-Rank Adaptation of Large Language Models", 2021, https://arxiv.org/abs/2106.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,7 +152,10 @@ def _with_adapter(model: PreTrainedModel) -> Any:
         task_type="CAUSAL_LM",
     )  # fmt: skip
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # PEFT sets this itself where a layer stores its weights transposed, as GPT-2's do.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
+            return get_peft_model(model, config)
     except ValueError as error:
         raise UsageError(
             f"the scout cannot put an adapter on this model: {error} Probe without it:"

@@ -136,7 +136,7 @@ def differences(rows: Sequence[tuple[str, Mapping[str, Any]]], *, label: str) ->
 
 def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
     """Draw the demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell
-    and objective.
+    and objective; a frame around the bar that `auto` took with most seeds.
     """
     with canvas(7.4, 3.2) as (figure, axes):
         objectives = list(
@@ -167,6 +167,19 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
                     label=None if name in seen else name,
                 )
                 seen.add(name)
+                if "auto" in cell and name == max(
+                    set(takes := cell["auto"]["takes"]), key=takes.count
+                ):
+                    axes.bar(
+                        x,
+                        estimate["value"],
+                        0.72 / len(trained),
+                        fill=False,
+                        edgecolor="#222222",
+                        linewidth=1.2,
+                        label=None if "auto" in seen else "auto takes it",
+                    )
+                    seen.add("auto")
                 if estimate["low"] is not None:
                     low, high = max(estimate["low"], 0.0), min(estimate["high"], 1.0)
                     axes.plot([x, x], [low, high], color=colour, linewidth=2)
