@@ -120,7 +120,10 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         ),
     )
     objectives.add_argument(
-        "list", nargs="?", metavar="LIST", help="some of them, as nll,power(0.5) (default: all)"
+        "list",
+        nargs="?",
+        metavar="LIST",
+        help="the ones to show, as nll,power(0.5) (default: all)",
     )
     objectives.add_argument(
         "--plot",
@@ -130,7 +133,10 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         help="draw the curves (.png, .svg or .pdf)",
     )
     objectives.add_argument(
-        "--tau", type=float, default=0.5, help="threshold of leaning (default: 0.5)"
+        "--tau",
+        type=float,
+        default=0.5,
+        help="p above which the mass of W_f counts as prior-leaning (default: 0.5)",
     )
     objectives.add_argument(
         "--verify",
@@ -210,51 +216,87 @@ def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         "--noise", metavar="LIST", default="0.05,0.1,0.2,0.3,0.4", help="noise rates (%(default)s)"
     )
     crossover.add_argument(
-        "--classes", metavar="LIST", default="10", help="effective classes (%(default)s)"
+        "--classes",
+        metavar="LIST",
+        default="10",
+        help="effective numbers of classes (%(default)s)",
     )
-    crossover.add_argument("--budget", metavar="LIST", help="also after these times, as 10,100")
+    crossover.add_argument(
+        "--budget", metavar="LIST", help="show it also after these training times, as 10,100"
+    )
 
     phase = question("phase-diagram", "the best objective for each capability and noise rate")
-    phase.add_argument("--objectives", metavar="LIST", help="default: seven powers")
     phase.add_argument(
-        "--budget", type=float, default=30.0, metavar="T", help="time; 0: the start (%(default)g)"
+        "--objectives", metavar="LIST", help="objectives to compare (default: seven powers)"
     )
-    phase.add_argument("--classes", type=int, default=10, metavar="K", help="(%(default)s)")
+    phase.add_argument(
+        "--budget",
+        type=float,
+        default=30.0,
+        metavar="T",
+        help="training time; 0: the first instant (%(default)g)",
+    )
+    phase.add_argument(
+        "--classes", type=int, default=10, metavar="K", help="effective classes (%(default)s)"
+    )
     phase.add_argument(
         "--max-noise", type=float, default=0.6, metavar="X", help="highest noise rate (%(default)g)"
     )
     phase.add_argument(
-        "--size", type=int, default=200, metavar="N", help="grid N x N (%(default)s)"
+        "--size",
+        type=int,
+        default=200,
+        metavar="N",
+        help="points per axis of the grid (%(default)s)",
     )
 
     escape = question("escape", "how long an unlikely right target takes to become likely")
-    escape.add_argument("--objectives", metavar="LIST", help="as nll,power(0.5),p")
+    escape.add_argument(
+        "--objectives", metavar="LIST", help="objectives to compare, as nll,power(0.5),p"
+    )
     escape.add_argument(
         "--p", metavar="LIST", default="0.01,0.0001", help="starting probabilities (%(default)s)"
     )
-    escape.add_argument("--noise", type=float, default=0.0, metavar="X", help="(%(default)g)")
+    escape.add_argument(
+        "--noise", type=float, default=0.0, metavar="X", help="label noise rate (%(default)g)"
+    )
     escape.add_argument(
         "--classes",
         type=int,
         default=2,
         metavar="K",
-        help="2: all other mass on one class, a confident conflict (%(default)s)",
+        help="effective classes; with 2 all other mass is on one class (%(default)s)",
     )
-    escape.add_argument("--to", type=float, default=0.5, metavar="P", help="(%(default)g)")
+    escape.add_argument(
+        "--to", type=float, default=0.5, metavar="P", help="probability to reach (%(default)g)"
+    )
 
     theorem = question("theorem", "the paper's theorem: its conditions, and what holds exactly")
-    theorem.add_argument("--first", default="p()", metavar="OBJECTIVE", help="(%(default)s)")
-    theorem.add_argument("--second", default="nll()", metavar="OBJECTIVE", help="(%(default)s)")
+    theorem.add_argument(
+        "--first", default="p()", metavar="OBJECTIVE", help="objective to compare (%(default)s)"
+    )
+    theorem.add_argument(
+        "--second", default="nll()", metavar="OBJECTIVE", help="the one beside it (%(default)s)"
+    )
     theorem.add_argument(
         "--noise", metavar="LIST", default="0,0.05,0.1,0.3", help="noise rates (%(default)s)"
     )
-    theorem.add_argument("--classes", type=int, default=1000, metavar="K", help="(%(default)s)")
+    theorem.add_argument(
+        "--classes", type=int, default=1000, metavar="K", help="effective classes (%(default)s)"
+    )
 
     advice = question("advice", "the power to take for a capability, a noise rate and a budget")
-    advice.add_argument("--p", type=float, required=True, help="probability of right targets")
+    advice.add_argument(
+        "--p", type=float, required=True, metavar="P", help="mean probability of right targets"
+    )
     advice.add_argument("--noise", type=float, required=True, metavar="X", help="label noise rate")
     advice.add_argument(
-        "--budget", metavar="LIST", default="3,30,300", help="times to compare (%(default)s)"
+        "--budget",
+        metavar="LIST",
+        default="3,30,300",
+        help="training times to compare (%(default)s)",
     )
-    advice.add_argument("--classes", type=int, default=10, metavar="K", help="(%(default)s)")
+    advice.add_argument(
+        "--classes", type=int, default=10, metavar="K", help="effective classes (%(default)s)"
+    )
     return [theory, *questions.choices.values()]
