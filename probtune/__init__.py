@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .objectives import entropy_bonus as entropy_bonus
     from .objectives import floor as floor
     from .objectives import focal as focal
+    from .objectives import from_function as from_function
     from .objectives import gce as gce
     from .objectives import gem as gem
     from .objectives import gft as gft
@@ -99,6 +100,7 @@ _HOMES = {
         "entropy_bonus",
         "floor",
         "focal",
+        "from_function",
         "gce",
         "gem",
         "gft",
@@ -177,6 +179,7 @@ __all__ = [
     "entropy_bonus",
     "floor",
     "focal",
+    "from_function",
     "gce",
     "gem",
     "gft",

@@ -82,7 +82,7 @@ class TuneSettings:
 
     objective: str = option(
         "auto",
-        "objective to train; auto lets the probe choose",
+        "objective to train; auto lets the probe choose; FILE.py:NAME takes one of your own",
         group="objective",
         metavar="OBJECTIVE",
     )

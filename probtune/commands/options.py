@@ -38,6 +38,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     )
     add_options(tune, TuneSettings)
     tune.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    _trust(tune)
     tune.set_defaults(run="commands.tuning:tune")
 
     train = commands.add_parser(
@@ -52,6 +53,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     )
     add_options(train, TuneSettings)
     train.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    _trust(train)
     train.set_defaults(run="commands.tuning:train")
 
     probe = commands.add_parser(
@@ -182,6 +184,14 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     )
     demo.set_defaults(run="commands.tuning:demo")
     return [tune, train, probe, objectives, report, demo]
+
+
+def _trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust-objective-code",
+        action="store_true",
+        help="let --config name an objective in a Python file, which is then run (mine.py:square)",
+    )
 
 
 def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:

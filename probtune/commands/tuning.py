@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,37 @@ def _settings(options: argparse.Namespace) -> TuneSettings:
         for name, value in vars(options).items()
         if name in TuneSettings.__dataclass_fields__
     }
-    return settings_from(typed, getattr(options, "config", None), read=read_configuration)
+    trusted = getattr(options, "trust_objective_code", False)
+
+    def read(path: str, kind: type[Any]) -> dict[str, Any]:
+        values = read_configuration(path, kind)
+        for name in () if trusted else ("objective", "compare"):
+            if _names_code(values.get(name)):
+                raise UsageError(
+                    f"{path}: {name}: {values[name]!r} would run a Python file, and a configuration"
+                    " may come from elsewhere; look at the file, then add --trust-objective-code,"
+                    f" or write --{name} on the command line."
+                )
+        return values
+
+    return settings_from(typed, getattr(options, "config", None), read=read)
+
+
+def _names_code(text: Any) -> bool:
+    """True if a setting names what a Python file holds; without torch."""
+    return isinstance(text, str) and re.search(r"\.py:[A-Za-z_]", text) is not None
+
+
+def _own_objectives(settings: TuneSettings) -> dict[str, Any]:
+    """Load the objectives that the settings name in Python files, as arguments of the pipeline."""
+    from ..objectives import objective, objective_list
+
+    own: dict[str, Any] = {}
+    if _names_code(settings.objective):
+        own["objective"] = objective(settings.objective, run_code=True)
+    if _names_code(settings.compare):
+        own["compare"] = objective_list(settings.compare, run_code=True)
+    return own
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -41,7 +72,7 @@ def tune(options: argparse.Namespace) -> None:
     from ..pipeline import tune
 
     terminal = Terminal()
-    record = tune(settings, terminal, locate=locate)
+    record = tune(settings, terminal, locate=locate, **_own_objectives(settings))
     _show_run(record, settings.folder, terminal)
 
 
@@ -54,7 +85,7 @@ def train(options: argparse.Namespace) -> None:
     from ..pipeline import train
 
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
-    models = train(settings, terminal, locate=locate)
+    models = train(settings, terminal, locate=locate, **_own_objectives(settings))
     if not terminal.quiet:
         for objective, folder in models.items():
             terminal.show(f"{objective}  {folder}", wrap=False)
@@ -83,10 +114,9 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
 
 
 def _slug(text: str) -> str:
-    from ..objectives import objective
     from ..pipeline import slug
 
-    return slug(objective(text))
+    return slug(text)
 
 
 def probe(options: argparse.Namespace) -> None:
@@ -178,7 +208,7 @@ def objectives(options: argparse.Namespace) -> None:
 
     terminal = Terminal()
     chosen = (
-        objective_list(options.list)
+        objective_list(options.list, run_code=True)
         if options.list
         else [objective(m.example) for m in MEMBERS.values()]
     )

@@ -1,6 +1,6 @@
 """The whole head, and the loss of logits, as one operator each: single nodes for torch.compile.
 
-They take the objective as its text and return the loss, the columns per token and the gradients,
+They take the objective as its handle and return the loss, the columns per token and the gradients,
 which their own backward passes multiply by that of the loss. Rows are chosen inside, by value: a
 graph around them has no sizes that depend on the data.
 """
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, Signals
-from ..objectives import objective as read_objective
+from ..objectives import Objective, Signals, handle, of_handle
 from .autograd import objective_gradients, refuse_second_derivatives
 from .checks import IGNORE_INDEX
 from .head import Head, Impl
@@ -54,7 +53,7 @@ def in_graph(
     others = [] if reference is None else [x for x in reference.tensors[:3] if x is not None]
     of_reference = reference or Head(hidden, weight)
     results = torch.ops.probtune.linear_objective(
-        hidden, weight, bias, low, up, labels, _count(num_items, labels), _text(objective),
+        hidden, weight, bias, low, up, labels, _count(num_items, labels), _handle(objective),
         "\n".join(names), [signals[name] for name in names], others,
         of_reference.softcap, of_reference.logit_scale, head.softcap, head.logit_scale,
         head.z_loss, head.row_eps, head.two_pass, head.impl, statistics,
@@ -72,7 +71,7 @@ def loss_in_graph(
     """Return the loss of logits by the operator."""
     needed = torch.is_grad_enabled() and logits.requires_grad
     results = torch.ops.probtune.loss(
-        logits, labels, _count(num_items, labels), _text(objective), needed
+        logits, labels, _count(num_items, labels), _handle(objective), needed
     )
     return results[0]
 
@@ -83,8 +82,8 @@ def _count(num_items: float | Tensor | None, labels: Tensor) -> Tensor:
     return torch.as_tensor(num_items, device=labels.device)
 
 
-def _text(objective: Objective | str) -> str:
-    return objective if isinstance(objective, str) else repr(objective)
+def _handle(objective: Objective | str) -> str:
+    return objective if isinstance(objective, str) else handle(objective)
 
 
 _SCHEMA = (
@@ -130,7 +129,7 @@ def _linear_objective(
         other = Head(*reference, softcap=reference_softcap, logit_scale=reference_scale)
     named = Signals(zip(signal_names.splitlines(), signals, strict=True))
     chosen, chosen_labels, task, engine, where = prepare(
-        head, labels, read_objective(objective), num_items, named, other, statistics=statistics
+        head, labels, of_handle(objective), num_items, named, other, statistics=statistics
     )
     if engine is None:
         raise ValueError("impl='reference' is plain PyTorch, which needs no operator.")
@@ -199,7 +198,7 @@ _linear_objective.register_autograd(_backward, setup_context=_setup_context)
 def _loss(
     logits: Tensor, labels: Tensor, num_items: Tensor, objective: str, needed: bool
 ) -> list[Tensor]:
-    f = read_objective(objective)
+    f = of_handle(objective)
     total, gradient, _ = loss_and_gradient(logits, labels, f, num_items, needed)
     return [total, logits.new_zeros(0) if gradient is None else gradient]
 

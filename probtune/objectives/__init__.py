@@ -29,7 +29,7 @@ References:
     identity above is checked by central differences in the tests.
 """
 
-from .base import HEAD_SIGNALS, Objective, Signals
+from .base import HEAD_SIGNALS, Objective, Signals, handle
 from .catalogue import (
     affine,
     cayley,
@@ -59,6 +59,7 @@ from .distribution import (
     reverse_kl_anchor,
 )
 from .members import dft, log1m, nll, p, power
+from .own import from_function, own_parts, own_sources, refuse_changed
 from .quantile import bottom, top
 from .references import inliers, iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
 from .schedule import anneal
@@ -75,7 +76,7 @@ from .signalled import (
 )
 from .step import StepStatistics, rho1, step_bottom, step_cayley, step_talr, step_top
 from .table import CORE, MEMBERS
-from .text import objective, objective_list, signature
+from .text import names_code, objective, objective_list, of_handle, signature
 
 __all__ = [
     "CORE",
@@ -100,9 +101,11 @@ __all__ = [
     "entropy_bonus",
     "floor",
     "focal",
+    "from_function",
     "gce",
     "gem",
     "gft",
+    "handle",
     "idft",
     "infosft",
     "inliers",
@@ -114,17 +117,22 @@ __all__ = [
     "luffy",
     "mix",
     "mixce",
+    "names_code",
     "nll",
     "nll_on_answer",
     "nll_on_special",
     "objective",
     "objective_list",
+    "of_handle",
     "on_reference",
+    "own_parts",
+    "own_sources",
     "p",
     "poly1",
     "power",
     "profit",
     "psft",
+    "refuse_changed",
     "reverse_kl_anchor",
     "rho1",
     "sce",

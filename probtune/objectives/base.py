@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Set
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +16,22 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 
-__all__ = ["HEAD_SIGNALS", "Objective", "Signals", "log_one_minus", "number", "widen"]
+__all__ = [
+    "HEAD_SIGNALS",
+    "OWN",
+    "Objective",
+    "Signals",
+    "handle",
+    "inner_objectives",
+    "log_one_minus",
+    "number",
+    "widen",
+]
+
+OWN: weakref.WeakValueDictionary[str, Objective] = weakref.WeakValueDictionary()
+"""Handle -> a user's own objective, of this process."""
+
+_NUMBERS = itertools.count()
 
 
 def widen(logp: Tensor) -> Tensor:
@@ -93,20 +110,46 @@ class Objective(ABC):
     `_w`. A weight that is detached in a paper's text (`dft`, thresholds) is simply a weight here.
     """
 
-    formula: ClassVar[str]
+    formula: ClassVar[str] = ""
     """f(p), as printed in tables."""
-    weight_formula: ClassVar[str]
+    weight_formula: ClassVar[str] = ""
     """w(p) = -p f'(p), as printed in tables."""
-    summary: ClassVar[str]
-    """What it is for, in one line."""
-    source: ClassVar[str]
+    summary: ClassVar[str] = ""
+    """Its purpose, in one line."""
+    source: ClassVar[str] = ""
     """Author, year and link."""
     also_known_as: ClassVar[tuple[str, ...]] = ()
     """Other names in the field, used to answer a text that is not one of ours."""
-    example: ClassVar[str]
+    example: ClassVar[str] = ""
     """A text that `objective` reads."""
     caution: ClassVar[str] = ""
     """What is known to go wrong, and where that is reported."""
+    own: ClassVar[bool] = False
+    """True for a user's own class, which is no part of this package."""
+
+    _handle: str | None = None
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith(f"{__package__}."):
+            cls.own = True
+
+    def __new__(cls, *arguments: Any, **options: Any):
+        if cls.__hash__ is None:
+            raise ObjectiveError(
+                f"{cls.__name__}: an objective is a value and does not change; write"
+                " @dataclass(frozen=True) above the class."
+            )
+        self = super().__new__(cls)
+        if cls.own:
+            name = f"own_{next(_NUMBERS)}"
+            object.__setattr__(self, "_handle", name)
+            OWN[name] = self
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy gets a handle of its own, and another process knows none.
+        return {name: value for name, value in vars(self).items() if name != "_handle"}
 
     @abstractmethod
     def _f(self, logp: Tensor) -> Tensor:
@@ -261,8 +304,33 @@ class Objective(ABC):
         return "prior-leaning" if share > 0.5 else "prior-averse"
 
     def __repr__(self) -> str:
-        arguments = ", ".join(repr(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        arguments = ", ".join(map(repr, _parameters(self)))
         return f"{type(self).__name__}({arguments})"
+
+
+def _parameters(objective: Objective) -> list[Any]:
+    """The values that make up an objective; of a class that is no dataclass its attributes."""
+    if is_dataclass(objective):
+        return [getattr(objective, item.name) for item in fields(objective)]
+    return [value for name, value in vars(objective).items() if not name.startswith("_")]
+
+
+def inner_objectives(objective: Objective) -> list[Objective]:
+    """The objectives that are parameters of one."""
+    return [value for value in _parameters(objective) if isinstance(value, Objective)]
+
+
+def handle(objective: Objective) -> str:
+    """The objective as a text that this process can read back, for an operator that takes no
+    object: its text, with the number of the object for each of the user's own.
+    """
+    if objective._handle is not None:
+        return objective._handle
+    arguments = [
+        handle(value) if isinstance(value, Objective) else repr(value)
+        for value in _parameters(objective)
+    ]
+    return f"{type(objective).__name__}({', '.join(arguments)})"
 
 
 class _Value(torch.autograd.Function):

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import ast
 import difflib
-from dataclasses import MISSING, fields
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import ObjectiveError
-from .base import Objective
+from .base import OWN, Objective
+from .own import load
 from .table import MEMBERS
 
-__all__ = ["objective", "objective_list", "signature"]
+__all__ = ["names_code", "objective", "objective_list", "of_handle", "signature"]
+
+_IN_FILE = re.compile(r"""([^\s,()"']+\.py):([A-Za-z_]\w*)""")
+
+_Own = Mapping[str, Objective | type[Objective]]
 
 
-def objective(text: str | Objective) -> Objective:
+def objective(text: str | Objective, *, run_code: bool = False) -> Objective:
     """Read an objective from the text that its `repr` prints. An `Objective` is returned as it is.
+
+    With `run_code`, a text may also name what a Python file holds, `mine.py:square` or
+    `above(0.2, mine.py:square)`: an objective, a subclass of `Objective`, or a function of p. The
+    file is run. Without it such a text is refused.
 
     The text is parsed, never evaluated: calls of the members' names with numbers and objectives
     inside. Empty parentheses may be left out.
@@ -34,20 +46,53 @@ def objective(text: str | Objective) -> Objective:
     """
     if isinstance(text, Objective):
         return text
-    return _build(_parse(text), text)
+    plain, own = _loaded(text, run_code)
+    return _build(_parse(plain), text, own)
 
 
-def objective_list(text: str) -> tuple[Objective, ...]:
-    """Read objectives separated by commas: `"nll, p, above(0.2, nll)"`. Each may stand once.
+def of_handle(text: str) -> Objective:
+    """Return the objective whose `handle` this is, in this process."""
+    return _build(_parse(text), text, OWN)
+
+
+def names_code(text: str) -> bool:
+    """True if the text names what a Python file holds, as `mine.py:square`."""
+    return _IN_FILE.search(text) is not None
+
+
+def _loaded(text: str, run_code: bool) -> tuple[str, _Own]:
+    """The text with a plain name in place of each `FILE.py:NAME`, and the names' objectives."""
+    if not isinstance(text, str) or not names_code(text):
+        return text, {}
+    if not run_code:
+        raise ObjectiveError(
+            f"{text!r} names a Python file, and a text runs no code: write it as --objective or"
+            " --compare on the command line, or hand over the objective itself in Python"
+            " (probtune.from_function, or a subclass of probtune.Objective)."
+        )
+    own: dict[str, Objective | type[Objective]] = {}
+
+    def name_of(match: re.Match[str]) -> str:
+        name = f"_file_{len(own)}"
+        own[name] = load(match[1], match[2])
+        return name
+
+    return _IN_FILE.sub(name_of, text), own
+
+
+def objective_list(text: str, *, run_code: bool = False) -> tuple[Objective, ...]:
+    """Read objectives separated by commas: `"nll, p, above(0.2, nll)"`. Each may stand once. For
+    `run_code` see `objective`.
 
     >>> objective_list("nll, above(0.2, nll)")
     (nll(), above(0.2, nll()))
     """
-    tree = _parse(text)
-    members = tuple(
-        _build(node, text) for node in (tree.elts if isinstance(tree, ast.Tuple) else [tree])
-    )
-    twice = {str(member) for member in members if members.count(member) > 1}
+    plain, own = _loaded(text, run_code)
+    tree = _parse(plain)
+    nodes = tree.elts if isinstance(tree, ast.Tuple) else [tree]
+    members = tuple(_build(node, text, own) for node in nodes)
+    names = [str(member) for member in members]
+    twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ObjectiveError(
             f"{', '.join(sorted(twice))} stands more than once in {text!r}; name each objective"
@@ -59,10 +104,18 @@ def objective_list(text: str) -> tuple[Objective, ...]:
 def signature(member: type[Objective]) -> str:
     """The member as it is written, with its parameters: `"above(q, f)"`, `"focal(gamma=2.0)"`."""
     names = (
-        item.name if item.default is MISSING else f"{item.name}={item.default}"
-        for item in fields(member)  # type: ignore[arg-type]
+        item.name if item.default is item.empty else f"{item.name}={item.default}"
+        for item in _signature(member).parameters.values()
     )
     return f"{member.__name__}({', '.join(names)})"
+
+
+def _signature(member: type[Objective]) -> inspect.Signature:
+    init: Any = member.__init__
+    if init is object.__init__:
+        return inspect.Signature()
+    whole = inspect.signature(init)
+    return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
 def _parse(text: str) -> ast.expr:
@@ -74,35 +127,39 @@ def _parse(text: str) -> ast.expr:
         raise _unknown(text.strip()) from None
 
 
-def _build(node: ast.expr, text: str) -> Objective:
+def _build(node: ast.expr, text: str, own: _Own) -> Objective:
     """The objective that a node of the parsed text stands for."""
     if isinstance(node, ast.Name):
         node = ast.Call(func=node, args=[], keywords=[])
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise _unknown(ast.unparse(node))
     name = node.func.id
-    if name not in MEMBERS:
+    member = own.get(name) or MEMBERS.get(name)
+    if member is None:
         raise _unknown(name)
-    member = MEMBERS[name]
+    if isinstance(member, Objective):
+        if node.args or node.keywords:
+            raise ObjectiveError(f"{text!r}: {member} takes no parameters; leave the brackets out.")
+        return member
     if any(keyword.arg is None for keyword in node.keywords):
         raise ObjectiveError(
             f"cannot read {text!r}: write the parameters of {signature(member)} one by one."
         )
-    arguments = [_argument(argument, text) for argument in node.args]
-    named = {str(keyword.arg): _argument(keyword.value, text) for keyword in node.keywords}
-    wanted = [field.name for field in fields(member)]  # type: ignore[arg-type]
-    needed = {field.name for field in fields(member) if field.default is MISSING}  # type: ignore[arg-type]
-    given = [*wanted[: len(arguments)], *named]
-    fits = len(set(given)) == len(given) and needed <= set(given) <= set(wanted)
-    if len(arguments) > len(wanted) or not fits:
+    arguments = [_argument(argument, text, own) for argument in node.args]
+    named = {str(keyword.arg): _argument(keyword.value, text, own) for keyword in node.keywords}
+    parameters = _signature(member).parameters
+    try:
+        _signature(member).bind(*arguments, **named)
+    except TypeError:
+        example = f"; for example {member.example}" if member.example else ""
         raise ObjectiveError(
-            f"{ast.unparse(node)!r} does not fit {signature(member)}: it takes {len(wanted)} "
-            f"parameter{'s' if len(wanted) != 1 else ''}; for example {member.example}."
-        )
+            f"{ast.unparse(node)!r} does not fit {signature(member)}: it takes {len(parameters)} "
+            f"parameter{'s' if len(parameters) != 1 else ''}{example}."
+        ) from None
     return member(*arguments, **named)
 
 
-def _argument(node: ast.expr, text: str) -> float | str | Objective:
+def _argument(node: ast.expr, text: str, own: _Own) -> float | str | Objective:
     sign = 1.0
     number = node
     while isinstance(number, ast.UnaryOp) and isinstance(number.op, ast.USub | ast.UAdd):
@@ -116,7 +173,7 @@ def _argument(node: ast.expr, text: str) -> float | str | Objective:
         raise ObjectiveError(
             f"a parameter is a number or an objective, got {number.value!r} in {text!r}."
         )
-    return _build(node, text)
+    return _build(node, text, own)
 
 
 def _unknown(name: str) -> ObjectiveError:

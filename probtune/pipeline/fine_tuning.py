@@ -141,7 +141,7 @@ def training_config(
     on_cpu = default_device() == "cpu"
     fields = {
         "output_dir": str(folder / "checkpoints"),
-        "objective": str(objective),
+        "objective": objective,
         "normalizer": settings.normalizer,
         "accumulation": settings.accumulation,
         "num_train_epochs": settings.epochs,

@@ -299,7 +299,7 @@ def say_losses(rows: Rows, encoding: Encoding, terminal: Terminal, max_length: i
         terminal.say(f"  the chat template does not write {name!r} ({number} rows have it).")
 
 
-def slug(objective: Objective) -> str:
+def slug(objective: Objective | str) -> str:
     """Return the objective as a folder name.
 
     >>> from probtune.objectives import objective

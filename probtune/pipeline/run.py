@@ -13,11 +13,18 @@ from typing import Any
 
 from ..data.encoding import Encoded
 from ..errors import UsageError
-from ..measure.compare import compare
+from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.loading import default_device, load_tokenizer, token_table
 from ..models.store import LogprobStore
-from ..objectives import Objective, objective_list
+from ..objectives import (
+    MEMBERS,
+    Objective,
+    objective_list,
+    own_parts,
+    own_sources,
+    refuse_changed,
+)
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
 from ..probe.choosing import rank_race
@@ -46,10 +53,18 @@ _RACE_SHARE = 0.1
 
 
 def tune(
-    settings: TuneSettings, terminal: Terminal | None = None, *, locate: Locate | None = None
+    settings: TuneSettings,
+    terminal: Terminal | None = None,
+    *,
+    locate: Locate | None = None,
+    objective: Objective | None = None,
+    compare: Sequence[Objective] = (),
 ) -> dict[str, Any]:
     """Run all stages and return the run's record. See the module; `settings.folder` holds
     everything afterwards.
+
+    Args:
+        objective, compare: objectives of your own, in place of the texts in the settings.
 
     Raises:
         UsageError: a setting is wrong, or the folder holds another run.
@@ -61,19 +76,24 @@ def tune(
             "probtune tune runs in one process; to train on several, launch `probtune train`, or a"
             " script with ProbTuneTrainer."
         )
-    run = Run(settings, terminal, locate=locate)
+    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare)
     run.begin()
     objectives = run.choose()
     heldout = {"base": run.measure_base()}
     trained = {}
-    for objective, with_thresholds in objectives.items():
-        trained[str(objective)] = run.train(objective, with_thresholds)
-        heldout[str(objective)] = run.measure(objective)
+    for member, with_thresholds in objectives.items():
+        trained[str(member)] = run.train(member, with_thresholds)
+        heldout[str(member)] = run.measure(member)
     return run.finish(trained, heldout)
 
 
 def train(
-    settings: TuneSettings, terminal: Terminal | None = None, *, locate: Locate | None = None
+    settings: TuneSettings,
+    terminal: Terminal | None = None,
+    *,
+    locate: Locate | None = None,
+    objective: Objective | None = None,
+    compare: Sequence[Objective] = (),
 ) -> dict[str, Path]:
     """Only train: the same stages as `tune`, without measuring and comparing, in the same folder,
     so that `tune` with the same settings goes on from there. Also on several processes, started by
@@ -89,7 +109,8 @@ def train(
     from accelerate import PartialState
 
     state = PartialState(cpu=default_device() == "cpu")
-    run = Run(settings, terminal if state.is_main_process else Terminal(quiet=True), locate=locate)
+    terminal = terminal if state.is_main_process else Terminal(quiet=True)
+    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare)
     with state.main_process_first():
         run.begin()
     if run.undecided:
@@ -99,10 +120,10 @@ def train(
             " let probtune tune race them."
         )
     models = {}
-    for objective, with_thresholds in run.choose().items():
+    for member, with_thresholds in run.choose().items():
         state.wait_for_everyone()
-        run.train(objective, with_thresholds)
-        models[str(objective)] = run.model_folder(objective)
+        run.train(member, with_thresholds)
+        models[str(member)] = run.model_folder(member)
     return models
 
 
@@ -186,17 +207,25 @@ class Run:
         terminal: Terminal | None = None,
         *,
         locate: Locate | None = None,
+        objective: Objective | None = None,
+        compare: Sequence[Objective] = (),
     ):
+        if objective is not None and settings.objective == "auto":
+            settings = replace(settings, objective=str(objective))
+        if compare and not settings.compare.strip():
+            settings = replace(settings, compare=", ".join(map(str, compare)))
         self.settings = settings
         self.terminal = terminal or Terminal()
         self.locate = locate
         self.folder = settings.folder
         self.started = time.monotonic()
-        self.requested = (
-            None if settings.objective == "auto" else read_objective(settings.objective)
-        )
+        if objective is None and settings.objective != "auto":
+            objective = read_objective(settings.objective)
+        self.requested = objective
         """The objective that the user asked for; None leaves it to the probe."""
-        self.others = tuple(objective_list(settings.compare)) if settings.compare.strip() else ()
+        if not compare and settings.compare.strip():
+            compare = objective_list(settings.compare)
+        self.others = tuple(compare)
         """Further objectives to train and compare."""
         self.scout_record = self.race_record = None
 
@@ -209,6 +238,11 @@ class Run:
     def needs(self) -> frozenset[str]:
         """The signals that the named objectives need."""
         return frozenset().union(*(objective.needs for objective in self.named))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The source of each own objective of the user, by its text."""
+        return {k: v for objective in self.named for k, v in own_sources(objective).items()}
 
     @property
     def undecided(self) -> bool:
@@ -241,9 +275,27 @@ class Run:
 
     def check(self) -> None:
         """Refuse a wrong request before any work."""
+        self._check_names()
         self._check_folder()
         self._check_needs()
         check_adapter(self.settings)
+
+    def _check_names(self) -> None:
+        """Refuse two objectives under one name, since each has a folder of its own."""
+        names = [str(objective) for objective in dict.fromkeys(self.named)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(
+                f"two different objectives are both called {', '.join(twice)}; give one of them"
+                " another name."
+            )
+        for objective in self.named:
+            for part in own_parts(objective):
+                if type(part).__name__ in MEMBERS:
+                    raise UsageError(
+                        f"{part} is your own objective under the name of a member; give its class"
+                        " another name."
+                    )
 
     def prepare(self) -> None:
         """Read, split and tokenize the data, and write what the run is, or check that the folder's
@@ -261,7 +313,11 @@ class Run:
         self._check_rows()
         path = self.folder / "run.json"
         if not path.is_file():
-            content = {"settings": self.settings.to_dict(), "hashes": self.prepared.hashes}
+            content = {
+                "settings": self.settings.to_dict(),
+                "hashes": self.prepared.hashes,
+                "sources": self.sources,
+            }
             write_record(path, "run", content)
         elif read_record(path, "run")["hashes"] != self.prepared.hashes:
             raise UsageError(
@@ -470,6 +526,7 @@ class Run:
                 "scout": self.scout_record,
                 "choice": {
                     "objective": str(self.chosen),
+                    "sources": self.sources,
                     "asked": self.settings.objective,
                     "reason": reason if self.requested is None else "asked for",
                     "race": self.race_record,
@@ -478,7 +535,7 @@ class Run:
                     {"name": name, "train": trained.get(name), "heldout": result.to_dict()}
                     for name, result in heldout.items()
                 ],
-                "comparisons": compare(heldout),
+                "comparisons": compare_heldout(heldout),
                 "seconds": time.monotonic() - self.started,
             },
         )
@@ -507,6 +564,9 @@ class Run:
                 f"{folder} holds another run: it differs in {', '.join(different)}. Choose another"
                 " --out."
             )
+        earlier = read_record(folder / "run.json", "run").get("sources", {})
+        for objective in self.named:
+            refuse_changed(earlier, objective, f"the run in {folder}")
 
     def _check_needs(self) -> None:
         """Refuse what the settings cannot provide."""

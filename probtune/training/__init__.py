@@ -10,6 +10,7 @@ selfcheck   the head's proof on the device it trains on
 trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
 clock       checkpoints by the clock
+sources     the code of a user's own objective, kept with a checkpoint
 saving      a whole model, however it was spread over ranks
 """
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl.trainer.sft_config import SFTConfig
 
 from ..errors import UsageError
+from ..objectives import Objective
 from ..objectives import objective as read_objective
+
+if TYPE_CHECKING:
+    ObjectiveOrText = Objective | str
+else:
+    ObjectiveOrText = str  # transformers' parser of command lines takes one type
 
 __all__ = ["CHECKPOINTING", "ProbTuneConfig"]
 
@@ -27,6 +34,25 @@ _TRL = tuple(int(part) for part in importlib.metadata.version("trl").split(".")[
 """TRL's version; before 1.16 its fused head is written in Triton alone."""
 
 
+class _Text(str):
+    """The text of an objective, which carries the objective itself. What is written to a file is
+    the text alone.
+    """
+
+    of: Objective
+
+    def __new__(cls, objective: Objective):
+        self = super().__new__(cls, repr(objective))
+        self.of = objective
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+    def __deepcopy__(self, memo: Any) -> _Text:
+        return self
+
+
 @dataclass
 class ProbTuneConfig(SFTConfig):
     """`SFTConfig` with the objective and its normalizer. All other fields are TRL's and
@@ -38,7 +64,7 @@ class ProbTuneConfig(SFTConfig):
         'power(0.5)'
     """
 
-    objective: str = field(
+    objective: ObjectiveOrText = field(
         default="nll()",
         metadata={
             "help": (
@@ -140,7 +166,7 @@ class ProbTuneConfig(SFTConfig):
         if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
             setattr(self, CHECKPOINTING, True)
         super().__post_init__()
-        self.objective = repr(read_objective(self.objective))
+        self.objective = _Text(self.resolved_objective)
         for name, choices in (
             ("normalizer", NORMALIZERS),
             ("accumulation", ACCUMULATIONS),
@@ -169,3 +195,9 @@ class ProbTuneConfig(SFTConfig):
                 f" {self.objective}; set it to 0, or write"
                 f" objective='label_smoothing({self.label_smoothing_factor:g})'."
             )
+
+    @property
+    def resolved_objective(self) -> Objective:
+        """The objective itself: the object that was handed in, where it was one."""
+        value = self.objective
+        return value.of if isinstance(value, _Text) else read_objective(value)

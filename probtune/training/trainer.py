@@ -16,11 +16,13 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -29,7 +31,6 @@ from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
 from ..models.packaged import model_folder
 from ..objectives import Objective, Signals
-from ..objectives import objective as read_objective
 from .columns import (
     ColumnCollator,
     columns_for,
@@ -47,6 +48,7 @@ from .head_choice import (
 )
 from .passes import OLD, STEP, Passes, sequence_means, targets
 from .selfcheck import check_head, check_model
+from .sources import check_sources, write_sources
 from .stored import with_logprobs
 from .trl_head import with_trl_head
 
@@ -121,9 +123,10 @@ class ProbTuneTrainer(SFTTrainer):
             )
         if options.get("compute_loss_func") is not None:
             raise UsageError(
-                "compute_loss_func would replace the objective; subclass Objective instead."
+                "compute_loss_func would replace the objective; hand over one of your own instead:"
+                " ProbTuneConfig(objective=probtune.from_function(...)) or a subclass of Objective."
             )
-        self.objective = read_objective(args.objective)
+        self.objective = args.resolved_objective
         for cut in self.objective.open_cuts():
             raise cut.incomplete()
         self.columns = columns_for(self.objective.needs)
@@ -147,6 +150,16 @@ class ProbTuneTrainer(SFTTrainer):
         # loss takes it here, and always shifts the labels.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            write_sources(Path(self._get_output_dir(trial=None)) / folder, self.objective)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        check_sources(Path(resume_from_checkpoint), self.objective)
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
 
     @property
     def _inner(self) -> Any:
