@@ -2,14 +2,19 @@
 
 import copy
 import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import helpers
 import pytest
 import torch
 import transformers
 from datasets import Dataset
+from safetensors.torch import load_file
 
 import probtune
 from probtune.cli import main
@@ -338,3 +343,22 @@ def test_an_own_objective_compiles(f):
         loss = wrap(lambda h, w: probtune.linear_objective_loss(h, w, labels, f))(*leaves)
         results.append((loss, *torch.autograd.grad(loss, leaves)))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.slow
+def test_an_own_objective_trains_on_two_ranks_as_on_one(place):
+    def command(out, rows):
+        options = ["model", "rows.jsonl", "--objective", "mine.py:square", "--out", out]
+        options += ["--batch-size", str(rows), "--gradient-accumulation", "1", "--max-steps", "3"]
+        return ["-m", "probtune", "train", *options, "--training", "optim=sgd"]
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for start, out, rows in ((ranks, "two", 4), ([], "one", 8)):
+        command_line = [sys.executable, *start, *command(out, rows)]
+        done = subprocess.run(command_line, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (
+        load_file(place / out / "square" / "model" / "model.safetensors") for out in ("one", "two")
+    )
+    torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +43,10 @@ class FromFunction(Objective):
 
     function: Callable[[Tensor], Tensor]
     name: str
+    slope: Callable[[Tensor], Tensor] = field(compare=False)
+    """d f(exp(x)) / dx = p f'(p) = -w of a vector x, as plain operations: the head's operator runs
+    below autograd.
+    """
 
     formula = "a user's function of p"
     weight_formula = "-p f'(p), by autograd in float64"
@@ -52,15 +56,10 @@ class FromFunction(Objective):
     own = True
 
     def _f(self, logp: Tensor) -> Tensor:
-        return self._of_logp(_wide(logp)).to(logp.dtype)
+        return _of_logp(self.function, _wide(logp)).to(logp.dtype)
 
     def _w(self, logp: Tensor) -> Tensor:
-        # d f(exp(x)) / dx = p f'(p) = -w. Functional autograd works where gradients are off.
-        slope = torch.func.grad(lambda x: self._of_logp(x).sum())(_wide(logp))
-        return -slope.to(logp.dtype)
-
-    def _of_logp(self, logp: Tensor) -> Tensor:
-        return self.function(logp.clamp(min=_LOWEST).exp())
+        return -self.slope(_wide(logp).flatten()).view(logp.shape).to(logp.dtype)
 
     def __repr__(self) -> str:
         return f"{self.name}()"
@@ -102,21 +101,29 @@ def from_function(
         raise ObjectiveError(
             f"{name!r} is the name of a member; give the function another one with name=."
         )
-    objective = FromFunction(function, name)
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
+    _check_value(function, name)
+    derivative = torch.func.grad(lambda x: _of_logp(function, x).sum())
+    example = torch.tensor(_CHECKED, dtype=torch.float64)
+    objective = FromFunction(function, name, make_fx(derivative, tracing_mode="symbolic")(example))
     _check(objective)
     return objective
+
+
+def _of_logp(function: Callable[[Tensor], Tensor], logp: Tensor) -> Tensor:
+    return function(logp.clamp(min=_LOWEST).exp())
 
 
 def _wide(logp: Tensor) -> Tensor:
     return logp if logp.device.type == "mps" else logp.double()
 
 
-def _check(objective: FromFunction) -> None:
-    """Refuse what could not be trained."""
-    logp = torch.tensor(_CHECKED, dtype=torch.float64)
-    place = f"from_function, {objective.name!r}"
-    p = logp.exp().requires_grad_()
-    value = objective.function(p)
+def _check_value(function: Callable[[Tensor], Tensor], name: str) -> None:
+    """Refuse what is no function of p, token by token."""
+    place = f"from_function, {name!r}"
+    p = torch.tensor(_CHECKED, dtype=torch.float64).exp().requires_grad_()
+    value = function(p)
     if not isinstance(value, Tensor) or value.shape != p.shape:
         got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise ObjectiveError(
@@ -128,6 +135,12 @@ def _check(objective: FromFunction) -> None:
             f"{place}: f(p) must depend on p, and autograd finds no way from one to the other: it"
             " is constant or detached, and would train nothing."
         )
+
+
+def _check(objective: FromFunction) -> None:
+    """Refuse a value or a weight that could not be trained with."""
+    logp = torch.tensor(_CHECKED, dtype=torch.float64)
+    place = f"from_function, {objective.name!r}"
     weight = objective.token_weight(logp)
     # The training's arithmetic is float32.
     for what, numbers in (("value", objective.value(logp)), ("weight", weight)):

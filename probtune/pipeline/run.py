@@ -17,14 +17,7 @@ from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.loading import default_device, load_tokenizer, token_table
 from ..models.store import LogprobStore
-from ..objectives import (
-    MEMBERS,
-    Objective,
-    objective_list,
-    own_parts,
-    own_sources,
-    refuse_changed,
-)
+from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
 from ..probe.choosing import rank_race
@@ -34,6 +27,7 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
 from .measuring import measure_heldout, measure_tokens, probe_rows, probe_with_scout
+from .own_objectives import check_names, check_sources, sources_of
 from .preparation import (
     Locate,
     Prepared,
@@ -240,11 +234,6 @@ class Run:
         return frozenset().union(*(objective.needs for objective in self.named))
 
     @property
-    def sources(self) -> dict[str, str]:
-        """The source of each own objective of the user, by its text."""
-        return {k: v for objective in self.named for k, v in own_sources(objective).items()}
-
-    @property
     def undecided(self) -> bool:
         """True if the objective is left to the probe, and the probe would race two."""
         return self.requested is None and self.suggestion["undecided"]
@@ -275,27 +264,10 @@ class Run:
 
     def check(self) -> None:
         """Refuse a wrong request before any work."""
-        self._check_names()
+        check_names(self.named)
         self._check_folder()
         self._check_needs()
         check_adapter(self.settings)
-
-    def _check_names(self) -> None:
-        """Refuse two objectives under one name, since each has a folder of its own."""
-        names = [str(objective) for objective in dict.fromkeys(self.named)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UsageError(
-                f"two different objectives are both called {', '.join(twice)}; give one of them"
-                " another name."
-            )
-        for objective in self.named:
-            for part in own_parts(objective):
-                if type(part).__name__ in MEMBERS:
-                    raise UsageError(
-                        f"{part} is your own objective under the name of a member; give its class"
-                        " another name."
-                    )
 
     def prepare(self) -> None:
         """Read, split and tokenize the data, and write what the run is, or check that the folder's
@@ -316,7 +288,7 @@ class Run:
             content = {
                 "settings": self.settings.to_dict(),
                 "hashes": self.prepared.hashes,
-                "sources": self.sources,
+                "sources": sources_of(self.named),
             }
             write_record(path, "run", content)
         elif read_record(path, "run")["hashes"] != self.prepared.hashes:
@@ -526,7 +498,7 @@ class Run:
                 "scout": self.scout_record,
                 "choice": {
                     "objective": str(self.chosen),
-                    "sources": self.sources,
+                    "sources": sources_of(self.named),
                     "asked": self.settings.objective,
                     "reason": reason if self.requested is None else "asked for",
                     "race": self.race_record,
@@ -565,8 +537,7 @@ class Run:
                 " --out."
             )
         earlier = read_record(folder / "run.json", "run").get("sources", {})
-        for objective in self.named:
-            refuse_changed(earlier, objective, f"the run in {folder}")
+        check_sources(earlier, self.named, folder)
 
     def _check_needs(self) -> None:
         """Refuse what the settings cannot provide."""
