@@ -10,7 +10,15 @@ from blocks import Table, write
 
 from probtune import theory
 from probtune.cli import main as probtune
-from probtune.objectives import CORE, HEAD_SIGNALS, MEMBERS, Objective, objective, signature
+from probtune.objectives import (
+    ALIASES,
+    CORE,
+    HEAD_SIGNALS,
+    MEMBERS,
+    Objective,
+    objective,
+    signature,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "objectives.md"
 
@@ -121,10 +129,7 @@ def main() -> None:
     probtune(["objectives", ", ".join(rest), "--plot", str(DOCUMENT.parent / "catalogue.svg")])
 
 
-VIEWS = (
-    *("gce", "tsallis", "tvd", "profit", "mixce", "poly1", "sce", "talr"),
-    *("anneal", "cap", "top", "bottom"),
-)
+VIEWS = (*ALIASES, "anneal", "cap", "top", "bottom")
 """Other names of drawn curves, or no curves over p."""
 
 

@@ -29,25 +29,18 @@ References:
     identity above is checked by central differences in the tests.
 """
 
+from .aliases import ALIASES, gce, mixce, poly1, profit, sce, talr, tsallis, tvd
 from .base import HEAD_SIGNALS, Objective, Signals, handle
 from .catalogue import (
     affine,
     cayley,
     chord,
     focal,
-    gce,
     gft,
     infosft,
     luffy,
-    mixce,
-    poly1,
-    profit,
-    sce,
     tailr,
-    talr,
     taylor,
-    tsallis,
-    tvd,
 )
 from .composition import above, below, cap, floor, mix
 from .distribution import (
@@ -79,6 +72,7 @@ from .table import CORE, MEMBERS
 from .text import names_code, objective, objective_list, of_handle, signature
 
 __all__ = [
+    "ALIASES",
     "CORE",
     "HEAD_SIGNALS",
     "MEMBERS",

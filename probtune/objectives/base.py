@@ -6,8 +6,8 @@ import itertools
 import math
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Set
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,14 +19,21 @@ from ..errors import ObjectiveError
 __all__ = [
     "HEAD_SIGNALS",
     "OWN",
+    "TABLE",
     "Objective",
     "Signals",
+    "checked",
     "handle",
     "inner_objectives",
     "log_one_minus",
     "number",
+    "parameter",
+    "share_parameter",
     "widen",
 ]
+
+TABLE: dict[str, type[Objective]] = {}
+"""Name -> member of this package, in the order of definition."""
 
 OWN: weakref.WeakValueDictionary[str, Objective] = weakref.WeakValueDictionary()
 """Handle -> a user's own objective, of this process."""
@@ -51,11 +58,47 @@ def log_one_minus(logp: Tensor) -> Tensor:
     return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
 
 
+def parameter(
+    default: Any = MISSING,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    whole: bool = False,
+    positive: str = "",
+) -> Any:
+    """A field of an objective that is a number; `Objective.__post_init__` checks it.
+
+    Args:
+        low, high: its range, the ends included.
+        whole: a whole number, and stored as one.
+        positive: what to do instead of 0, which is refused with these words.
+    """
+    metadata = {"low": low, "high": high, "whole": whole, "positive": positive}
+    return field(default=default, metadata=metadata)
+
+
+def share_parameter(default: Any = MISSING) -> Any:
+    """A field of an objective that is a share in (0, 1]."""
+    return parameter(default, low=0.0, high=1.0, positive=": no token would be left.")
+
+
+def checked(owner: str, name: str, value: object, metadata: Mapping[str, Any]) -> float:
+    """Return the value of an objective's parameter, or raise for one that `parameter` forbids."""
+    result = number(owner, name, value, metadata["low"], metadata["high"])
+    if metadata["positive"] and result == 0.0:
+        raise ObjectiveError(f"{owner}: {name} must be positive, got 0{metadata['positive']}")
+    if not metadata["whole"]:
+        return result
+    if result != int(result):
+        raise ObjectiveError(f"{owner}: {name} must be a whole number, got {result:g}.")
+    return int(result)
+
+
 def number(
-    member: Objective, name: str, value: object, low: float = -math.inf, high: float = math.inf
+    owner: str, name: str, value: object, low: float = -math.inf, high: float = math.inf
 ) -> float:
-    """A parameter as a finite float in [low, high], or the error that says what it must be."""
-    what = f"{type(member).__name__}: {name}"
+    """Return a parameter as a finite float in [low, high], or raise."""
+    what = f"{owner}: {name}"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ObjectiveError(f"{what} must be a finite number, got {value!r}.")
     if not low <= value <= high:
@@ -133,6 +176,8 @@ class Objective(ABC):
         super().__init_subclass__(**options)
         if not cls.__module__.startswith(f"{__package__}."):
             cls.own = True
+        elif "example" in vars(cls):  # a class that a text can name, not a base of several
+            TABLE[cls.__name__] = cls
 
     def __new__(cls, *arguments: Any, **options: Any):
         if cls.__hash__ is None:
@@ -146,6 +191,15 @@ class Objective(ABC):
             object.__setattr__(self, "_handle", name)
             OWN[name] = self
         return self
+
+    def __post_init__(self):
+        """Check the fields made by `parameter`; a member with further rules calls this first."""
+        for item in fields(self):  # type: ignore[arg-type]
+            if "low" in item.metadata:
+                value = checked(
+                    type(self).__name__, item.name, getattr(self, item.name), item.metadata
+                )
+                object.__setattr__(self, item.name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy gets a handle of its own, and another process knows none.

@@ -1,6 +1,7 @@
-"""Objectives of the literature that see p alone. In gradient each is a token weight; where a paper
-holds its weight fixed (stop-gradient), the value here is the function f with that gradient, f(1) =
-0, so that it falls as p rises and can be read.
+"""Objectives of the literature that see p alone; those that are other names of members stand in
+`aliases`. In gradient each is a token weight; where a paper holds its weight fixed (stop-gradient),
+the value here is the function f with that gradient, f(1) = 0, so that it falls as p rises and can
+be read.
 """
 
 from __future__ import annotations
@@ -13,11 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, log_one_minus, number
-from .composition import above, floor
-from .members import nll as _nll
-from .members import p as _p
-from .members import power
+from .base import Objective, log_one_minus, parameter
 
 __all__ = [
     "TokenPower",
@@ -25,143 +22,12 @@ __all__ = [
     "cayley",
     "chord",
     "focal",
-    "gce",
     "gft",
     "infosft",
     "luffy",
-    "mixce",
-    "poly1",
-    "profit",
-    "sce",
     "tailr",
-    "talr",
     "taylor",
-    "tsallis",
-    "tvd",
 ]
-
-
-class _View(Objective):
-    """Another name and parameter for an objective that exists already."""
-
-    @property
-    @abstractmethod
-    def same(self) -> Objective:
-        """The objective that this is."""
-
-    def _f(self, logp: Tensor) -> Tensor:
-        return self.same._f(logp)
-
-    def _w(self, logp: Tensor) -> Tensor:
-        return self.same._w(logp)
-
-    def logit_gradient(self, logp: Tensor) -> Tensor:
-        return self.same.logit_gradient(logp)
-
-    def keeps(self, logp: Tensor) -> Tensor:
-        return self.same.keeps(logp)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.same.thresholds
-
-
-@dataclass(frozen=True, repr=False)
-class gce(_View):
-    """Generalised cross-entropy, (1 - p^q) / q with q in (0, 1]: `power(q)`.
-
-    Reference: Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks
-    with Noisy Labels", 2018, https://arxiv.org/abs/1805.07836 (q = 0.7).
-    """
-
-    q: float = 0.7
-
-    formula = "(1 - p^q) / q"
-    weight_formula = "p^q"
-    summary = "power(q), by its older name"
-    source = "Zhang and Sabuncu 2018, https://arxiv.org/abs/1805.07836"
-    also_known_as = ("generalized_cross_entropy", "lq")
-    example = "gce(0.7)"
-
-    def __post_init__(self):
-        q = number(self, "q", self.q, 0.0, 1.0)
-        if q == 0.0:
-            raise ObjectiveError("gce: q must be positive, got 0; use nll(), its limit.")
-        object.__setattr__(self, "q", q)
-
-    @property
-    def same(self) -> Objective:
-        return power(self.q)
-
-
-@dataclass(frozen=True, repr=False)
-class tsallis(_View):
-    """Minus the Tsallis logarithm of p, (1 - p^(1-q)) / (1 - q): `power(1 - q)`. q = 1 is NLL, and
-    q = 0 is `p`.
-
-    Reference: "How Fast Should a Model Commit to Supervision? Training Reasoning Models on the
-    Tsallis Loss Continuum", 2026, https://arxiv.org/abs/2604.25907.
-    """
-
-    q: float
-
-    formula = "(1 - p^(1-q)) / (1 - q)"
-    weight_formula = "p^(1-q)"
-    summary = "power(1 - q), as the Tsallis continuum writes it"
-    source = "Tsallis loss continuum, 2026, https://arxiv.org/abs/2604.25907"
-    also_known_as = ("tsallis_log",)
-    example = "tsallis(0.5)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "q", number(self, "q", self.q))
-
-    @property
-    def same(self) -> Objective:
-        return power(1.0 - self.q)
-
-
-@dataclass(frozen=True, repr=False)
-class tvd(_View):
-    """Total variation distance between softmax and the one-hot target, 1 - p: `p()`.
-
-    Reference: Ji et al., "Tailoring Language Generation Models under Total Variation Distance",
-    2023, https://arxiv.org/abs/2302.13344.
-    """
-
-    formula = "1 - p"
-    weight_formula = "p"
-    summary = "p(), as a distance between distributions"
-    source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
-    also_known_as = ("total_variation",)
-    example = "tvd()"
-
-    @property
-    def same(self) -> Objective:
-        return _p()
-
-
-@dataclass(frozen=True, repr=False)
-class profit(_View):
-    """NLL on tokens with p >= tau: `above(tau, nll())`, divided by all supervised tokens.
-
-    Reference: ProFit, 2026, https://arxiv.org/abs/2601.09195 (tau = 0.1).
-    """
-
-    tau: float = 0.1
-
-    formula = "-log p if p >= tau else 0"
-    weight_formula = "1 if p >= tau else 0"
-    summary = "above(tau, nll()), with a low threshold"
-    source = "ProFit 2026, https://arxiv.org/abs/2601.09195"
-    example = "profit(0.1)"
-    caution = "tokens below tau never escape by their own gradient; GPQA falls with tau (ProFit)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "tau", number(self, "tau", self.tau, 0.0, 1.0))
-
-    @property
-    def same(self) -> Objective:
-        return above(self.tau, _nll())
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,8 +38,8 @@ class affine(Objective):
     time of order log(1/p) / a.
     """
 
-    a: float
-    b: float
+    a: float = parameter(low=0.0)
+    b: float = parameter(low=0.0)
 
     formula = "-a log p + b (1 - p)"
     weight_formula = "a + b p"
@@ -183,8 +49,7 @@ class affine(Objective):
     example = "affine(0.1, 0.9)"
 
     def __post_init__(self):
-        for name in ("a", "b"):
-            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        super().__post_init__()
         if self.a == self.b == 0.0:
             raise ObjectiveError("affine: a and b must not both be 0: nothing would be trained.")
 
@@ -197,118 +62,6 @@ class affine(Objective):
 
 
 @dataclass(frozen=True, repr=False)
-class mixce(_View):
-    """-sg(eta + (1 - eta) p) log p: forward and reverse cross-entropy mixed. `affine(eta, 1 - eta)`
-    in gradient; eta = 0 is `p`, eta = 1 is NLL.
-
-    Reference: Zhang et al., "MixCE: Training Autoregressive Language Models by Mixing Forward and
-    Reverse Cross-Entropies", 2023, https://arxiv.org/abs/2305.16958.
-    """
-
-    eta: float
-
-    formula = "-eta log p + (1 - eta)(1 - p)"
-    weight_formula = "eta + (1 - eta) p"
-    summary = "affine(eta, 1 - eta)"
-    source = "Zhang et al. 2023, https://arxiv.org/abs/2305.16958"
-    example = "mixce(0.5)"
-    caution = "its reverse part is estimated on the data's tokens, which is biased (MixCE, sec. 3)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "eta", number(self, "eta", self.eta, 0.0, 1.0))
-
-    @property
-    def same(self) -> Objective:
-        return affine(self.eta, 1.0 - self.eta)
-
-
-@dataclass(frozen=True, repr=False)
-class poly1(_View):
-    """-log p + epsilon (1 - p), PolyLoss with its first coefficient changed: `affine(1, epsilon)`.
-
-    Reference: Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss
-    Functions", 2022, https://arxiv.org/abs/2204.12511.
-    """
-
-    epsilon: float = 1.0
-
-    formula = "-log p + epsilon (1 - p)"
-    weight_formula = "1 + epsilon p"
-    summary = "affine(1, epsilon)"
-    source = "Leng et al. 2022, https://arxiv.org/abs/2204.12511"
-    also_known_as = ("polyloss",)
-    example = "poly1(1.0)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "epsilon", number(self, "epsilon", self.epsilon, 0.0))
-
-    @property
-    def same(self) -> Objective:
-        return affine(1.0, self.epsilon)
-
-
-@dataclass(frozen=True, repr=False)
-class sce(_View):
-    """Symmetric cross-entropy, -alpha log p + beta |A| (1 - p) with log 0 set to A = -4:
-    `affine(alpha, 4 beta)`.
-
-    Reference: Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019,
-    https://arxiv.org/abs/1908.06112 (alpha = 0.1, beta = 1 on CIFAR-10; the authors' code has A =
-    log 1e-4 = -9.2).
-    """
-
-    alpha: float = 0.1
-    beta: float = 1.0
-
-    formula = "-alpha log p + 4 beta (1 - p)"
-    weight_formula = "alpha + 4 beta p"
-    summary = "affine(alpha, 4 beta)"
-    source = "Wang et al. 2019, https://arxiv.org/abs/1908.06112"
-    also_known_as = ("symmetric_cross_entropy", "sl")
-    example = "sce(0.1, 1.0)"
-
-    def __post_init__(self):
-        for name in ("alpha", "beta"):
-            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
-        affine(self.alpha, 4.0 * self.beta)
-
-    @property
-    def same(self) -> Objective:
-        return affine(self.alpha, 4.0 * self.beta)
-
-
-@dataclass(frozen=True, repr=False)
-class talr(_View):
-    """-sg(max(p^(1/tau), m)) log p: token-adaptive loss reweighting with a fixed temperature.
-
-    The paper sets tau to the median over the batch of the sequences' mean NLL; that moves with
-    training, and this one does not.
-
-    Reference: TALR, 2025, https://arxiv.org/abs/2509.20758 (floor 0.01).
-    """
-
-    tau: float = 1.0
-    m: float = 0.01
-
-    formula = "-sg(w(p)) log p"
-    weight_formula = "max(p^(1/tau), m)"
-    summary = "floor(m, power(1 / tau))"
-    source = "TALR 2025, https://arxiv.org/abs/2509.20758"
-    example = "talr(1.0, 0.01)"
-    caution = "about equal to NLL at the small learning rate it recommends (its reviewers)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "tau", number(self, "tau", self.tau))
-        if not self.tau > 0.0:
-            raise ObjectiveError(f"talr: tau must be positive, got {self.tau:g}.")
-        object.__setattr__(self, "m", number(self, "m", self.m, 0.0, 1.0))
-
-    @property
-    def same(self) -> Objective:
-        return floor(self.m, power(1.0 / self.tau))
-
-
-@dataclass(frozen=True, repr=False)
 class focal(Objective):
     """-(1 - p)^gamma log p: NLL turned down where the model is right already; prior-averse.
 
@@ -316,7 +69,7 @@ class focal(Objective):
     https://arxiv.org/abs/1708.02002 (gamma = 2).
     """
 
-    gamma: float = 2.0
+    gamma: float = parameter(2.0, low=0.0)
 
     formula = "-(1 - p)^gamma log p"
     weight_formula = "(1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p"
@@ -325,9 +78,6 @@ class focal(Objective):
     also_known_as = ("focal_loss",)
     example = "focal(2.0)"
     caution = "amplifies wrong labels where the model is strong"
-
-    def __post_init__(self):
-        object.__setattr__(self, "gamma", number(self, "gamma", self.gamma, 0.0))
 
     def _f(self, logp: Tensor) -> Tensor:
         return -torch.exp(self.gamma * log_one_minus(logp)) * logp
@@ -349,7 +99,7 @@ class tailr(Objective):
     2023, https://arxiv.org/abs/2302.13344.
     """
 
-    gamma: float
+    gamma: float = parameter(low=0.0, high=1.0)
 
     formula = "-log(gamma + (1 - gamma) p) / (1 - gamma)"
     weight_formula = "p / (gamma + (1 - gamma) p)"
@@ -357,9 +107,6 @@ class tailr(Objective):
     source = "Ji et al. 2023, https://arxiv.org/abs/2302.13344"
     example = "tailr(0.1)"
     caution = "without a floor an unlikely target escapes no sooner than gamma / p"
-
-    def __post_init__(self):
-        object.__setattr__(self, "gamma", number(self, "gamma", self.gamma, 0.0, 1.0))
 
     def _f(self, logp: Tensor) -> Tensor:
         rest = 1.0 - self.gamma
@@ -388,7 +135,7 @@ class taylor(Objective):
     https://doi.org/10.24963/ijcai.2020/305 (t = 2 to 6).
     """
 
-    t: int = 2
+    t: int = parameter(2, low=1, whole=True)
 
     formula = "sum of (1 - p)^i / i, i = 1 .. t"
     weight_formula = "1 - (1 - p)^t"
@@ -398,10 +145,9 @@ class taylor(Objective):
     example = "taylor(2)"
 
     def __post_init__(self):
-        t = number(self, "t", self.t, 1.0)
-        if t != int(t) or t > 1000:
+        super().__post_init__()
+        if self.t > 1000:
             raise ObjectiveError(f"taylor: t must be a whole number up to 1000, got {self.t}.")
-        object.__setattr__(self, "t", int(t))
 
     def _f(self, logp: Tensor) -> Tensor:
         x = -torch.expm1(logp)
@@ -423,7 +169,7 @@ class luffy(Objective):
     https://arxiv.org/abs/2504.14945 (gamma = 0.1).
     """
 
-    gamma: float = 0.1
+    gamma: float = parameter(0.1, low=0.0, positive=": its weight would be 0.")
 
     formula = "1 / (1 + gamma) - p / (p + gamma)"
     weight_formula = "gamma p / (p + gamma)^2"
@@ -431,12 +177,6 @@ class luffy(Objective):
     source = "Yan et al. 2025, https://arxiv.org/abs/2504.14945"
     example = "luffy(0.1)"
     caution = "meant to be mixed with reinforcement learning; its weights are at most 1/4"
-
-    def __post_init__(self):
-        gamma = number(self, "gamma", self.gamma, 0.0)
-        if gamma == 0.0:
-            raise ObjectiveError("luffy: gamma must be positive, got 0: its weight would be 0.")
-        object.__setattr__(self, "gamma", gamma)
 
     def _f(self, logp: Tensor) -> Tensor:
         # 1/(1+g) - p/(p+g) = g (1-p) / ((1+g)(p+g)), without cancellation.
@@ -474,16 +214,13 @@ class cayley(TokenPower):
     Reference: DEFT (Cayley transform), 2026, https://arxiv.org/abs/2602.11424.
     """
 
-    mean_p: float
+    mean_p: float = parameter(low=0.0, high=1.0)
 
     formula = "(1 - p^a) / a, a = a0 + (1 - a0) p / (2 - p), a0 = mean_p / 2"
     weight_formula = "p^a"
     summary = "a power that rises with p: escapes like NLL, resists like p"
     source = "DEFT 2026, https://arxiv.org/abs/2602.11424"
     example = "cayley(0.5)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "mean_p", number(self, "mean_p", self.mean_p, 0.0, 1.0))
 
     def _power(self, logp: Tensor) -> Tensor:
         p, a0 = logp.detach().exp(), self.mean_p / 2.0
@@ -524,7 +261,7 @@ class infosft(Objective):
     which also rescales the weights to mean 1 (not done here).
     """
 
-    q: float = 0.93
+    q: float = parameter(0.93, low=0.0, high=1.0)
 
     formula = "logit(q) (q - p) - n(q) + n(p) if p < q else 0, n(x) = x log x + (1-x) log(1-x)"
     weight_formula = "p (logit(q) - logit(p)) if p < q else 0"
@@ -534,10 +271,9 @@ class infosft(Objective):
     caution = "whether p is the model's or the frozen base model's is not settled by its sources"
 
     def __post_init__(self):
-        q = number(self, "q", self.q, 0.0, 1.0)
-        if q in (0.0, 1.0):
-            raise ObjectiveError(f"infosft: q must lie strictly between 0 and 1, got {q:g}.")
-        object.__setattr__(self, "q", q)
+        super().__post_init__()
+        if self.q in (0.0, 1.0):
+            raise ObjectiveError(f"infosft: q must lie strictly between 0 and 1, got {self.q:g}.")
 
     @property
     def _logit_q(self) -> float:
@@ -567,19 +303,13 @@ class gft(Objective):
     alone; the method's groups of rollouts are not used here).
     """
 
-    tau: float
+    tau: float = parameter(low=0.0, high=1.0, positive="; use nll().")
 
     formula = "-log p if p >= tau else -log tau + tau - p"
     weight_formula = "1 if p >= tau else p"
     summary = "NLL above tau, p below"
     source = "Gan et al. 2026, https://arxiv.org/abs/2604.14258"
     example = "gft(0.3)"
-
-    def __post_init__(self):
-        tau = number(self, "tau", self.tau, 0.0, 1.0)
-        if tau == 0.0:
-            raise ObjectiveError("gft: tau must be positive, got 0; use nll().")
-        object.__setattr__(self, "tau", tau)
 
     def _f(self, logp: Tensor) -> Tensor:
         low = -math.log(self.tau) + self.tau - logp.exp()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, number, widen
+from .base import Objective, Signals, parameter, widen
 
 __all__ = ["Composed", "Incomplete", "above", "below", "cap", "floor", "mix"]
 
@@ -95,11 +95,11 @@ class _Threshold(Composed):
     probability `q`.
     """
 
-    q: float
+    q: float = parameter(low=0.0, high=1.0)
     f: Objective
 
     def __post_init__(self):
-        object.__setattr__(self, "q", number(self, "q", self.q, 0.0, 1.0))
+        super().__post_init__()
         self._check("f")
 
     def _f(self, logp: Tensor) -> Tensor:
@@ -171,13 +171,13 @@ class _Clamped(Composed):
     fixed.
     """
 
-    m: float
+    m: float = parameter(low=0.0)
     f: Objective
 
     formula = "-sg(w(p)) log p"
 
     def __post_init__(self):
-        object.__setattr__(self, "m", number(self, "m", self.m, 0.0))
+        super().__post_init__()
         self._check("f")
         self._check_weight_only(self.f)
 
@@ -254,7 +254,7 @@ class cap(_Clamped):
 class mix(Composed):
     """share f(p) + (1 - share) g(p): a mixture of two objectives, in value and in weight."""
 
-    share: float
+    share: float = parameter(low=0.0, high=1.0)
     f: Objective
     g: Objective
 
@@ -266,7 +266,7 @@ class mix(Composed):
     example = "mix(0.3, nll(), p())"
 
     def __post_init__(self):
-        object.__setattr__(self, "share", number(self, "share", self.share, 0.0, 1.0))
+        super().__post_init__()
         self._check("f", "g")
 
     def _f(self, logp: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, number
+from .base import Objective, Signals, parameter
 from .catalogue import affine
 from .composition import Composed
 from .members import nll
@@ -106,7 +106,7 @@ class label_smoothing(_Shaped):
     https://arxiv.org/abs/2508.00264.
     """
 
-    eps: float = 0.1
+    eps: float = parameter(0.1, low=0.0, high=1.0)
 
     formula = "-(1 - eps) log p - (eps / V) sum of log s_v"
     weight_formula = "gradient s - (1 - eps) onehot - eps / V"
@@ -114,9 +114,6 @@ class label_smoothing(_Shaped):
     source = "Szegedy et al. 2016, https://arxiv.org/abs/1512.00567"
     example = "label_smoothing(0.1)"
     caution = "weak where the vocabulary is large beside the hidden size (2508.00264)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "eps", number(self, "eps", self.eps, 0.0, 1.0))
 
     @property
     def target(self) -> Objective:
@@ -168,7 +165,7 @@ class gem(_Shaped):
     2024, https://arxiv.org/abs/2408.16673 (beta = 0.7).
     """
 
-    beta: float = 0.7
+    beta: float = parameter(0.7)
 
     formula = "-log p + sum of sg[q_v] log s_v, q = softmax(z / beta)"
     weight_formula = "gradient q - onehot"
@@ -177,7 +174,7 @@ class gem(_Shaped):
     example = "gem(0.7)"
 
     def __post_init__(self):
-        object.__setattr__(self, "beta", number(self, "beta", self.beta))
+        super().__post_init__()
         if not self.beta > 0.0:
             raise ObjectiveError(f"gem: beta must be positive, got {self.beta:g}.")
 
@@ -197,7 +194,7 @@ class _Added(_Shaped, Composed):
     f: Objective
 
     def __post_init__(self):
-        object.__setattr__(self, "lam", number(self, "lam", self.lam, 0.0))
+        super().__post_init__()
         self._check("f")
 
     @property
@@ -213,7 +210,7 @@ class entropy_bonus(_Added):
     Distributions", 2017, https://arxiv.org/abs/1701.06548.
     """
 
-    lam: float
+    lam: float = parameter(low=0.0)
     f: Objective
 
     formula = "f(p) - lam H"
@@ -239,7 +236,7 @@ class kl_anchor(_Added):
     (lam = 0.05 in the paper, 0.1 in its code, with DFT).
     """
 
-    lam: float
+    lam: float = parameter(low=0.0)
     f: Objective
 
     formula = "f(p) + lam KL(r || s), r the reference model"
@@ -260,7 +257,7 @@ class reverse_kl_anchor(_Added):
     model has none. See `kl_anchor`.
     """
 
-    lam: float
+    lam: float = parameter(low=0.0)
     f: Objective
 
     formula = "f(p) + lam KL(s || r), r the reference model"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Objective, log_one_minus, number, widen
+from .base import Objective, log_one_minus, parameter, widen
 
 __all__ = ["dft", "log1m", "nll", "p", "power"]
 
@@ -82,7 +82,7 @@ class power(Objective):
         https://arxiv.org/abs/1805.07836.
     """
 
-    alpha: float
+    alpha: float = parameter()
 
     formula = "(1 - p^alpha) / alpha"
     weight_formula = "p^alpha"
@@ -93,9 +93,6 @@ class power(Objective):
     )
     also_known_as = ("generalfamily", "family", "alpha", "p_alpha")
     example = "power(0.5)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "alpha", number(self, "alpha", self.alpha))
 
     def _f(self, logp: Tensor) -> Tensor:
         # Below this |alpha| the quotient's argument alpha * logp may be subnormal, and the limit is
@@ -124,7 +121,7 @@ class log1m(Objective):
     that train less, W_f(p) = p (1 - p) / (1 - p + offset).
     """
 
-    offset: float = 0.0
+    offset: float = parameter(0.0, low=0.0, high=1.0)
 
     formula = "log(1 - p)"
     weight_formula = "p / (1 - p)"
@@ -132,9 +129,6 @@ class log1m(Objective):
     source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Sec. 5.1"
     also_known_as = ("log(1-p)", "log1mp", "log1p")
     example = "log1m()"
-
-    def __post_init__(self):
-        object.__setattr__(self, "offset", number(self, "offset", self.offset, 0.0, 1.0))
 
     def _f(self, logp: Tensor) -> Tensor:
         if self.offset:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ObjectiveError
-from .base import Objective
+from .base import Objective, share_parameter
 from .composition import Composed, Incomplete, above, below
-from .references import check_share
 
 __all__ = ["bottom", "top"]
 
@@ -21,7 +20,7 @@ class _Quantile(Incomplete, Composed):
     f: Objective
 
     def __post_init__(self):
-        check_share(self)
+        super().__post_init__()
         self._check("f")
 
     def open_cuts(self) -> tuple[Any, ...]:
@@ -47,7 +46,7 @@ class top(_Quantile):
     Reference: Li et al. 2025, https://arxiv.org/abs/2510.00526, Fig. 5.
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if p >= Q else 0, Q the base model's quantile"
@@ -68,7 +67,7 @@ class bottom(_Quantile):
     training tokens least probable under the base model. See `top`.
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if p <= Q else 0, Q the base model's quantile"

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, number, widen
+from .base import Objective, Signals, parameter, share_parameter, widen
 from .composition import Composed
 from .signalled import Around, Bound, Changed, Scaled, Signalled, Weighted
 
 __all__ = [
     "Masked",
-    "check_share",
     "inliers",
     "iw_sft",
     "iw_sft_sequence",
@@ -129,7 +128,7 @@ class psft(Signalled):
     (eps = 0.28 above, 0.2 below; refreshed every 8 steps).
     """
 
-    eps: float = 0.28
+    eps: float = parameter(0.28, low=0.0)
 
     formula = "-min(r, clip(r, 1 - eps, 1 + eps)), r = p / p_old"
     weight_formula = "r if r <= 1 + eps else 0"
@@ -140,9 +139,6 @@ class psft(Signalled):
     caution = "slower than NLL; with a p_old that is never refreshed it does not learn"
 
     signals = frozenset({"old"})
-
-    def __post_init__(self):
-        object.__setattr__(self, "eps", number(self, "eps", self.eps, 0.0))
 
     def bound(self, signals: Signals) -> Objective:
         return _Psft(self, signals["old"].detach())
@@ -180,8 +176,8 @@ class iw_sft(Signalled):
     Learning", 2025, https://arxiv.org/abs/2507.12856 (low = 0.2, high = 1.8 in its code).
     """
 
-    low: float = 0.2
-    high: float = 1.8
+    low: float = parameter(0.2, low=0.0)
+    high: float = parameter(1.8, low=0.0)
 
     formula = "-sg(clip(p / p_ref, low, high)) log p"
     weight_formula = "clip(p / p_ref, low, high)"
@@ -192,8 +188,7 @@ class iw_sft(Signalled):
     signals = frozenset({"reference"})
 
     def __post_init__(self):
-        for name in ("low", "high"):
-            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        super().__post_init__()
         if not 0.0 <= self.low <= self.high or self.high == 0.0:
             raise ObjectiveError(
                 f"iw_sft: low must not lie above high, nor high be 0, got {self.low:g} and"
@@ -224,8 +219,8 @@ class iw_sft_sequence(Signalled):
     Reference: as `iw_sft` (tau = 1, high = 16 in its code).
     """
 
-    tau: float = 1.0
-    high: float = 16.0
+    tau: float = parameter(1.0, low=0.0)
+    high: float = parameter(16.0)
 
     formula = "-sg(min(exp(tau g), high)) log p"
     weight_formula = "min(exp(tau g), high)"
@@ -236,8 +231,7 @@ class iw_sft_sequence(Signalled):
     signals = frozenset({"sequence_gain"})
 
     def __post_init__(self):
-        object.__setattr__(self, "tau", number(self, "tau", self.tau, 0.0))
-        object.__setattr__(self, "high", number(self, "high", self.high))
+        super().__post_init__()
         if not self.high > 0.0:
             raise ObjectiveError(f"iw_sft_sequence: high must be positive, got {self.high:g}.")
 
@@ -258,7 +252,7 @@ class token_cleaning(Signalled, Composed):
     Reference: Pang et al., "Token Cleaning", 2025, https://arxiv.org/abs/2502.01968.
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if log p_better - log p_ref >= Q else 0"
@@ -270,7 +264,7 @@ class token_cleaning(Signalled, Composed):
     caution = "needs a better model, trained on clean data"
 
     def __post_init__(self):
-        check_share(self)
+        super().__post_init__()
         self._check("f")
 
     @property
@@ -280,16 +274,6 @@ class token_cleaning(Signalled, Composed):
     def bound(self, signals: Signals) -> Objective:
         cut = signals[f"excess_cut:{self.share:g}"]
         return Masked(self, self.f, signals["better"], signals["reference"], cut)
-
-
-def check_share(member: Objective) -> None:
-    """Replace the parameter `share` by a number in (0, 1], or raise."""
-    share = number(member, "share", getattr(member, "share"), 0.0, 1.0)  # noqa: B009
-    if share == 0.0:
-        raise ObjectiveError(
-            f"{type(member).__name__}: share must be positive, got 0: no token would be left."
-        )
-    object.__setattr__(member, "share", share)
 
 
 class Masked(Changed):

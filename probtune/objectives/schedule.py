@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ObjectiveError
-from .base import Objective, number
+from .base import Objective, parameter
 from .composition import Composed, Incomplete, mix
 
 __all__ = ["anneal"]
@@ -30,8 +30,8 @@ class anneal(Incomplete, Composed):
 
     f: Objective
     g: Objective
-    start: float = 0.0
-    end: float = 1.0
+    start: float = parameter(0.0, low=0.0, high=1.0)
+    end: float = parameter(1.0, low=0.0, high=1.0)
 
     formula = "(1 - s) f(p) + s g(p), s from 0 to 1"
     weight_formula = "(1 - s) w_f(p) + s w_g(p)"
@@ -42,9 +42,8 @@ class anneal(Incomplete, Composed):
     caution = "values before and after the change must not be compared; watch NLL and mean p"
 
     def __post_init__(self):
+        super().__post_init__()
         self._check("f", "g")
-        for name in ("start", "end"):
-            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0, 1.0))
         if self.start > self.end:
             raise ObjectiveError(
                 f"anneal: start = {self.start:g} lies after end = {self.end:g}; swap them."

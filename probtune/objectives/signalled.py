@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, number
+from .base import Objective, Signals, parameter
 from .catalogue import TokenPower
 from .composition import Composed, Incomplete
 from .members import nll
@@ -115,8 +115,8 @@ class eaft(Signalled):
     Reference: EAFT, 2026, https://arxiv.org/abs/2601.02151 (alpha = 1).
     """
 
-    alpha: float = 1.0
-    scale: float = 3.0
+    alpha: float = parameter(1.0, low=0.0)
+    scale: float = parameter(3.0)
 
     signals = frozenset({"entropy"})
     formula = "-sg(w) log p"
@@ -128,16 +128,19 @@ class eaft(Signalled):
     caution = "forgets more than NLL on some models (CPR, https://arxiv.org/abs/2608.30158)"
 
     def __post_init__(self):
-        object.__setattr__(self, "alpha", number(self, "alpha", self.alpha, 0.0))
-        object.__setattr__(self, "scale", number(self, "scale", self.scale))
-        if not self.scale > 0.0:
-            raise ObjectiveError(
-                f"{type(self).__name__}: scale must be positive, got {self.scale:g}."
-            )
+        super().__post_init__()
+        _check_scale(self)
 
     def bound(self, signals: Signals) -> Objective:
         entropy = signals["entropy"].detach().clamp(min=0.0)
         return Weighted(self, (entropy / self.scale) ** self.alpha)
+
+
+def _check_scale(member: eaft | eaft_top) -> None:
+    if not member.scale > 0.0:
+        raise ObjectiveError(
+            f"{type(member).__name__}: scale must be positive, got {member.scale:g}."
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,9 +151,9 @@ class eaft_top(Signalled):
     Reference: EAFT, 2026, https://arxiv.org/abs/2601.02151 (k = 20, alpha = 1, scale = 3.0).
     """
 
-    alpha: float = 1.0
-    scale: float = 3.0
-    k: float = 20
+    alpha: float = parameter(1.0, low=0.0)
+    scale: float = parameter(3.0)
+    k: float = parameter(20, low=2, whole=True)
 
     formula = "-sg(w) log p"
     weight_formula = "(H_k / scale)^alpha"
@@ -160,8 +163,8 @@ class eaft_top(Signalled):
     caution = "as eaft"
 
     def __post_init__(self):
-        eaft.__post_init__(self)  # type: ignore[arg-type]
-        object.__setattr__(self, "k", _count(self, "k", self.k, 2))
+        super().__post_init__()
+        _check_scale(self)
 
     @property
     def own_needs(self) -> Set[str]:
@@ -183,9 +186,9 @@ class idft(Signalled):
     Reference: IDFT, 2026, https://arxiv.org/abs/2602.12222 (beta = 1, low = 0.1, high = 2).
     """
 
-    beta: float = 1.0
-    low: float = 0.1
-    high: float = 2.0
+    beta: float = parameter(1.0, low=0.0)
+    low: float = parameter(0.1, low=0.0)
+    high: float = parameter(2.0, low=0.0)
 
     signals = frozenset({"entropy"})
     formula = "(1 - p^g) / g, g = clip(exp(-(log p + H) / beta), low, high)"
@@ -196,8 +199,7 @@ class idft(Signalled):
     caution = "atypical targets get p^2, and hardly ever escape"
 
     def __post_init__(self):
-        for name in ("beta", "low", "high"):
-            object.__setattr__(self, name, number(self, name, getattr(self, name), 0.0))
+        super().__post_init__()
         if not (self.beta > 0.0 and 0.0 < self.low <= self.high):
             raise ObjectiveError(
                 "idft: beta and low must be positive and low not above high, got"
@@ -238,20 +240,15 @@ class sed(Signalled):
     Reference: SED-SFT, 2026, https://arxiv.org/abs/2602.07464 (lam = 0.2, k = 2, c = 0.95).
     """
 
-    lam: float = 0.2
-    k: float = 2
-    c: float = 0.95
+    lam: float = parameter(0.2, low=0.0)
+    k: float = parameter(2, low=1, whole=True)
+    c: float = parameter(0.95, low=0.0, high=1.0)
 
     formula = "-log p + lam 1[top-k mass < c] (p - 1/2)^2"
     weight_formula = "1 + lam 1[top-k mass < c] p (1 - 2p)"
     summary = "NLL that keeps open what the model is undecided on"
     source = "SED-SFT 2026, https://arxiv.org/abs/2602.07464"
     example = "sed(0.2, 2, 0.95)"
-
-    def __post_init__(self):
-        object.__setattr__(self, "lam", number(self, "lam", self.lam, 0.0))
-        object.__setattr__(self, "k", _count(self, "k", self.k, 1))
-        object.__setattr__(self, "c", number(self, "c", self.c, 0.0, 1.0))
 
     @property
     def own_needs(self) -> Set[str]:
@@ -491,13 +488,3 @@ class _Chosen(Around):
 
     def keeps(self, logp: Tensor) -> Tensor:
         return torch.where(self._mask, self._on.keeps(logp), self._inner.keeps(logp))
-
-
-def _count(member: Objective, name: str, value: object, least: int) -> int:
-    """A parameter that counts tokens."""
-    found = number(member, name, value, least)
-    if found != int(found):
-        raise ObjectiveError(
-            f"{type(member).__name__}: {name} must be a whole number, got {found:g}."
-        )
-    return int(found)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Objective, Signals, number
-from .catalogue import cayley, talr
+from .aliases import talr
+from .base import Objective, Signals, parameter, share_parameter
+from .catalogue import cayley
 from .composition import Composed, above, below
-from .references import Masked, check_share
+from .references import Masked
 from .signalled import Signalled
 
 __all__ = ["StepStatistics", "rho1", "step_bottom", "step_cayley", "step_talr", "step_top"]
@@ -68,7 +69,7 @@ class _StepQuantile(_OfStep, Composed):
     f: Objective
 
     def __post_init__(self):
-        check_share(self)
+        super().__post_init__()
         self._check("f")
 
 
@@ -79,7 +80,7 @@ class step_top(_StepQuantile):
     the cut-off moves.
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if p >= Q else 0, Q the step's quantile"
@@ -99,7 +100,7 @@ class step_bottom(_StepQuantile):
     model. See `step_top`.
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if p <= Q else 0, Q the step's quantile"
@@ -140,7 +141,7 @@ class step_talr(_OfStep):
     Reference: TALR, 2025, https://arxiv.org/abs/2509.20758 (floor 0.01).
     """
 
-    m: float = 0.01
+    m: float = parameter(0.01, low=0.0, high=1.0)
 
     formula = "-sg(w(p)) log p, tau the step's median NLL"
     weight_formula = "max(p^(1/tau), m)"
@@ -148,9 +149,6 @@ class step_talr(_OfStep):
     source = "TALR 2025, https://arxiv.org/abs/2509.20758"
     example = "step_talr(0.01)"
     caution = "costs a forward pass; see talr"
-
-    def __post_init__(self):
-        object.__setattr__(self, "m", number(self, "m", self.m, 0.0, 1.0))
 
     def bound(self, signals: Signals) -> Objective:
         tau = float(signals["step"].sequence_nll.double().median())
@@ -168,7 +166,7 @@ class rho1(_OfStep, Composed):
     https://arxiv.org/abs/2404.07965 (share 0.6 to 0.7).
     """
 
-    share: float
+    share: float = share_parameter()
     f: Objective
 
     formula = "f(p) if log p_better - log p >= Q else 0, Q the step's quantile"
@@ -182,7 +180,7 @@ class rho1(_OfStep, Composed):
     signals = frozenset({"step", "better"})
 
     def __post_init__(self):
-        check_share(self)
+        super().__post_init__()
         self._check("f")
 
     def bound(self, signals: Signals) -> Objective:

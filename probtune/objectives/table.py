@@ -4,6 +4,8 @@ tests.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import (
     catalogue,
     composition,
@@ -15,9 +17,13 @@ from . import (
     signalled,
     step,
 )
-from .base import Objective
+from .aliases import ALIASES
+from .base import TABLE, Objective
 
-__all__ = ["CORE", "MEMBERS"]
+__all__ = ["CORE", "HOMES", "MEMBERS", "Member"]
+
+Member = Any
+"""A subclass of `Objective` or a function that returns one, with formula, source and example."""
 
 CORE: dict[str, type[Objective]] = {
     member.__name__: member
@@ -33,17 +39,13 @@ CORE: dict[str, type[Objective]] = {
 }
 """Name -> member: what can be imported from `probtune` itself."""
 
-MEMBERS: dict[str, type[Objective]] = {
-    **CORE,
-    **{name: getattr(composition, name) for name in ("floor", "cap", "mix")},
-    "top": quantile.top,
-    "bottom": quantile.bottom,
-    "anneal": schedule.anneal,
-    **{
-        name: getattr(module, name)
-        for module in (catalogue, signalled, distribution, references, step)
-        for name in module.__all__
-        if name.islower() and isinstance(getattr(module, name), type)
-    },
-}
-"""Name -> member: all of them."""
+HOMES = (
+    *(members, composition, quantile, schedule, catalogue),
+    *(signalled, distribution, references, step),
+)
+"""The modules whose import fills the table."""
+
+MEMBERS: dict[str, Member] = {**CORE, **TABLE, **ALIASES}
+"""Name -> member, or function that returns one: all that a text can name. Defining a class with an
+example in one of the modules above, or a function in `aliases`, adds it.
+"""

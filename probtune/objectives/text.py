@@ -111,6 +111,8 @@ def signature(member: type[Objective]) -> str:
 
 
 def _signature(member: type[Objective]) -> inspect.Signature:
+    if not isinstance(member, type):
+        return inspect.signature(member)
     init: Any = member.__init__
     if init is object.__init__:
         return inspect.Signature()
