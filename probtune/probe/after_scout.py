@@ -8,8 +8,8 @@ Where labels are right no objective beats NLL by much, and where the model knows
 wrong rows from new ones, objectives that trust it lose most. power(0.5) is taken because it is near
 the best objective wherever wrong rows are seen and never far behind NLL; what it gained there on
 the bench of small models stands in after_scout.json, which benchmarks/choice/after_scout.py writes.
-Clean rows of a real model look wrong in 1 to 7 % (docs/choosing-an-objective.md), hence the 8 %.
-No torch.
+Of clean rows that a model knows a few percent look wrong, hence the 8 %;
+docs/choosing-an-objective.md says where that fails. No torch.
 """
 
 from __future__ import annotations
