@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ from probtune.objectives import CORE, objective, objective_list, signature
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 BLOCKS = [
-    (path.name, language, block)
+    (path.name, language, textwrap.dedent(block))
     for path in DOCUMENTS
-    for language, block in FENCE.findall(path.read_text())
+    for _, language, block in FENCE.findall(path.read_text())
 ]
 """Every fenced block, with its document and its language."""
 
@@ -239,3 +240,10 @@ def test_every_table_of_the_theory_is_filled(scripts):
     module = scripts["theory"]
     for name in (*module.QUICK, *module.SIMULATED, "runs"):
         assert scripts["blocks"].block(module.DOCUMENT, name).count("\n") > 3, name
+
+
+def test_every_block_has_a_language_that_a_test_reads():
+    """Shell blocks have none; `text` is for what cannot run."""
+    for name, language, block in BLOCKS:
+        assert language in ("", "bash", "json", "python", "text"), f"{name}: {language}"
+        assert language == "python" or "import " not in block, f"{name}: {block}"
