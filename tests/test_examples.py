@@ -51,6 +51,13 @@ def test_lora_on_messages_learns(tiny):
     assert entries[-1]["nll"] < entries[0]["nll"] and entries[-1]["loss"] < entries[0]["loss"]
 
 
+def test_own_objective_learns(tiny):
+    with example("own_objective") as program:
+        entries = program.main(*tiny, steps=12)
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    assert entries[-1]["mean_p"] > entries[0]["mean_p"]
+
+
 def test_a_random_model_knows_nothing_of_the_rows(tiny):
     with example("probe_rows") as program:
         measured = program.main(*tiny)
@@ -77,4 +84,5 @@ def test_runs_from_the_command_line(name):
     command = [sys.executable, str(EXAMPLES / f"{name}.py")]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr[-2000:]
-    assert "nll()" in process.stdout if name == "probe_rows" else "power(0.5):" in process.stdout
+    line = {"probe_rows": "nll()", "own_objective": "square(): loss"}.get(name, "power(0.5):")
+    assert line in process.stdout
