@@ -16,6 +16,7 @@ from probtune.objectives import (
     HEAD_SIGNALS,
     MEMBERS,
     Objective,
+    kind_of,
     objective,
     signature,
 )
@@ -106,7 +107,7 @@ def needs() -> Table:
     for name, member in MEMBERS.items():
         example = objective(member.example)
         if example.needs:
-            kinds = sorted({need.split(":")[0] for need in example.needs})
+            kinds = sorted({kind_of(need) for need in example.needs})
             whole = "yes" if example.terms else ""
             provided = "; ".join(dict.fromkeys(PROVIDERS[kind] for kind in kinds))
             rows.append([f"`{name}`", ", ".join(f"`{k}`" for k in kinds), provided, whole])

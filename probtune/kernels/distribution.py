@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..objectives import kind_of, parameter_of
+
 __all__ = ["statistic", "statistic_gradient"]
 
 
@@ -19,7 +21,7 @@ def statistic(
     reference: Tensor | None,  # (n, V), log-probabilities of the reference model
 ) -> Tensor:
     """Return the statistic per row, (n,), differentiable where it has a gradient."""
-    kind, _, parameter = name.partition(":")
+    kind, parameter = kind_of(name), parameter_of(name)
     if kind == "entropy":
         return -(log_probs.exp() * log_probs).sum(1)
     if kind == "collision":
@@ -49,7 +51,7 @@ def statistic_gradient(
     reference: Tensor | None,  # (n, V)
 ) -> Tensor:
     """Return d statistic / d logits, (n, V)."""
-    kind, _, parameter = name.partition(":")
+    kind, parameter = kind_of(name), parameter_of(name)
     probs = log_probs.exp()
     if kind == "entropy":
         return -probs * (log_probs + value.unsqueeze(1))

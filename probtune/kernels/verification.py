@@ -7,7 +7,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, Signals, StepStatistics
+from ..objectives import Objective, Signals, StepStatistics, kind_of
 from .distribution import statistic
 from .head import Head
 from .linear import linear_objective_loss
@@ -101,4 +101,4 @@ def _signals(needs: Set[str], logits: Tensor) -> Signals:
         "excess_cut": lambda: torch.tensor(0.1, dtype=torch.float64),
         "step": lambda: StepStatistics(logp, -logp, near()),
     }
-    return Signals({n: makers[n.split(":")[0]]() for n in needs if n.split(":")[0] in makers})
+    return Signals({n: makers[kind_of(n)]() for n in needs if kind_of(n) in makers})

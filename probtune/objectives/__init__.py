@@ -30,8 +30,17 @@ References:
 """
 
 from .aliases import ALIASES, gce, mixce, poly1, profit, sce, talr, tsallis, tvd
-from .base import HEAD_SIGNALS, Objective, Signals, handle
-from .catalogue import (
+from .base import Objective, handle
+from .compose import above, below, cap, floor, mix
+from .distribution import (
+    brier,
+    entropy_bonus,
+    gem,
+    kl_anchor,
+    label_smoothing,
+    reverse_kl_anchor,
+)
+from .literature import (
     affine,
     cayley,
     chord,
@@ -41,15 +50,6 @@ from .catalogue import (
     luffy,
     tailr,
     taylor,
-)
-from .composition import above, below, cap, floor, mix
-from .distribution import (
-    brier,
-    entropy_bonus,
-    gem,
-    kl_anchor,
-    label_smoothing,
-    reverse_kl_anchor,
 )
 from .members import dft, log1m, nll, p, power
 from .own import from_function, own_parts, own_sources, refuse_changed
@@ -67,6 +67,7 @@ from .signalled import (
     unbound,
     weighted,
 )
+from .signals import HEAD_SIGNALS, SIGNALS, Signals, kind_of, parameter_of
 from .step import StepStatistics, rho1, step_bottom, step_cayley, step_talr, step_top
 from .table import CORE, MEMBERS
 from .text import names_code, objective, objective_list, of_handle, signature
@@ -76,6 +77,7 @@ __all__ = [
     "CORE",
     "HEAD_SIGNALS",
     "MEMBERS",
+    "SIGNALS",
     "Objective",
     "Signals",
     "StepStatistics",
@@ -105,6 +107,7 @@ __all__ = [
     "inliers",
     "iw_sft",
     "iw_sft_sequence",
+    "kind_of",
     "kl_anchor",
     "label_smoothing",
     "log1m",
@@ -122,6 +125,7 @@ __all__ = [
     "own_parts",
     "own_sources",
     "p",
+    "parameter_of",
     "poly1",
     "power",
     "profit",

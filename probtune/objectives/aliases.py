@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import ObjectiveError
 from .base import Objective, number
-from .catalogue import affine
-from .composition import above, floor
+from .compose import above, floor
+from .literature import affine
 from .members import nll as _nll
 from .members import p as _p
 from .members import power

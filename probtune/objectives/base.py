@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
+from .signals import HEAD_SIGNALS, Signals, kind_of
 
 __all__ = [
-    "HEAD_SIGNALS",
     "OWN",
     "TABLE",
     "Objective",
-    "Signals",
     "checked",
     "handle",
     "inner_objectives",
@@ -105,44 +104,6 @@ def number(
         inside = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
         raise ObjectiveError(f"{what} must be {inside}, got {value}.")
     return float(value)
-
-
-class Signals(dict[str, Any]):
-    """What an objective may need besides p: name -> tensor, per token in the shape of `logp` unless
-    said otherwise. A name may carry a parameter behind a colon.
-
-    From the same pass over the logits as log p:
-        entropy         of the distribution, in nats
-        collision       the sum of squared probabilities: near 1 where the model is sure
-        rank            tokens at least as probable as the target, itself included
-        top_mass:K      probability of the K most probable tokens
-        top_entropy:K   entropy of the K most probable tokens, renormalised
-        uniform         cross-entropy against the uniform distribution
-        sharpened:B     sum of q_v log p_v with q = softmax(logits / B), held fixed
-        kl, reverse_kl  divergence of the reference model's distribution from this one, and back
-
-    From the data and the trainer:
-        special         whether the target is a special token
-        answer          whether it belongs to the final answer
-        column:NAME     a number that comes with the data
-        reference       log p under the model before training
-        better          log p under another, better model
-        sequence_weight 0.05 to 1: low where the token's sequence stands out before training
-        old             log p under the model as it was at the last refresh
-        sequence_gain   mean over the token's sequence of log p - reference, at the step's start
-        excess_cut:S    scalar: the cut-off that keeps the share S of the training tokens with the
-                        largest better - reference
-        step            a `StepStatistics`: the tokens of the whole optimizer step
-    """
-
-
-HEAD_SIGNALS = frozenset(
-    {
-        *("entropy", "collision", "rank", "top_mass", "top_entropy"),
-        *("uniform", "sharpened", "kl", "reverse_kl"),
-    }
-)
-"""Names, without parameters, of what comes from the pass over the logits."""
 
 
 class Objective(ABC):
@@ -293,7 +254,7 @@ class Objective(ABC):
     @property
     def distribution_needs(self) -> Set[str]:
         """Those of `needs` that come from the pass over the logits: `HEAD_SIGNALS`."""
-        return frozenset(name for name in self.needs if name.split(":")[0] in HEAD_SIGNALS)
+        return frozenset(name for name in self.needs if kind_of(name) in HEAD_SIGNALS)
 
     def bind(self, signals: Signals) -> Objective:
         """The objective for one batch, with the signals that are given; itself, unless it needs

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, parameter
-from .catalogue import affine
-from .composition import Composed
+from .base import Objective, parameter
+from .compose import Composed
+from .literature import affine
 from .members import nll
 from .signalled import Around, Signalled
+from .signals import Signals
 
 __all__ = [
     "brier",

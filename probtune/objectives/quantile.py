@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ObjectiveError
 from .base import Objective, share_parameter
-from .composition import Composed, Incomplete, above, below
+from .compose import Composed, Incomplete, above, below
 
 __all__ = ["bottom", "top"]
 

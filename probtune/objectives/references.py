@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, parameter, share_parameter, widen
-from .composition import Composed
+from .base import Objective, parameter, share_parameter, widen
+from .compose import Composed
 from .signalled import Around, Bound, Changed, Scaled, Signalled, Weighted
+from .signals import Signals
 
 __all__ = [
     "Masked",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import ObjectiveError
 from .base import Objective, parameter
-from .composition import Composed, Incomplete, mix
+from .compose import Composed, Incomplete, mix
 
 __all__ = ["anneal"]
 

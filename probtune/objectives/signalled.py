@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, parameter
-from .catalogue import TokenPower
-from .composition import Composed, Incomplete
+from .base import Objective, parameter
+from .compose import Composed, Incomplete
+from .literature import TokenPower
 from .members import nll
+from .signals import SIGNALS, Signals, kind_of
 
 __all__ = [
     "Around",
@@ -72,33 +73,10 @@ class Signalled(Incomplete):
         return Objective.keeps(self, logp)  # all, whatever the signal
 
 
-_WHAT = {
-    "entropy": "the entropy of the distribution at every token",
-    "collision": "the collision probability at every token",
-    "rank": "the target's rank at every token",
-    "top_mass": "the probability of the most probable tokens",
-    "top_entropy": "the entropy of the most probable tokens",
-    "uniform": "the whole distribution at every token",
-    "sharpened": "the whole distribution at every token",
-    "kl": "the reference model's whole distribution at every token",
-    "reverse_kl": "the reference model's whole distribution at every token",
-    "special": "to know which tokens are special",
-    "answer": "to know which tokens are the answer",
-    "column": "a number that comes with every row or token of the data",
-    "reference": "the log-probabilities of the model before training",
-    "better": "the log-probabilities of a better model",
-    "sequence_weight": "the log-probabilities of the model before training on all rows",
-    "old": "the log-probabilities at the last refresh",
-    "sequence_gain": "the log-probabilities of the model before training",
-    "excess_cut": "the log-probabilities of a better model and of the model before training",
-    "step": "the probabilities of all tokens of the optimizer step",
-}
-
-
 def unbound(member: Objective, signal: str) -> ObjectiveError:
     """The error for a value that is asked for before the signal is known."""
     return ObjectiveError(
-        f"{member} needs {_WHAT[signal.split(':')[0]]}, which is not known here; ProbTuneTrainer"
+        f"{member} needs {SIGNALS[kind_of(signal)].words}, which is not known here; ProbTuneTrainer"
         " and `probtune tune` provide it."
     )
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from .aliases import talr
-from .base import Objective, Signals, parameter, share_parameter
-from .catalogue import cayley
-from .composition import Composed, above, below
+from .base import Objective, parameter, share_parameter
+from .compose import Composed, above, below
+from .literature import cayley
 from .references import Masked
 from .signalled import Signalled
+from .signals import Signals
 
 __all__ = ["StepStatistics", "rho1", "step_bottom", "step_cayley", "step_talr", "step_top"]
 

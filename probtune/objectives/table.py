@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import (
-    catalogue,
-    composition,
+    compose,
     distribution,
+    literature,
     members,
     quantile,
     references,
@@ -33,14 +33,14 @@ CORE: dict[str, type[Objective]] = {
         members.power,
         members.log1m,
         members.dft,
-        composition.above,
-        composition.below,
+        compose.above,
+        compose.below,
     )
 }
 """Name -> member: what can be imported from `probtune` itself."""
 
 HOMES = (
-    *(members, composition, quantile, schedule, catalogue),
+    *(members, compose, quantile, schedule, literature),
     *(signalled, distribution, references, step),
 )
 """The modules whose import fills the table."""

@@ -18,7 +18,7 @@ from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.loading import default_device, layer_names, load_model
-from ..objectives import Objective
+from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -127,7 +127,7 @@ def _columns(objective: Objective, prepared: Prepared, terminal: Terminal) -> di
 
 def number_columns(objective: Objective) -> list[str]:
     """Return the columns of the data that it needs."""
-    return sorted(n.removeprefix("column:") for n in objective.needs if n.startswith("column:"))
+    return sorted(parameter_of(n) for n in objective.needs if kind_of(n) == "column")
 
 
 def training_config(

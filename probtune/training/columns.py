@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..objectives import kind_of, parameter_of
 from ..probe.features import sequence_weights
 
 __all__ = [
@@ -35,7 +36,7 @@ def columns_for(needs: Set[str]) -> dict[str, str]:
     """Signal -> name of the dataset's column, for the signals that are columns."""
     columns = {}
     for name in needs:
-        kind, _, parameter = name.partition(":")
+        kind, parameter = kind_of(name), parameter_of(name)
         if kind == "column":
             columns[name] = parameter
         elif kind == "answer":

@@ -30,7 +30,7 @@ from ..errors import TrainingError, UsageError
 from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
 from ..models.packaged import model_folder
-from ..objectives import Objective, Signals
+from ..objectives import Objective, Signals, parameter_of
 from .columns import (
     ColumnCollator,
     columns_for,
@@ -230,7 +230,7 @@ class ProbTuneTrainer(SFTTrainer):
         self.train_dataset = self._completed(self.train_dataset, "train", names)
         for name in self.objective.needs:
             if name.startswith("excess_cut:"):
-                cut = excess_cut(self.train_dataset, float(name.partition(":")[2]))
+                cut = excess_cut(self.train_dataset, float(parameter_of(name)))
                 self._cuts[name] = torch.tensor(cut)
         if isinstance(self.eval_dataset, dict):
             self.eval_dataset = {

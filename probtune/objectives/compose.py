@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, Signals, parameter, widen
+from .base import Objective, parameter, widen
+from .signals import Signals
 
 __all__ = ["Composed", "Incomplete", "above", "below", "cap", "floor", "mix"]
 
