@@ -86,7 +86,9 @@ def test_an_undecided_probe_is_left_to_tune(word_model, rows, tmp_path, monkeypa
 
     monkeypatch.setattr(run.Run, "probe", probe)
     with pytest.raises(UsageError, match="cannot decide between nll.. and p.."):
-        pipeline.train(settings(word_model, rows, tmp_path / "out", objective="auto"), QUIET)
+        pipeline.train(
+            settings(word_model, rows, tmp_path / "out", objective="auto", scout_steps=0), QUIET
+        )
 
 
 def test_training_reads_the_prompt_that_evaluation_asks(word_model, rows, tmp_path):
