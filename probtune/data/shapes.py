@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .example import Example, Message
 
-__all__ = ["Broken", "Columns", "example_of", "kind_of", "schema_of", "unused_columns"]
+__all__ = ["Broken", "Columns", "example_of", "kind_of", "number_of", "schema_of", "unused_columns"]
 
 
 class Broken(Exception):
