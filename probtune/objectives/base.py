@@ -7,7 +7,7 @@ import math
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Set
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,15 +19,16 @@ from .signals import HEAD_SIGNALS, Signals, kind_of
 
 __all__ = [
     "OWN",
+    "SHARE",
     "TABLE",
     "Objective",
+    "bounds",
     "checked",
     "handle",
     "inner_objectives",
     "log_one_minus",
     "number",
     "parameter",
-    "share_parameter",
     "widen",
 ]
 
@@ -57,32 +58,39 @@ def log_one_minus(logp: Tensor) -> Tensor:
     return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
 
 
-def parameter(
-    default: Any = MISSING,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    whole: bool = False,
-    positive: str = "",
-) -> Any:
-    """A field of an objective that is a number; `Objective.__post_init__` checks it.
+def bounds(
+    *, low: float = -math.inf, high: float = math.inf, whole: bool = False, positive: str = ""
+) -> dict[str, Any]:
+    """Metadata of a field that is a number, `q: float = field(metadata=bounds(low=0.0))`, which
+    `Objective.__post_init__` checks.
 
     Args:
         low, high: its range, the ends included.
         whole: a whole number, and stored as one.
         positive: what to do instead of 0, which is refused with these words.
     """
-    metadata = {"low": low, "high": high, "whole": whole, "positive": positive}
+    return {"low": low, "high": high, "whole": whole, "positive": positive}
+
+
+SHARE = bounds(low=0.0, high=1.0, positive=": no token would be left.")
+"""Metadata of a field that is a share in (0, 1]."""
+
+
+def parameter(
+    default: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    whole: bool = False,
+    positive: str = "",
+) -> Any:
+    """A field that is a number and has a default; see `bounds`."""
+    metadata = bounds(low=low, high=high, whole=whole, positive=positive)
     return field(default=default, metadata=metadata)
 
 
-def share_parameter(default: Any = MISSING) -> Any:
-    """A field of an objective that is a share in (0, 1]."""
-    return parameter(default, low=0.0, high=1.0, positive=": no token would be left.")
-
-
 def checked(owner: str, name: str, value: object, metadata: Mapping[str, Any]) -> float:
-    """Return the value of an objective's parameter, or raise for one that `parameter` forbids."""
+    """Return the value of an objective's parameter, or raise for one that `bounds` forbids."""
     result = number(owner, name, value, metadata["low"], metadata["high"])
     if metadata["positive"] and result == 0.0:
         raise ObjectiveError(f"{owner}: {name} must be positive, got 0{metadata['positive']}")

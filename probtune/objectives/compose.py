@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Set
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, parameter, widen
+from .base import Objective, bounds, widen
 from .signals import Signals
 
 __all__ = ["Composed", "Incomplete", "above", "below", "cap", "floor", "mix"]
@@ -96,7 +96,7 @@ class _Threshold(Composed):
     probability `q`.
     """
 
-    q: float = parameter(low=0.0, high=1.0)
+    q: float = field(metadata=bounds(low=0.0, high=1.0))
     f: Objective
 
     def __post_init__(self):
@@ -172,7 +172,7 @@ class _Clamped(Composed):
     fixed.
     """
 
-    m: float = parameter(low=0.0)
+    m: float = field(metadata=bounds(low=0.0))
     f: Objective
 
     formula = "-sg(w(p)) log p"
@@ -255,7 +255,7 @@ class cap(_Clamped):
 class mix(Composed):
     """share f(p) + (1 - share) g(p): a mixture of two objectives, in value and in weight."""
 
-    share: float = parameter(low=0.0, high=1.0)
+    share: float = field(metadata=bounds(low=0.0, high=1.0))
     f: Objective
     g: Objective
 

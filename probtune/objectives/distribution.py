@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, parameter
+from .base import Objective, bounds, parameter
 from .compose import Composed
 from .literature import affine
 from .members import nll
@@ -211,7 +211,7 @@ class entropy_bonus(_Added):
     Distributions", 2017, https://arxiv.org/abs/1701.06548.
     """
 
-    lam: float = parameter(low=0.0)
+    lam: float = field(metadata=bounds(low=0.0))
     f: Objective
 
     formula = "f(p) - lam H"
@@ -237,7 +237,7 @@ class kl_anchor(_Added):
     (lam = 0.05 in the paper, 0.1 in its code, with DFT).
     """
 
-    lam: float = parameter(low=0.0)
+    lam: float = field(metadata=bounds(low=0.0))
     f: Objective
 
     formula = "f(p) + lam KL(r || s), r the reference model"
@@ -258,7 +258,7 @@ class reverse_kl_anchor(_Added):
     model has none. See `kl_anchor`.
     """
 
-    lam: float = parameter(low=0.0)
+    lam: float = field(metadata=bounds(low=0.0))
     f: Objective
 
     formula = "f(p) + lam KL(s || r), r the reference model"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, log_one_minus, parameter
+from .base import Objective, bounds, log_one_minus, parameter
 
 __all__ = [
     "TokenPower",
@@ -38,8 +38,8 @@ class affine(Objective):
     time of order log(1/p) / a.
     """
 
-    a: float = parameter(low=0.0)
-    b: float = parameter(low=0.0)
+    a: float = field(metadata=bounds(low=0.0))
+    b: float = field(metadata=bounds(low=0.0))
 
     formula = "-a log p + b (1 - p)"
     weight_formula = "a + b p"
@@ -99,7 +99,7 @@ class tailr(Objective):
     2023, https://arxiv.org/abs/2302.13344.
     """
 
-    gamma: float = parameter(low=0.0, high=1.0)
+    gamma: float = field(metadata=bounds(low=0.0, high=1.0))
 
     formula = "-log(gamma + (1 - gamma) p) / (1 - gamma)"
     weight_formula = "p / (gamma + (1 - gamma) p)"
@@ -214,7 +214,7 @@ class cayley(TokenPower):
     Reference: DEFT (Cayley transform), 2026, https://arxiv.org/abs/2602.11424.
     """
 
-    mean_p: float = parameter(low=0.0, high=1.0)
+    mean_p: float = field(metadata=bounds(low=0.0, high=1.0))
 
     formula = "(1 - p^a) / a, a = a0 + (1 - a0) p / (2 - p), a0 = mean_p / 2"
     weight_formula = "p^a"
@@ -303,7 +303,7 @@ class gft(Objective):
     alone; the method's groups of rollouts are not used here).
     """
 
-    tau: float = parameter(low=0.0, high=1.0, positive="; use nll().")
+    tau: float = field(metadata=bounds(low=0.0, high=1.0, positive="; use nll()."))
 
     formula = "-log p if p >= tau else -log tau + tau - p"
     weight_formula = "1 if p >= tau else p"

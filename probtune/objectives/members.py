@@ -5,12 +5,12 @@ Their names are lower-case because they are the text that a user writes and `rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .base import Objective, log_one_minus, parameter, widen
+from .base import Objective, bounds, log_one_minus, parameter, widen
 
 __all__ = ["dft", "log1m", "nll", "p", "power"]
 
@@ -82,7 +82,7 @@ class power(Objective):
         https://arxiv.org/abs/1805.07836.
     """
 
-    alpha: float = parameter()
+    alpha: float = field(metadata=bounds())
 
     formula = "(1 - p^alpha) / alpha"
     weight_formula = "p^alpha"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ObjectiveError
-from .base import Objective, share_parameter
+from .base import SHARE, Objective
 from .compose import Composed, Incomplete, above, below
 
 __all__ = ["bottom", "top"]
@@ -46,7 +46,7 @@ class top(_Quantile):
     Reference: Li et al. 2025, https://arxiv.org/abs/2510.00526, Fig. 5.
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if p >= Q else 0, Q the base model's quantile"
@@ -67,7 +67,7 @@ class bottom(_Quantile):
     training tokens least probable under the base model. See `top`.
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if p <= Q else 0, Q the base model's quantile"

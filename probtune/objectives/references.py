@@ -5,14 +5,14 @@ of it, or a better one. They need one number per token, which is measured once a
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .base import Objective, parameter, share_parameter, widen
+from .base import SHARE, Objective, parameter, widen
 from .compose import Composed
 from .signalled import Around, Bound, Changed, Scaled, Signalled, Weighted
 from .signals import Signals
@@ -253,7 +253,7 @@ class token_cleaning(Signalled, Composed):
     Reference: Pang et al., "Token Cleaning", 2025, https://arxiv.org/abs/2502.01968.
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if log p_better - log p_ref >= Q else 0"

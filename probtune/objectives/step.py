@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .aliases import talr
-from .base import Objective, parameter, share_parameter
+from .base import SHARE, Objective, parameter
 from .compose import Composed, above, below
 from .literature import cayley
 from .references import Masked
@@ -81,7 +81,7 @@ class step_top(_StepQuantile):
     the cut-off moves.
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if p >= Q else 0, Q the step's quantile"
@@ -101,7 +101,7 @@ class step_bottom(_StepQuantile):
     model. See `step_top`.
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if p <= Q else 0, Q the step's quantile"
@@ -167,7 +167,7 @@ class rho1(_OfStep, Composed):
     https://arxiv.org/abs/2404.07965 (share 0.6 to 0.7).
     """
 
-    share: float = share_parameter()
+    share: float = field(metadata=SHARE)
     f: Objective
 
     formula = "f(p) if log p_better - log p >= Q else 0, Q the step's quantile"
