@@ -38,7 +38,7 @@ start here:
 """
 
 _GROUPS = {
-    "fine-tune": ("probe", "tune", "train", "objectives", "report", "demo"),
+    "fine-tune": (*("data", "probe", "tune", "train", "merge", "objectives", "report", "demo"),),
     "measure": ("forgetting", "calibration", "diversity", "drift"),
     "evaluate": ("eval", "compare", "judge"),
     "paper": ("prepare", "reproduce"),

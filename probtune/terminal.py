@@ -33,6 +33,15 @@ class Terminal:
         """Print a line of the result; a path or a table's line is not wrapped."""
         self._results.print(text, markup=False, soft_wrap=not wrap)
 
+    def marked(self, pieces: Sequence[tuple[str, bool]]) -> None:
+        """Print a text whose marked pieces stand between ⟦ and ⟧, in colour on a terminal."""
+        from rich.text import Text
+
+        text = Text()
+        for piece, is_marked in pieces:
+            text.append(f"⟦{piece}⟧" if is_marked else piece, "bold green" if is_marked else "dim")
+        self._results.print(text, soft_wrap=True)
+
     def table(
         self,
         title: str,

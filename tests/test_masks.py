@@ -431,3 +431,36 @@ def test_prompts_and_completions_get_one_beginning_and_one_end():
     ).rows
     assert one.input_ids.tolist() == two.input_ids.tolist()
     assert one.input_ids.tolist().count(begins.bos_token_id) == 1
+
+
+def test_the_trainer_and_the_probe_mask_as_the_command_does(tmp_path):
+    """`ProbTuneTrainer` on raw rows as they stand: the README's example."""
+    import torch
+    from datasets import Dataset
+
+    import probtune
+    from probtune import ProbTuneConfig, ProbTuneTrainer
+
+    turns = [
+        {"role": "user", "content": "ask 1 + 1 ="},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "ask 2 + 1 ="},
+        {"role": "assistant", "content": "3"},
+    ]
+    tokenizer = helpers.word_tokenizer(helpers.CHAT_TEMPLATE)
+    model = helpers.word_causal_model()
+    for row in ({"messages": turns}, {"prompt": turns[:3], "completion": turns[3:]}):
+        rows = [{**row, "id": index} for index in range(4)]
+        (expected,) = encoded(tokenizer, [row]).rows
+        trainer = ProbTuneTrainer(
+            model,
+            ProbTuneConfig(str(tmp_path), objective="nll", max_steps=1, report_to="none"),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        assert trainer.train_dataset[0]["input_ids"] == expected.input_ids.tolist()
+        assert trainer.train_dataset[0]["labels"] == expected.labels.tolist()
+        assert len(trainer.train_dataset) == 4
+        with torch.no_grad():
+            probe = probtune.probe(model, rows, tokenizer=tokenizer)
+        assert probe.tokens == 4 * int((expected.labels[1:] != -100).sum())

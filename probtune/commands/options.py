@@ -1,4 +1,6 @@
-"""The options of the core's commands: tune, train, probe, objectives, report, demo and theory."""
+"""The options of the core's commands: tune, train, probe, objectives, report, demo, data, merge and
+theory.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,17 @@ A run that was interrupted goes on when the same command is given again.
 """
 
 
+_ROW_FIELDS = (
+    *("prompt_column", "response_column", "messages_column", "separator", "chat", "chat_template"),
+    *("prompt_format", "system", "instruction", "response_end", "split", "subset"),
+    *("max_length", "skip_bad_rows"),
+)
+"""Settings that say how rows become tokens."""
+
+
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
     """Add the core's commands; returns their parsers."""
-    return [*_tuning(commands), *_theory(commands)]
+    return [*_tuning(commands), *_data(commands), *_theory(commands)]
 
 
 def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
@@ -66,25 +76,8 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         ),
     )
     probe_fields = (
+        *("model", "data", *_ROW_FIELDS),
         *(
-            "model",
-            "data",
-            "prompt_column",
-            "response_column",
-            "messages_column",
-            "separator",
-            "chat",
-            "chat_template",
-            "prompt_format",
-            "system",
-            "instruction",
-            "response_end",
-            "split",
-            "subset",
-        ),
-        *(
-            "max_length",
-            "skip_bad_rows",
             "probe_examples",
             "scout_steps",
             "all",
@@ -192,6 +185,35 @@ def _trust(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let --config name an objective in a Python file, which is then run (mine.py:square)",
     )
+
+
+def _data(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
+    """`probtune data` and `probtune merge`."""
+    data = commands.add_parser(
+        "data",
+        help="show what would be trained on: counts, lengths, the supervised part of rows",
+        description=(
+            "Reads DATA as `probtune tune` does and shows what would be trained on: rows and"
+            " supervised tokens, lengths, three rows with the supervised part between ⟦ and ⟧, and"
+            " columns and fields that are not used. Needs the tokenizer of MODEL, no weights."
+        ),
+    )
+    data.add_argument("data", metavar="DATA", help="training rows, as for probtune tune")
+    data.add_argument(
+        "--model", metavar="MODEL", required=True, help="folder or hub id of the model"
+    )
+    add_options(data, TuneSettings, only=_ROW_FIELDS)
+    data.set_defaults(run="commands.data:data")
+
+    merge = commands.add_parser(
+        "merge",
+        help="write a LoRA adapter and its base as one model",
+        description="Adds the weights of a LoRA adapter to its base model and saves the result.",
+    )
+    merge.add_argument("adapter", metavar="ADAPTER", help="folder of the adapter")
+    merge.add_argument("out", metavar="OUT", help="folder of the new model")
+    merge.set_defaults(run="commands.data:merge")
+    return [data, merge]
 
 
 def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:

@@ -125,7 +125,7 @@ def _read_standard_input() -> Iterator[Row]:
         file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
         first = file.readline()
         rest = _Chained(first, file)
-        if first.lstrip().startswith("[") and not first.rstrip().endswith("]"):
+        if first.lstrip().startswith("["):
             yield from _read_json("standard input", rest)
         else:
             yield from _read_jsonl("standard input", rest)

@@ -19,6 +19,7 @@ from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
+from .adapters import base_of, merged, stops_of, trainable
 from .packaged import model_folder
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def load_tokenizer(name: str, chat_template: str | None = None) -> PreTrainedTok
     from transformers import AutoTokenizer
 
     with _readable(name, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(name))
+        base = base_of(name)
+        own = base is None or (Path(name).expanduser() / "tokenizer_config.json").is_file()
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(name if own else str(base)))
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     return tokenizer
@@ -109,25 +112,45 @@ def context_length(name: str) -> tuple[int | None, int | None]:
     from transformers import AutoConfig
 
     with _readable(name, "configuration"):
-        config = AutoConfig.from_pretrained(model_folder(name)).get_text_config()
+        config = AutoConfig.from_pretrained(model_folder(base_of(name) or name)).get_text_config()
     return getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None)
 
 
 def load_model(
-    name: str, *, dtype: torch.dtype | str = torch.float32, device: str | None = None
+    name: str,
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device: str | None = None,
+    adapter: str | int = "beside",
 ) -> PreTrainedModel:
-    """A causal language model of a local folder or a hub id, through
-    `AutoModelForCausalLM.from_pretrained`.
+    """Load a causal language model of a local folder, of a folder with a LoRA adapter, or of a hub
+    id, through `AutoModelForCausalLM.from_pretrained`.
 
     Args:
         dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the
             stored one.
         device: default: the accelerator if there is one, else the CPU.
+        adapter: for a folder with an adapter: `beside` the weights, `merged` into them, or its
+            rank, to train it further.
     """
     from transformers import AutoModelForCausalLM
 
     with _readable(name, "model"):
-        model: Any = AutoModelForCausalLM.from_pretrained(model_folder(name), dtype=dtype)
+        base = base_of(name)
+        folder = model_folder(base or name)
+        if Path(folder).is_dir():
+            folder = str(Path(folder).resolve())  # an adapter of this model will name it
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        if base is not None:
+            stops = stops_of(name)
+            if stops is not None:
+                model.generation_config = stops
+            if adapter == "beside":
+                model.load_adapter(str(Path(name).expanduser()))
+            elif adapter == "merged":
+                model = merged(model, name)
+            else:
+                model = trainable(model, name, int(adapter))
     return model.to(device or default_device())
 
 
@@ -136,7 +159,7 @@ def layer_names(name: str) -> list[str]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with _readable(name, "model"):
-        folder = model_folder(name)
+        folder = model_folder(base_of(name) or name)
     with _readable(name, "model"), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     found = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]

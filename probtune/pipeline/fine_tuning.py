@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.encoding import Encoded
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..measure.answers import answer_mask, read_rule
+from ..models.adapters import adapter_settings
 from ..models.loading import default_device, layer_names, load_model
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
@@ -59,7 +60,12 @@ def train_stage(
     started = time.monotonic()
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     # Of several processes each has its own device, where the trainer puts the model.
-    model = load_model(settings.model, dtype=settings.weights, device=None if alone else "cpu")
+    model = load_model(
+        settings.model,
+        dtype=settings.weights,
+        device=None if alone else "cpu",
+        adapter=settings.lora_rank or "merged",
+    )
     _check_space(folder, model)
     clock = CheckpointClock(settings.checkpoint_minutes, until=until)
     rows = Dataset.from_dict(
@@ -75,7 +81,7 @@ def train_stage(
         train_dataset=rows,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
-        peft_config=_adapter(settings),
+        peft_config=None if adapter_settings(settings.model) else _adapter(settings),
     )
     gather_when_saved(trainer)
     what = "training" if until is None else f"racing for {until} steps:"
@@ -92,6 +98,8 @@ def train_stage(
     _teach_to_stop(model, prepared.train.rows)
     with _writing(folder):
         save_whole(trainer, folder / "model")  # with LoRA, the adapter alone
+        if adapter_settings(str(folder / "model")) and model.generation_config is not None:
+            model.generation_config.save_pretrained(str(folder / "model"))
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,

@@ -17,14 +17,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..data.encoding import Encoded, encode
+from ..data.chat import added_tokens
+from ..data.encoding import Encoded, encode, separator_of
 from ..data.rows import Rows, read_rows, rows_from
 from ..errors import DataError
-from ..models.loading import TokenTable, load_model, load_tokenizer, token_table
+from ..models.loading import TokenTable, context_length, load_model, load_tokenizer, token_table
 from ..numbers import interval, percent
 from ..statistics import Estimate, bootstrap_ratio, ratio
 from .choosing import NLL, Gain, auto
@@ -166,6 +168,10 @@ def probe(
     max_length: int = 1024,
     prompt_column: str | None = None,
     response_column: str | None = None,
+    messages_column: str | None = None,
+    separator: str | None = None,
+    chat: bool = False,
+    chat_template: str | None = None,
     seed: int = 0,
     plan: Plan | None = None,
 ) -> Probe:
@@ -179,8 +185,10 @@ def probe(
         tokenizer: needed with a model that is loaded already.
         examples: rows drawn at random; None for all.
         max_length: tokens per row; what is longer is cut.
-        prompt_column, response_column: the columns to use, where they are not `messages` or
-            `prompt`/`completion`.
+        prompt_column, response_column, messages_column: the columns to use, where they have other
+            names than `messages`, `prompt`/`completion` and the like.
+        separator, chat, chat_template: as the options of `probtune probe`: text between prompt and
+            response, turns around them, and a file with another chat template.
         seed: of the draw and of the intervals.
         plan: the training that is planned; default: one epoch of batches of 32 rows.
 
@@ -191,17 +199,23 @@ def probe(
         UsageError: the model or the data does not exist.
         DataError: rows that cannot be used, named by file and line.
     """
-    rows = _rows(data, prompt_column, response_column)
+    rows = _rows(data, prompt_column, response_column, messages_column)
     if isinstance(model, str):
-        tokenizer = tokenizer or load_tokenizer(model)
+        tokenizer = tokenizer or load_tokenizer(model, chat_template)
+        max_length = min(max_length, context_length(model)[0] or max_length)
     elif tokenizer is None:
         raise DataError(
             "give the tokenizer with a model that is loaded already: probe(model, data,"
             " tokenizer=…)."
         )
     chosen = sample(rows.examples, examples, seed=seed)
-    separator = "\n" if prompt_column is not None else ""
-    encoding = encode(chosen, tokenizer, max_length=max_length, separator=separator)
+    encoding = encode(
+        chosen,
+        tokenizer,
+        max_length=max_length,
+        separator=separator_of(rows.schema) if separator is None else separator,
+        chat=chat,
+    )
     if isinstance(model, str):
         model = load_model(model, dtype="auto")
     return describe(model, tokenizer, encoding.rows, of_examples=len(rows), seed=seed, plan=plan)
@@ -349,13 +363,21 @@ def suggest(
     )
 
 
-def _rows(data: Any, prompt_column: str | None, response_column: str | None) -> Rows:
-    if isinstance(data, str):
-        return read_rows(data, prompt_column=prompt_column, response_column=response_column)
+def _rows(
+    data: Any,
+    prompt_column: str | None,
+    response_column: str | None,
+    messages_column: str | None,
+) -> Rows:
+    columns = {
+        "prompt_column": prompt_column,
+        "response_column": response_column,
+        "messages_column": messages_column,
+    }
+    if isinstance(data, str | Path):
+        return read_rows(str(data), **columns)
     numbered = ((f"row {number}", row) for number, row in enumerate(data, 1))
-    return rows_from(
-        numbered, source="data", prompt_column=prompt_column, response_column=response_column
-    )
+    return rows_from(numbered, source="data", **columns)
 
 
 def _token_classes(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
@@ -363,7 +385,7 @@ def _token_classes(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.
     other.
     """
     ids, inverse = np.unique(table.token, return_inverse=True)
-    special = set(tokenizer.all_special_ids)
+    special = set(added_tokens(tokenizer))
     texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
     names = [
         "special" if int(i) in special else _kind(text) for i, text in zip(ids, texts, strict=True)
@@ -388,7 +410,7 @@ def _end_tokens(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.nda
     """True at the special token that ends each row's response."""
     last = table.position == table.counts[table.example] - 1
     before_last = table.position == table.counts[table.example] - 2
-    special = np.isin(table.token, tokenizer.all_special_ids)
+    special = np.isin(table.token, list(added_tokens(tokenizer)))
     # Some chat templates close a turn with the special token and a newline.
     followed = np.zeros_like(last)
     followed[:-1] = last[1:] & ~special[1:]

@@ -147,6 +147,16 @@ class ProbTuneConfig(SFTConfig):
         },
     )
 
+    assistant_only_loss: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": (
+                "Conversations are trained on from where generation would begin to the end of each"
+                " assistant turn, as by `probtune train` (default). False trains on every token."
+            )
+        },
+    )
+
     gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={

@@ -46,6 +46,7 @@ from .head_choice import (
     choose_head,
     refuse_untrained_adapter,
 )
+from .masking import mask_rows
 from .passes import OLD, STEP, Passes, sequence_means, targets
 from .selfcheck import check_head, check_model
 from .sources import check_sources, write_sources
@@ -264,6 +265,8 @@ class ProbTuneTrainer(SFTTrainer):
     def _prepare_dataset(self, dataset, processing_class, args, packing, *others):  # type: ignore[override]
         # With columns, packing comes after them.
         packing = packing and not self.columns
+        if args.assistant_only_loss is not False and others[0] is None:  # no formatting function
+            dataset = mask_rows(dataset, processing_class)
         return super()._prepare_dataset(dataset, processing_class, args, packing, *others)
 
     def _set_signature_columns_if_needed(self):

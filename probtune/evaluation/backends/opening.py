@@ -5,7 +5,6 @@ that wrong requests are refused early and a finished generation loads no weights
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -141,7 +140,9 @@ def open_model(
         config = model.config.get_text_config()
         context = getattr(config, "max_position_embeddings", None)
         return Opening(name, "hf", tokenizer, context, fingerprint(name), dtype, model=model)
-    base = _base_of_adapter(name)
+    from ...models.adapters import base_of
+
+    base = base_of(name)
     if base is not None and backend == "vllm":
         raise UsageError(
             f"{name} holds adapters, which the vllm backend does not load; merge them into the"
@@ -214,11 +215,3 @@ def fingerprint(name: str) -> str:
                 file.seek(max(0, size - 65536))
                 sha.update(file.read())
     return sha.hexdigest()
-
-
-def _base_of_adapter(name: str) -> str | None:
-    """Return the base model of a folder with PEFT adapters; None for any other name."""
-    path = Path(name).expanduser() / "adapter_config.json"
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
