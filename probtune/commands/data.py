@@ -60,7 +60,8 @@ def data(options: argparse.Namespace) -> None:
     )
     say_losses(rows, encoding, terminal, max_length)
     ends = sorted({row.end for row in encoding.rows if row.end is not None})
-    terminal.show(f"end tokens  {'  '.join(tokenizer.decode([end]) for end in ends) or 'none'}")
+    names = [str(tokenizer.decode([end])) for end in ends]
+    terminal.show(f"end tokens  {'  '.join(names) or 'none'}")
     for row in _spread(encoding.rows):
         terminal.show(f"\n{row.where}", wrap=False)
         _show_row(row, tokenizer, terminal)

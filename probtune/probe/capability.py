@@ -369,7 +369,7 @@ def _rows(
     response_column: str | None,
     messages_column: str | None,
 ) -> Rows:
-    columns = {
+    columns: dict[str, Any] = {
         "prompt_column": prompt_column,
         "response_column": response_column,
         "messages_column": messages_column,
