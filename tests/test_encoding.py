@@ -59,6 +59,25 @@ def test_every_label_masked_is_an_error():
         encode(pairs(("ask 1 + 2 = ", "3")), helpers.word_tokenizer(), max_length=3)
 
 
+def test_long_rows_are_cut_before_they_are_tokenized():
+    """The tokens are those of the whole text, and no text of megabytes reaches the tokenizer."""
+    tokenizer = byte_tokenizer([("a", "b"), ("ab", "ab")])
+    lengths = []
+    inner = type(tokenizer).__call__
+
+    class Counting(type(tokenizer)):
+        def __call__(self, texts, **options):
+            lengths.extend(map(len, [texts] if isinstance(texts, str) else texts))
+            return inner(self, texts, **options)
+
+    tokenizer.__class__ = Counting
+    rows = pairs(("Q: ", "abab " * 40_000), ("abab " * 40_000, "yes"), ("Q: ", "ab"))
+    found = encode(rows, tokenizer, max_length=50)
+    assert max(lengths) < 10_000 and found.counts["dropped"] == 1
+    whole = inner(tokenizer, "Q: " + "abab " * 40_000)["input_ids"]
+    assert found.rows[0].input_ids.tolist() == whole[:50] and found.rows[0].truncated
+
+
 def test_progress_adds_up():
     seen = []
     rows = pairs(*[("ask 1 = ", "1")] * 1100)

@@ -332,12 +332,14 @@ class _Piece:
                 closing = ids[last]
         input_ids = np.asarray(ids[:max_length], dtype=np.int32)
         truncated = len(ids) > max_length
-        aligned = text.same_context and not merged
+        aligned = text.same_context and not merged and first <= max_length
+        # Nothing of the response is left, and a prompt of megabytes need not be tokenized whole.
+        beyond = text.spans[-1][0] >= self._read
         return Encoded(
             where=text.example.where,
             input_ids=input_ids,
             labels=np.where(mask[:max_length], input_ids, np.int32(_IGNORED)),
-            prompt_ids=input_ids[:first] if aligned and first <= max_length else self._prompt_ids(),
+            prompt_ids=input_ids[:first] if aligned or beyond else self._prompt_ids(),
             response=text.response,
             truncated=truncated,
             merged=merged or not text.same_context,
