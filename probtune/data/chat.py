@@ -86,6 +86,8 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._added = tuple(token for token in added_tokens(tokenizer).values() if token.strip())
         self._marked: dict[str, str | None] = {}
+        self._written: dict[tuple[str, bool, int, int], str] = {}
+        """Texts of the conversation at hand: its parts are asked for more than once."""
 
     def render(self, example: Example) -> Rendered:
         """Render a conversation with its supervised characters.
@@ -121,9 +123,11 @@ class ChatTemplate:
     def _render(self, example: Example, messages: Sequence[Message]) -> Rendered:
         template = self._template(example)
         marked = self._marked_copy(template)
+        self._written.clear()
         text, marks = self._write_marked(
             marked or template, messages, example, marks=marked is not None
         )
+        self._written[marked or template, False, len(messages), id(messages[0])] = text
         if any(sign in text and sign not in str(example.messages) for sign in _PARTS):
             raise Refusal("is refused by the chat template: it writes a list of parts as it stands")
         turns = self._turns(marked, text, marks, messages, example)
@@ -262,10 +266,17 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = False,
     ) -> str:
-        text, _ = self._write_marked(
-            template, messages, example, add_generation_prompt=add_generation_prompt, marks=False
-        )
-        return text
+        first = id(messages[0]) if messages else 0
+        key = (template, add_generation_prompt, len(messages), first)
+        if key not in self._written:
+            self._written[key], _ = self._write_marked(
+                template,
+                messages,
+                example,
+                add_generation_prompt=add_generation_prompt,
+                marks=False,
+            )
+        return self._written[key]
 
     def _write_marked(
         self,
