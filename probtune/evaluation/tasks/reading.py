@@ -96,14 +96,23 @@ def _listed(task: Task, path: Path, caution: Caution | None) -> list[Any]:
                 f"{path} is not the file that the paper's code was run on (MD5 {digest}, not"
                 f" {expected})."
             )
-    rows: list[Any] = [row for _, row in read_source(str(path), "test", None)]
-    if len(rows) == 1 and key is not None and isinstance(rows[0], Mapping):
-        lists = {name: value for name, value in rows[0].items() if isinstance(value, list)}
+    if key is not None and path.suffix == ".json":
+        content = _json(path)
+        lists = content if isinstance(content, Mapping) else {}
+        lists = {name: value for name, value in lists.items() if isinstance(value, list)}
         if key in lists:
             return lists[key]
         if len(lists) > 1:
             raise DataError(f"{path} has no list {key!r}; it has {', '.join(map(repr, lists))}.")
-    return rows
+    return [row for _, row in read_source(str(path), "test", None)]
+
+
+def _json(path: Path) -> Any:
+    """Return the content of a file; None if it is no JSON document, which the readers explain."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _from_hub(task: Task, caution: Caution | None) -> list[Mapping[str, Any]]:
