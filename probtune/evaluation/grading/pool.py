@@ -90,9 +90,15 @@ def compare_all(
                 slow |= _compare(_pool_of(key), comparison, first, timeout_s, finish)
             else:
                 with _alone:
+                    in_a_row = 0
                     for task in waiting:
-                        if _compare(_pool_of(key), comparison, [task], timeout_s, finish):
+                        if in_a_row >= _ENOUGH or _compare(
+                            _pool_of(key), comparison, [task], timeout_s, finish
+                        ):
+                            in_a_row += 1
                             finish(task, Verdict(False, "timeout"))
+                        else:
+                            in_a_row = 0
         except BrokenExecutor:  # a worker died between two tasks
             with _lock:
                 _pools.pop(key, None)
@@ -137,6 +143,11 @@ def _compare(
         raise
     return slow
 
+
+_ENOUGH = 2
+"""So many comparisons in a row that take too long alone as well: then the machine is not to blame,
+and the rest of a batch is given up without a second try.
+"""
 
 _MOST_VERDICTS = 500_000
 _verdicts: dict[tuple[Comparison, tuple[Any, ...]], Verdict] = {}

@@ -247,9 +247,14 @@ def _is_arithmetic(text: str) -> bool:
 
 
 def _read_latex2sympy(text: str) -> Any:
+    """What the paper's last reader knows; its successor, which stands in for it, also reads sets."""
     from latex2sympy2_extended import latex2sympy
+    from sympy import Set
 
-    return latex2sympy(text, normalization_config=None)
+    expression = latex2sympy(text, normalization_config=None)
+    if isinstance(expression, Set):
+        raise ValueError(f"a set is no expression, got {text!r}")
+    return expression
 
 
 _LETTER = re.compile(r"\b([ABCDE])\b")
