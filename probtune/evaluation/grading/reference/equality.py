@@ -247,7 +247,7 @@ def _is_arithmetic(text: str) -> bool:
 
 
 def _read_latex2sympy(text: str) -> Any:
-    """What the paper's last reader knows; its successor, which stands in for it, also reads sets."""
+    """An expression by the successor of the paper's last reader, which reads sets as well."""
     from latex2sympy2_extended import latex2sympy
     from sympy import Set
 
