@@ -23,8 +23,8 @@ def normalise(text: str, *, units: bool = True) -> str:
 
     >>> normalise(r"$x = \dfrac12$"), normalise(r"90^\circ"), normalise("5 cm.")
     ('\\frac{1}{2}', '90', '5')
-    >>> normalise("twenty-one pens"), normalise("1.05x"), normalise("5 cm.", units=False)
-    ('21', '15x', '5cm')
+    >>> normalise("twenty-one pens"), normalise("1.0x"), normalise("5 cm.", units=False)
+    ('21', '1x', '5cm')
     """
     text = text.strip().replace("\n", "").rstrip(".")
     text = _replaced(text, _FIRST)
