@@ -1,4 +1,4 @@
-"""What the rule of `probtune.probe.after_scout` gains on the bench: run
+"""Gains of the rule of `probtune.probe.after_scout` on the bench: run
 
     python -m benchmarks.choice.after_scout            print the table
     python -m benchmarks.choice.after_scout --write    and write after_scout.json, and the document

@@ -1,4 +1,4 @@
-"""How right the estimate of wrong rows is on a real model: SmolLM2-135M, the tasks and kinds of
+"""Errors of the estimate of wrong rows on a real model: SmolLM2-135M, the tasks and kinds of
 wrong rows of this folder, by the product's own scout and estimate.
 
     python -m benchmarks.choice.real.estimates               run what is missing (80 s a cell)
