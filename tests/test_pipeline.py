@@ -15,7 +15,7 @@ from probtune.cli import main
 from probtune.errors import DataError, ProbtuneError, UsageError
 from probtune.models.loading import load_model
 from probtune.objectives import objective
-from probtune.pipeline import fine_tuning, measuring
+from probtune.pipeline import fine_tuning, measuring, probing
 from probtune.records import read_record
 from probtune.settings import TuneSettings
 from probtune.terminal import Terminal
@@ -100,8 +100,8 @@ def test_the_same_command_does_nothing_again(finished, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a finished stage was done again")
 
-    monkeypatch.setattr(measuring, "load_model", forbidden)
-    monkeypatch.setattr(fine_tuning, "load_model", forbidden)
+    for stage in (measuring, probing, fine_tuning):
+        monkeypatch.setattr(stage, "load_model", forbidden)
     again = pipeline.tune(chosen, QUIET)
     assert again["runs"] == record["runs"] and again["probe"] == record["probe"]
 
@@ -280,7 +280,8 @@ def no_model(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(measuring, "load_model", forbidden)
+    for stage in (measuring, probing):
+        monkeypatch.setattr(stage, "load_model", forbidden)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from test_pipeline import QUIET, settings
 from probtune import pipeline
 from probtune.models.loading import load_model
 from probtune.pipeline import fine_tuning
-from probtune.pipeline import run as stages
+from probtune.pipeline import race as stages
 from probtune.probe import capability, choosing
 from probtune.records import read_record
 from probtune.reports.report import render

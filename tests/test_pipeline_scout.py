@@ -7,7 +7,7 @@ from test_pipeline import QUIET, settings
 
 from probtune import pipeline
 from probtune.models.loading import load_model
-from probtune.pipeline import measuring
+from probtune.pipeline import probing
 from probtune.probe import after_scout, warmed
 from probtune.records import read_record
 
@@ -77,7 +77,7 @@ def test_a_kill_inside_the_scout_changes_nothing(word_model, rows, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "probe_after_scout", killed)
+        patch.setattr(probing, "probe_after_scout", killed)
         with pytest.raises(KeyboardInterrupt):
             pipeline.tune(broken, QUIET)
     assert not (broken.folder / "scout.json").exists()
@@ -97,7 +97,7 @@ def test_no_scout_where_it_is_not_wanted(word_model, rows, tmp_path, monkeypatch
     def forbidden(*arguments, **options):
         raise AssertionError("a scout was sent")
 
-    monkeypatch.setattr(measuring, "probe_after_scout", forbidden)
+    monkeypatch.setattr(probing, "probe_after_scout", forbidden)
     chosen = settings(
         word_model, rows, tmp_path / "out", objective="auto", max_steps=2, scout_steps=0
     )
@@ -107,6 +107,25 @@ def test_no_scout_where_it_is_not_wanted(word_model, rows, tmp_path, monkeypatch
         record["choice"]["reason"] == record["probe"]["suggestion"]["reason"]
         or record["choice"]["race"]
     )
+
+
+def test_a_warm_up_leaves_the_probe_as_it_is(word_model, rows, monkeypatch):
+    encoded = []
+
+    def counted(examples, *arguments):
+        encoded.append(len(examples))
+        return encode_rows(examples, *arguments)
+
+    encode_rows = probing.encode_rows
+    monkeypatch.setattr(probing, "encode_rows", counted)
+    chosen = settings(word_model, rows, None, probe_examples=7)
+    cold, warm = (pipeline.probe_only(chosen, QUIET, warmup=warmup) for warmup in (False, True))
+    assert encoded == [7, 80]  # a scout takes its rows from all, which are tokenized once
+    scouted = warm.pop("scout")
+    assert scouted["probe"]["examples"] == 7
+    for record in (cold, warm):
+        del record["seconds"], record["written"]
+    assert cold == warm
 
 
 def test_probe_warms_up(word_model, rows, tmp_path, capsys):

@@ -22,6 +22,7 @@ again: an interrupted run goes on where it was when the same command is given on
 """
 
 from .preparation import slug
-from .run import probe_only, train, tune
+from .probing import probe_only
+from .run import train, tune
 
 __all__ = ["probe_only", "slug", "train", "tune"]

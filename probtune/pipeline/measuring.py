@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
 from ..measure.heldout import HeldOut, measure
 from ..models.loading import TokenTable, load_model, token_table
 from ..models.store import LogprobStore, fingerprint, store_logprobs
-from ..probe.capability import Plan, summarize
-from ..probe.scout import ROWS_PER_STEP, split
-from ..probe.warmed import probe_after_scout
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .preparation import Prepared
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-__all__ = ["measure_heldout", "measure_tokens", "probe_rows", "probe_with_scout"]
+__all__ = ["measure_heldout", "measure_tokens"]
 
 
 def measure_tokens(
@@ -79,74 +70,3 @@ def measure_heldout(
             max_new_tokens=settings.max_new_tokens or longest,
             progress=advance,
         )
-
-
-def probe_rows(
-    settings: TuneSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Encoded],
-    terminal: Terminal,
-    *,
-    of_examples: int,
-    store: Path | None = None,
-    files: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """Probe the base model on these of `of_examples` rows, for the training that the settings plan.
-    Arguments as in `measure_tokens`.
-    """
-    started = time.monotonic()
-    table = measure_tokens(
-        settings.model, rows, terminal, label="probing the base model", store=store, files=files
-    )
-    probe = summarize(
-        table,
-        tokenizer,
-        of_examples=of_examples,
-        seed=settings.seed,
-        plan=_plan(settings, of_examples),
-    )
-    return {**probe.to_dict(), "seconds": time.monotonic() - started}
-
-
-def probe_with_scout(
-    settings: TuneSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Encoded],
-    terminal: Terminal,
-    *,
-    end_p: float | None,
-) -> dict[str, Any]:
-    """Send a scout on some of the training rows, and probe the base model under it on others.
-
-    Args:
-        end_p: mean p of the end tokens under the base model as it is; None if there are none.
-    """
-    measured = len(rows) if settings.all else settings.probe_examples
-    train, measure = split(rows, measured, seed=settings.seed)
-    model = load_model(settings.model, dtype="auto")
-    total = min(len(train), settings.scout_steps * ROWS_PER_STEP) + len(measure)
-    with terminal.track(
-        f"a scout of {settings.scout_steps} steps, and the probe", total
-    ) as advance:
-        return probe_after_scout(
-            model,
-            tokenizer,
-            train,
-            measure,
-            plan=_plan(settings, len(rows)),
-            of_examples=len(rows),
-            end_p=end_p,
-            steps=settings.scout_steps,
-            seed=settings.seed,
-            progress=advance,
-        )
-
-
-def _plan(settings: TuneSettings, rows: int) -> Plan:
-    """Return the training that the settings ask for on this many rows."""
-    per_step = settings.batch_size * settings.gradient_accumulation
-    steps = settings.max_steps
-    if steps < 0:
-        steps = math.ceil(settings.epochs * math.ceil(rows / per_step))
-    epochs = steps * per_step / rows
-    return Plan(steps, epochs, settings.learning_rate, settings.decoding)

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..data.encoding import Encoded
 from ..errors import UsageError
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
-from ..models.loading import default_device, load_tokenizer, token_table
-from ..models.store import LogprobStore
+from ..models.loading import default_device
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
-from ..probe.choosing import rank_race
-from ..records import environment, make_record, read_record, write_record, write_text
+from ..records import environment, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
-from .measuring import measure_heldout, measure_tokens, probe_rows, probe_with_scout
-from .own_objectives import check_names, check_sources, sources_of
-from .preparation import (
-    Locate,
-    Prepared,
-    check_vocabulary,
-    encode_rows,
-    max_length_of,
-    prepare,
-    read,
-    slug,
-)
+from .folder import check_folder, claim_folder
+from .measuring import measure_heldout
+from .own_objectives import check_names, sources_of
+from .preparation import Locate, Prepared, prepare, slug
+from .probing import probe_rows, probe_with_scout
+from .race import race, set_aside
+from .stores import check_rows, check_stores, store_logprobs
 
-__all__ = ["Run", "probe_only", "train", "tune"]
-
-_RACE_ROWS = 96
-_RACE_SHARE = 0.1
-"""At most this many rows, and this share of the training rows, are set aside to decide a race."""
+__all__ = ["Run", "train", "tune"]
 
 
 def tune(
@@ -119,57 +105,6 @@ def train(
         run.train(member, with_thresholds)
         models[str(member)] = run.model_folder(member)
     return models
-
-
-def probe_only(
-    settings: TuneSettings,
-    terminal: Terminal | None = None,
-    *,
-    store: Path | None = None,
-    locate: Locate | None = None,
-    warmup: bool = False,
-) -> dict[str, Any]:
-    """Run the probe alone, on all rows of the data; return its record, and write it where
-    `settings.out` names a file. With `store`, the log-probabilities of the rows that were read are
-    written there, for objectives that compare with them. With `warmup`, a scout is sent as well,
-    and the record holds the probe after it under `scout`.
-    """
-    terminal = terminal or Terminal()
-    rows = read(settings, settings.data, terminal, locate=locate)
-    tokenizer = load_tokenizer(settings.model, settings.chat_template)
-    max_length = max_length_of(settings, terminal)
-    examples = sample(
-        rows.examples, None if settings.all else settings.probe_examples, seed=settings.seed
-    )
-    encoding = encode_rows(examples, tokenizer, settings, rows.schema, max_length, terminal)
-    check_vocabulary(settings.model, encoding)
-    probe = probe_rows(
-        settings, tokenizer, encoding.rows, terminal, of_examples=len(rows), store=store
-    )
-    if store is not None:
-        terminal.show(f"log-probabilities of {len(encoding.rows)} rows  {store}", wrap=False)
-    content = {
-        "model": settings.model,
-        "data": rows.source,
-        "sha256": rows.sha256,
-        "environment": environment(),
-        **probe,
-    }
-    if warmup:
-        everything = encode_rows(
-            rows.examples, tokenizer, settings, rows.schema, max_length, terminal
-        )
-        end = probe["end_token"]
-        content["scout"] = probe_with_scout(
-            settings,
-            tokenizer,
-            everything.rows,
-            terminal,
-            end_p=None if end is None else end.mean_p.value,
-        )
-    if settings.out is not None:
-        return write_record(Path(settings.out), "probe", content)
-    return make_record("probe", content)
 
 
 class Run:
@@ -265,8 +200,8 @@ class Run:
     def check(self) -> None:
         """Refuse a wrong request before any work."""
         check_names(self.named)
-        self._check_folder()
-        self._check_needs()
+        check_folder(self.folder, self.settings, self.named)
+        check_stores(self.settings, self.needs)
         check_adapter(self.settings)
 
     def prepare(self) -> None:
@@ -282,41 +217,16 @@ class Run:
             )
         for objective in self.named:
             training_config(self.folder, objective, self.settings)
-        self._check_rows()
-        path = self.folder / "run.json"
-        if not path.is_file():
-            content = {
-                "settings": self.settings.to_dict(),
-                "hashes": self.prepared.hashes,
-                "sources": sources_of(self.named),
-            }
-            write_record(path, "run", content)
-        elif read_record(path, "run")["hashes"] != self.prepared.hashes:
-            raise UsageError(
-                f"the data has changed since the run in {self.folder} began; choose another --out."
-            )
+        check_rows(self.settings, self.prepared.train.rows)
+        claim_folder(self.folder, self.settings, self.named, self.prepared.hashes)
 
     def store_logprobs(self) -> None:
         """Measure the better model where an objective compares with one, and name the files of
         log-probabilities.
         """
-        self.files = {}
-        if {"reference", "sequence_gain", "sequence_weight"} & self.needs:
-            self.files["reference"] = self.settings.reference or str(
-                self.folder / "reference.arrow"
-            )
-        if "better" not in self.needs:
-            return
-        better = self.settings.better
-        assert better is not None
-        self.files["better"] = better
-        if not better.endswith(".arrow"):
-            path = self.folder / "better.arrow"
-            self.files["better"] = str(path)
-            if not path.is_file():
-                label = "measuring the better model"
-                rows = self.prepared.train.rows
-                measure_tokens(better, rows, self.terminal, label=label, store=path)
+        self.files = store_logprobs(
+            self.folder, self.settings, self.needs, self.prepared.train.rows, self.terminal
+        )
 
     def probe(self) -> None:
         """Probe the base model, on all rows where their log-probabilities are needed."""
@@ -348,13 +258,12 @@ class Run:
         if path.is_file():
             self.scout_record = read_record(path, "scout")
             return
-        end = self.probe_record["end_token"]
         scouted = probe_with_scout(
             self.settings,
             self.prepared.tokenizer,
             self.prepared.train.rows,
             self.terminal,
-            end_p=None if end is None else end["mean_p"]["value"],
+            before=self.probe_record,
         )
         self.scout_record = write_record(path, "scout", scouted)
 
@@ -384,71 +293,19 @@ class Run:
         return objectives
 
     def race(self) -> dict[str, Any]:
-        """Train each objective of the probe's suggestion for a share of the planned steps, and
-        choose the best on rows that none of them trains on; it trains on from where it stopped.
-
-        Returns:
-            The race's record. The rows set aside are taken from `prepared` for every objective.
+        """Race the objectives of the suggestion and return the record. The rows set aside for it
+        are taken from `prepared` for every objective.
         """
-        rows = self.prepared.train.rows
-        number = min(_RACE_ROWS, max(1, math.floor(_RACE_SHARE * len(rows))))
-        aside = sample(rows, number, seed=self.settings.seed)
-        self._set_aside(aside)
-        path = self.folder / "race.json"
-        if path.is_file():
-            return read_record(path, "race")
-        suggestion = self.probe_record["suggestion"]
-        until = max(1, math.ceil(suggestion["race_share"] * self.probe_record["features"]["steps"]))
-        scores = {name: self._race_leg(name, aside, until) for name in suggestion["race"]}
-        first, *rest = rank_race(scores)
-        listed = ", ".join(f"{o} {scores[o]['token_accuracy']:.3f}" for o in scores)
-        reason = (
-            f"{suggestion['reason']} The race after {until} steps, token accuracy on {number} rows"
-            f" set aside: {listed}."
+        self.prepared, aside = set_aside(self.prepared, seed=self.settings.seed)
+        return race(
+            self.folder,
+            self.suggestion,
+            self.settings,
+            self.prepared,
+            aside,
+            self.terminal,
+            planned_steps=self.probe_record["features"]["steps"],
         )
-        self.terminal.say(f"Race: {listed}. Training {first}.")
-        record = write_record(
-            path,
-            "race",
-            {
-                "objective": first,
-                "reason": reason,
-                "steps": until,
-                "rows": number,
-                "scores": scores,
-            },
-        )
-        for name in rest:
-            folder = self.folder / slug(read_objective(name))
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return record
-
-    def _race_leg(self, name: str, rows: Sequence[Encoded], until: int) -> dict[str, float]:
-        """Return the scores of an objective on these rows after `until` steps."""
-        objective = read_objective(name)
-        path = self.folder / slug(objective) / "race.json"
-        if path.is_file():
-            return read_record(path, "race-leg")["score"]
-
-        def score(model: Any) -> dict[str, float]:
-            import numpy as np
-
-            table = token_table(model, rows)
-            mean_p = float(np.exp(table.logp).mean())
-            return {"token_accuracy": float(table.is_top1.mean()), "mean_p": mean_p}
-
-        content = train_stage(
-            path.parent, objective, self.settings, self.prepared, self.terminal, {},
-            until=until, measure=score,
-        )  # fmt: skip
-        return write_record(path, "race-leg", {"score": content})["score"]
-
-    def _set_aside(self, aside: Sequence[Encoded]) -> None:
-        """Take rows from the training rows."""
-        identities = {id(row) for row in aside}
-        train = self.prepared.train
-        rest = tuple(row for row in train.rows if id(row) not in identities)
-        self.prepared = replace(self.prepared, train=replace(train, rows=rest))
 
     # --- training and measuring -----------------------------------------------------------------
 
@@ -514,55 +371,7 @@ class Run:
         write_text(self.folder / "report.html", render([record]))
         return record
 
-    # --- checks and words -----------------------------------------------------------------------
-
-    def _check_folder(self) -> None:
-        """Refuse a folder that holds something else."""
-        folder = self.folder
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return
-        if not (folder / "run.json").is_file():
-            raise UsageError(f"{folder} exists and is not a run of probtune; choose another --out.")
-        # Settings that came later than the run had no other value than their default.
-        later = type(self.settings)(self.settings.model, self.settings.data).to_dict()
-        recorded = {**later, **read_record(folder / "run.json", "run")["settings"]}
-        different = [
-            f"{name} ({recorded[name]!r} there, {value!r} here)"
-            for name, value in self.settings.to_dict().items()
-            if recorded[name] != value
-        ]
-        if different:
-            raise UsageError(
-                f"{folder} holds another run: it differs in {', '.join(different)}. Choose another"
-                " --out."
-            )
-        earlier = read_record(folder / "run.json", "run").get("sources", {})
-        check_sources(earlier, self.named, folder)
-
-    def _check_needs(self) -> None:
-        """Refuse what the settings cannot provide."""
-        if "better" in self.needs and self.settings.better is None:
-            raise UsageError(
-                "token_cleaning and rho1 compare with a better model; name it with --better."
-            )
-        for path in self._named_files():
-            LogprobStore(path)
-
-    def _check_rows(self) -> None:
-        """Refuse files of log-probabilities that lack a training row."""
-        rows = self.prepared.train.rows
-        for path in self._named_files():
-            LogprobStore(path).columns(
-                ((row.input_ids, row.labels) for row in rows), names=[row.where for row in rows]
-            )
-
-    def _named_files(self) -> list[str]:
-        """Return the files of log-probabilities that the user named."""
-        better = self.settings.better
-        files = [self.settings.reference]
-        if better is not None and better.endswith(".arrow"):
-            files.append(better)
-        return [path for path in files if path is not None]
+    # --- words ----------------------------------------------------------------------------------
 
     def _explanation(self) -> str:
         """Return what the probe says, and what is trained for it."""
