@@ -13,10 +13,9 @@ from probtune.cli import main as probtune
 from probtune.objectives import (
     ALIASES,
     CORE,
-    HEAD_SIGNALS,
     MEMBERS,
+    SIGNALS,
     Objective,
-    kind_of,
     objective,
     signature,
 )
@@ -47,9 +46,9 @@ ESCAPES = (
 
 
 def leaning(chosen: Objective) -> str:
-    if chosen.open_cuts() or chosen.needs:
+    if not chosen.kinds <= {"progress"}:
         return "not of p alone"
-    if not chosen.anneals():
+    if not chosen.needs:
         return f"{chosen.leaning()} ({chosen.mass_above(0.5):.2f})"
     return " to ".join(chosen.at(progress).leaning() for progress in (0.0, 1.0))
 
@@ -85,31 +84,14 @@ def escape() -> Table:
     return ["objective", "K = 2, from 1e-2", "from 1e-4", "K = 1000, from 1e-2", "from 1e-4"], rows
 
 
-PROVIDERS = {
-    **{name: "the head" for name in HEAD_SIGNALS},
-    "kl": "the head, and a forward pass of the model before training",
-    "reverse_kl": "the head, and a forward pass of the model before training",
-    "special": "the tokenizer",
-    "answer": "`tune --answer`; column `answer_mask`",
-    "column": "a column of the data",
-    "reference": "measured before training, or `--reference`; column `reference_logprobs`",
-    "better": "`--better`; column `better_logprobs`",
-    "sequence_weight": "`reference`, over all rows; column `sequence_weight`",
-    "excess_cut": "the columns",
-    "old": "a forward pass every `refresh_steps`",
-    "sequence_gain": "a forward pass per step, and `reference`",
-    "step": "a forward pass per step",
-}
-
-
 def needs() -> Table:
     rows = []
     for name, member in MEMBERS.items():
         example = objective(member.example)
         if example.needs:
-            kinds = sorted({kind_of(need) for need in example.needs})
+            kinds = sorted(example.kinds)
             whole = "yes" if example.terms else ""
-            provided = "; ".join(dict.fromkeys(PROVIDERS[kind] for kind in kinds))
+            provided = "; ".join(dict.fromkeys(SIGNALS[kind].provided for kind in kinds))
             rows.append([f"`{name}`", ", ".join(f"`{k}`" for k in kinds), provided, whole])
     return ["objective", "needs", "provided by", "gradient beyond the target"], rows
 

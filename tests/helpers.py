@@ -15,11 +15,7 @@ import torch
 
 from probtune.objectives import MEMBERS, Objective, objective
 
-EXAMPLES = [
-    m.example
-    for m in MEMBERS.values()
-    if not (o := objective(m.example)).anneals() and not o.open_cuts() and not o.needs
-]
+EXAMPLES = [m.example for m in MEMBERS.values() if not objective(m.example).needs]
 """Of the members that have a value of their own."""
 
 OBJECTIVES: list[Objective] = [

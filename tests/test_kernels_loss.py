@@ -17,8 +17,6 @@ FROM_LOGITS = [
     for m in MEMBERS.values()
     if (f := objective(m.example)).distribution_needs == f.needs
     and not {"kl", "reverse_kl"} & f.needs
-    and not f.anneals()
-    and not f.open_cuts()
 ]
 """Objectives that need no more than the logits."""
 

@@ -12,8 +12,10 @@ from probtune.kernels.verification import gradient_error
 from probtune.objectives import (
     ALIASES,
     MEMBERS,
+    SIGNALS,
     Signals,
     above,
+    anneal_shares,
     below,
     dft,
     log1m,
@@ -240,14 +242,35 @@ def test_anneal_moves_from_one_objective_to_the_other():
     switch = objective("anneal(nll(), p(), 0.5, 0.5)")
     assert switch.at(0.49) == nll() and switch.at(0.5) == p()
     assert objective("anneal(nll(), p(), 0, 0)").at(0.0) == p()
-    assert nll().at(0.3) is not None and nll().at(0.3) == nll() and nll().anneals() == ()
+    assert nll().at(0.3) is not None and nll().at(0.3) == nll() and nll().needs == set()
+
+
+def test_progress_and_quantiles_are_signals_like_any_other():
+    logp = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64).log()
+    entropy = torch.tensor([3.0, 1.5, 0.5], dtype=torch.float64)
+    f = objective("anneal(top(0.25, nll()), eaft(1, 3), 0, 1)")
+    assert f.needs == {"progress", "base_quantile:0.75", "entropy"}
+    signals = Signals({"progress": 0.25, "base_quantile:0.75": 0.4, "entropy": entropy})
+    at_once = f.bind(signals)
+    stepwise = f.fixed(lambda share: 0.4).at(0.25).bind(Signals(entropy=entropy))
+    assert at_once.needs == set()
+    torch.testing.assert_close(at_once.value(logp), stepwise.value(logp), rtol=0, atol=0)
+    by_hand = 0.75 * above(0.4, nll()).token_weight(logp) + 0.25 * entropy / 3
+    torch.testing.assert_close(at_once.token_weight(logp), by_hand)
+    assert f.at(1.0) == objective("eaft(1, 3)")  # what is over needs nothing any more
+    assert f.bind(Signals(special=entropy)) is f  # none of its signals
+
+
+def test_every_signal_of_a_member_is_a_row_of_the_table():
+    for member in MEMBERS.values():
+        assert objective(member.example).kinds <= SIGNALS.keys(), member
 
 
 def test_anneal_inside_other_objectives():
     f = objective("floor(0.1, anneal(nll(), anneal(p(), power(2), 0.5, 1), 0, 0.5))")
     assert f.at(0.0) == objective("floor(0.1, nll())")
     assert f.at(1.0) == objective("floor(0.1, power(2))")
-    assert [a.share(0.75) for a in f.anneals()] == [1.0, 0.5]
+    assert anneal_shares(f, 0.75) == [1.0, 0.5]
     assert objective(repr(f)) == f
 
 
@@ -309,10 +332,10 @@ def test_quantiles_are_fixed_by_the_base_model():
     assert objective("top(0.2, nll())").fixed(quantile) == above(0.4, nll())
     assert objective("bottom(0.2, p())").fixed(quantile) == below(0.1, p())
     nested = objective("floor(0.1, anneal(nll(), top(0.5, bottom(0.5, p())), 0, 0.5))")
-    assert len(nested.open_cuts()) == 2
+    assert nested.needs == {"progress", "base_quantile:0.5"}
     fixed = nested.fixed(quantile)
     assert repr(fixed) == "floor(0.1, anneal(nll(), above(0.25, below(0.25, p())), 0.0, 0.5))"
-    assert fixed.open_cuts() == () and fixed.fixed(quantile) is fixed
+    assert fixed.needs == {"progress"} and fixed.fixed(quantile) is fixed
     assert nll().fixed(quantile) == nll() and objective(repr(nested)) == nested
 
 

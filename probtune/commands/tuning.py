@@ -250,7 +250,7 @@ def objectives(options: argparse.Namespace) -> None:
                 *(
                     [str(o), "not of p alone", f"needs {', '.join(sorted(o.needs))}"]
                     for o in chosen
-                    if o.needs
+                    if not o.kinds <= {"progress"}
                 ),
             ],
         )
@@ -267,10 +267,7 @@ _LARGEST_ERROR = 1e-6
 def _verify(chosen: Sequence[Any], terminal: Any) -> None:
     from ..kernels.verification import gradient_error
 
-    errors = {
-        str(o): gradient_error(o.fixed(lambda share: share).at(0.5))  # any cut-off will do
-        for o in chosen
-    }
+    errors = {str(o): gradient_error(o) for o in chosen}
     terminal.table(
         "Largest relative error of a logit gradient against float64 autograd through full logits",
         ["objective", "error", f"below {_LARGEST_ERROR:g}"],
@@ -288,14 +285,14 @@ def _ends(chosen: Sequence[Any]) -> list[Any]:
     """Return the objectives that have curves over p, each scheduled one at its start and at its
     end.
     """
-    of_p = [o for o in chosen if not (o.open_cuts() or o.needs)]
+    of_p = [o for o in chosen if o.kinds <= {"progress"}]
     return list(dict.fromkeys(o.at(progress) for o in of_p for progress in (0.0, 1.0)))
 
 
 def _leaning(objective: Any, tau: float) -> str:
-    if objective.open_cuts() or objective.needs:
+    if not objective.kinds <= {"progress"}:
         return "not of p alone"
-    if not objective.anneals():
+    if not objective.needs:
         return objective.leaning(tau)
     return f"{objective.at(0.0).leaning(tau)} to {objective.at(1.0).leaning(tau)}"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, Signals, StepStatistics, kind_of
+from ..objectives import SIGNALS, Objective, Signals, StepStatistics, kind_of
 from .distribution import statistic
 from .head import Head
 from .linear import linear_objective_loss
@@ -60,7 +61,7 @@ def gradient_error(objective: Objective) -> float:
     (gradient,) = torch.autograd.grad(loss, fused)
     p = logp.detach().exp()
     judged = torch.ones(_ROWS, dtype=torch.bool)
-    for q in objective.thresholds:
+    for q in bound.thresholds:
         judged &= (p - q).abs() > 1e-9
     if "entropy" in objective.needs:
         judged &= fixed["entropy"] > 1e-6
@@ -89,16 +90,14 @@ def _signals(needs: Set[str], logits: Tensor) -> Signals:
         noise = torch.randn(_ROWS, dtype=torch.float64, generator=generator)
         return (logp + 0.3 * noise).clamp(max=-1e-3)
 
-    makers = {
-        "special": lambda: torch.arange(_ROWS) % 2 == 0,
-        "answer": lambda: torch.arange(_ROWS) % 3 == 0,
-        "column": lambda: torch.arange(_ROWS, dtype=torch.float64) / _ROWS,
-        "sequence_weight": lambda: 0.05 + 0.95 * torch.arange(_ROWS).double() / _ROWS,
-        "reference": near,
-        "better": near,
-        "old": near,
-        "sequence_gain": lambda: near() - logp,
-        "excess_cut": lambda: torch.tensor(0.1, dtype=torch.float64),
-        "step": lambda: StepStatistics(logp, -logp, near()),
+    makers: dict[str, Callable[[], Any]] = {
+        "mask": lambda: torch.arange(_ROWS) % 2 == 0,
+        "logp": near,
+        "weight": lambda: torch.arange(_ROWS, dtype=torch.float64) / _ROWS,
+        "number": lambda: near() - logp,
+        "scalar": lambda: torch.tensor(0.1, dtype=torch.float64),
+        "share": lambda: 0.5,
+        "statistics": lambda: StepStatistics(logp, -logp, near()),
     }
-    return Signals({n: makers[kind_of(n)]() for n in needs if kind_of(n) in makers})
+    rows = {name: SIGNALS[kind_of(name)] for name in needs}
+    return Signals({n: makers[row.kind]() for n, row in rows.items() if row.source != "head"})

@@ -53,9 +53,7 @@ from .literature import (
 )
 from .members import dft, log1m, nll, p, power
 from .own import from_function, own_parts, own_sources, refuse_changed
-from .quantile import bottom, top
 from .references import inliers, iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
-from .schedule import anneal
 from .signalled import (
     deft,
     eaft,
@@ -67,8 +65,19 @@ from .signalled import (
     unbound,
     weighted,
 )
-from .signals import HEAD_SIGNALS, SIGNALS, Signals, kind_of, parameter_of
-from .step import StepStatistics, rho1, step_bottom, step_cayley, step_talr, step_top
+from .signals import HEAD_SIGNALS, SIGNALS, Signals, columns_of, kind_of, parameter_of
+from .step import (
+    StepStatistics,
+    anneal,
+    anneal_shares,
+    bottom,
+    rho1,
+    step_bottom,
+    step_cayley,
+    step_talr,
+    step_top,
+    top,
+)
 from .table import CORE, MEMBERS
 from .text import names_code, objective, objective_list, of_handle, signature
 
@@ -84,12 +93,14 @@ __all__ = [
     "above",
     "affine",
     "anneal",
+    "anneal_shares",
     "below",
     "bottom",
     "brier",
     "cap",
     "cayley",
     "chord",
+    "columns_of",
     "deft",
     "dft",
     "eaft",

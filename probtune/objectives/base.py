@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .signals import HEAD_SIGNALS, Signals, kind_of
+from .signals import HEAD_SIGNALS, Signals, kind_of, parameter_of
 
 __all__ = [
     "OWN",
@@ -238,21 +238,14 @@ class Objective(ABC):
         """The objective in force when a share `progress` of the training steps is done: itself,
         unless an `anneal` is in it.
         """
-        return self
-
-    def anneals(self) -> tuple[Any, ...]:
-        """Every `anneal` in it, from the outside in."""
-        return ()
+        return self.bind(Signals(progress=progress))
 
     def fixed(self, quantile: Callable[[float], float]) -> Objective:
         """With every cut-off of `top` and `bottom` fixed by the base model's quantiles of p on the
         training data: itself, unless one is in it.
         """
-        return self
-
-    def open_cuts(self) -> tuple[Any, ...]:
-        """Every `top` and `bottom` in it, whose cut-off is not known yet."""
-        return ()
+        cuts = [name for name in self.needs if kind_of(name) == "base_quantile"]
+        return self.bind(Signals({name: quantile(float(parameter_of(name))) for name in cuts}))
 
     @property
     def needs(self) -> Set[str]:
@@ -260,13 +253,18 @@ class Objective(ABC):
         return frozenset()
 
     @property
+    def kinds(self) -> Set[str]:
+        """Those of `needs` without their parameters: names of `SIGNALS`."""
+        return frozenset(map(kind_of, self.needs))
+
+    @property
     def distribution_needs(self) -> Set[str]:
         """Those of `needs` that come from the pass over the logits: `HEAD_SIGNALS`."""
         return frozenset(name for name in self.needs if kind_of(name) in HEAD_SIGNALS)
 
     def bind(self, signals: Signals) -> Objective:
-        """The objective for one batch, with the signals that are given; itself, unless it needs
-        one. A bound objective is no value: it has no text that can be read back.
+        """The objective with these signals; itself, unless it needs one of them. One that is bound
+        to numbers per token is no value: it has no text that can be read back.
         """
         return self
 

@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ __all__ = ["Composed", "Incomplete", "above", "below", "cap", "floor", "mix"]
 
 
 class Composed(Objective):
-    """What takes objectives as parameters; it moves or needs the base model if one of them does."""
+    """An objective made of others, its parameters; it needs the signals that they need."""
 
     def _inner(self) -> dict[str, Objective]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
@@ -29,24 +28,14 @@ class Composed(Objective):
         inner = {name: change(value) for name, value in self._inner().items()}
         return replace(self, **inner)  # type: ignore[type-var]
 
-    def at(self, progress: float) -> Objective:
-        return self._with(lambda f: f.at(progress)) if self.anneals() else self
-
-    def anneals(self) -> tuple[Any, ...]:
-        return tuple(found for value in self._inner().values() for found in value.anneals())
-
-    def fixed(self, quantile: Callable[[float], float]) -> Objective:
-        return self._with(lambda f: f.fixed(quantile)) if self.open_cuts() else self
-
     @property
     def needs(self) -> Set[str]:
         return frozenset().union(*(value.needs for value in self._inner().values()))
 
     def bind(self, signals: Signals) -> Objective:
-        return self._with(lambda f: f.bind(signals)) if self.needs else self
-
-    def open_cuts(self) -> tuple[Any, ...]:
-        return tuple(found for value in self._inner().values() for found in value.open_cuts())
+        if self.needs.isdisjoint(signals):
+            return self
+        return self._with(lambda f: f.bind(signals))
 
     @property
     def terms(self) -> Set[str]:
@@ -74,7 +63,7 @@ class Composed(Objective):
 
 
 class Incomplete(Objective):
-    """What has no value until more is known: the progress, a cut-off, a batch's signals."""
+    """An objective without a value until its signals are bound."""
 
     @abstractmethod
     def incomplete(self) -> ObjectiveError:

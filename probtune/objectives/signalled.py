@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Signalled(Incomplete):
-    """What needs signals of its own."""
+    """An objective that needs signals of its own."""
 
     signals: ClassVar[frozenset[str]] = frozenset()
     """The signals it needs, whatever its parameters."""
@@ -69,16 +69,11 @@ class Signalled(Incomplete):
     def incomplete(self) -> ObjectiveError:
         return unbound(self, min(self.own_needs))
 
-    def keeps(self, logp: Tensor) -> Tensor:
-        return Objective.keeps(self, logp)  # all, whatever the signal
-
 
 def unbound(member: Objective, signal: str) -> ObjectiveError:
     """The error for a value that is asked for before the signal is known."""
-    return ObjectiveError(
-        f"{member} needs {SIGNALS[kind_of(signal)].words}, which is not known here; ProbTuneTrainer"
-        " and `probtune tune` provide it."
-    )
+    row = SIGNALS[kind_of(signal)]
+    return ObjectiveError(f"{member} needs {row.words}, which is not known here; {row.remedy}")
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,9 +11,7 @@ from . import (
     distribution,
     literature,
     members,
-    quantile,
     references,
-    schedule,
     signalled,
     step,
 )
@@ -40,7 +38,7 @@ CORE: dict[str, type[Objective]] = {
 """Name -> member: what can be imported from `probtune` itself."""
 
 HOMES = (
-    *(members, compose, quantile, schedule, literature),
+    *(members, compose, literature),
     *(signalled, distribution, references, step),
 )
 """The modules whose import fills the table."""

@@ -3,6 +3,7 @@
 config      ProbTuneConfig: the objective and what it needs
 trainer     ProbTuneTrainer: the loss, and what is logged
 passes      forward passes besides the one that trains
+signals     one function for each signal that is no column
 columns     numbers per token that come with the data
 stored      log-probabilities measured before training
 head_choice which fused head computes the loss

@@ -5,7 +5,7 @@ dataset, lists aligned with `input_ids`, which travel with the tokens through pa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +13,21 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..objectives import kind_of, parameter_of
+from ..objectives import SIGNALS
 from ..probe.features import sequence_weights
 
 __all__ = [
     "BETTER",
     "REFERENCE",
     "ColumnCollator",
-    "columns_for",
     "excess_cut",
     "per_token",
     "sequence_of_token",
     "with_sequence_weights",
 ]
 
-REFERENCE = "reference_logprobs"
-BETTER = "better_logprobs"
-_ANSWER = "answer_mask"
-
-
-def columns_for(needs: Set[str]) -> dict[str, str]:
-    """Signal -> name of the dataset's column, for the signals that are columns."""
-    columns = {}
-    for name in needs:
-        kind, parameter = kind_of(name), parameter_of(name)
-        if kind == "column":
-            columns[name] = parameter
-        elif kind == "answer":
-            columns[name] = _ANSWER
-        elif kind in ("reference", "sequence_gain"):
-            columns["reference"] = REFERENCE
-        elif kind == "sequence_weight":
-            columns["reference"], columns[kind] = REFERENCE, kind
-        elif kind == "better":
-            columns[name] = BETTER
-    return columns
+REFERENCE = SIGNALS["reference"].column
+BETTER = SIGNALS["better"].column
 
 
 def per_token(dataset: Any, columns: Sequence[str]) -> Any:

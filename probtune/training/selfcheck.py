@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..kernels import IGNORE_INDEX, Impl, linear_objective
 from ..models.head import HeadCall
-from ..objectives import Objective, kind_of, nll
+from ..objectives import Objective, nll
 
 __all__ = ["TOLERANCE", "HeadErrors", "check_head", "check_model", "head_errors"]
 
@@ -133,7 +133,7 @@ def head_errors(
     objective: Objective, device: torch.device, dtype: torch.dtype, impl: Impl = "auto"
 ) -> HeadErrors:
     """Return the errors that `check_head` judges."""
-    if not {kind_of(name) for name in objective.needs} <= _SMOOTH:
+    if not objective.kinds <= _SMOOTH:
         objective = nll()
     hidden, weight, labels = _problem(dtype)
     exact = linear_objective(hidden.double(), weight.double(), labels, nll(), impl="reference")

@@ -30,10 +30,17 @@ from ..errors import TrainingError, UsageError
 from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
 from ..models.packaged import model_folder
-from ..objectives import Objective, Signals, parameter_of
+from ..objectives import (
+    HEAD_SIGNALS,
+    Objective,
+    Signals,
+    anneal_shares,
+    columns_of,
+    kind_of,
+    parameter_of,
+)
 from .columns import (
     ColumnCollator,
-    columns_for,
     excess_cut,
     per_token,
     with_sequence_weights,
@@ -47,8 +54,9 @@ from .head_choice import (
     refuse_untrained_adapter,
 )
 from .masking import mask_rows
-from .passes import OLD, STEP, Passes, sequence_means, targets
+from .passes import OLD, STEP, Passes
 from .selfcheck import check_head, check_model
+from .signals import refuse_unfixed, signals_of
 from .sources import check_sources, write_sources
 from .stored import with_logprobs
 from .trl_head import with_trl_head
@@ -128,9 +136,8 @@ class ProbTuneTrainer(SFTTrainer):
                 " ProbTuneConfig(objective=probtune.from_function(...)) or a subclass of Objective."
             )
         self.objective = args.resolved_objective
-        for cut in self.objective.open_cuts():
-            raise cut.incomplete()
-        self.columns = columns_for(self.objective.needs)
+        refuse_unfixed(self.objective)
+        self.columns = columns_of(self.objective.needs)
         self._special: Tensor | None = None
         self._frozen: Any = None
         self._cuts: dict[str, Tensor] = {}
@@ -176,7 +183,7 @@ class ProbTuneTrainer(SFTTrainer):
                 "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
                 " objective; use FSDP, context parallelism or packing instead."
             )
-        own = self.objective.needs - self.objective.distribution_needs - {"special"}
+        own = self.objective.kinds - HEAD_SIGNALS - {"special", "progress"}
         if parallelism.cp_enabled and own:
             raise UsageError(
                 f"context parallelism splits sequences, and {self.objective} needs numbers per"
@@ -230,7 +237,7 @@ class ProbTuneTrainer(SFTTrainer):
         self.data_collator = ColumnCollator(self.data_collator, names)
         self.train_dataset = self._completed(self.train_dataset, "train", names)
         for name in self.objective.needs:
-            if name.startswith("excess_cut:"):
+            if kind_of(name) == "excess_cut":
                 cut = excess_cut(self.train_dataset, float(parameter_of(name)))
                 self._cuts[name] = torch.tensor(cut)
         if isinstance(self.eval_dataset, dict):
@@ -294,7 +301,7 @@ class ProbTuneTrainer(SFTTrainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         in_force = self.objective.at(self._progress())
-        signals = self._signals(in_force.needs, model, inputs, extras)
+        signals = signals_of(self, in_force.needs, model, inputs, extras)
         denominator = self._denominator(num_items_in_batch)
         out = self.forward(model, inputs, in_force, denominator, signals)
         loss = out.loss if not training else out.loss * self._factor(out)
@@ -357,42 +364,6 @@ class ProbTuneTrainer(SFTTrainer):
         with self._passes.as_it_is(model), adapted.disable_adapter():
             out = model(**inputs, objective_head=call)
         return out.hidden, None, None
-
-    def _signals(
-        self, needs: Any, model: Any, inputs: Mapping[str, Any], extras: Mapping[str, Any]
-    ) -> Signals:
-        """What the objective needs besides the distribution, per token in the shape of the shifted
-        labels.
-        """
-        labels = targets(inputs)
-        found = Signals(
-            {
-                signal: extras[column][:, 1:].to(labels.device)
-                for signal, column in self.columns.items()
-            }
-        )
-        if "special" in needs:
-            if self._special is None or self._special.device != labels.device:
-                ids = self._tokenizer.all_special_ids
-                self._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
-            found["special"] = torch.isin(labels, self._special)
-        if "old" in needs:
-            old = extras[OLD]
-            found["old"] = self._passes.measure(model, inputs) if old is None else old
-        if {"step", "sequence_gain"} & needs:
-            logp, statistics = extras[STEP], self._passes.statistics
-            if logp is None:  # evaluation: the batch stands for a step
-                logp = self._passes.measure(model, inputs)
-                batch = {**inputs, **extras, STEP: logp}
-                statistics = self._passes.statistics_of([batch]) if "step" in needs else None
-            found["step"] = statistics
-            if "sequence_gain" in needs:
-                gain = logp - found["reference"]
-                means, _, sequence = sequence_means(gain, labels != -100, inputs)
-                found["sequence_gain"] = means[sequence]
-        for name, cut in self._cuts.items():
-            found[name] = cut.to(labels.device)
-        return found
 
     def _progress(self) -> float:
         """The share of the optimizer steps that is done; exact when training is resumed."""
@@ -462,9 +433,8 @@ class ProbTuneTrainer(SFTTrainer):
         found = self._sums[mode].means(self.accelerator if mode == "train" else None)
         found.pop("objective", None)
         if mode == "train":
-            for index, moving in enumerate(self.objective.anneals()):
-                name = f"anneal_{index + 1}" if index else "anneal"
-                logs[name] = moving.share(self._progress())
+            for index, share in enumerate(anneal_shares(self.objective, self._progress())):
+                logs[f"anneal_{index + 1}" if index else "anneal"] = share
         logs.update(
             {f"eval_{name}" if mode == "eval" else name: value for name, value in found.items()}
         )

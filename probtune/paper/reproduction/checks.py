@@ -51,7 +51,7 @@ def resolve(plan: CellPlan) -> list[str]:
         prompts[f"trained on  {text!r}"] = None
         if run.trains:
             meant = read_objective(settings.objective)
-            if not meant.open_cuts():
+            if "base_quantile" not in meant.kinds:
                 training_config(Path("unused"), meant, settings)
         if run.evaluation is None:
             continue

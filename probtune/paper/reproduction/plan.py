@@ -258,13 +258,12 @@ def _of_objective(
 def _is_quantile(text: str) -> bool:
     from ...objectives import objective
 
-    return bool(objective(text).open_cuts())
+    return "base_quantile" in objective(text).kinds
 
 
 def _cut(text: str) -> str:
     """Return a quantile threshold with the paper's number."""
-    from ...objectives import objective
-    from ...objectives.quantile import bottom, top
+    from ...objectives import bottom, objective, top
 
     member = objective(text)
     if isinstance(member, top):

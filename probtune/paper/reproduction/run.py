@@ -152,7 +152,7 @@ def _settings(run: Run, folder: Path, target: Path, rate: float | None) -> TuneS
     from ...objectives import objective as read_objective
 
     settings = run.training
-    if run.trains and read_objective(settings.objective).open_cuts():
+    if run.trains and "base_quantile" in read_objective(settings.objective).kinds:
         settings = replace(settings, objective=_with_quantiles(settings.objective, folder, run))
     return replace(
         settings,
