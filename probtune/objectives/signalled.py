@@ -289,7 +289,8 @@ class nll_on_special(_NllOn):
     others. A prior-leaning objective may never teach a model to stop, since the end token starts
     with a tiny probability; this one does.
 
-    Special are the tokenizer's `all_special_ids`.
+    Special are all tokens that were added to the tokenizer's vocabulary, with a name of their own
+    (`eos_token`) or without, such as the `<|eot_id|>` that ends a turn of LLaMA 3.
     """
 
     f: Objective

@@ -1,26 +1,41 @@
-"""The share of rows that look wrong, from a model that knows the form of the data (after a scout).
+"""The share of rows that look wrong, from a model that knows their form (after a scout).
 
-A wrong row contradicts the model where the model is sure, and it does so in a way that the model's
-own doubt does not explain. A token counts against its row where, at the same time,
+A wrong row contradicts the model where the model is sure, and its prompt does not speak for it.
+Both are measured against the same model, so templates, lengths and languages cancel. With p the
+probability of a target, p_top that of the model's favourite in its place, and p_other that of the
+same target behind the prompt of another row,
 
-    the model has a favourite            p of the most probable token > 0.3
-    the target is far from it            log p_top - log p > 2 nats
-    the doubt is no short list           the entropy of all other tokens, renormalised, > 1.5 nats
-                                         (0.27 log V with a vocabulary of less than 260 tokens)
+    a token is far           log p_top - log p > 3.5 nats and p_top > 0.3
+    a token is supported     log p - log p_other >= 1 nat: the prompt made it more likely
+    a row is supported       the sum over its tokens of log p - log p_other is at least 1 nat and a
+                             quarter of the median over rows
 
-A model that hesitates between a few right answers has a short list, so half-known questions do not
-count; nor does one that knows nothing, which has no favourite. The estimate is the share of rows
-with such a token. It is *known* only if the model, left to itself, would write (nearly) every token
-of at least half of the rows that do not look wrong: else it cannot tell wrong from new. Templates,
-lengths and languages cancel, since every token is held against the model's own distribution at that
-place.
+A row looks wrong if it has a token that is far and not supported (a slip), or if the row as a whole
+is not supported and the model would not have written it, one of its targets lying a nat or more
+behind the favourite (the answer to another question). What a model stumbles over but could not have
+guessed without the prompt does not count.
+
+The estimate is *known* only if it was tested on rows that are wrong for certain, those behind the
+prompt of another row: at least half of them must be far, and twice as many as of the rows
+themselves. A model that is as sure of itself where it is wrong fails that test.
+
+Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
+counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
+above 1.5 nats (0.27 log V with a vocabulary of less than 260 tokens), so that a model that
+hesitates between a few answers accuses nobody; the estimate is known if the model, left to itself,
+would write (nearly) every token of at least half of the rows that do not look wrong.
+
+The sum of log p - log p_other over a row is its pointwise mutual information with the prompt.
+Ethayarajh et al., "Understanding Dataset Difficulty with V-Usable Information", 2022,
+https://arxiv.org/abs/2110.08420, find mislabelled examples by it, with two models that are trained
+on all of the data, one of them without prompts; here one model is asked twice.
 
 Rows are listed by the excess of their surprise over what the model expected of itself,
 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
-without special tokens. The limits were set by hand on six tasks of benchmarks/choice/real and on
-the demo; docs/choosing-an-objective.md has the figures. No torch.
+without special tokens. The limits were set by hand on tasks of benchmarks/choice/real and on the
+demo; docs/choosing-an-objective.md has the figures. No torch.
 """
 
 from __future__ import annotations
@@ -31,10 +46,16 @@ import numpy as np
 
 from ..statistics import Estimate, wilson
 
-__all__ = ["Noise", "estimate"]
+__all__ = ["Noise", "Others", "estimate"]
 
 FAVOURITE = 0.3
-FAR = 2.0
+FAR = 3.5
+SUPPORT = 1.0
+TYPICAL_SHARE = 0.25
+POWER = 0.5
+CONTRAST = 2.0
+FAR_ALONE = 2.0
+"""Nats behind the favourite where prompts cannot be exchanged."""
 SHORT_LIST = 1.5
 SHORT_LIST_SHARE = 0.27
 WRITES = 1.0
@@ -44,7 +65,7 @@ and has a probability above `LIKELY`.
 """
 KNOWN_ROWS = 0.5
 """Share, of the rows that do not look wrong, that the model would write itself, from which the
-estimate is known.
+estimate is known where prompts cannot be exchanged.
 """
 
 
@@ -61,11 +82,24 @@ class Noise(NamedTuple):
     """Excess surprise of each row, (rows,): the larger, the more it looks wrong."""
     suspicious: np.ndarray
     """True for the rows that look wrong, (rows,)."""
+    power: float | None = None
+    """Share of the rows behind another row's prompt that are far; None where prompts cannot be
+    exchanged.
+    """
 
     def worst_first(self) -> list[int]:
         """Return the indices of the rows that look wrong, those with the largest excess first."""
         order = np.argsort(-self.excess, kind="stable")
         return [int(i) for i in order if self.suspicious[i]]
+
+
+class Others(NamedTuple):
+    """The same targets behind the prompts of other rows."""
+
+    logp: np.ndarray
+    """log p of the targets, (tokens,)."""
+    top_logp: np.ndarray
+    """log p of the most probable tokens, (tokens,)."""
 
 
 def estimate(
@@ -78,22 +112,30 @@ def estimate(
     special: np.ndarray,  # (tokens,) True for special tokens, which are left out
     rows: int,
     vocabulary: int,
+    others: Others | None = None,
 ) -> Noise:
     """Estimate the share of wrong rows.
 
     Rows without a token that is not special do not look wrong.
 
-        >>> sure, favourite = np.log(0.98), np.log(0.9)
+    Args:
+        others: the same targets behind other rows' prompts; None where prompts cannot be exchanged.
+
+    Ten rows of one token: the model is sure of nine, and the prompt speaks for them. The tenth is
+    improbable, and just as improbable behind another prompt.
+
+        >>> sure, favourite, far = np.log(0.98), np.log(0.9), np.log(0.001)
         >>> noise = estimate(
-        ...     logp=np.array([sure] * 9 + [np.log(0.001)]),
+        ...     logp=np.array([sure] * 9 + [far]),
         ...     top_logp=np.array([sure] * 9 + [favourite]),
         ...     entropy=np.array([0.1] * 9 + [0.7]),
         ...     variance=np.array([0.3] * 9 + [3.0]),
         ...     example=np.arange(10), special=np.zeros(10, bool), rows=10,
         ...     vocabulary=50_000,
+        ...     others=Others(np.full(10, far), np.full(10, favourite)),
         ... )
-        >>> noise.known, noise.share.value, noise.worst_first()
-        (True, 0.1, [9])
+        >>> noise.known, noise.share.value, noise.worst_first(), noise.power
+        (True, 0.1, [9], 1.0)
     """
     text = ~special
     logp, top_logp, entropy, variance, example = (
@@ -103,19 +145,29 @@ def estimate(
     def per_row(values: np.ndarray) -> np.ndarray:
         return np.bincount(example, weights=values, minlength=rows)
 
-    short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
     behind = top_logp - logp
-    counts = (
-        (top_logp > np.log(FAVOURITE))
-        & (behind > FAR)
-        & (_entropy_of_the_rest(top_logp, entropy) > short_list)
-    )
-    suspicious = per_row(counts) > 0
     unlikely = per_row((behind >= WRITES) | (logp <= np.log(LIKELY)))
     writes = float((unlikely == 0).mean()) if rows else 0.0
     excess = per_row(-logp - entropy) / np.sqrt(per_row(variance) + 0.25)
-    known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
-    return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
+    if others is None:
+        short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
+        no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
+        suspicious = per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0
+        known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
+        return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
+    lift = logp - others.logp[text]
+    lifts = per_row(lift)
+    supported = lifts >= max(SUPPORT, TYPICAL_SHARE * float(np.median(lifts)))
+    slips = per_row(_far(top_logp, logp, FAR) & (lift < SUPPORT)) > 0
+    suspicious = slips | (~supported & (per_row(behind >= WRITES) > 0))
+    power = float((per_row(_far(others.top_logp[text], others.logp[text], FAR)) > 0).mean())
+    known = power >= max(POWER, CONTRAST * float(suspicious.mean()))
+    return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, power)
+
+
+def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:
+    """True where the model has a favourite and the target is more than `nats` behind it."""
+    return (top_logp > np.log(FAVOURITE)) & (top_logp - logp > nats)
 
 
 def _entropy_of_the_rest(top_logp: np.ndarray, entropy: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,16 +26,16 @@ import torch
 from ..data.encoding import Encoded
 from ..errors import UsageError
 from ..kernels import IGNORE_INDEX
-from ..models.loading import TokenTable, batches, has_plain_head
+from ..models.loading import TokenTable, batches, has_plain_head, token_table
 from ..models.spread import Spread, spread_table, target_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ROWS_PER_STEP", "STEPS", "Scouted", "scout", "split"]
+__all__ = ["ROWS_PER_STEP", "STEPS", "Scouted", "exchanged", "scout", "split"]
 
 STEPS = 8
-"""Steps before the first look."""
+"""Steps before the second look; the first is taken half-way."""
 MOST_STEPS = 32
 ROWS_PER_STEP = 16
 LEARNING_RATE = 1e-3
@@ -42,9 +43,11 @@ RANK = 16
 
 _PASS_TOKENS = 4096
 _MORE = 4
-"""Steps between two looks, once the first one has been taken."""
-_RISE = 0.02
-"""A rise of mean p or of p of the end tokens that is worth more steps."""
+"""Steps between two later looks."""
+_LOOK_ROWS = 64
+"""Rows of a look at most: it only asks whether p still rises."""
+_RISE = 0.03
+"""A rise of mean p, or of p of the end tokens, between two looks that is worth more steps."""
 _PLAN_SHARE = 0.05
 """The scout's share of the planned steps at most; but never fewer steps than `STEPS`."""
 
@@ -53,11 +56,15 @@ class Scouted(NamedTuple):
     """The model after the scout, measured on rows that the scout has not seen."""
 
     spread: Spread
+    others: Spread | None
+    """The same tokens, each row behind the prompt of another one: `exchanged`. None where all rows
+    have the same prompt, or none.
+    """
     steps: int
     rows: int
     """Rows that the scout was trained on."""
     looks: tuple[tuple[int, float, float], ...]
-    """(steps, mean p, mean p of the last token of a row) at each look."""
+    """(steps, mean p, mean p of the last token of a row) at each look, over a part of the rows."""
 
 
 def split(
@@ -90,9 +97,10 @@ def scout(
 ) -> Scouted:
     """Train an adapter for a few steps, measure `measure` under it, and remove it.
 
-    After `steps` steps the rows are measured; as long as their mean p or that of their last token
-    still rises by 0.02, four more steps follow, up to 32, a twentieth of the planned steps, or the
-    last row of `train`.
+    A look at some of the rows is taken after half of `steps` and after all of them; as long as
+    their mean p or that of their last token rises by 0.03 from one look to the next, four more
+    steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`. Then all
+    rows are measured, each behind its own prompt and behind that of another row.
 
     Args:
         model: left as it was, in its mode, with its weights untouched.
@@ -122,26 +130,64 @@ def scout(
             weights = [p for p in adapted.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
             looks: list[tuple[int, float, float]] = []
-            done = 0
+            done, until = 0, max(1, steps // 2)
             while True:
-                for step in range(done, steps):
+                for step in range(done, until):
                     rows = train[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]
                     _step(model, rows, weights, optimizer, batch_tokens, plain_head)
                     if progress is not None:
                         progress(len(rows))
-                done = steps
-                spread = spread_table(model, measure, batch_tokens=batch_tokens, progress=progress)
-                looks.append((done, *_look(spread.table)))
-                if done >= most or not _rises(looks):
+                done = until
+                if most > 1:
+                    looked_at = measure[:: math.ceil(len(measure) / _LOOK_ROWS)]
+                    table = token_table(model, looked_at, batch_tokens=batch_tokens)
+                    looks.append((done, *_look(table)))
+                if done >= most or (done >= steps and not _rises(looks)):
                     break
-                steps = min(most, done + _MORE)
+                until = steps if done < steps else min(most, done + _MORE)
+            spread = spread_table(model, measure, batch_tokens=batch_tokens, progress=progress)
+            swapped = exchanged(measure)
+            others = swapped and spread_table(model, swapped, batch_tokens=batch_tokens)
         finally:
             adapted.unload()
             for name, p in model.named_parameters():
                 p.requires_grad_(needs_gradient[name])
                 p.grad = None
             model.train(was_training)
-    return Scouted(spread, done, min(len(train), done * ROWS_PER_STEP), tuple(looks))
+    rows = min(len(train), done * ROWS_PER_STEP)
+    return Scouted(spread, others, done, rows, tuple(looks))
+
+
+def exchanged(rows: Sequence[Encoded]) -> list[Encoded] | None:
+    """Return the rows, each with the prompt of the next row that has another prompt; None if all
+    prompts are the same, or a row has none.
+
+    The prompt is what stands before the first supervised token; all that follows stays, so that
+    the supervised tokens are the same ones in the same order. A prompt is cut at its beginning
+    where the row would become longer than the longest of the rows.
+    """
+    begins = [int(np.argmax(row.labels != IGNORE_INDEX)) for row in rows]
+    prompts = [row.input_ids[:begin] for row, begin in zip(rows, begins, strict=True)]
+    longest = max(len(row.input_ids) for row in rows)
+
+    def other_prompt(index: int) -> np.ndarray | None:
+        for step in range(1, len(rows)):
+            prompt = prompts[(index + step) % len(rows)]
+            if len(prompt) and not np.array_equal(prompt, prompts[index]):
+                return prompt
+        return None
+
+    result = []
+    for index, (row, begin) in enumerate(zip(rows, begins, strict=True)):
+        prompt = other_prompt(index)
+        if prompt is None or begin == 0:
+            return None
+        rest = row.input_ids[begin:]
+        prompt = prompt[max(0, len(prompt) + len(rest) - longest) :]
+        ignored = np.full(len(prompt), IGNORE_INDEX, row.labels.dtype)
+        labels = np.concatenate([ignored, row.labels[begin:]])
+        result.append(replace(row, input_ids=np.concatenate([prompt, rest]), labels=labels))
+    return result
 
 
 def _with_adapter(model: PreTrainedModel) -> Any:
@@ -189,8 +235,8 @@ def _look(table: TokenTable) -> tuple[float, float]:
 
 
 def _rises(looks: Sequence[tuple[int, float, float]]) -> bool:
-    """True if the last look is better than the one before by `_RISE`; after one look, if the end of
-    the rows is still improbable.
+    """True if the last look is better than the one before by `_RISE`; without one before, if the
+    end of the rows is still improbable.
     """
     if len(looks) == 1:
         return looks[0][2] < 0.5

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.chat import added_tokens
 from ..data.encoding import Encoded
 from .after_scout import after_scout
 from .capability import Plan, Suggestion, summarize, verdict
 from .choosing import NLL
-from .noise import Noise, estimate
+from .noise import Noise, Others, estimate
 from .scout import Scouted, scout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["END_TOKEN", "probe_after_scout"]
+__all__ = ["END_TOKEN", "noise_after", "probe_after_scout"]
 
 END_TOKEN = 0.5
 """Mean p of the end tokens under the base model below which special tokens keep NLL: an objective
@@ -65,16 +66,7 @@ def probe_after_scout(
         progress=progress,
     )
     table = report.spread.table
-    noise = estimate(
-        logp=table.logp,
-        top_logp=report.spread.top_logp,
-        entropy=table.entropy,
-        variance=report.spread.variance,
-        example=table.example,
-        special=np.isin(table.token, tokenizer.all_special_ids),
-        rows=table.num_examples,
-        vocabulary=len(tokenizer),
-    )
+    noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     place = verdict(probe.mean_p, probe.below_0_1)
     suggestion = _suggest(noise, place, plan.decoding, end_p)
@@ -84,6 +76,23 @@ def probe_after_scout(
         "probe": asdict(replace(probe, suggestion=suggestion)),
         "seconds": time.monotonic() - started,
     }
+
+
+def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
+    """Estimate the wrong rows among those that were measured under the scout."""
+    table = report.spread.table
+    others = report.others
+    return estimate(
+        logp=table.logp,
+        top_logp=report.spread.top_logp,
+        entropy=table.entropy,
+        variance=report.spread.variance,
+        example=table.example,
+        special=np.isin(table.token, list(added_tokens(tokenizer))),
+        rows=table.num_examples,
+        vocabulary=len(tokenizer),
+        others=others and Others(others.table.logp, others.top_logp),
+    )
 
 
 def _suggest(noise: Noise, place: str, decoding: str, end_p: float | None) -> Suggestion:
@@ -123,6 +132,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "share": noise.share._asdict(),
         "known": noise.known,
         "writes": noise.writes,
+        "power": noise.power,
         "rows": len(rows),
         "worst": worst,
     }

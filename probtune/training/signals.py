@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.chat import added_tokens
 from ..objectives import SIGNALS, Objective, Signals, kind_of, unbound
 from .passes import OLD, STEP, sequence_means, targets
 
@@ -66,7 +67,7 @@ def refuse_unfixed(objective: Objective) -> None:
 def _special(batch: _Batch, name: str) -> Tensor:
     trainer, labels = batch.trainer, batch.labels
     if trainer._special is None or trainer._special.device != labels.device:
-        ids = trainer._tokenizer.all_special_ids
+        ids = list(added_tokens(trainer._tokenizer))
         trainer._special = torch.tensor(ids, dtype=labels.dtype, device=labels.device)
     return torch.isin(labels, trainer._special)
 

@@ -56,8 +56,8 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
     from probtune.data.encoding import encode
     from probtune.data.prompts import PromptSpec
     from probtune.data.rows import rows_from
-    from probtune.probe.noise import estimate
     from probtune.probe.scout import scout
+    from probtune.probe.warmed import noise_after
 
     started = time.monotonic()
     rows = draw(TASKS[task], _ROWS, seed)
@@ -71,17 +71,8 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
     encoded = encode(examples, tokenizer, max_length=512, end=end, begins=prompt.begins).rows
     half = _ROWS // 2
     report = scout(model, encoded[:half], encoded[half:], seed=seed)
+    noise = noise_after(report, tokenizer)
     table = report.spread.table
-    noise = estimate(
-        logp=table.logp,
-        top_logp=report.spread.top_logp,
-        entropy=table.entropy,
-        variance=report.spread.variance,
-        example=table.example,
-        special=np.isin(table.token, tokenizer.all_special_ids),
-        rows=table.num_examples,
-        vocabulary=len(tokenizer),
-    )
     truth = np.array(wrong[half:])
     return {
         "task": task,
@@ -94,6 +85,7 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
         "high": noise.share.high,
         "known": bool(noise.known),
         "writes": noise.writes,
+        "power": noise.power,
         "auc": _auc(noise.excess, truth),
         "precision": float(truth[noise.suspicious].mean()) if noise.suspicious.any() else None,
         "mean_p": float(np.exp(table.logp).mean()),
