@@ -15,9 +15,10 @@ is not supported and the model would not have written it, one of its targets lyi
 behind the favourite (the answer to another question). What a model stumbles over but could not have
 guessed without the prompt does not count.
 
-The estimate is *known* only if it was tested on rows that are wrong for certain, those behind the
-prompt of another row: at least half of them must be far, and twice as many as of the rows
-themselves. A model that is as sure of itself where it is wrong fails that test.
+The estimate is *known* only if the prompts matter to the model, a median support of 3 nats, and if
+it passes a test on rows that are wrong for certain, those behind the prompt of another row: of all
+rows at least 40 % must be supported where they stand and not be written there. A model that cannot
+know the answers fails both, and so do data of which more than half is wrong.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -34,8 +35,9 @@ Rows are listed by the excess of their surprise over what the model expected of 
 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
-without special tokens. The limits were set by hand on tasks of benchmarks/choice/real and on the
-demo; docs/choosing-an-objective.md has the figures. No torch.
+without special tokens, and 2 more for a row that its prompt does not support at all, falling to
+nothing at the median support. The limits were set by hand on tasks of benchmarks/choice/real and on
+the demo; docs/choosing-an-objective.md has the figures. No torch.
 """
 
 from __future__ import annotations
@@ -52,8 +54,9 @@ FAVOURITE = 0.3
 FAR = 3.5
 SUPPORT = 1.0
 TYPICAL_SHARE = 0.25
-POWER = 0.5
-CONTRAST = 2.0
+TYPICAL = 3.0
+POWER = 0.4
+UNSUPPORTED = 2.0
 FAR_ALONE = 2.0
 """Nats behind the favourite where prompts cannot be exchanged."""
 SHORT_LIST = 1.5
@@ -83,8 +86,8 @@ class Noise(NamedTuple):
     suspicious: np.ndarray
     """True for the rows that look wrong, (rows,)."""
     power: float | None = None
-    """Share of the rows behind another row's prompt that are far; None where prompts cannot be
-    exchanged.
+    """Share of the rows that their own prompt supports and that the model would not write behind
+    another one; None where prompts cannot be exchanged.
     """
 
     def worst_first(self) -> list[int]:
@@ -135,7 +138,7 @@ def estimate(
         ...     others=Others(np.full(10, far), np.full(10, favourite)),
         ... )
         >>> noise.known, noise.share.value, noise.worst_first(), noise.power
-        (True, 0.1, [9], 1.0)
+        (True, 0.1, [9], 0.9)
     """
     text = ~special
     logp, top_logp, entropy, variance, example = (
@@ -157,11 +160,14 @@ def estimate(
         return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
-    supported = lifts >= max(SUPPORT, TYPICAL_SHARE * float(np.median(lifts)))
+    typical = max(float(np.median(lifts)), 1e-9)
+    supported = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
     slips = per_row(_far(top_logp, logp, FAR) & (lift < SUPPORT)) > 0
     suspicious = slips | (~supported & (per_row(behind >= WRITES) > 0))
-    power = float((per_row(_far(others.top_logp[text], others.logp[text], FAR)) > 0).mean())
-    known = power >= max(POWER, CONTRAST * float(suspicious.mean()))
+    behind_there = others.top_logp[text] - others.logp[text]
+    power = float((supported & (per_row(behind_there >= WRITES) > 0)).mean())
+    known = typical >= TYPICAL and power >= POWER
+    excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, power)
 
 
