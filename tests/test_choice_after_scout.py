@@ -44,7 +44,10 @@ def test_one_question_decides(metric):
     assert rule.after_scout(noise_of(7, 100), metric=metric).objective == "nll()"
     unknown = rule.after_scout(noise_of(90, 100, known=False), metric=metric)
     assert unknown.objective == "nll()" and "too few to tell" in unknown.reason
-    for choice in (seen, unknown):  # the user's words, no names of features
+    no_support = noise_of(9, 100, known=False)._replace(power=0.3)
+    in_words = rule.after_scout(no_support, metric=metric)
+    assert in_words.objective == "nll()" and "30% of the answers are more likely" in in_words.reason
+    for choice in (seen, unknown, in_words):  # the user's words, no names of features
         assert not {"usual_p", "half-sureness", "noise_known"} & set(choice.reason.split())
 
 

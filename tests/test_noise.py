@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probtune.probe.noise import estimate
+from probtune.probe.noise import Others, estimate
 
 
 def tokens(distributions, targets, example):
@@ -89,3 +89,72 @@ def test_rows_are_listed_worst_first_and_special_tokens_do_not_count():
     assert list(noise.excess[listed]) == sorted(noise.excess[listed], reverse=True)
     special = estimate(**{**columns, "special": np.ones(100, bool)}, rows=100, vocabulary=50_000)
     assert special.share.value == 0.0 and special.worst_first() == []
+
+
+def mixture(rate, kind, rows=600, seed=5):
+    """Rows of three templates, each behind its own and behind another prompt: log p of the targets
+    and of the favourites.
+
+    sure        one token; the model knows it from its prompt, and would guess it by chance else
+    stumbles    four tokens, half of which the model would not write; only the prompt helps
+    long        thirty tokens that continue each other with any prompt, after one that needs its own
+
+    A wrong row of kind `other` has the target of another prompt throughout; one of kind `slip` has
+    one token that no prompt speaks for.
+    """
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(rows) < rate
+    columns = {name: [] for name in ("logp", "top", "other", "other_top", "row")}
+    for row in range(rows):
+        template = row % 3
+        length = (1, 4, 30)[template]
+        own, other = rng.uniform(-0.2, 0, length), rng.uniform(-9, -5, length)
+        top = own.copy()
+        if template == 1:
+            far = rng.random(length) < 0.5
+            own = np.where(far, rng.uniform(-4.5, -1.5, length), own)
+            top = np.where(far, -0.5, own)
+        if template == 2:
+            other[1:] = own[1:] + rng.normal(0, 0.2, length - 1)
+        if wrong[row] and kind == "other":
+            own = other + rng.normal(0, 0.3, length)
+            top = np.full(length, -0.3)
+            own = np.minimum(own, top)
+        elif wrong[row]:
+            at = rng.integers(length)
+            own[at], top[at], other[at] = rng.uniform(-8, -5), -0.1, rng.uniform(-8, -6)
+        columns["logp"].append(own)
+        columns["top"].append(top)
+        columns["other"].append(np.minimum(other, -0.3))
+        columns["other_top"].append(np.full(length, -0.3))
+        columns["row"].append(np.full(length, row))
+    flat = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+    size = len(flat["row"])
+    noise = estimate(
+        logp=flat["logp"],
+        top_logp=flat["top"],
+        entropy=np.full(size, 0.5),
+        variance=np.full(size, 0.5),
+        example=flat["row"],
+        special=np.zeros(size, bool),
+        rows=rows,
+        vocabulary=50_000,
+        others=Others(flat["other"], flat["other_top"]),
+    )
+    return noise, wrong
+
+
+@pytest.mark.parametrize("kind", ["other", "slip"])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
+def test_a_mixture_of_three_templates_behind_exchanged_prompts(rate, kind):
+    noise, wrong = mixture(rate, kind)
+    assert noise.known
+    assert abs(noise.share.value - wrong.mean()) < 0.08
+    if rate == 0:
+        assert noise.share.value < 0.03
+
+
+def test_prompts_that_say_nothing_make_nothing_known():
+    """The targets are as likely behind any prompt: nothing tells a wrong row from a hard one."""
+    noise, _ = mixture(1.0, "other")
+    assert not noise.known

@@ -11,7 +11,7 @@ from probtune.data.rows import rows_from
 from probtune.errors import UsageError
 from probtune.models.loading import load_model, load_tokenizer, token_table
 from probtune.models.spread import spread_table, target_logprobs
-from probtune.probe.scout import ROWS_PER_STEP, scout, split
+from probtune.probe.scout import ROWS_PER_STEP, exchanged, scout, split
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,24 @@ def test_the_scout_learns_and_leaves_nothing_behind(material):
     again = scout(model, train, measure, planned_steps=100, learning_rate=0.03)
     np.testing.assert_array_equal(again.spread.table.logp, report.spread.table.logp)
     assert again.looks == report.looks
+
+
+def test_each_row_is_measured_behind_another_prompt(material):
+    model, rows = material
+    rows = rows[:12]
+    swapped = exchanged(rows)
+    longest = max(len(row.input_ids) for row in rows)
+    for row, other in zip(rows, swapped, strict=True):
+        begin, there = (int(np.argmax(r.labels != -100)) for r in (row, other))
+        np.testing.assert_array_equal(other.input_ids[there:], row.input_ids[begin:])
+        np.testing.assert_array_equal(other.labels[there:], row.labels[begin:])
+        assert not np.array_equal(other.input_ids[:there], row.input_ids[:begin])
+        assert len(other.input_ids) <= longest and (other.labels[:there] == -100).all()
+    report = scout(model, rows, rows, steps=1)
+    assert report.others is not None
+    np.testing.assert_array_equal(report.others.table.token, report.spread.table.token)
+    assert exchanged([rows[0], rows[0]]) is None  # one prompt
+    assert scout(model, rows, [rows[0]] * 2, steps=1).others is None
 
 
 def test_passes_of_few_tokens_are_one_step(material):

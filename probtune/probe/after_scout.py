@@ -52,9 +52,14 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
     bench = _bench()[metric]
     gain = Gain(bench["points"], bench["low"], bench["high"])
     if not noise.known:
+        why = (
+            f"the model would write only {noise.writes:.0%} of the rows itself, too few"
+            if noise.power is None
+            else f"only {noise.power:.0%} of the answers are more likely behind their own prompt"
+            " than behind another, or by too little,"
+        )
         reason = (
-            f"After a short scout the model would write only {noise.writes:.0%} of the rows itself,"
-            " too few to tell wrong rows from new ones, so NLL is the safe choice"
+            f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
         )
         return Choice(NLL, reason, SEEN, NO_GAIN)
     if noise.share.value < LEAST_NOISE:
