@@ -7,10 +7,12 @@ project wrote it. Reading and merging are PEFT's.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .weights import check_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,24 +67,32 @@ def trainable(base: PreTrainedModel, name: str, rank: int) -> Any:
     Raises:
         UsageError: the adapter has another rank.
     """
-    from peft import PeftModel
-
     stored = (adapter_settings(name) or {}).get("r")
     if stored != rank:
         raise UsageError(
             f"{name} is an adapter of rank {stored}, got --lora-rank {rank}; give --lora-rank"
             f" {stored} to train it further, or merge it first: probtune merge {name} OUT."
         )
-    return PeftModel.from_pretrained(base, str(Path(name).expanduser()), is_trainable=True)
+    return _adapted(base, name, is_trainable=True)
 
 
 def merged(base: PreTrainedModel, name: str) -> PreTrainedModel:
     """Return the base with the adapter of a folder added to its weights."""
-    from peft import PeftModel
-
-    wrapped: Any = PeftModel.from_pretrained(base, str(Path(name).expanduser()))
+    wrapped = _adapted(base, name)
     model = wrapped.merge_and_unload()
     model.requires_grad_(True)  # PEFT froze the base
+    return model
+
+
+def _adapted(base: PreTrainedModel, name: str, **options: Any) -> Any:
+    """Return the base under the adapter of a folder, all of whose weights were read."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # `check_adapter` says it as an error
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        model = PeftModel.from_pretrained(base, str(Path(name).expanduser()), **options)
+    check_adapter(model, name)
     return model
 
 

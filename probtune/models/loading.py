@@ -21,6 +21,7 @@ from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
 from .adapters import base_of, merged, stops_of, trainable
 from .packaged import model_folder
+from .weights import READING_ERRORS, check_adapter, read_whole, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,7 +84,9 @@ def load_tokenizer(name: str, chat_template: str | None = None) -> PreTrainedTok
     with _readable(name, "tokenizer"):
         base = base_of(name)
         own = base is None or (Path(name).expanduser() / "tokenizer_config.json").is_file()
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(name if own else str(base)))
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_folder(name if own else str(base)), trust_remote_code=False
+        )
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     return tokenizer
@@ -112,7 +115,8 @@ def context_length(name: str) -> tuple[int | None, int | None]:
     from transformers import AutoConfig
 
     with _readable(name, "configuration"):
-        config = AutoConfig.from_pretrained(model_folder(base_of(name) or name)).get_text_config()
+        folder = model_folder(base_of(name) or name)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     return getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None)
 
 
@@ -124,7 +128,7 @@ def load_model(
     adapter: str | int = "beside",
 ) -> PreTrainedModel:
     """Load a causal language model of a local folder, of a folder with a LoRA adapter, or of a hub
-    id, through `AutoModelForCausalLM.from_pretrained`.
+    id, through `AutoModelForCausalLM.from_pretrained`, with all of its weights.
 
     Args:
         dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the
@@ -132,21 +136,24 @@ def load_model(
         device: default: the accelerator if there is one, else the CPU.
         adapter: for a folder with an adapter: `beside` the weights, `merged` into them, or its
             rank, to train it further.
-    """
-    from transformers import AutoModelForCausalLM
 
+    Raises:
+        UsageError: there is no such model, it cannot be read, or its weights are not whole.
+    """
     with _readable(name, "model"):
         base = base_of(name)
         folder = model_folder(base or name)
         if Path(folder).is_dir():
             folder = str(Path(folder).resolve())  # an adapter of this model will name it
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model: Any = read_whole(name, folder, dtype=dtype)
         if base is not None:
             stops = stops_of(name)
             if stops is not None:
                 model.generation_config = stops
             if adapter == "beside":
-                model.load_adapter(str(Path(name).expanduser()))
+                folder = str(Path(name).expanduser())
+                model.load_adapter(folder, ignore_mismatched_sizes=True)  # they are named next
+                check_adapter(model, name)
             elif adapter == "merged":
                 model = merged(model, name)
             else:
@@ -161,9 +168,10 @@ def layer_names(name: str) -> list[str]:
     with _readable(name, "model"):
         folder = model_folder(base_of(name) or name)
     with _readable(name, "model"), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    found = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    return sorted({n.rpartition(".")[2] for n in found})
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({n.rpartition(".")[2] for n in linear})
 
 
 class _readable:
@@ -181,11 +189,10 @@ class _readable:
             )
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError | ValueError) and not isinstance(error, ProbtuneError):
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
-            raise UsageError(f"cannot load the {self.what} of {self.name!r}: {reason}") from error
+        if isinstance(error, READING_ERRORS) and not isinstance(error, ProbtuneError):
+            raise UsageError(
+                f"cannot load the {self.what} of {self.name!r}: {reason_of(error)}"
+            ) from error
 
 
 def default_device() -> str:

@@ -24,7 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import ProbtuneError, UsageError
+from .weights import READING_ERRORS, read_whole, reason_of
 
 __all__ = ["PACKAGED", "cache", "model_folder"]
 
@@ -121,11 +122,14 @@ def _convert(file: Path, folder: Path) -> None:
 
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
-        read: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"cannot read {file} as a model: {reason}") from error
+        read: Any = read_whole(
+            str(file), str(file.parent), gguf_file=file.name, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+    except ProbtuneError:
+        raise
+    except READING_ERRORS as error:
+        raise UsageError(f"cannot read {file} as a model: {reason_of(error)}") from error
     config = read.config
     # `save_pretrained` refuses a model that says it is quantised, which this one no longer is.
     del config.quantization_config

@@ -10,6 +10,7 @@ head_choice which fused head computes the loss
 selfcheck   the head's proof on the device it trains on
 trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
+opening     a model that is given by name, read whole
 clock       checkpoints by the clock
 sources     the code of a user's own objective, kept with a checkpoint
 saving      a whole model, however it was spread over ranks

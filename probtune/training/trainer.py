@@ -54,6 +54,7 @@ from .head_choice import (
     refuse_untrained_adapter,
 )
 from .masking import mask_rows
+from .opening import whole_models
 from .passes import OLD, STEP, Passes
 from .selfcheck import check_head, check_model
 from .signals import refuse_unfixed, signals_of
@@ -146,7 +147,7 @@ class ProbTuneTrainer(SFTTrainer):
         self._step = StepCounts()
         model = model_folder(model) if isinstance(model, str) else model
         refuse_untrained_adapter(args.head, model, options.get("peft_config"))
-        with adapters_on_the_head():
+        with adapters_on_the_head(), whole_models():
             super().__init__(model, args, *others, **options)
         self._check_parallelism()
         self._fuse_head()
