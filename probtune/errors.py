@@ -3,6 +3,7 @@
     ProbtuneError            the work could not be done               command line: exit status 1
     ├── DataError            rows that cannot be trained on           (file and line in the message)
     ├── TrainingError        training stopped; checkpoints are kept
+    │   └── Interrupted      ... by a signal, with a checkpoint       command line: 130 or 143
     ├── EvaluationError      an evaluation stopped; what was generated and graded is kept
     └── UsageError           the request itself is wrong              command line: exit status 2
         └── ObjectiveError   an objective's text or parameter is wrong
@@ -14,6 +15,7 @@ those.
 __all__ = [
     "DataError",
     "EvaluationError",
+    "Interrupted",
     "ObjectiveError",
     "ProbtuneError",
     "TrainingError",
@@ -33,6 +35,14 @@ class DataError(ProbtuneError, ValueError):
 
 class TrainingError(ProbtuneError, RuntimeError):
     """Training stopped before its end; the last good checkpoint is kept."""
+
+
+class Interrupted(TrainingError):
+    """A signal stopped the work in an orderly way; the same request goes on from there."""
+
+    def __init__(self, message: str, *, signal: int):
+        super().__init__(message)
+        self.exit_status = 128 + signal
 
 
 class EvaluationError(ProbtuneError, RuntimeError):

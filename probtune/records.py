@@ -14,13 +14,13 @@ import math
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, ProbtuneError
+from .errors import DataError
+from .files import write_text
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -91,31 +91,6 @@ def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:
     if kind is not None and record["kind"] != kind:
         raise DataError(f"{path} is a record of kind {record['kind']!r}, expected {kind!r}.")
     return record
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file through a temporary neighbour, so that a full disk or an interruption leaves the
-    old one intact.
-
-    Raises:
-        ProbtuneError: the file cannot be written, with the system's reason.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private to the user
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise ProbtuneError(
-            f"cannot write {path}: {error.strerror}. What was finished before is kept."
-        ) from error
 
 
 def digest(parts: Iterable[Any]) -> str:

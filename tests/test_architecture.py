@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "numbers", "records", "statistics", "settings", "terminal"]
+LEAVES = ["errors", "files", "numbers", "records", "statistics", "settings", "terminal"]
 CORE = [
     "objectives",
     "kernels",
@@ -28,8 +28,9 @@ ONLY = {
     "probe.features": {"errors"},
     "probe.choosing": {"errors", "numbers"},
     "errors": set(),
+    "files": {"errors"},
     "numbers": set(),
-    "records": {"errors"},
+    "records": {"errors", "files"},
     "statistics": set(),
     "settings": {"errors"},
     "terminal": set(),

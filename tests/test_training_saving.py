@@ -23,7 +23,9 @@ def stand_in(files, **plugins):
         is_fsdp_enabled="fsdp_plugin" in plugins,
         is_deepspeed_enabled="deepspeed_plugin" in plugins,
         is_world_process_zero=lambda: True,
-        accelerator=SimpleNamespace(state=SimpleNamespace(**plugins)),
+        accelerator=SimpleNamespace(
+            state=SimpleNamespace(**plugins), wait_for_everyone=lambda: None
+        ),
         save_model=save_model,
     )
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
-from ..errors import ProbtuneError, TrainingError, UsageError
+from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, layer_names, load_model
@@ -85,21 +85,21 @@ def train_stage(
     )
     gather_when_saved(trainer)
     what = "training" if until is None else f"racing for {until} steps:"
+    checkpoint = _resumed(trainer, folder / "checkpoints", terminal, str(objective))
     shown = _shown(trainer, terminal, f"{what} {objective}")
-    with shown, _interruptible(clock), _writing(folder):
-        result = trainer.train(resume_from_checkpoint=_last_checkpoint(folder / "checkpoints"))
-    if clock.stopping:
-        raise TrainingError(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps} with a"
-            " checkpoint; give the same command again to go on."
-        )
-    if measure is not None:
-        return measure(model)
-    _teach_to_stop(model, prepared.train.rows)
-    with _writing(folder):
-        save_whole(trainer, folder / "model")  # with LoRA, the adapter alone
-        if adapter_settings(str(folder / "model")) and model.generation_config is not None:
-            model.generation_config.save_pretrained(str(folder / "model"))
+    with _interruptible(clock):
+        with shown:
+            result = trainer.train(resume_from_checkpoint=checkpoint)
+        if clock.stopped:
+            raise _interrupted(clock, trainer.state)
+        if measure is not None:
+            result = measure(model)
+            if clock.stopping:
+                raise _interrupted(clock, trainer.state)
+            return result
+        _teach_to_stop(model, prepared.train.rows)
+        # with LoRA, the adapter alone
+        save_whole(trainer, folder / "model", generation=model.generation_config)
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,
@@ -112,7 +112,29 @@ def train_stage(
         return make_record("train", content)
     record = write_record(path, "train", content)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if clock.stopping:  # the signal came after the last step
+        raise _interrupted(clock, trainer.state)
     return record
+
+
+def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str | None:
+    """Return the checkpoint that training goes on from, and say which."""
+    from ..training import newest_whole, step_of
+
+    with trainer.accelerator.main_process_first():
+        checkpoint = newest_whole(folder, terminal.say)
+    if checkpoint is None:
+        return None
+    terminal.say(f"{what} goes on from the checkpoint of step {step_of(checkpoint)}.")
+    return str(checkpoint)
+
+
+def _interrupted(clock: Any, state: Any) -> Interrupted:
+    return Interrupted(
+        f"stopped at step {state.global_step} of {state.max_steps} with a checkpoint; give the"
+        " same command again to go on.",
+        signal=clock.signal,
+    )
 
 
 def _columns(objective: Objective, prepared: Prepared, terminal: Terminal) -> dict[str, Any]:
@@ -240,12 +262,6 @@ def _adapter(settings: TuneSettings) -> Any:
     )
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-
-
 def _check_space(folder: Path, model: PreTrainedModel) -> None:
     """Room for the model and one checkpoint with AdamW's two moments, before training."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -282,22 +298,6 @@ def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns the libraries' ways to say that a file could not be written into ours."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
-            raise
-        raise ProbtuneError(
-            f"cannot write under {folder}: {error}. Finished stages are kept; free some space and"
-            " give the same command again."
-        ) from error
-
-
-@contextmanager
 def _interruptible(clock: Any) -> Iterator[None]:
     """Ctrl-C or SIGTERM ends training at the next step with a checkpoint; a second one ends at
     once.
@@ -309,7 +309,7 @@ def _interruptible(clock: Any) -> Iterator[None]:
     before = [signal.getsignal(s) for s in signals]
 
     def stop(number: int, frame: Any) -> None:
-        clock.stop_after_save()
+        clock.stop_after_save(number)
         for s, handler in zip(signals, before, strict=True):
             signal.signal(s, handler)
 

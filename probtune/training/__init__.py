@@ -12,10 +12,13 @@ trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
 opening     a model that is given by name, read whole
 clock       checkpoints by the clock
+checkpoints checkpoints that are whole or not there
+progress    what is summed between log entries, kept with a checkpoint
 sources     the code of a user's own objective, kept with a checkpoint
 saving      a whole model, however it was spread over ranks
 """
 
+from .checkpoints import newest_whole, step_of, telling_write_errors
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
 from .saving import gather_when_saved, save_whole
@@ -27,5 +30,8 @@ __all__ = [
     "ProbTuneConfig",
     "ProbTuneTrainer",
     "gather_when_saved",
+    "newest_whole",
     "save_whole",
+    "step_of",
+    "telling_write_errors",
 ]

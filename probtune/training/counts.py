@@ -42,6 +42,14 @@ class TokenSums:
         sums = row_sums.sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
+    def state(self) -> list[float] | None:
+        """Return the sums as numbers; None where no token was seen."""
+        return None if self._sums is None else self._sums.tolist()
+
+    def restore(self, state: list[float] | None, device: torch.device) -> None:
+        """Take the sums that `state` returned."""
+        self._sums = None if state is None else torch.tensor(state, dtype=_dtype(device)).to(device)
+
     def means(self, accelerator: Any = None) -> dict[str, float]:
         """Return the means per token, over all ranks if given an accelerator; empty when no token
         was seen.
@@ -64,8 +72,7 @@ def row_sums(tokens: PerToken) -> Tensor:
     logp, mask = tokens.log_probs.detach().float(), tokens.label_mask
     low_weight = tokens.weight < _LOW_WEIGHT
     terms = (tokens.value, -logp, logp.exp(), tokens.is_top1, tokens.entropy, low_weight)
-    # float64, where the device has it: over an epoch a float32 sum over tokens would lose digits
-    dtype = torch.float32 if logp.device.type == "mps" else torch.float64
+    dtype = _dtype(logp.device)
     return torch.stack(
         [
             torch.where(mask, term.detach(), 0).sum(-1, dtype=dtype)
@@ -73,3 +80,8 @@ def row_sums(tokens: PerToken) -> Tensor:
         ],
         -1,
     )
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """float64, where the device has it: over an epoch a float32 sum over tokens loses digits."""
+    return torch.float32 if device.type == "mps" else torch.float64

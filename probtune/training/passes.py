@@ -28,6 +28,7 @@ class Passes:
         self._trainer = trainer
         self._block: list[dict[str, Any]] = []
         self._block_of: Any = None
+        self._measured: list[Tensor] = []
         self.statistics: StepStatistics | None = None
         """Statistics of the optimizer step that is trained."""
 
@@ -44,6 +45,11 @@ class Passes:
         once."""
         if self._block_of is not epoch_iterator:
             self._block, self._block_of = [], epoch_iterator
+            for batch, logp in zip(
+                islice(epoch_iterator, len(self._measured)), self._measured, strict=True
+            ):
+                self._block.append({**batch, OLD: logp})
+            self._measured = []
         size = self._trainer.args.refresh_steps * self._trainer.args.gradient_accumulation_steps
         while len(self._block) < number:
             fresh = list(islice(epoch_iterator, size))
@@ -54,6 +60,14 @@ class Passes:
             self._block += fresh
         batches, self._block = self._block[:number], self._block[number:]
         return batches
+
+    def remaining(self) -> list[Tensor]:
+        """Return the old log-probabilities of the block's micro-batches that are still to come."""
+        return [batch[OLD] for batch in self._block]
+
+    def restore(self, measured: list[Tensor]) -> None:
+        """Take what `remaining` returned, for the next micro-batches."""
+        self._measured = measured
 
     @contextmanager
     def as_it_is(self, model: Any) -> Iterator[None]:

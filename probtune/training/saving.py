@@ -6,10 +6,13 @@ files for a script of DeepSpeed's own under ZeRO-3; neither folder loads.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
+from ..files import WRITING, finish_folder, remove_leftovers
+from .checkpoints import telling_write_errors
 
 __all__ = ["gather_when_saved", "save_whole"]
 
@@ -25,16 +28,44 @@ def gather_when_saved(trainer: Any) -> None:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
 
 
-def save_whole(trainer: Any, folder: Path) -> None:
-    """Save the model, or with PEFT the adapter, as `from_pretrained` loads it; by all ranks.
+def save_whole(trainer: Any, folder: Path, *, generation: Any = None) -> None:
+    """Save the model, or with PEFT the adapter, as `from_pretrained` loads it, whole and with a
+    manifest; by all ranks.
+
+    Args:
+        generation: settings of generation, which are written beside an adapter; with a whole model
+            they are saved anyway.
 
     Raises:
         TrainingError: no weights were written.
+        ProbtuneError: the folder cannot be written.
     """
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model(str(folder))
-    if trainer.is_world_process_zero() and not any(folder.glob("*.safetensors")):
+    beside = folder.parent / WRITING / folder.name
+    wait, first = trainer.accelerator.wait_for_everyone, trainer.is_world_process_zero()
+    try:
+        with telling_write_errors(folder):
+            if first:
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.parent.mkdir(parents=True, exist_ok=True)
+            wait()
+            trainer.save_model(str(beside))
+            wait()
+            if first:
+                if generation is not None and (beside / "adapter_config.json").is_file():
+                    generation.save_pretrained(str(beside))
+                _check_weights(beside, folder)
+                finish_folder(beside, folder)
+            wait()
+    except BaseException:
+        if first:
+            remove_leftovers(folder.parent)
+        raise
+
+
+def _check_weights(beside: Path, folder: Path) -> None:
+    if not any(beside.glob("*.safetensors")):
         raise TrainingError(
             f"{folder} got no weights that load, although training is done: the way in which the"
             " model is spread over ranks was not seen. The checkpoints are kept; give the same"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -39,6 +38,7 @@ from ..objectives import (
     kind_of,
     parameter_of,
 )
+from .checkpoints import check_checkpoint, newest_whole, save_checkpoint
 from .columns import (
     ColumnCollator,
     excess_cut,
@@ -56,6 +56,7 @@ from .head_choice import (
 from .masking import mask_rows
 from .opening import whole_models
 from .passes import OLD, STEP, Passes
+from .progress import Resuming, save_progress
 from .selfcheck import check_head, check_model
 from .signals import refuse_unfixed, signals_of
 from .sources import check_sources, write_sources
@@ -145,10 +146,13 @@ class ProbTuneTrainer(SFTTrainer):
         self._passes = Passes(self)
         self._sums = {"train": TokenSums(), "eval": TokenSums()}
         self._step = StepCounts()
+        self._resuming = Resuming(self)
+        self._writing: str | None = None
         model = model_folder(model) if isinstance(model, str) else model
         refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         with adapters_on_the_head(), whole_models():
             super().__init__(model, args, *others, **options)
+        self.add_callback(self._resuming)
         self._check_parallelism()
         self._fuse_head()
         if self.columns:
@@ -160,11 +164,61 @@ class ProbTuneTrainer(SFTTrainer):
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any):
+        """Train as `SFTTrainer`. True for `resume_from_checkpoint` takes the newest checkpoint that
+        is whole; one that is named and damaged is refused.
+        """
+        if resume_from_checkpoint is True:
+            folder = Path(self.args.output_dir or ".")
+            with self.accelerator.main_process_first():
+                newest = newest_whole(folder, _LOGGER.warning)
+            if newest is None:
+                raise UsageError(f"{folder} holds no whole checkpoint to resume from.")
+            resume_from_checkpoint = str(newest)
+        elif resume_from_checkpoint:
+            check_checkpoint(Path(resume_from_checkpoint))
+        resumed = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        self._resuming.checkpoint = resumed
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """The folder of checkpoints; while one is written, the folder beside."""
+        return self._writing or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        def save(folder: Path) -> None:
+            self._writing = str(folder.parent)
+            try:
+                super(ProbTuneTrainer, self)._save_checkpoint(model, trial)
+            finally:
+                self._writing = None
+            self._name_the_best(folder)
+            save_progress(self, folder)
+            if self.args.should_save:
+                write_sources(folder, self.objective)
+
+        target = save_checkpoint(self, Path(self._get_output_dir(trial)), save)
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(target))
+
+    def _name_the_best(self, folder: Path) -> None:
+        """Name the best checkpoint by its place, if it is the one that is written in `folder`."""
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best) == folder:
+            self.state.best_model_checkpoint = str(folder.parent.parent / folder.name)
+            if self.args.should_save:
+                self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: the checkpoint is uploaded once it is whole."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
         if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            write_sources(Path(self._get_output_dir(trial=None)) / folder, self.objective)
+            # A pickle with this machine's paths, and with what was given as a token.
+            (Path(output_dir or self.args.output_dir or ".") / TRAINING_ARGS_NAME).unlink(
+                missing_ok=True
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         check_sources(Path(resume_from_checkpoint), self.objective)
@@ -284,7 +338,11 @@ class ProbTuneTrainer(SFTTrainer):
                 self._signature_columns.append(column)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The micro-batches of an optimizer step, with what is measured before it."""
+        """The micro-batches of an optimizer step, with what is measured before it; none where a
+        resumed training has nothing left to do.
+        """
+        if self.control.should_training_stop:
+            return [], None
         in_force = self.objective.at(self._progress())
         if "old" in self.objective.needs:
             batches = self._passes.from_block(epoch_iterator, num_batches)
@@ -483,10 +541,7 @@ class ProbTuneTrainer(SFTTrainer):
         )
 
     def _last_checkpoint(self) -> str:
-        from transformers.trainer_utils import get_last_checkpoint
-
-        folder = self.args.output_dir
-        last = get_last_checkpoint(folder) if folder and os.path.isdir(folder) else None
+        last = newest_whole(Path(self.args.output_dir)) if self.args.output_dir else None
         return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
 
     def _count_tokens(self, inputs: dict[str, Any]) -> None:

@@ -1,0 +1,170 @@
+"""Files and folders that are whole or not there: written beside their place, synchronised with the
+disk and renamed; folders with a manifest of sizes and hashes, by which damage at rest is found.
+
+    OUT/.writing/checkpoint-6/       being written; a leftover is removed by the next run
+    OUT/checkpoint-6/                whole
+    OUT/checkpoint-6/manifest.json   its files, their sizes and SHA-256
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ProbtuneError
+
+__all__ = [
+    "MANIFEST",
+    "WRITING",
+    "damage",
+    "finish_folder",
+    "hash_file",
+    "remove_leftovers",
+    "whole_folder",
+    "write_text",
+]
+
+MANIFEST = "manifest.json"
+WRITING = ".writing"
+"""Folder beside a whole one, in which it is written."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file through a temporary neighbour, so that a full disk, an interruption or a loss of
+    power leaves the old one intact.
+
+    Raises:
+        ProbtuneError: the file cannot be written, with the system's reason.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private to the user
+        os.replace(temporary, path)
+        temporary = None
+        _sync(path.parent)
+    except OSError as error:
+        raise ProbtuneError(
+            f"cannot write {path}: {error.strerror}. What was finished before is kept."
+        ) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write into; afterwards it stands at `target` with its manifest, in the place
+    of what stood there. After an error nothing of it is left.
+    """
+    beside = target.parent / WRITING / target.name
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        finish_folder(beside, target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        _remove_if_empty(beside.parent)
+        raise
+
+
+def finish_folder(beside: Path, target: Path) -> None:
+    """Write the manifest of a folder, synchronise it with the disk and move it to its place, where
+    an older one is removed.
+    """
+    files = {}
+    for path in sorted(p for p in beside.rglob("*") if p.is_file()):
+        if path.name == MANIFEST and path.parent == beside:
+            continue
+        _sync(path)
+        name = path.relative_to(beside).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    write_text(beside / MANIFEST, json.dumps({"files": files}, indent=1) + "\n")
+    for folder in (p for p in beside.rglob("*") if p.is_dir()):
+        _sync(folder)
+    if target.exists():
+        shutil.rmtree(target)
+    beside.rename(target)
+    _sync(target.parent)
+    _remove_if_empty(beside.parent)
+
+
+def damage(folder: Path, *, contents: bool = True) -> str | None:
+    """Return what is wrong with a folder that `whole_folder` wrote, or None if it is whole.
+
+    Args:
+        contents: read every byte and compare the hashes, not the sizes alone.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}, so it was not finished"
+    except OSError as error:
+        return f"{MANIFEST} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is damaged"
+    try:
+        for name, (size, sha256) in files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes, and {size} were written"
+            if contents and hash_file(path) != sha256:
+                return f"{name} has other bytes than were written"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what an interruption left of folders that were being written in this one."""
+    shutil.rmtree(folder / WRITING, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if path.is_file() or error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(handle)
+
+
+_UNSUPPORTED = (22, 95)  # EINVAL, EOPNOTSUPP: some network file systems cannot sync a folder
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass
