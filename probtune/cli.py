@@ -16,6 +16,7 @@ from . import __version__
 from .commands import options as core_options
 from .errors import ProbtuneError, UsageError
 from .evaluation.commands import options as evaluation_options
+from .options import request
 from .paper.commands import options as paper_options
 
 __all__ = ["main"]
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_plot(getattr(options, "plot", None))
         module, function = options.run.split(":")
-        getattr(importlib.import_module(f".{module}", __package__), function)(options)
+        getattr(importlib.import_module(f".{module}", __package__), function)(request(options))
         return 0
     except ProbtuneError as error:
         if options.debug:

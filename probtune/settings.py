@@ -1,16 +1,13 @@
 """Settings of a run: one dataclass is the command line, the YAML file and the record, so no text
 exists twice.
 
-Standard library only, but for PyYAML when a file is read; the command line's `--help` comes from
-here.
+Standard library only, but for PyYAML when a file is read.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Callable, Set
 from dataclasses import MISSING, dataclass, field
@@ -18,51 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .options import check_bounds, flag_of, kind_of, option
 
 __all__ = [
     "TuneSettings",
-    "add_options",
-    "check_bounds",
     "checked",
-    "option",
     "read_yaml",
     "settings_from",
     "yaml_content",
 ]
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    group: str,
-    choices: tuple[str, ...] | None = None,
-    metavar: str | None = None,
-    least: float | None = None,
-    above: float | None = None,
-    short: str | None = None,
-) -> Any:
-    """A field of a settings class, with all that the command line says about it.
-
-    Args:
-        group: heading of the option in the help; `positional` makes it a positional argument.
-        choices: the texts it may be.
-        metavar: what stands for its value in the help (default: its type).
-        least, above: bounds of its value, which `check_bounds` checks: at least, or more than.
-        short: a short flag beside the long one.
-    """
-    metadata = {
-        "help": help,
-        "group": group,
-        "choices": choices,
-        "metavar": metavar,
-        "least": least,
-        "above": above,
-        "short": short,
-    }
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -349,93 +310,6 @@ class TuneSettings:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
 
 
-def add_options(
-    parser: argparse.ArgumentParser, settings: type[Any], only: tuple[str, ...] = ()
-) -> None:
-    """Add a dataclass's fields to a parser: required ones and those of the group `positional` as
-    positionals, the others as flags without defaults.
-
-    Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help
-    names them.
-    """
-    groups: dict[str, Any] = {}
-    kinds = typing.get_type_hints(settings)
-    for item in dataclasses.fields(settings):
-        if only and item.name not in only:
-            continue
-        required = item.default is MISSING and item.default_factory is MISSING
-        if required or item.metadata["group"] == "positional":
-            parser.add_argument(
-                item.name, metavar=item.name.upper(), help=item.metadata["help"], nargs="?"
-            )
-            continue
-        group = groups.setdefault(
-            item.metadata["group"], parser.add_argument_group(item.metadata["group"])
-        )
-        kind = _kind(kinds[item.name])
-        flag = _flag(item.name)
-        help = item.metadata["help"].replace("%", "%%")
-        if (
-            item.default is not MISSING
-            and item.default is not None
-            and item.default is not False
-            and item.default != ""
-        ):
-            help += (
-                f" (default: {item.default:g})"
-                if isinstance(item.default, float)
-                else f" (default: {item.default})"
-            )
-        if kind is bool:
-            action = argparse.BooleanOptionalAction if item.default is None else "store_true"
-            group.add_argument(
-                flag, dest=item.name, action=action, default=argparse.SUPPRESS, help=help
-            )
-        elif kind is dict:
-            group.add_argument(
-                flag,
-                dest=item.name,
-                action="append",
-                metavar="KEY=VALUE",
-                default=argparse.SUPPRESS,
-                help=help,
-            )
-        else:
-            group.add_argument(
-                *([item.metadata["short"]] if item.metadata["short"] else []),
-                flag,
-                dest=item.name,
-                type=kind,
-                choices=item.metadata["choices"],
-                metavar=(
-                    None
-                    if item.metadata["choices"]
-                    else item.metadata["metavar"] or kind.__name__.upper()
-                ),
-                default=argparse.SUPPRESS,
-                help=help,
-            )
-
-
-def check_bounds(settings: Any) -> None:
-    """Compare the values of a settings object with the bounds of their options; None is no value.
-
-    Raises:
-        UsageError: a value is out of bounds, with the flag and the bound.
-    """
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        least, above = item.metadata.get("least"), item.metadata.get("above")
-        flag = item.metadata.get("short") or _flag(item.name)
-        if value is None:
-            continue
-        if least is not None and value < least:
-            raise UsageError(f"{flag} must be at least {least}, got {value}.")
-        if above is not None and not value > above:
-            bound = "positive" if above == 0 else f"more than {above}"
-            raise UsageError(f"{flag} must be {bound}, got {value}.")
-
-
 def read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
     """Settings (of `kind`) in a YAML file.
 
@@ -512,7 +386,7 @@ def settings_from(
         if value is None:
             continue
         if isinstance(value, list) and name in ("training", "inner_prompt"):
-            pairs = dict(_pair(text, _flag(name)) for text in value)
+            pairs = dict(_pair(text, flag_of(name)) for text in value)
             values[name] = {**values.get(name, {}), **pairs}
         else:
             values[name] = value
@@ -529,7 +403,7 @@ def settings_from(
 def _typed(value: Any, kind: Any, where: str) -> Any:
     if value is None and type(None) in typing.get_args(kind):
         return None
-    plain = _kind(kind)
+    plain = kind_of(kind)
     if plain is float and isinstance(value, str):  # YAML reads 5e-5 as a text
         try:
             return float(value)
@@ -557,17 +431,6 @@ def _pair(text: str, flag: str) -> tuple[str, Any]:
         except ValueError:
             pass
     return key.strip().replace("-", "_"), parsed
-
-
-def _kind(annotation: Any) -> type:
-    """Return the plain type behind `int | None` and `dict[str, Any]`."""
-    if isinstance(annotation, types.UnionType):
-        annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
-    return typing.get_origin(annotation) or annotation
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _stem(name: str) -> str:

@@ -7,7 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
-LEAVES = ["errors", "files", "numbers", "records", "statistics", "settings", "terminal"]
+LEAVES = [
+    *("errors", "files", "numbers", "options", "records", "statistics", "settings"),
+    "terminal",
+]
 CORE = [
     "objectives",
     "kernels",

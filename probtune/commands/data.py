@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..settings import TuneSettings, settings_from
+from ..settings import TuneSettings
+from .options import Data, Merge
 
 if TYPE_CHECKING:
     from ..data.encoding import Encoded
@@ -20,18 +20,13 @@ _SHOWN_ROWS = 3
 _SHOWN_CHARACTERS = 1200
 
 
-def data(options: argparse.Namespace) -> None:
+def data(options: Data) -> None:
     """Show what would be trained on: counts, lengths, three rows with the supervised part marked,
     and what is not used. Reads a tokenizer, no weights.
     """
     from ..terminal import Terminal, quiet_libraries
 
-    fields = {
-        name: value
-        for name, value in vars(options).items()
-        if name in TuneSettings.__dataclass_fields__
-    }
-    settings = settings_from(fields, None)
+    settings = TuneSettings(options.model, options.data, **options.row_settings)
     quiet_libraries()
     from ..models.loading import load_tokenizer
     from ..paper.corpora import locate
@@ -102,7 +97,7 @@ def _stretches(row: Encoded) -> list[tuple[bool, list[int]]]:
     return stretches
 
 
-def merge(options: argparse.Namespace) -> None:
+def merge(options: Merge) -> None:
     """Write an adapter and its base as one model."""
     from ..terminal import Terminal, quiet_libraries
 

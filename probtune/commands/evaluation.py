@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..evaluation.commands import beyond, evaluation
+from ..evaluation.commands.options import Calibration, Compare, Forgetting
 from ..paper.settings import read_configuration
 
 __all__ = ["calibration", "compare", "evaluate", "forgetting"]
@@ -15,17 +16,17 @@ def evaluate(options: argparse.Namespace) -> None:
     evaluation.evaluate(options, read=read_configuration)
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(options: Compare) -> None:
     evaluation.compare(options, folders=_folders(options.runs))
 
 
-def forgetting(options: argparse.Namespace) -> None:
+def forgetting(options: Forgetting) -> None:
     from ..paper.corpora import locate
 
     beyond.forgetting(options, locate=locate)
 
 
-def calibration(options: argparse.Namespace) -> None:
+def calibration(options: Calibration) -> None:
     from ..paper.corpora import locate
 
     beyond.calibration(options, locate=locate)

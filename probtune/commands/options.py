@@ -5,10 +5,25 @@ theory.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import Any
 
-from ..settings import TuneSettings, add_options
+from ..options import REQUIRED, add_arguments, add_options, option, options_of
+from ..settings import TuneSettings
 
-__all__ = ["add_commands"]
+__all__ = [
+    "Advice",
+    "Crossover",
+    "Data",
+    "Demo",
+    "Escape",
+    "Merge",
+    "Objectives",
+    "PhaseDiagram",
+    "Report",
+    "Theorem",
+    "add_commands",
+]
 
 _TUNE_EPILOG = """\
 examples:
@@ -29,6 +44,180 @@ _ROW_FIELDS = (
 """Settings that say how rows become tokens."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TuneToo:
+    """Options of `probtune tune` and `probtune train` besides their settings."""
+
+    config: str | None = option(None, "YAML file with settings", metavar="FILE")
+    trust_objective_code: bool = option(
+        False,
+        "let --config name an objective in a Python file, which is then run (mine.py:square)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ProbeToo:
+    """Options of `probtune probe` besides its settings."""
+
+    out: str | None = option(None, "write the record here (JSON)", metavar="FILE")
+    store: str | None = option(
+        None,
+        "write the log-probabilities of all rows here, for objectives that compare with this model"
+        " (tune --reference or --better); implies --all",
+        metavar="FILE.arrow",
+    )
+    warmup: bool = option(
+        False,
+        "send a scout as well (--scout-steps steps of NLL on an adapter that is thrown away), probe"
+        " again after it, and list the rows that look wrong",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives:
+    """Options of `probtune objectives`."""
+
+    list: str | None = option(
+        None,
+        "the ones to show, as nll,power(0.5) (default: all)",
+        group="positional",
+        metavar="LIST",
+    )
+    plot: str | None = option(
+        None,
+        "draw the curves (.png, .svg or .pdf)",
+        metavar="FILE",
+        nargs="?",
+        const="objectives.png",
+    )
+    tau: float = option(
+        0.5, "p above which the mass of W_f counts as prior-leaning (default: 0.5)", metavar="TAU"
+    )
+    verify: bool = option(
+        False, "compare each gradient with float64 autograd; status 1 if one is off by over 1e-6"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Options of `probtune report`."""
+
+    folders: tuple[str, ...] = option(
+        REQUIRED,
+        "folder of a run or a demo, or a record",
+        group="positional",
+        metavar="DIR",
+        nargs="+",
+    )
+    out: str | None = option(
+        None, "default: DIR/report.html, or report.html for several", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Options of `probtune demo`."""
+
+    fast: bool = option(False, "2 seeds, the two ends only", exclusive="size")
+    full: bool = option(False, "more noise rates, noise kinds and objectives", exclusive="size")
+    seeds: str | None = option(
+        None, "as 0,1,2 or 10-14 (default: 0-4; with --fast 0,1)", metavar="LIST"
+    )
+    out: str = option("runs/demo", "folder (default: runs/demo)", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Options of `probtune data`."""
+
+    data: str = option(
+        REQUIRED, "training rows, as for probtune tune", group="positional", metavar="DATA"
+    )
+    model: str = option(REQUIRED, "folder or hub id of the model", metavar="MODEL")
+    row_settings: dict[str, Any] = options_of(TuneSettings, _ROW_FIELDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Options of `probtune merge`."""
+
+    adapter: str = option(REQUIRED, "folder of the adapter", group="positional", metavar="ADAPTER")
+    out: str = option(REQUIRED, "folder of the new model", group="positional", metavar="OUT")
+
+
+def _plot(name: str) -> Any:
+    return option(
+        None,
+        "draw it (.png, .svg or .pdf)",
+        metavar="FILE",
+        nargs="?",
+        const=f"theory-{name}.png",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossover:
+    """Options of `probtune theory crossover`."""
+
+    plot: str | None = _plot("crossover")
+    noise: str = option("0.05,0.1,0.2,0.3,0.4", "noise rates (%(default)s)", metavar="LIST")
+    classes: str = option("10", "effective numbers of classes (%(default)s)", metavar="LIST")
+    budget: str | None = option(
+        None, "show it also after these training times, as 10,100", metavar="LIST"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseDiagram:
+    """Options of `probtune theory phase-diagram`."""
+
+    plot: str | None = _plot("phase-diagram")
+    objectives: str | None = option(
+        None, "objectives to compare (default: seven powers)", metavar="LIST"
+    )
+    budget: float = option(30.0, "training time; 0: the first instant (%(default)g)", metavar="T")
+    classes: int = option(10, "effective classes (%(default)s)", metavar="K")
+    max_noise: float = option(0.6, "highest noise rate (%(default)g)", metavar="X")
+    size: int = option(200, "points per axis of the grid (%(default)s)", metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Escape:
+    """Options of `probtune theory escape`."""
+
+    plot: str | None = _plot("escape")
+    objectives: str | None = option(
+        None, "objectives to compare, as nll,power(0.5),p", metavar="LIST"
+    )
+    p: str = option("0.01,0.0001", "starting probabilities (%(default)s)", metavar="LIST")
+    noise: float = option(0.0, "label noise rate (%(default)g)", metavar="X")
+    classes: int = option(
+        2, "effective classes; with 2 all other mass is on one class (%(default)s)", metavar="K"
+    )
+    to: float = option(0.5, "probability to reach (%(default)g)", metavar="P")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Theorem:
+    """Options of `probtune theory theorem`."""
+
+    plot: str | None = _plot("theorem")
+    first: str = option("p()", "objective to compare (%(default)s)", metavar="OBJECTIVE")
+    second: str = option("nll()", "the one beside it (%(default)s)", metavar="OBJECTIVE")
+    noise: str = option("0,0.05,0.1,0.3", "noise rates (%(default)s)", metavar="LIST")
+    classes: int = option(1000, "effective classes (%(default)s)", metavar="K")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Options of `probtune theory advice`."""
+
+    p: float = option(REQUIRED, "mean probability of right targets", metavar="P")
+    noise: float = option(REQUIRED, "label noise rate", metavar="X")
+    budget: str = option("3,30,300", "training times to compare (%(default)s)", metavar="LIST")
+    classes: int = option(10, "effective classes (%(default)s)", metavar="K")
+
+
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
     """Add the core's commands; returns their parsers."""
     return [*_tuning(commands), *_data(commands), *_theory(commands)]
@@ -47,8 +236,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         formatter_class=plain,
     )
     add_options(tune, TuneSettings)
-    tune.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    _trust(tune)
+    add_arguments(tune, _TuneToo, besides=True)
     tune.set_defaults(run="commands.tuning:tune")
 
     train = commands.add_parser(
@@ -62,8 +250,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         ),
     )
     add_options(train, TuneSettings)
-    train.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    _trust(train)
+    add_arguments(train, _TuneToo, besides=True)
     train.set_defaults(run="commands.tuning:train")
 
     probe = commands.add_parser(
@@ -87,23 +274,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
     )
     add_options(probe, TuneSettings, only=probe_fields)
-    probe.add_argument("--out", metavar="FILE", help="write the record here (JSON)")
-    probe.add_argument(
-        "--store",
-        metavar="FILE.arrow",
-        help=(
-            "write the log-probabilities of all rows here, for objectives that compare with this"
-            " model (tune --reference or --better); implies --all"
-        ),
-    )
-    probe.add_argument(
-        "--warmup",
-        action="store_true",
-        help=(
-            "send a scout as well (--scout-steps steps of NLL on an adapter that is thrown away),"
-            " probe again after it, and list the rows that look wrong"
-        ),
-    )
+    add_arguments(probe, _ProbeToo, besides=True)
     probe.set_defaults(run="commands.tuning:probe")
 
     objectives = commands.add_parser(
@@ -114,30 +285,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             " weight w(p) = -p f'(p) and of the logit gradient W_f(p) = w(p)(1 - p), as a picture."
         ),
     )
-    objectives.add_argument(
-        "list",
-        nargs="?",
-        metavar="LIST",
-        help="the ones to show, as nll,power(0.5) (default: all)",
-    )
-    objectives.add_argument(
-        "--plot",
-        nargs="?",
-        const="objectives.png",
-        metavar="FILE",
-        help="draw the curves (.png, .svg or .pdf)",
-    )
-    objectives.add_argument(
-        "--tau",
-        type=float,
-        default=0.5,
-        help="p above which the mass of W_f counts as prior-leaning (default: 0.5)",
-    )
-    objectives.add_argument(
-        "--verify",
-        action="store_true",
-        help="compare each gradient with float64 autograd; status 1 if one is off by over 1e-6",
-    )
+    add_arguments(objectives, Objectives)
     objectives.set_defaults(run="commands.tuning:objectives")
 
     report = commands.add_parser(
@@ -147,12 +295,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             "One self-contained HTML file from the records of one or more runs. Needs no torch."
         ),
     )
-    report.add_argument(
-        "folders", nargs="+", metavar="DIR", help="folder of a run or a demo, or a record"
-    )
-    report.add_argument(
-        "--out", metavar="FILE", help="default: DIR/report.html, or report.html for several"
-    )
+    add_arguments(report, Report)
     report.set_defaults(run="commands.tuning:report")
 
     demo = commands.add_parser(
@@ -164,27 +307,9 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             " where, over seeds."
         ),
     )
-    size = demo.add_mutually_exclusive_group()
-    size.add_argument("--fast", action="store_true", help="2 seeds, the two ends only")
-    size.add_argument(
-        "--full", action="store_true", help="more noise rates, noise kinds and objectives"
-    )
-    demo.add_argument(
-        "--seeds", metavar="LIST", help="as 0,1,2 or 10-14 (default: 0-4; with --fast 0,1)"
-    )
-    demo.add_argument(
-        "--out", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)"
-    )
+    add_arguments(demo, Demo)
     demo.set_defaults(run="commands.tuning:demo")
     return [tune, train, probe, objectives, report, demo]
-
-
-def _trust(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--trust-objective-code",
-        action="store_true",
-        help="let --config name an objective in a Python file, which is then run (mine.py:square)",
-    )
 
 
 def _data(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
@@ -198,11 +323,7 @@ def _data(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]
             " columns and fields that are not used. Needs the tokenizer of MODEL, no weights."
         ),
     )
-    data.add_argument("data", metavar="DATA", help="training rows, as for probtune tune")
-    data.add_argument(
-        "--model", metavar="MODEL", required=True, help="folder or hub id of the model"
-    )
-    add_options(data, TuneSettings, only=_ROW_FIELDS)
+    add_arguments(data, Data)
     data.set_defaults(run="commands.data:data")
 
     merge = commands.add_parser(
@@ -210,8 +331,7 @@ def _data(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]
         help="write a LoRA adapter and its base as one model",
         description="Adds the weights of a LoRA adapter to its base model and saves the result.",
     )
-    merge.add_argument("adapter", metavar="ADAPTER", help="folder of the adapter")
-    merge.add_argument("out", metavar="OUT", help="folder of the new model")
+    add_arguments(merge, Merge)
     merge.set_defaults(run="commands.data:merge")
     return [data, merge]
 
@@ -229,106 +349,14 @@ def _theory(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     questions = theory.add_subparsers(title="questions", metavar="QUESTION")
     theory.set_defaults(asked=theory)
 
-    def question(name: str, help: str) -> argparse.ArgumentParser:
+    for name, options, help in (
+        ("crossover", Crossover, "the p at which NLL and -p trade places"),
+        ("phase-diagram", PhaseDiagram, "the best objective for each capability and noise rate"),
+        ("escape", Escape, "how long an unlikely right target takes to become likely"),
+        ("theorem", Theorem, "the paper's theorem: its conditions, and what holds exactly"),
+        ("advice", Advice, "the power to take for a capability, a noise rate and a budget"),
+    ):
         parser = questions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        function = name.replace("-", "_")
-        parser.set_defaults(run=f"commands.theory:{function}")
-        if name != "advice":
-            parser.add_argument(
-                "--plot",
-                nargs="?",
-                const=f"theory-{name}.png",
-                metavar="FILE",
-                help="draw it (.png, .svg or .pdf)",
-            )
-        return parser
-
-    crossover = question("crossover", "the p at which NLL and -p trade places")
-    crossover.add_argument(
-        "--noise", metavar="LIST", default="0.05,0.1,0.2,0.3,0.4", help="noise rates (%(default)s)"
-    )
-    crossover.add_argument(
-        "--classes",
-        metavar="LIST",
-        default="10",
-        help="effective numbers of classes (%(default)s)",
-    )
-    crossover.add_argument(
-        "--budget", metavar="LIST", help="show it also after these training times, as 10,100"
-    )
-
-    phase = question("phase-diagram", "the best objective for each capability and noise rate")
-    phase.add_argument(
-        "--objectives", metavar="LIST", help="objectives to compare (default: seven powers)"
-    )
-    phase.add_argument(
-        "--budget",
-        type=float,
-        default=30.0,
-        metavar="T",
-        help="training time; 0: the first instant (%(default)g)",
-    )
-    phase.add_argument(
-        "--classes", type=int, default=10, metavar="K", help="effective classes (%(default)s)"
-    )
-    phase.add_argument(
-        "--max-noise", type=float, default=0.6, metavar="X", help="highest noise rate (%(default)g)"
-    )
-    phase.add_argument(
-        "--size",
-        type=int,
-        default=200,
-        metavar="N",
-        help="points per axis of the grid (%(default)s)",
-    )
-
-    escape = question("escape", "how long an unlikely right target takes to become likely")
-    escape.add_argument(
-        "--objectives", metavar="LIST", help="objectives to compare, as nll,power(0.5),p"
-    )
-    escape.add_argument(
-        "--p", metavar="LIST", default="0.01,0.0001", help="starting probabilities (%(default)s)"
-    )
-    escape.add_argument(
-        "--noise", type=float, default=0.0, metavar="X", help="label noise rate (%(default)g)"
-    )
-    escape.add_argument(
-        "--classes",
-        type=int,
-        default=2,
-        metavar="K",
-        help="effective classes; with 2 all other mass is on one class (%(default)s)",
-    )
-    escape.add_argument(
-        "--to", type=float, default=0.5, metavar="P", help="probability to reach (%(default)g)"
-    )
-
-    theorem = question("theorem", "the paper's theorem: its conditions, and what holds exactly")
-    theorem.add_argument(
-        "--first", default="p()", metavar="OBJECTIVE", help="objective to compare (%(default)s)"
-    )
-    theorem.add_argument(
-        "--second", default="nll()", metavar="OBJECTIVE", help="the one beside it (%(default)s)"
-    )
-    theorem.add_argument(
-        "--noise", metavar="LIST", default="0,0.05,0.1,0.3", help="noise rates (%(default)s)"
-    )
-    theorem.add_argument(
-        "--classes", type=int, default=1000, metavar="K", help="effective classes (%(default)s)"
-    )
-
-    advice = question("advice", "the power to take for a capability, a noise rate and a budget")
-    advice.add_argument(
-        "--p", type=float, required=True, metavar="P", help="mean probability of right targets"
-    )
-    advice.add_argument("--noise", type=float, required=True, metavar="X", help="label noise rate")
-    advice.add_argument(
-        "--budget",
-        metavar="LIST",
-        default="3,30,300",
-        help="training times to compare (%(default)s)",
-    )
-    advice.add_argument(
-        "--classes", type=int, default=10, metavar="K", help="effective classes (%(default)s)"
-    )
+        add_arguments(parser, options)
+        parser.set_defaults(run=f"commands.theory:{name.replace('-', '_')}")
     return [theory, *questions.choices.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,14 @@ import numpy as np
 from ..errors import UsageError
 from ..objectives import objective, objective_list
 from ..terminal import Terminal
+from .options import Advice, Crossover, Escape, PhaseDiagram, Theorem
 
 __all__ = ["advice", "crossover", "escape", "phase_diagram", "theorem"]
 
 _TIME = "Time and budget are the integral of the learning rate over one context's own flow."
 
 
-def crossover(options: argparse.Namespace) -> None:
+def crossover(options: Crossover) -> None:
     from .. import theory
 
     noise, classes = _numbers("--noise", options.noise), _numbers("--classes", options.classes)
@@ -67,7 +67,7 @@ def crossover(options: argparse.Namespace) -> None:
         _save(crossover_lines(grid.tolist(), lines), options.plot, terminal)
 
 
-def phase_diagram(options: argparse.Namespace) -> None:
+def phase_diagram(options: PhaseDiagram) -> None:
     from .. import theory
 
     chosen = objective_list(options.objectives) if options.objectives else None
@@ -126,7 +126,7 @@ def phase_diagram(options: argparse.Namespace) -> None:
         _save(figure, options.plot, terminal)
 
 
-def escape(options: argparse.Namespace) -> None:
+def escape(options: Escape) -> None:
     from .. import theory
 
     starts = _numbers("--p", options.p)
@@ -156,7 +156,7 @@ def escape(options: argparse.Namespace) -> None:
         _save(escape_curves(p.tolist(), curves, title=title), options.plot, terminal)
 
 
-def theorem(options: argparse.Namespace) -> None:
+def theorem(options: Theorem) -> None:
     from .. import theory
 
     first, second = objective(options.first), objective(options.second)
@@ -222,7 +222,7 @@ def theorem(options: argparse.Namespace) -> None:
         _save(figure, options.plot, terminal)
 
 
-def advice(options: argparse.Namespace) -> None:
+def advice(options: Advice) -> None:
     from .. import theory
 
     budgets = _numbers("--budget", options.budget)

@@ -14,6 +14,7 @@ from ..errors import DataError, ProbtuneError, UsageError
 from ..numbers import interval, plus_minus
 from ..paper.settings import read_configuration
 from ..settings import TuneSettings, settings_from
+from .options import Demo, Objectives, Report
 
 if TYPE_CHECKING:
     from ..terminal import Terminal
@@ -202,7 +203,7 @@ def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
     terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
 
 
-def objectives(options: argparse.Namespace) -> None:
+def objectives(options: Objectives) -> None:
     from ..objectives import MEMBERS, objective, objective_list, signature
     from ..terminal import Terminal
 
@@ -311,7 +312,7 @@ def _plot(chosen: Sequence[Any], path: str) -> None:
     save(objective_curves(p.tolist(), curves), path)
 
 
-def report(options: argparse.Namespace) -> None:
+def report(options: Report) -> None:
     from ..evaluation.reports.parts import MAKERS as EVALUATION
     from ..paper.reports.parts import MAKERS as PAPER
     from ..records import read_record, write_text
@@ -343,7 +344,7 @@ def report(options: argparse.Namespace) -> None:
     Terminal().show(f"report  {out}", wrap=False)
 
 
-def demo(options: argparse.Namespace) -> None:
+def demo(options: Demo) -> None:
     from ..terminal import Terminal
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

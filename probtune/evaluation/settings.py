@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..settings import check_bounds, option
+from ..options import check_bounds, option
 
 __all__ = ["PHASES", "EvalSettings"]
 

@@ -4,7 +4,6 @@ target score. Each calls functions of `evaluation`, prints a panel, and writes a
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import DataError, UsageError
 from ...settings import TuneSettings
 from ...terminal import Terminal
-from .options import ROWS
+from .options import Calibration, Diversity, Drift, Forgetting, JudgeAnswers
 
 if TYPE_CHECKING:
     from ...data.encoding import Encoding
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["calibration", "diversity", "drift", "forgetting", "judge"]
 
 
-def forgetting(options: argparse.Namespace, *, locate: Locate | None = None) -> None:
+def forgetting(options: Forgetting, *, locate: Locate | None = None) -> None:
     _check_out(options.out)
     if not (options.rows or options.text or options.eval):
         raise UsageError(
@@ -44,12 +43,10 @@ def forgetting(options: argparse.Namespace, *, locate: Locate | None = None) -> 
         content["tasks"] = drop_on_tasks(*folders, protocol=options.protocol, target=options.target)
     if options.rows or options.text:
         content |= _on_texts(options, terminal, locate)
-    _finish("forgetting", content, options, terminal)
+    _finish("forgetting", content, options.out, terminal)
 
 
-def _on_texts(
-    options: argparse.Namespace, terminal: Terminal, locate: Locate | None
-) -> dict[str, Any]:
+def _on_texts(options: Forgetting, terminal: Terminal, locate: Locate | None) -> dict[str, Any]:
     """Load both models, and measure divergence and bits per byte."""
     from ...terminal import quiet_libraries
 
@@ -75,7 +72,7 @@ def _on_texts(
                     tokenizer,
                     [row.prompt_ids for row in rows.rows],
                     max_new_tokens=options.max_new_tokens,
-                    seed=getattr(options, "seed", 0),
+                    seed=options.row_settings.get("seed", 0),
                     progress=advance,
                 )
         content["divergence"] = dict(source)
@@ -110,7 +107,7 @@ def _on_texts(
     return content
 
 
-def calibration(options: argparse.Namespace, *, locate: Locate | None = None) -> None:
+def calibration(options: Calibration, *, locate: Locate | None = None) -> None:
     _check_out(options.out)
     if not (options.rows or options.tasks or options.eval):
         raise UsageError(
@@ -136,15 +133,14 @@ def calibration(options: argparse.Namespace, *, locate: Locate | None = None) ->
         ]
     if options.rows or options.tasks:
         content |= _of_model(options, terminal, locate)
-    _finish("calibration", content, options, terminal)
+    _finish("calibration", content, options.out, terminal)
 
 
-def _of_model(
-    options: argparse.Namespace, terminal: Terminal, locate: Locate | None
-) -> dict[str, Any]:
+def _of_model(options: Calibration, terminal: Terminal, locate: Locate | None) -> dict[str, Any]:
     from ...terminal import quiet_libraries
 
     quiet_libraries()
+    assert options.model is not None
     base = _base_of(options.model)
     settings = _row_settings(options, base, options.rows)
     encoded = None if settings is None else _encoded(settings, options.limit, terminal, locate)
@@ -180,7 +176,7 @@ def _of_model(
         from ...models.loading import context_length, load_tokenizer
 
         tokenizer = load_tokenizer(base)
-        family = getattr(options, "prompt_format", None) or "auto"
+        family = options.row_settings.get("prompt_format") or "auto"
         family = format_of(tokenizer) if family == "auto" else family
         letters = sum(len(question.options or ()) for question in questions)
         with terminal.track(f"{task.name}: letters", letters) as advance:
@@ -198,7 +194,7 @@ def _of_model(
     return content
 
 
-def diversity(options: argparse.Namespace) -> None:
+def diversity(options: Diversity) -> None:
     from ..diversity import diversity as measure
     from ..sampled import load_sampled
 
@@ -224,10 +220,10 @@ def diversity(options: argparse.Namespace) -> None:
                 }
             )
     content = {"folders": dict(labelled), "labelled": len(labelled) > 1, "tasks": tasks}
-    _finish("diversity", content, options, terminal)
+    _finish("diversity", content, options.out, terminal)
 
 
-def drift(options: argparse.Namespace) -> None:
+def drift(options: Drift) -> None:
     from ..drift import drift as measure
     from ..drift import summary
 
@@ -248,10 +244,10 @@ def drift(options: argparse.Namespace) -> None:
         **summary(moved),
         "tensors": [vars(one) | {"relative": one.relative} for one in moved],
     }
-    _finish("drift", content, options, terminal)
+    _finish("drift", content, options.out, terminal)
 
 
-def judge(options: argparse.Namespace) -> None:
+def judge(options: JudgeAnswers) -> None:
     from ..grading.judge import PROMPT, Judge
     from ..judging import judge_answers
 
@@ -272,7 +268,7 @@ def judge(options: argparse.Namespace) -> None:
         data=options.benchmark_data,
         terminal=terminal,
     )
-    _finish("judgement", content, options, terminal)
+    _finish("judgement", content, options.out, terminal)
 
 
 def _text(path: str) -> str:
@@ -302,12 +298,11 @@ def _labelled(text: str) -> tuple[str, Path]:
 
 
 def _row_settings(
-    options: argparse.Namespace, model: str, source: str | None
+    options: Forgetting | Calibration, model: str, source: str | None
 ) -> TuneSettings | None:
     if source is None:
         return None
-    row_options = {name: value for name, value in vars(options).items() if name in ROWS}
-    return TuneSettings(model=model, data=source, **row_options)
+    return TuneSettings(model=model, data=source, **options.row_settings)
 
 
 def _encoded(
@@ -337,19 +332,19 @@ def _base_of(name: str) -> str:
     return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
-def _load(name: str, options: argparse.Namespace) -> Any:
+def _load(name: str, options: Forgetting | Calibration) -> Any:
     from ...models.loading import load_model
 
     return load_model(name, dtype=options.dtype, device=options.device)
 
 
-def _length(name: str, options: argparse.Namespace) -> int:
+def _length(name: str, options: Forgetting) -> int:
     from ...models.loading import context_length
 
     return min(context_length(name)[0] or 2048, options.window)
 
 
-def _same_vocabulary(options: argparse.Namespace, tokenizer: Any) -> None:
+def _same_vocabulary(options: Forgetting, tokenizer: Any) -> None:
     """Refuse a tuned model with another tokenizer; a folder without one has that of the base."""
     from ...models.loading import load_tokenizer
 
@@ -373,9 +368,7 @@ def _check_out(out: str | None) -> None:
         raise UsageError(f"{out} exists; choose another --out.")
 
 
-def _finish(
-    kind: str, content: dict[str, Any], options: argparse.Namespace, terminal: Terminal
-) -> None:
+def _finish(kind: str, content: dict[str, Any], out: str | None, terminal: Terminal) -> None:
     """Print the panel, and write its record."""
     from ...records import environment, make_record, write_record
     from ..reports.panels import panel
@@ -384,6 +377,6 @@ def _finish(
     shown = panel(make_record(kind, content))
     table = shown["table"]
     terminal.table(shown["title"], table["header"], table["rows"], notes=[shown["note"]])
-    if options.out is not None:
-        write_record(Path(options.out), kind, content)
-        terminal.show(f"record  {options.out}", wrap=False)
+    if out is not None:
+        write_record(Path(out), kind, content)
+        terminal.show(f"record  {out}", wrap=False)

@@ -12,6 +12,7 @@ from ...numbers import p_value, percent, points, signed_points
 from ...settings import read_yaml, settings_from
 from ...terminal import Terminal
 from ..settings import EvalSettings
+from .options import Compare
 
 __all__ = ["compare", "evaluate"]
 
@@ -152,7 +153,7 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
     )
 
 
-def compare(options: argparse.Namespace, *, folders: Sequence[str] | None = None) -> None:
+def compare(options: Compare, *, folders: Sequence[str] | None = None) -> None:
     """Run `probtune compare` on `folders`, or on those that the options name."""
     from ...records import write_record, write_text
     from ...reports.report import render

@@ -5,17 +5,162 @@ judge.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import Any
 
-from ...settings import TuneSettings, add_options
+from ...options import REQUIRED, add_arguments, add_options, option, options_of
+from ...settings import TuneSettings
 from ..settings import EvalSettings
 
-__all__ = ["ROWS", "add_commands"]
+__all__ = [
+    "ROWS",
+    "Calibration",
+    "Compare",
+    "Diversity",
+    "Drift",
+    "Forgetting",
+    "JudgeAnswers",
+    "add_commands",
+]
 
 ROWS = (
     *("prompt_column", "response_column", "separator", "chat", "prompt_format", "system"),
     *("instruction", "response_end", "split", "subset", "max_length", "skip_bad_rows", "seed"),
 )
 """Settings of `tune` for reading rows and writing them as prompts."""
+
+
+def _protocol() -> Any:
+    return option("strict", "(%(default)s)", choices=("strict", "reference"))
+
+
+def _out() -> Any:
+    return option(
+        None,
+        "write the record here (JSON); an evaluation's report shows those in its folder `beyond`",
+        metavar="FILE",
+    )
+
+
+def _limit() -> Any:
+    return option(500, "rows of DATA, at random (%(default)s)", flag="--rows", metavar="N")
+
+
+def _dtype() -> Any:
+    return option("auto", "dtype of the weights (as stored)", metavar="DTYPE")
+
+
+def _device() -> Any:
+    return option(None, "default: the accelerator if there is one", metavar="DEVICE")
+
+
+def _benchmark_data() -> Any:
+    return option(None, "the benchmarks' rows, instead of the hub", metavar="DIR")
+
+
+def _positional(help: str, metavar: str, default: Any = REQUIRED, **more: Any) -> Any:
+    return option(default, help, group="positional", metavar=metavar, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EvalToo:
+    """Options of `probtune eval` besides its settings."""
+
+    config: str | None = option(None, "YAML file with settings", metavar="FILE")
+    list: bool = option(False, "list the benchmarks, and stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Options of `probtune compare`."""
+
+    runs: tuple[str, ...] = _positional(
+        "folder of an evaluation; folders with the same label are seeds of one objective, in the"
+        " same order for every label",
+        "[LABEL=]DIR",
+        nargs="+",
+    )
+    protocol: str = option("strict,reference", "default: %(default)s", metavar="LIST")
+    out: str = option("runs/comparison", "folder (default: %(default)s)", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """Options of `probtune forgetting`."""
+
+    base: str = _positional("folder of the base model, or hub id", "BASE")
+    tuned: str = _positional("the fine-tuned model", "TUNED")
+    rows: str | None = option(None, "rows, as `tune` reads them", flag="--data", metavar="ROWS")
+    text: str | None = option(None, "documents: .txt, or rows with a text", metavar="FILE")
+    text_column: str = option("text", "(%(default)s)", metavar="NAME")
+    eval: tuple[str, ...] | None = option(
+        None, "folders of `probtune eval`", nargs=2, metavar=("base=DIR", "tuned=DIR")
+    )
+    target: str = option("", "benchmarks that the tuning was for", metavar="LIST")
+    max_new_tokens: int = option(
+        256, "length of each sample of the base model; 0: no samples (%(default)s)", metavar="N"
+    )
+    window: int = option(2048, "tokens of text at once (%(default)s)", metavar="N")
+    row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
+    limit: int = _limit()
+    dtype: str = _dtype()
+    device: str | None = _device()
+    protocol: str = _protocol()
+    out: str | None = _out()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Options of `probtune calibration`."""
+
+    model: str | None = _positional("folder or hub id", "MODEL", None)
+    rows: str | None = _positional("rows, as `tune` reads them", "DATA", None)
+    tasks: str | None = option(None, "multiple-choice benchmarks", metavar="LIST")
+    questions: int | None = option(None, "at most so many a benchmark (default: all)", metavar="N")
+    eval: str | None = option(None, "folder of `probtune eval`", metavar="DIR")
+    row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
+    limit: int = _limit()
+    dtype: str = _dtype()
+    device: str | None = _device()
+    protocol: str = _protocol()
+    benchmark_data: str | None = _benchmark_data()
+    out: str | None = _out()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity:
+    """Options of `probtune diversity`."""
+
+    folders: tuple[str, ...] = _positional("of `probtune eval`", "[LABEL=]DIR", nargs="+")
+    protocol: str = _protocol()
+    out: str | None = _out()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Options of `probtune drift`."""
+
+    base: str = _positional("folder with safetensors, or hub id", "BASE")
+    tuned: str = _positional("the same", "TUNED")
+    no_ranks: bool = option(False, "norms only, which takes seconds")
+    device: str = option("cpu", "device that computes ranks (%(default)s)", metavar="DEVICE")
+    out: str | None = _out()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeAnswers:
+    """Options of `probtune judge`."""
+
+    folder: str = _positional("folder of `probtune eval`", "DIR")
+    against: str | None = option(None, "another one (default: the benchmark's)", metavar="DIR")
+    url: str = option(REQUIRED, "an OpenAI-compatible server, up to /v1", metavar="URL")
+    model: str = option(REQUIRED, "the judge's name there", metavar="NAME")
+    key_variable: str | None = option(None, "environment variable with its key", metavar="NAME")
+    prompt: str | None = option(None, "prompt of the judge, instead of ours", metavar="FILE")
+    concurrent: int = option(8, "(%(default)s)", metavar="N")
+    protocol: str = _protocol()
+    benchmark_data: str | None = _benchmark_data()
+    out: str | None = _out()
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
@@ -50,8 +195,7 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
         formatter_class=plain,
     )
     add_options(evaluate, EvalSettings)
-    evaluate.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    evaluate.add_argument("--list", action="store_true", help="list the benchmarks, and stop")
+    add_arguments(evaluate, _EvalToo, besides=True)
     evaluate.set_defaults(run="commands.evaluation:evaluate")
 
     compare = commands.add_parser(
@@ -68,19 +212,7 @@ def _evaluation(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
         ),
         formatter_class=plain,
     )
-    compare.add_argument(
-        "runs",
-        nargs="+",
-        metavar="[LABEL=]DIR",
-        help="folder of an evaluation; folders with the same label are seeds of one objective, in"
-        " the same order for every label",
-    )
-    compare.add_argument(
-        "--protocol", metavar="LIST", default="strict,reference", help="default: %(default)s"
-    )
-    compare.add_argument(
-        "--out", metavar="DIR", default="runs/comparison", help="folder (default: %(default)s)"
-    )
+    add_arguments(compare, Compare)
     compare.set_defaults(run="commands.evaluation:compare")
     return [evaluate, compare]
 
@@ -89,112 +221,50 @@ def _beyond(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     """Add `probtune forgetting`, `calibration`, `diversity`, `drift` and `judge`."""
     runs = {name: f"commands.evaluation:{name}" for name in ("forgetting", "calibration")}
 
-    def command(name: str, help: str, description: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, options: type[Any], help: str, description: str
+    ) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=help, description=description)
+        add_arguments(parser, options)
         parser.set_defaults(run=runs.get(name, f"evaluation.commands.beyond:{name}"))
         return parser
 
-    forgetting = command(
-        "forgetting",
-        "measure the cost of fine-tuning elsewhere: divergence, held-out text, other benchmarks",
-        "Measure the KL between BASE and TUNED per token, both ways, on new rows and on samples of"
-        " BASE; bits per byte of held-out text; and the drop on benchmarks from two evaluations.",
-    )
-    forgetting.add_argument("base", metavar="BASE", help="folder of the base model, or hub id")
-    forgetting.add_argument("tuned", metavar="TUNED", help="the fine-tuned model")
-    forgetting.add_argument("--data", dest="rows", help="rows, as `tune` reads them")
-    forgetting.add_argument("--text", metavar="FILE", help="documents: .txt, or rows with a text")
-    forgetting.add_argument("--text-column", metavar="NAME", default="text", help="(%(default)s)")
-    forgetting.add_argument(
-        "--eval", nargs=2, metavar=("base=DIR", "tuned=DIR"), help="folders of `probtune eval`"
-    )
-    forgetting.add_argument(
-        "--target", metavar="LIST", default="", help="benchmarks that the tuning was for"
-    )
-    forgetting.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=256,
-        metavar="N",
-        help="length of each sample of the base model; 0: no samples (%(default)s)",
-    )
-    forgetting.add_argument(
-        "--window", type=int, default=2048, metavar="N", help="tokens of text at once (%(default)s)"
-    )
-
-    calibration = command(
-        "calibration",
-        "compare a model's stated probabilities with its accuracy",
-        "Measure the calibration of MODEL's tokens on DATA, of the letters of multiple-choice"
-        " benchmarks, and of the share of samples that agree in an evaluation.",
-    )
-    calibration.add_argument("model", metavar="MODEL", nargs="?", help="folder or hub id")
-    calibration.add_argument("rows", metavar="DATA", nargs="?", help="rows, as `tune` reads them")
-    calibration.add_argument("--tasks", metavar="LIST", help="multiple-choice benchmarks")
-    calibration.add_argument(
-        "--questions", type=int, metavar="N", help="at most so many a benchmark (default: all)"
-    )
-    calibration.add_argument("--eval", metavar="DIR", help="folder of `probtune eval`")
-
-    diversity = command(
-        "diversity",
-        "count distinct answers in evaluations: pass@k, majority vote",
-        "Count the distinct answers and texts among the samples of a question, and show pass@k and"
-        " the majority's accuracy. Needs no model.",
-    )
-    diversity.add_argument("folders", nargs="+", metavar="[LABEL=]DIR", help="of `probtune eval`")
-
-    drift = command(
-        "drift",
-        "measure the movement of the weights, by layer and kind",
-        "Show ||theta - theta0|| / ||theta0|| and effective ranks, tensor by tensor; TUNED may hold"
-        " LoRA adapters.",
-    )
-    drift.add_argument("base", metavar="BASE", help="folder with safetensors, or hub id")
-    drift.add_argument("tuned", metavar="TUNED", help="the same")
-    drift.add_argument("--no-ranks", action="store_true", help="norms only, which takes seconds")
-    drift.add_argument("--device", default="cpu", help="device that computes ranks (%(default)s)")
-
-    judge = command(
-        "judge",
-        "have another model judge answers to instructions: win rates",
-        "Let a judge that you name compare the answers of an evaluation (--tasks alpaca_eval) with"
-        " the benchmark's, or with another model's. A stopped run goes on.",
-    )
-    judge.add_argument("folder", metavar="DIR", help="folder of `probtune eval`")
-    judge.add_argument("--against", metavar="DIR", help="another one (default: the benchmark's)")
-    judge.add_argument("--url", required=True, help="an OpenAI-compatible server, up to /v1")
-    judge.add_argument("--model", required=True, metavar="NAME", help="the judge's name there")
-    judge.add_argument("--key-variable", metavar="NAME", help="environment variable with its key")
-    judge.add_argument("--prompt", metavar="FILE", help="prompt of the judge, instead of ours")
-    judge.add_argument("--concurrent", type=int, default=8, metavar="N", help="(%(default)s)")
-
-    for parser in (forgetting, calibration):
-        add_options(parser, TuneSettings, only=ROWS)
-        parser.add_argument(
-            "--rows",
-            dest="limit",
-            type=int,
-            default=500,
-            metavar="N",
-            help="rows of DATA, at random (%(default)s)",
-        )
-        parser.add_argument("--dtype", default="auto", help="dtype of the weights (as stored)")
-        parser.add_argument("--device", help="default: the accelerator if there is one")
-    for parser in (forgetting, calibration, diversity, judge):
-        parser.add_argument(
-            "--protocol", choices=("strict", "reference"), default="strict", help="(%(default)s)"
-        )
-    for parser in (calibration, judge):
-        parser.add_argument(
-            "--benchmark-data", metavar="DIR", help="the benchmarks' rows, instead of the hub"
-        )
-    parsers = [forgetting, calibration, diversity, drift, judge]
-    for parser in parsers:
-        parser.add_argument(
-            "--out",
-            metavar="FILE",
-            help="write the record here (JSON); an evaluation's report shows those in its folder"
-            " `beyond`",
-        )
-    return parsers
+    return [
+        command(
+            "forgetting",
+            Forgetting,
+            "measure the cost of fine-tuning elsewhere: divergence, held-out text, other"
+            " benchmarks",
+            "Measure the KL between BASE and TUNED per token, both ways, on new rows and on samples"
+            " of BASE; bits per byte of held-out text; and the drop on benchmarks from two"
+            " evaluations.",
+        ),
+        command(
+            "calibration",
+            Calibration,
+            "compare a model's stated probabilities with its accuracy",
+            "Measure the calibration of MODEL's tokens on DATA, of the letters of multiple-choice"
+            " benchmarks, and of the share of samples that agree in an evaluation.",
+        ),
+        command(
+            "diversity",
+            Diversity,
+            "count distinct answers in evaluations: pass@k, majority vote",
+            "Count the distinct answers and texts among the samples of a question, and show pass@k"
+            " and the majority's accuracy. Needs no model.",
+        ),
+        command(
+            "drift",
+            Drift,
+            "measure the movement of the weights, by layer and kind",
+            "Show ||theta - theta0|| / ||theta0|| and effective ranks, tensor by tensor; TUNED may"
+            " hold LoRA adapters.",
+        ),
+        command(
+            "judge",
+            JudgeAnswers,
+            "have another model judge answers to instructions: win rates",
+            "Let a judge that you name compare the answers of an evaluation (--tasks alpaca_eval)"
+            " with the benchmark's, or with another model's. A stopped run goes on.",
+        ),
+    ]

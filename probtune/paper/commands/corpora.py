@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,12 @@ if TYPE_CHECKING:
     from ...terminal import Terminal
     from ..corpora import Corpus, Manifest
 
+from .options import Prepare
+
 __all__ = ["prepare"]
 
 
-def prepare(options: argparse.Namespace) -> None:
+def prepare(options: Prepare) -> None:
     from ...terminal import Terminal, quiet_libraries
     from ..corpora import corpus
 
@@ -48,7 +49,7 @@ def prepare(options: argparse.Namespace) -> None:
     _show(manifest, terminal)
 
 
-def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+def _arguments(options: Prepare) -> dict[str, Any]:
     names = (options.tokenizer or "").split(",")
     return {
         "tokenizers": tuple(name.strip() for name in names if name.strip()),
@@ -59,7 +60,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _folder(chosen: Corpus, options: argparse.Namespace, arguments: dict[str, Any]) -> Path:
+def _folder(chosen: Corpus, options: Prepare, arguments: dict[str, Any]) -> Path:
     from ..corpora.locating import default_folder
     from ..corpora.preparing import request
 
@@ -117,9 +118,7 @@ def _megabytes(size: float | None) -> str:
     return "none" if size == 0 else f"{size:,.0f} MB" if size >= 1 else f"{size:.1f} MB"
 
 
-def _plan(
-    chosen: Corpus, options: argparse.Namespace, arguments: dict[str, Any], terminal: Terminal
-) -> None:
+def _plan(chosen: Corpus, options: Prepare, arguments: dict[str, Any], terminal: Terminal) -> None:
     """Show the plan, without the network."""
     from ..corpora.preparing import find, request
     from ..corpora.table import slug

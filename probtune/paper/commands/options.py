@@ -3,8 +3,101 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["add_commands"]
+from ...options import add_arguments, option
+
+__all__ = ["Prepare", "Reproduce", "add_commands"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Options of `probtune prepare`."""
+
+    name: str | None = option(
+        None,
+        "such as numina-67k or openbookqa-noisy(0.3)",
+        group="positional",
+        metavar="NAME",
+    )
+    list: bool = option(False, "show the training sets")
+    dry_run: bool = option(False, "show the source and our own choices, and stop")
+    out: str | None = option(
+        None, "folder (default: in XDG_CACHE_HOME, else ~/.cache)", metavar="DIR"
+    )
+    data: str | None = option(
+        None, "local rows in the dataset's own schema, instead of the hub", metavar="PATH"
+    )
+    tokenizer: str | None = option(
+        None, "measure the length with the tokenizers of these models", metavar="LIST"
+    )
+    limit: int | None = option(None, "at most so many rows of each part", metavar="N")
+    seed: int | None = option(
+        None, "seed of subset, order and label noise (default: 42)", metavar="N"
+    )
+    unique: bool = option(False, "leave out repeated questions")
+    check_against: str | None = option(
+        None,
+        "report n-grams shared with these benchmarks, such as math500,olympiadbench or math",
+        metavar="LIST",
+    )
+    data_benchmarks: str | None = option(
+        None, "the benchmarks' rows, instead of the hub", metavar="DIR"
+    )
+    ngrams: str = option("13,8", "words in an n-gram (default: 13,8)", metavar="LIST")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Options of `probtune reproduce`."""
+
+    target: str | None = option(
+        None,
+        "such as math/llama-3.1-8b, table-1, figure-5, or a recipe's file",
+        group="positional",
+        metavar="CELL|TABLE|FIGURE|all",
+    )
+    mode: Literal["fair", "faithful"] = option(
+        "fair",
+        "fair: same prompts in training and evaluation, swept rates, several seeds, strict grading;"
+        " faithful: as the paper's code ran (default: fair)",
+        choices=("fair", "faithful"),
+    )
+    list: bool = option(False, "list cells and deviations, and stop")
+    dry_run: bool = option(False, "show runs and cost, check every option, offline, and stop")
+    without: tuple[str, ...] = option((), "leave a deviation out", metavar="NAME")
+    add: tuple[str, ...] = option((), "add a deviation", flag="--with", metavar="NAME")
+    seeds: str | None = option(None, "such as 0,1,2 (default: the recipe's)", metavar="LIST")
+    gpus: int | None = option(
+        None, "devices that train one model together (default: 1)", metavar="N"
+    )
+    backend: str | None = option(
+        None, "draw answers with transformers or vLLM (default: hf)", choices=("hf", "vllm")
+    )
+    slurm: tuple[str, ...] = option(
+        (),
+        "submit to SLURM with this parameter, such as partition=gpu (probtune[slurm]); repeatable",
+        metavar="KEY=VALUE",
+    )
+    judge: str | None = option(
+        None,
+        "judge answers to instructions, p() against nll(), by an OpenAI-compatible server (its"
+        " address up to /v1)",
+        metavar="URL",
+    )
+    judge_model: str | None = option(None, "the judge's name there", metavar="NAME")
+    judge_key: str | None = option(
+        None, "environment variable that holds its key", metavar="VARIABLE"
+    )
+    out: str = option("runs/reproduction", "folder (default: %(default)s)", metavar="DIR")
+    keep_models: bool = option(False, "keep models after their evaluation")
+    yes: bool = option(False, "begin without asking")
+    report: bool = option(False, "make table and report of finished runs, and stop")
+    miniature: bool = option(
+        False, "try the path on this machine: tiny models, example rows, two steps"
+    )
+    one: str | None = option(None, argparse.SUPPRESS, flag="--run")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
@@ -22,38 +115,7 @@ def _prepare(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
             " rows.jsonl and manifest.json. Settings name it as data: corpus:NAME."
         ),
     )
-    prepare.add_argument(
-        "name", nargs="?", metavar="NAME", help="such as numina-67k or openbookqa-noisy(0.3)"
-    )
-    prepare.add_argument("--list", action="store_true", help="show the training sets")
-    prepare.add_argument(
-        "--dry-run", action="store_true", help="show the source and our own choices, and stop"
-    )
-    prepare.add_argument(
-        "--out", metavar="DIR", help="folder (default: in XDG_CACHE_HOME, else ~/.cache)"
-    )
-    prepare.add_argument(
-        "--data", metavar="PATH", help="local rows in the dataset's own schema, instead of the hub"
-    )
-    prepare.add_argument(
-        "--tokenizer", metavar="LIST", help="measure the length with the tokenizers of these models"
-    )
-    prepare.add_argument("--limit", type=int, metavar="N", help="at most so many rows of each part")
-    prepare.add_argument(
-        "--seed", type=int, metavar="N", help="seed of subset, order and label noise (default: 42)"
-    )
-    prepare.add_argument("--unique", action="store_true", help="leave out repeated questions")
-    prepare.add_argument(
-        "--check-against",
-        metavar="LIST",
-        help="report n-grams shared with these benchmarks, such as math500,olympiadbench or math",
-    )
-    prepare.add_argument(
-        "--data-benchmarks", metavar="DIR", help="the benchmarks' rows, instead of the hub"
-    )
-    prepare.add_argument(
-        "--ngrams", metavar="LIST", default="13,8", help="words in an n-gram (default: 13,8)"
-    )
+    add_arguments(prepare, Prepare)
     prepare.set_defaults(run="paper.commands.corpora:prepare")
     return prepare
 
@@ -83,60 +145,6 @@ def _reproduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         epilog=_REPRODUCE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = reproduce.add_argument
-    add(
-        "target",
-        nargs="?",
-        metavar="CELL|TABLE|FIGURE|all",
-        help="such as math/llama-3.1-8b, table-1, figure-5, or a recipe's file",
-    )
-    add(
-        "--mode",
-        choices=("fair", "faithful"),
-        default="fair",
-        help="fair: same prompts in training and evaluation, swept rates, several seeds, strict"
-        " grading; faithful: as the paper's code ran (default: fair)",
-    )
-    add("--list", action="store_true", help="list cells and deviations, and stop")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="show runs and cost, check every option, offline, and stop",
-    )
-    add("--without", action="append", default=[], metavar="NAME", help="leave a deviation out")
-    add("--with", action="append", default=[], dest="add", metavar="NAME", help="add a deviation")
-    add("--seeds", metavar="LIST", help="such as 0,1,2 (default: the recipe's)")
-    add("--gpus", type=int, metavar="N", help="devices that train one model together (default: 1)")
-    add(
-        "--backend",
-        choices=("hf", "vllm"),
-        help="draw answers with transformers or vLLM (default: hf)",
-    )
-    add(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="submit to SLURM with this parameter, such as partition=gpu (probtune[slurm]);"
-        " repeatable",
-    )
-    add(
-        "--judge",
-        metavar="URL",
-        help="judge answers to instructions, p() against nll(), by an OpenAI-compatible server (its"
-        " address up to /v1)",
-    )
-    add("--judge-model", metavar="NAME", help="the judge's name there")
-    add("--judge-key", metavar="VARIABLE", help="environment variable that holds its key")
-    add("--out", metavar="DIR", default="runs/reproduction", help="folder (default: %(default)s)")
-    add("--keep-models", action="store_true", help="keep models after their evaluation")
-    add("--yes", action="store_true", help="begin without asking")
-    add("--report", action="store_true", help="make table and report of finished runs, and stop")
-    add(
-        "--miniature",
-        action="store_true",
-        help="try the path on this machine: tiny models, example rows, two steps",
-    )
-    add("--run", dest="one", help=argparse.SUPPRESS)
+    add_arguments(reproduce, Reproduce)
     reproduce.set_defaults(run="paper.commands.reproduction:reproduce")
     return reproduce

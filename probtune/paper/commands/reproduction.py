@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
     from ..reproduction.launch import Job
     from ..reproduction.plan import CellPlan, Run
 
+from .options import Reproduce
+
 __all__ = ["reproduce", "show_table"]
 
 
-def reproduce(options: argparse.Namespace) -> None:
+def reproduce(options: Reproduce) -> None:
     terminal = Terminal()
     if options.list:
         return _list(terminal)
@@ -63,7 +64,7 @@ def reproduce(options: argparse.Namespace) -> None:
     _finish(plans, out, terminal, judge)
 
 
-def _judge(options: argparse.Namespace) -> Judge | None:
+def _judge(options: Reproduce) -> Judge | None:
     from ...evaluation.grading.judge import Judge
 
     if options.judge is None:
@@ -73,7 +74,7 @@ def _judge(options: argparse.Namespace) -> Judge | None:
     return Judge(options.judge, options.judge_model, key_variable=options.judge_key)
 
 
-def _plans(options: argparse.Namespace) -> list[CellPlan]:
+def _plans(options: Reproduce) -> list[CellPlan]:
     """Plan each cell. Without --gpus, faithful mode takes the number of devices of the paper's run,
     since its micro-batches matter, and fair mode as many as the memory needs.
     """
@@ -85,6 +86,7 @@ def _plans(options: argparse.Namespace) -> list[CellPlan]:
     devices = [] if options.dry_run or options.slurm or options.gpus else accelerators()
     room = min(devices, default=DEVICE_BYTES)
     plans = []
+    assert options.target is not None
     for recipe in find_recipes(options.target):
         planned = _planned(options)
         if options.gpus is None and options.mode == "faithful":
@@ -97,7 +99,7 @@ def _plans(options: argparse.Namespace) -> list[CellPlan]:
     return plans
 
 
-def _planned(options: argparse.Namespace) -> dict[str, Any]:
+def _planned(options: Reproduce) -> dict[str, Any]:
     return {
         "target": options.target,
         "add": options.add,
@@ -145,7 +147,7 @@ def _list(terminal: Terminal) -> None:
     )
 
 
-def _show_plan(plans: Sequence[CellPlan], options: argparse.Namespace, terminal: Terminal) -> Cost:
+def _show_plan(plans: Sequence[CellPlan], options: Reproduce, terminal: Terminal) -> Cost:
     from ..reproduction.cost import ASSUMPTIONS, Cost, cost_of
 
     total, rows = Cost(), []
@@ -214,7 +216,7 @@ def _described(run: Run) -> str:
     return f"{run.name:40s} {run.training.objective}, rate {rate}, seed {run.seed}"
 
 
-def _ask(options: argparse.Namespace) -> None:
+def _ask(options: Reproduce) -> None:
     """Ask on a terminal whether to begin."""
     if options.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
@@ -222,14 +224,13 @@ def _ask(options: argparse.Namespace) -> None:
         raise UsageError("nothing was run; --dry-run shows every run, --yes begins without asking.")
 
 
-def _one(
-    plans: Sequence[CellPlan], options: argparse.Namespace, out: Path, terminal: Terminal
-) -> None:
+def _one(plans: Sequence[CellPlan], options: Reproduce, out: Path, terminal: Terminal) -> None:
     """Carry out one job: `CELL::RUN`, or `CELL::GROUP/choice`, the choice of a learning rate."""
     from ...terminal import quiet_libraries
     from ..reproduction.run import choose, open_cell, run_one
 
     quiet_libraries()
+    assert options.one is not None
     cell, _, name = options.one.partition("::")
     for plan in plans:
         if plan.recipe.cell != cell:
@@ -247,7 +248,7 @@ def _one(
 
 def _launch(
     plans: Sequence[CellPlan],
-    options: argparse.Namespace,
+    options: Reproduce,
     out: Path,
     devices: int,
     terminal: Terminal,
@@ -265,7 +266,7 @@ def _launch(
         launch_local(waves, range(devices), logs, terminal)
 
 
-def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) -> list[list[Job]]:
+def _waves(plans: Sequence[CellPlan], options: Reproduce, out: Path) -> list[list[Job]]:
     """Return the jobs, wave after wave: base models, rates, choices, other seeds."""
     from ..reproduction.launch import Job
 
@@ -284,7 +285,7 @@ def _waves(plans: Sequence[CellPlan], options: argparse.Namespace, out: Path) ->
     return [wave for wave in waves if wave]
 
 
-def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str]:
+def _command(plan: CellPlan, options: Reproduce, out: Path) -> list[str]:
     """Return this command as that of a job, without its run."""
     command = [sys.executable, "-m", "probtune", "reproduce", options.target, "--yes"]
     command += ["--mode", plan.mode, "--out", str(out.absolute()), "--gpus", str(plan.processes)]
@@ -296,7 +297,7 @@ def _command(plan: CellPlan, options: argparse.Namespace, out: Path) -> list[str
     return [*command, *(["--keep-models"] if options.keep_models else [])]
 
 
-def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> None:
+def _miniature(options: Reproduce, out: Path, terminal: Terminal) -> None:
     """Take the same path with tiny models and example rows."""
     from ...terminal import quiet_libraries
 
@@ -309,6 +310,7 @@ def _miniature(options: argparse.Namespace, out: Path, terminal: Terminal) -> No
 
     out = out / "miniature"
     plans = []
+    assert options.target is not None
     for recipe in find_recipes(options.target):
         files = out / "files" / recipe.cell
         plan = miniature(recipe, options.mode, files, terminal, **_planned(options))
