@@ -152,7 +152,7 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
     for name, masked in cases:
         torch.manual_seed(1)
         y = labels.masked_fill(torch.rand(tokens, device=where) < masked, -100)
-        f, kept = chosen(name, hidden, weight, y, softcap)
+        f, positions = chosen(name, hidden, weight, y, softcap)
         step = gpu_peers.PEERS[peer][2](hidden, weight, y, f, softcap)
         if step is None:
             continue
@@ -162,7 +162,7 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
             step().backward()
 
         case = {
-            "peer": peer, "shape": shape, "masked": masked, "objective": name, "kept": kept,
+            "peer": peer, "shape": shape, "masked": masked, "objective": name, "kept": positions,
             "ms": timed(once, where, least, budget), "ceiling_ms": bare,
         }  # fmt: skip
         hidden.grad = weight.grad = None
@@ -319,8 +319,8 @@ def targets(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ("two passes, time / Liger at chunk 2048", "not asked", ratio(lean, small)),
     ]
     return [
-        {"what": what, "asked": asked, "found": None if x is None else round(x, 4)}
-        for what, asked, x in rows
+        {"what": what, "asked": value, "found": None if x is None else round(x, 4)}
+        for what, value, x in rows
     ]
 
 

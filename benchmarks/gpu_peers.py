@@ -77,11 +77,11 @@ def liger(chunk: int, accum_dtype: str | None = None) -> Callable[..., Step | No
             return None
         # Its chunk is a power of two of at least tokens / ceil(vocabulary / (constant hidden)).
         constant = -(-w.shape[0] * chunk // (x.shape[0] * x.shape[1]))
-        known = {"ignore_index": -100, "reduction": "mean", "softcap": softcap}
-        known |= {"chunk_mem_const": max(1, constant)}
-        known |= {"accum_dtype": accum_dtype and getattr(torch, accum_dtype)}
+        options = {"ignore_index": -100, "reduction": "mean", "softcap": softcap}
+        options |= {"chunk_mem_const": max(1, constant)}
+        options |= {"accum_dtype": accum_dtype and getattr(torch, accum_dtype)}
         arguments = [
-            known.get(name, parameter.default)
+            options.get(name, parameter.default)
             for name, parameter in list(inspect.signature(Function.forward).parameters.items())[4:]
         ]
         return lambda: Function.apply(x, w, y, *arguments)[0]

@@ -54,16 +54,16 @@ def main() -> None:
         show({"math cases": math_cases(), "choice cases": choice_cases()})
         return
     golds = {name: read_golds(options.data / folder) for name, folder in SETS.items()}
-    found = speed(golds, options) if options.speed else error_rates(golds, options.workers)
-    show(found.pop("tables"))
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept["speed" if options.speed else "errors"] = {
-        **found,
+    measured = speed(golds, options) if options.speed else error_rates(golds, options.workers)
+    show(measured.pop("tables"))
+    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    earlier["speed" if options.speed else "errors"] = {
+        **measured,
         "workers": options.workers,
         "versions": versions(),
         "environment": environment(),
     }
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(earlier, indent=1) + "\n")
 
 
 def read_golds(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def rewritings(gold: str) -> dict[str, str]:
     around = brackets(gold)
     parts = split_list(gold)
     unordered = len(parts) > 1 and not around and "x" not in gold and "=" not in gold
-    found = {
+    results = {
         "as it is": gold,
         "in dollars": f"${gold}$",
         "with a full stop": f"{gold}.",
@@ -95,43 +95,43 @@ def rewritings(gold: str) -> dict[str, str]:
         "wide spaces": re.sub(r"\s*([+=])\s*", r" \\, \1 \\, ", gold),
     }
     if whole:
-        found["x ="] = f"x = {gold}"
-        found["with a unit"] = f"{gold} \\text{{ units}}"
-        found["decimal or fraction"] = f"{gold}.0"
+        results["x ="] = f"x = {gold}"
+        results["with a unit"] = f"{gold} \\text{{ units}}"
+        results["decimal or fraction"] = f"{gold}.0"
         if len(gold.lstrip("-")) > 3:
-            found["thousands"] = f"{int(gold):,}".replace(",", "{,}")
+            results["thousands"] = f"{int(gold):,}".replace(",", "{,}")
         else:
-            found["computed"] = f"{int(gold) - 7} + 7"
+            results["computed"] = f"{int(gold) - 7} + 7"
     elif literal is not None and not literal.percent:
         ratio = literal.value
         if Fraction(str(float(ratio))) == ratio and "." not in gold:
-            found["decimal or fraction"] = str(float(ratio))
+            results["decimal or fraction"] = str(float(ratio))
         elif "." in gold or "/" in gold:
-            found["decimal or fraction"] = rf"\frac{{{ratio.numerator}}}{{{ratio.denominator}}}"
+            results["decimal or fraction"] = rf"\frac{{{ratio.numerator}}}{{{ratio.denominator}}}"
         if ratio.denominator > 1:
-            found["computed"] = rf"\frac{{{3 * ratio.numerator}}}{{{3 * ratio.denominator}}}"
+            results["computed"] = rf"\frac{{{3 * ratio.numerator}}}{{{3 * ratio.denominator}}}"
     elif unordered:
-        found["in another order"] = ", ".join(reversed(parts))
-        found["joined by and"] = r" \text{ and } ".join(parts)
+        results["in another order"] = ", ".join(reversed(parts))
+        results["joined by and"] = r" \text{ and } ".join(parts)
     elif around is None and not _NOT_A_NUMBER.search(clean(gold)):
-        found["computed"] = f"{gold} + 1 - 1"
-    found |= printed(gold)
-    return {name: text for name, text in found.items() if name == "as it is" or text != gold}
+        results["computed"] = f"{gold} + 1 - 1"
+    results |= printed(gold)
+    return {name: text for name, text in results.items() if name == "as it is" or text != gold}
 
 
 def near_misses(gold: str) -> list[str]:
     """Other answers that look alike: one number one higher, the sign, the order of a tuple."""
-    found = []
+    texts = []
     for number in re.finditer(r"\d+", gold):
-        found.append(f"{gold[: number.start()]}{int(number[0]) + 1}{gold[number.end() :]}")
+        texts.append(f"{gold[: number.start()]}{int(number[0]) + 1}{gold[number.end() :]}")
     if not _NOT_A_NUMBER.search(clean(gold)) and gold != "0":
-        found.append(f"-({gold})" if re.search(r"[-+,]", gold[1:]) else f"-{gold}")
+        texts.append(f"-({gold})" if re.search(r"[-+,]", gold[1:]) else f"-{gold}")
     around = brackets(gold)
     if around and around[0] == "(":
         parts = split_list(around[1])
         if parts != parts[::-1]:
-            found.append(f"({','.join(parts[::-1])})")
-    return found
+            texts.append(f"({','.join(parts[::-1])})")
+    return texts
 
 
 def printed(gold: str) -> dict[str, str]:
@@ -250,9 +250,9 @@ def math_cases() -> Table:
     from grading_cases import MATH
 
     items = [GradingItem(boxed(answer), gold) for answer, gold, *_ in MATH]
-    found = [grade(items) for grade in GRADERS.values()]
+    grades_of = [grade(items) for grade in GRADERS.values()]
     rows = []
-    for (answer, gold, same, *_), *grades in zip(MATH, *found, strict=True):
+    for (answer, gold, same, *_), *grades in zip(MATH, *grades_of, strict=True):
         said = [_said(grade.score == 1, same) for grade in grades]
         rows.append([_code(answer), _code(gold), "yes" if same else "no", *said])
     wrong = [sum("**" in row[3 + i] for row in rows) for i in range(2)]
@@ -267,10 +267,10 @@ def choice_cases() -> Table:
 
     rows = []
     for text, meant, *_ in CHOICE:
-        found = [find(text, OPTIONS) for find in (choice.find_strict, medicine.find)]
+        letters = [find(text, OPTIONS) for find in (choice.find_strict, medicine.find)]
         said = [
             f"{letter or '–'} ({how})" if letter == meant else f"**{letter or '–'}** ({how})"
-            for letter, how in found
+            for letter, how in letters
         ]
         rows.append([_code(text), meant or "–", *said])
     wrong = [
@@ -301,7 +301,7 @@ def speed(golds: dict[str, list[str]], options: argparse.Namespace) -> dict[str,
     """Seconds for 24,272 made-up responses to (500 + 272 + 675 + 30 + 40) questions, 16 each."""
     responses = list(checkpoint(golds, options.data))
     rows = []
-    found: dict[str, Any] = {"responses": len(responses)}
+    results: dict[str, Any] = {"responses": len(responses)}
     for name, grade in GRADERS.items():
         start = time.perf_counter()
         grades = grade(responses, workers=options.workers)
@@ -312,7 +312,7 @@ def speed(golds: dict[str, list[str]], options: argparse.Namespace) -> dict[str,
             "no answer": sum(g.answer is None for g in grades),
             "timeout": sum(g.error == "timeout" for g in grades),
         }  # fmt: skip
-        found[name] = {"seconds": seconds, **count}
+        results[name] = {"seconds": seconds, **count}
         rows.append([
             name, f"{len(grades):,}", f"{count['distinct']:,}",
             f"{count['right'] / len(grades):.1%}", f"{count['no answer'] / len(grades):.1%}",
@@ -328,7 +328,7 @@ def speed(golds: dict[str, list[str]], options: argparse.Namespace) -> dict[str,
         "time-outs",
         "seconds",
     ]
-    return {"tables": {"grading speed": (header, rows)}, **found}
+    return {"tables": {"grading speed": (header, rows)}, **results}
 
 
 def checkpoint(golds: dict[str, list[str]], data: Path) -> Sequence[GradingItem]:
@@ -359,7 +359,7 @@ def _other(_: str, every: list[str], draw: random.Random) -> str:
 
 
 def _changed(gold: str, _: list[str], draw: random.Random) -> str:
-    return boxed(re.sub(r"\d+", lambda found: str(draw.randint(1, 10 ** len(found[0]))), gold))
+    return boxed(re.sub(r"\d+", lambda result: str(draw.randint(1, 10 ** len(result[0]))), gold))
 
 
 def _nonsense(gold: str, every: list[str], draw: random.Random) -> str:

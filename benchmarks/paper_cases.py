@@ -212,18 +212,18 @@ def _change(change: Callable[[int, random.Random], str]) -> Callable[[str, rando
 
 
 def _drop(text: str, draw: random.Random) -> str:
-    place = draw.randrange(len(text)) if text else 0
-    return text[:place] + text[place + 1 :]
+    position = draw.randrange(len(text)) if text else 0
+    return text[:position] + text[position + 1 :]
 
 
 def _insert(text: str, draw: random.Random) -> str:
-    place = draw.randint(0, len(text))
-    return text[:place] + draw.choice("0123456789+-=,. {}()[]\\xyi^_%$/") + text[place:]
+    position = draw.randint(0, len(text))
+    return text[:position] + draw.choice("0123456789+-=,. {}()[]\\xyi^_%$/") + text[position:]
 
 
 def _swap(text: str, draw: random.Random) -> str:
-    place = draw.randrange(max(len(text) - 1, 1))
-    return text[:place] + text[place : place + 2][::-1] + text[place + 2 :]
+    position = draw.randrange(max(len(text) - 1, 1))
+    return text[:position] + text[position : position + 2][::-1] + text[position + 2 :]
 
 
 def _turn(text: str, _: random.Random) -> str:

@@ -88,15 +88,15 @@ def of_the_paper(
 def ours(cases: Sequence[Case], workers: int | None = None) -> list[Grade]:
     """Grades of the same cases."""
     groups: dict[str, list[int]] = {}
-    for place, case in enumerate(cases):
-        groups.setdefault(case.get("benchmark", case["domain"]), []).append(place)
+    for position, case in enumerate(cases):
+        groups.setdefault(case.get("benchmark", case["domain"]), []).append(position)
     grades: dict[int, Grade] = {}
     for name, places in groups.items():
         items = [
             GradingItem(cases[i]["text"], cases[i]["gold"], cases[i].get("options")) for i in places
         ]
         grades |= dict(zip(places, _grader(name, workers)(items), strict=True))
-    return [grades[place] for place in range(len(cases))]
+    return [grades[position] for position in range(len(cases))]
 
 
 def _grader(name: str, workers: int | None) -> Callable[[Sequence[GradingItem]], list[Grade]]:

@@ -53,14 +53,14 @@ def vocabulary_is_split() -> None:
             )
             of_all = torch.autograd.grad(-2.0 * expected.loss, leaves)
             parts = [x.detach()[mine].requires_grad_() for x in (weight, bias)]
-            found = linear_objective(
+            result = linear_objective(
                 hidden, parts[0], labels, objective(text), bias=parts[1], parallel=parallel,
                 two_pass=two_pass, **options,
             )  # fmt: skip
-            of_mine = torch.autograd.grad(-2.0 * found.loss, (hidden, *parts))
-            torch.testing.assert_close(found, expected)
-            wanted = (of_all[0], of_all[1][mine], of_all[2][mine])
-            torch.testing.assert_close(of_mine, wanted)
+            of_mine = torch.autograd.grad(-2.0 * result.loss, (hidden, *parts))
+            torch.testing.assert_close(result, expected)
+            reference = (of_all[0], of_all[1][mine], of_all[2][mine])
+            torch.testing.assert_close(of_mine, reference)
     upstream = torch.randn(2, 23, dtype=torch.float64)
     results = []
     for w, kwargs in ((weight, {}), (parts[0], {"parallel": parallel})):
@@ -75,12 +75,12 @@ def counts_collectives() -> None:
     """One per block of rows, and one for the gradient of the hidden states."""
     torch_rows._CPU_BYTES = 4 * 19 * 5
     calls = {"all_gather": 0, "all_reduce": 0}
-    kept = {name: getattr(dist, name) for name in calls}
+    original = {name: getattr(dist, name) for name in calls}
 
     def counted(name):
         def call(*args, **kwargs):
             calls[name] += 1
-            return kept[name](*args, **kwargs)
+            return original[name](*args, **kwargs)
 
         return call
 
@@ -92,7 +92,7 @@ def counts_collectives() -> None:
         labels = torch.zeros(20, dtype=torch.int64)
         linear_objective_loss_of(hidden, weight, labels)
     finally:
-        for name, call in kept.items():
+        for name, call in original.items():
             setattr(dist, name, call)
     assert calls["all_reduce"] == 1 and calls["all_gather"] == 10, calls  # 2 rows a block
 
@@ -136,8 +136,8 @@ def sharded(how: str, *, tied: bool = False, lora: bool = False) -> None:
         reference = None
         if lora:
             with torch.no_grad(), model.disable_adapter():
-                asked = HeadCall(None)
-                out = model(input_ids=ids[rows], labels=labels[rows], objective_head=asked)
+                head_call = HeadCall(None)
+                out = model(input_ids=ids[rows], labels=labels[rows], objective_head=head_call)
             reference = out.hidden, None, None
         call = HeadCall(f, normalizer, reference=reference)
         return model(input_ids=ids[rows], labels=labels[rows], objective_head=call).loss
@@ -161,12 +161,12 @@ def sharded(how: str, *, tied: bool = False, lora: bool = False) -> None:
     # FSDP divides by the number of ranks.
     loss(model, mine, count / 2).backward()
     assert not gathered_by_hand  # its own hooks have done it
-    for (name, expected), found in zip(whole.named_parameters(), model.parameters(), strict=True):
+    for (name, expected), actual in zip(whole.named_parameters(), model.parameters(), strict=True):
         if not expected.requires_grad:
             continue
-        assert isinstance(found.grad, DTensor), name
+        assert isinstance(actual.grad, DTensor), name
         torch.testing.assert_close(
-            found.grad.full_tensor(), expected.grad, msg=lambda m, name=name: f"{name}: {m}"
+            actual.grad.full_tensor(), expected.grad, msg=lambda m, name=name: f"{name}: {m}"
         )
 
 
@@ -182,7 +182,7 @@ def tensor_parallel(lora: bool) -> None:
     """transformers' plan for the head: the vocabulary in slices, every rank with all rows."""
     ids, labels, count = batch()
     mesh = init_device_mesh("cpu", (2,))
-    found = []
+    parts = []
     for parallel in (False, True):
         model, inner = made(False, lora)
         layer = inner.get_output_embeddings()
@@ -196,14 +196,14 @@ def tensor_parallel(lora: bool) -> None:
             style.install_forward(layer, mesh)
             forward = layer.forward
         gathered_by_hand.clear()
-        asked = HeadCall(objective("power(0.5)"), count)
-        out = model(input_ids=ids, labels=labels, objective_head=asked)
+        head_call = HeadCall(objective("power(0.5)"), count)
+        out = model(input_ids=ids, labels=labels, objective_head=head_call)
         out.loss.backward()
         assert len(gathered_by_hand) == parallel
         assert vars(layer).get("forward") is forward
         grads = [x.grad for x in model.parameters() if x.requires_grad]
-        found.append([out.loss, *(g.full_tensor() if isinstance(g, DTensor) else g for g in grads)])
-    torch.testing.assert_close(found[1], found[0])
+        parts.append([out.loss, *(g.full_tensor() if isinstance(g, DTensor) else g for g in grads)])
+    torch.testing.assert_close(parts[1], parts[0])
 
 
 def not_rounded_by_mixed_precision() -> None:

@@ -53,33 +53,33 @@ def part_of(path):
 
 def imports_of(path):
     """The parts of the package that a module imports, wherever in the file."""
-    found = set()
+    members = set()
     package = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {(*base, *name.split("."))[0] for name in names}
+            members |= {(*base, *name.split("."))[0] for name in names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("probtune"):
             raise AssertionError(f"{path}: import our own modules relatively")
         elif isinstance(node, ast.Import):
             assert not any(alias.name.startswith("probtune") for alias in node.names), path
-    return {name for name in found if name in LINE + LEAVES}
+    return {name for name in members if name in LINE + LEAVES}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_to_the_left(path):
-    here = part_of(path)
-    assert here in LINE + LEAVES, f"{path} has no place in the line of imports"
+    part = part_of(path)
+    assert part in LINE + LEAVES, f"{path} has no place in the line of imports"
     module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    only = ONLY.get(module, ONLY.get(here))
-    for there in imports_of(path) - {here}:
+    only = ONLY.get(module, ONLY.get(part))
+    for other in imports_of(path) - {part}:
         if only is not None:
-            assert there in only, f"{module} must not import {there}"
+            assert other in only, f"{module} must not import {other}"
         else:
-            assert there in LEAVES or LINE.index(there) < LINE.index(here), f"{here} -> {there}"
-        if here in WINGS:
-            assert there != "integrations", f"{module} must not import {there}"
+            assert other in LEAVES or LINE.index(other) < LINE.index(part), f"{part} -> {other}"
+        if part in WINGS:
+            assert other != "integrations", f"{module} must not import {other}"
 
 
 def test_the_core_knows_no_wing():

@@ -66,19 +66,19 @@ def test_forgetting_on_rows_samples_and_text(models, rows, tmp_path, capsys):
     arguments = ["forgetting", base, tuned, "--data", rows, "--text", str(text), "--rows", "8"]
     arguments += ["--max-new-tokens", "4", "--device", "cpu", "--out", "record.json"]
     assert main(arguments) == 0
-    found = saved()
+    record = saved()
     for part in ("data", "samples"):
-        measured = found["divergence"][part]
+        measured = record["divergence"][part]
         assert measured["rows"] == 8 and measured["forward"]["value"] > 0
         assert measured["forward"]["low"] is not None
     # Against a uniform model KL(base || tuned) is log V less the entropy.
-    assert found["divergence"]["data"]["forward"]["value"] < math.log(18)
+    assert record["divergence"]["data"]["forward"]["value"] < math.log(18)
     words = 4 + 5 + 3
     size = sum(len(t) for t in ("ask 1 + 2", "say 3 = 3 and", "9 9 9"))
-    assert found["text"]["documents"] == 3 and found["text"]["bytes"] == size
-    assert found["text"]["tuned"]["value"] == pytest.approx(words * math.log2(18) / size, rel=1e-5)
-    change = found["text"]["tuned"]["value"] - found["text"]["base"]["value"]
-    assert found["text"]["difference"]["value"] == pytest.approx(change)
+    assert record["text"]["documents"] == 3 and record["text"]["bytes"] == size
+    assert record["text"]["tuned"]["value"] == pytest.approx(words * math.log2(18) / size, rel=1e-5)
+    change = record["text"]["tuned"]["value"] - record["text"]["base"]["value"]
+    assert record["text"]["difference"]["value"] == pytest.approx(change)
     said = told(capsys)
     assert "KL(base || tuned), new rows" in said and "bits per byte" in said
     assert main(arguments) == 2 and "record.json exists" in capsys.readouterr().err
@@ -136,10 +136,10 @@ def test_adapters_are_measured_with_their_base(models, rows, tmp_path, capsys):
     model.save_pretrained(tmp_path / "adapters")
     (tmp_path / "adapters" / "tokenizer_config.json").unlink(missing_ok=True)
     adapters = str(tmp_path / "adapters")
-    asked = ["--max-new-tokens", "0", "--device", "cpu", "--out", "record.json"]
-    assert main(["forgetting", base, adapters, "--data", rows, *asked]) == 0
-    found = saved()["divergence"]
-    assert found["data"]["forward"]["value"] > 0 and "samples" not in found
+    more = ["--max-new-tokens", "0", "--device", "cpu", "--out", "record.json"]
+    assert main(["forgetting", base, adapters, "--data", rows, *more]) == 0
+    record = saved()["divergence"]
+    assert record["data"]["forward"]["value"] > 0 and "samples" not in record
     assert main(["calibration", adapters, rows, "--device", "cpu"]) == 0
     assert main(["drift", base, adapters]) == 0
     assert "1.0 of 16" in told(capsys)
@@ -150,20 +150,20 @@ def character_tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     characters = {character: i for i, character in enumerate(string.printable)}
-    found = Tokenizer(models.WordLevel(characters, unk_token="~"))
-    found.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=found, eos_token="~", pad_token="~")
+    tokens_of = Tokenizer(models.WordLevel(characters, unk_token="~"))
+    tokens_of.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokens_of, eos_token="~", pad_token="~")
 
 
 def test_letters_have_the_models_own_log_probabilities():
     tokenizer = character_tokenizer()
     model = helpers.word_causal_model(1, vocab_size=len(tokenizer))
     prompt = PromptSpec("plain", instruction=" Say: ")
-    asked = [
+    questions = [
         Question("a", "ask", "B", {"A": "x", "B": "y", "C": "z"}),
         Question("b", "tell", "3", {"3": "x", "42": "y"}),
     ]
-    found, golds = option_logprobs(model, tokenizer, asked, prompt)
+    logprobs, golds = option_logprobs(model, tokenizer, questions, prompt)
     assert golds == [1, 0]
     ids = tokenizer(prompt.render("ask") + START)["input_ids"]
     more = tokenizer(prompt.render("tell") + START + "42")["input_ids"]
@@ -171,8 +171,8 @@ def test_letters_have_the_models_own_log_probabilities():
         after = model(torch.tensor([ids])).logits[0, -1].log_softmax(0)
         two = model(torch.tensor([more])).logits[0].log_softmax(1)
     letters = tokenizer.convert_tokens_to_ids(["A", "B", "C"])
-    assert found[0] == pytest.approx(after[letters].tolist(), abs=1e-5)
-    assert found[1][1] == pytest.approx(float(two[-3, more[-2]] + two[-2, more[-1]]), abs=1e-5)
+    assert logprobs[0] == pytest.approx(after[letters].tolist(), abs=1e-5)
+    assert logprobs[1][1] == pytest.approx(float(two[-3, more[-2]] + two[-2, more[-1]]), abs=1e-5)
     for question, message in (
         (Question("c", "x", "E", {"A": "x", "B": "y"}), "no multiple choice"),
         (Question("c", "x", "A", {"A": "x", "AB": "y"}), "the letter A .* no token of its own"),
@@ -180,7 +180,7 @@ def test_letters_have_the_models_own_log_probabilities():
         with pytest.raises(DataError, match=message):
             option_logprobs(model, tokenizer, [question], prompt)
     with pytest.raises(DataError, match="the model reads 8"):
-        option_logprobs(model, tokenizer, asked, prompt, max_length=8)
+        option_logprobs(model, tokenizer, questions, prompt, max_length=8)
 
 
 def test_calibration_of_letters_by_the_command(tmp_path, monkeypatch, capsys):
@@ -196,8 +196,8 @@ def test_calibration_of_letters_by_the_command(tmp_path, monkeypatch, capsys):
     (tmp_path / task.local).write_text(json.dumps({"MedQA_USLME_test": [task.example] * 1}))
     arguments = ["calibration", "m", "--tasks", "medqa", "--benchmark-data", str(tmp_path)]
     assert main([*arguments, "--device", "cpu", "--out", "record.json"]) == 0
-    (found,) = saved()["options"]
-    assert found["number"] == 1 and found["nll"]["value"] > 0
+    (record,) = saved()["options"]
+    assert record["number"] == 1 and record["nll"]["value"] > 0
     assert "letters" in told(capsys)
 
 
@@ -266,12 +266,12 @@ def test_diversity_of_folders(folders, capsys):
 
 def test_calibration_of_votes(folders, capsys):
     assert main(["calibration", "--eval", "base", "--out", "record.json"]) == 0
-    (found,) = saved()["votes"]
+    (record,) = saved()["votes"]
     # shares 1, 1/2, 1/4, 0, 1, 1; right 1, 1, (first of three leaders) 1, 0, 1, 1
-    assert found["share"]["value"] == pytest.approx(3.75 / 6)
-    assert found["accuracy"]["value"] == pytest.approx(5 / 6)
-    assert found["risks"][1] == {"coverage": 0.5, "risk": 0.0}
-    assert found["risks"][3]["risk"] == pytest.approx(1 / 6)
+    assert record["share"]["value"] == pytest.approx(3.75 / 6)
+    assert record["accuracy"]["value"] == pytest.approx(5 / 6)
+    assert record["risks"][1] == {"coverage": 0.5, "risk": 0.0}
+    assert record["risks"][3]["risk"] == pytest.approx(1 / 6)
     assert "majority of 4" in told(capsys)
 
 
@@ -325,8 +325,17 @@ def test_judging_afterwards(models, tmp_path, monkeypatch, server, capsys):
         for i, line in enumerate(lines):
             line["text"] = "!" * (i if name == "one" else 3)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    asked = ["judge", "one", "--url", server.url, "--model", "m", "--benchmark-data", str(tmp_path)]
-    asked += ["--concurrent", "1"]
+    command = [
+        "judge",
+        "one",
+        "--url",
+        server.url,
+        "--model",
+        "m",
+        "--benchmark-data",
+        str(tmp_path),
+    ]
+    command += ["--concurrent", "1"]
     # Stopped after two verdicts; the same command goes on.
     choice, served = server.choice, []
 
@@ -337,21 +346,21 @@ def test_judging_afterwards(models, tmp_path, monkeypatch, server, capsys):
         return choice(body)
 
     monkeypatch.setattr(server, "choice", refuse)
-    monkeypatch.setattr(server.http, "handle_error", lambda *given: None)
+    monkeypatch.setattr(server.http, "handle_error", lambda *arguments: None)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert main(asked) == 1
+    assert main(command) == 1
     assert "does not answer" in capsys.readouterr().err
     (verdicts,) = (tmp_path / "one").glob("toy/*/judged.*.jsonl")
     assert len(verdicts.read_text().splitlines()) == 2
     monkeypatch.setattr(server, "choice", choice)
     server.asked.clear()
-    assert main([*asked, "--out", "record.json"]) == 0
+    assert main([*command, "--out", "record.json"]) == 0
     assert len(server.asked) == 2 * 4
-    found = saved()
-    assert found["win_rate"]["value"] == pytest.approx((0 + 0.5 + 1 + 1 + 1 + 1) / 6)
-    assert (found["judge"]["model"], found["instructions"]) == ("m", 6)
-    assert "Compare two answers" in found["judge"]["prompt"]
-    assert isinstance(found["length_controlled"], str)
-    assert main([*asked, "--against", "two", "--out", "pair.json"]) == 0
+    record = saved()
+    assert record["win_rate"]["value"] == pytest.approx((0 + 0.5 + 1 + 1 + 1 + 1) / 6)
+    assert (record["judge"]["model"], record["instructions"]) == ("m", 6)
+    assert "Compare two answers" in record["judge"]["prompt"]
+    assert isinstance(record["length_controlled"], str)
+    assert main([*command, "--against", "two", "--out", "pair.json"]) == 0
     assert saved("pair.json")["win_rate"]["value"] == pytest.approx(2.5 / 6)
     assert "Judged: one against two" in told(capsys)

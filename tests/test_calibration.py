@@ -30,14 +30,14 @@ def predictions(n, *, over=0.0, seed=0):
 def test_error_by_hand():
     probs, hits = [0.1, 0.2, 0.9, 0.8, 0.95], [0, 1, 1, 1, 0]
     low, high = abs(0.15 - 0.5), abs((0.9 + 0.8 + 0.95) / 3 - 2 / 3)
-    found = calibration_error(probs, hits, bins=2).error
-    assert found.value == pytest.approx(0.4 * low + 0.6 * high)
+    distance = calibration_error(probs, hits, bins=2).error
+    assert distance.value == pytest.approx(0.4 * low + 0.6 * high)
     table = reliability(probs, hits, bins=2)
     assert [(b.low, b.high, b.size) for b in table] == [(0, 0.5, 2), (0.5, 1, 3)]
     assert table[1].probability == pytest.approx(2.65 / 3)
     assert table[1].accuracy == pytest.approx(mean([1, 1, 0]))
     error = sum(b.size / 5 * abs(b.probability - b.accuracy.value) for b in table)
-    assert found.value == pytest.approx(error)
+    assert distance.value == pytest.approx(error)
 
 
 def test_bins_hold_their_lower_edge_and_the_last_holds_one():
@@ -65,10 +65,10 @@ def test_a_calibrated_model_has_the_error_of_chance_and_zero_in_its_interval(ada
     spread = np.sqrt(np.bincount(index, p * (1 - p)))
     expected = math.sqrt(2 / math.pi) * spread.sum() / len(p)
     rng = np.random.default_rng(5)
-    found = [calibration_error(p, rng.random(len(p)) < p, adaptive=adaptive) for _ in range(200)]
-    assert np.mean([x.error.value for x in found]) == pytest.approx(expected, rel=0.05)
-    assert np.mean([x.by_chance for x in found]) == pytest.approx(expected, rel=0.01)
-    assert np.mean([x.error.low == 0 for x in found]) > 0.95
+    actual = [calibration_error(p, rng.random(len(p)) < p, adaptive=adaptive) for _ in range(200)]
+    assert np.mean([x.error.value for x in actual]) == pytest.approx(expected, rel=0.05)
+    assert np.mean([x.by_chance for x in actual]) == pytest.approx(expected, rel=0.01)
+    assert np.mean([x.error.low == 0 for x in actual]) > 0.95
 
 
 def test_overconfidence_is_the_whole_error_where_it_has_one_sign():
@@ -91,10 +91,10 @@ def test_interval_of_the_error_covers_the_truth():
         p = rng.uniform(0.3, 0.9, (100, 30))
         shift = rng.normal(0.1, 0.2, (100, 1)).clip(-0.1, 0.3)
         hits = (rng.random(p.shape) < p - shift).ravel()
-        found = calibration_error(p.ravel(), hits, items=items).error
-        covered += found.low <= truth <= found.high
-        found = overconfidence(p.ravel(), hits)
-        by_token += found.low <= truth <= found.high
+        distance = calibration_error(p.ravel(), hits, items=items).error
+        covered += distance.low <= truth <= distance.high
+        distance = overconfidence(p.ravel(), hits)
+        by_token += distance.low <= truth <= distance.high
     assert covered / 400 > 0.95 - 2 * math.sqrt(0.95 * 0.05 / 400)
     assert by_token / 400 < 0.8
 
@@ -122,21 +122,21 @@ def test_auroc_is_scikit_learns_and_its_error_delongs():
     metrics = pytest.importorskip("sklearn.metrics")
     p, hits = predictions(400)
     p = p.round(1)  # ties
-    found = auroc(p, hits)
-    assert found.value == pytest.approx(metrics.roc_auc_score(hits, p))
+    area = auroc(p, hits)
+    assert area.value == pytest.approx(metrics.roc_auc_score(hits, p))
     above = (p[hits == 1][:, None] > p[hits == 0]) + 0.5 * (p[hits == 1][:, None] == p[hits == 0])
     right, wrong = above.mean(axis=1), above.mean(axis=0)
     delong = right.var(ddof=1) / len(right) + wrong.var(ddof=1) / len(wrong)
-    assert found.standard_error == pytest.approx(math.sqrt(delong), rel=0.01)
+    assert area.standard_error == pytest.approx(math.sqrt(delong), rel=0.01)
     assert auroc([0.9, 0.8, 0.1], [1, 1, 0]).value == 1.0
     assert auroc([0.5, 0.5], [1, 0]).value == 0.5
     assert math.isnan(auroc([0.5, 0.6], [1, 1]).value)
 
 
 def test_risk_and_coverage_by_hand():
-    found = risk_coverage([0.9, 0.7, 0.8, 0.1], [1, 0, 1, 0])
-    assert found.coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
-    assert found.risk.tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2])
+    curve = risk_coverage([0.9, 0.7, 0.8, 0.1], [1, 0, 1, 0])
+    assert curve.coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert curve.risk.tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2])
     assert area_under_risk([0.9, 0.7, 0.8, 0.1], [1, 0, 1, 0]).value == pytest.approx(5 / 24)
     # nothing known: the error rate at any coverage, whatever the order
     tied = risk_coverage([0.5] * 4, [1, 0, 0, 1])
@@ -150,13 +150,13 @@ def test_risk_and_coverage_by_hand():
 def test_tokens():
     p, hits = predictions(3000, over=0.05)
     items = np.repeat(np.arange(100), 30)
-    found = token_calibration(p, hits, items)
-    assert found["brier"].value == pytest.approx(((p - hits) ** 2).mean())
-    assert found["accuracy"].value == pytest.approx(hits.mean())
-    gap = found["probability"].value - found["accuracy"].value
-    assert found["overconfidence"].value == pytest.approx(gap)
-    assert {estimate.n for estimate in found.values()} == {100}
-    assert found["ece_by_chance"].value == calibration_error(p, hits, items=items).by_chance
+    calibration = token_calibration(p, hits, items)
+    assert calibration["brier"].value == pytest.approx(((p - hits) ** 2).mean())
+    assert calibration["accuracy"].value == pytest.approx(hits.mean())
+    gap = calibration["probability"].value - calibration["accuracy"].value
+    assert calibration["overconfidence"].value == pytest.approx(gap)
+    assert {estimate.n for estimate in calibration.values()} == {100}
+    assert calibration["ece_by_chance"].value == calibration_error(p, hits, items=items).by_chance
 
 
 def test_entropy_gap_of_a_model_that_samples_itself_is_zero():
@@ -181,37 +181,37 @@ def test_options_are_scikit_learns():
     z = rng.normal(size=(200, 4)) * 2 - 30
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     gold = (p.cumsum(axis=1) > rng.random((200, 1))).argmax(axis=1)
-    found = option_calibration(z.tolist(), gold.tolist())
+    calibration = option_calibration(z.tolist(), gold.tolist())
     hits = p.argmax(axis=1) == gold
-    assert found["nll"].value == pytest.approx(metrics.log_loss(gold, p))
-    assert found["brier"].value == pytest.approx(
+    assert calibration["nll"].value == pytest.approx(metrics.log_loss(gold, p))
+    assert calibration["brier"].value == pytest.approx(
         metrics.brier_score_loss(gold, p, labels=[0, 1, 2, 3], scale_by_half=False)
     )
-    assert found["auroc"].value == pytest.approx(metrics.roc_auc_score(hits, p.max(axis=1)))
-    assert found["accuracy"] == wilson(hits)
-    assert found["ece"] == pytest.approx(calibration_error(p.max(axis=1), hits).error)
+    assert calibration["auroc"].value == pytest.approx(metrics.roc_auc_score(hits, p.max(axis=1)))
+    assert calibration["accuracy"] == wilson(hits)
+    assert calibration["ece"] == pytest.approx(calibration_error(p.max(axis=1), hits).error)
     for name, estimate in option_calibration((z + 7).tolist(), gold.tolist()).items():
-        assert estimate == pytest.approx(found[name], nan_ok=True)
+        assert estimate == pytest.approx(calibration[name], nan_ok=True)
 
 
 def test_options_of_different_number_and_impossible_ones():
-    found = option_calibration([[0.0, 0.0], [0.0, 0.0, -math.inf, 0.0]], [0, 1])
-    assert found["nll"].value == pytest.approx((math.log(2) + math.log(3)) / 2)
-    assert found["brier"].value == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert found["accuracy"].value == 0.5
+    calibration = option_calibration([[0.0, 0.0], [0.0, 0.0, -math.inf, 0.0]], [0, 1])
+    assert calibration["nll"].value == pytest.approx((math.log(2) + math.log(3)) / 2)
+    assert calibration["brier"].value == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert calibration["accuracy"].value == 0.5
 
 
 def test_votes():
     answers = [["a"] * 4, ["a", "a", "b", None], ["a", "b", "b", "a"], [None] * 4]
     correct = [[1] * 4, [0, 0, 1, 0], [1, 0, 0, 1], [0] * 4]
-    found = vote_calibration(answers, correct)
-    assert found["accuracy"] == wilson([1, 0, 1, 0])
-    assert found["share"].value == pytest.approx((1 + 0.5 + 0.5 + 0) / 4)
-    assert found["auroc"].value == pytest.approx((1 + 1 + 0.5 + 1) / 4)
-    assert found["area_under_risk"].value == pytest.approx((0 + 1 / 4 + 1 / 3 + 1 / 2) / 4)
+    calibration = vote_calibration(answers, correct)
+    assert calibration["accuracy"] == wilson([1, 0, 1, 0])
+    assert calibration["share"].value == pytest.approx((1 + 0.5 + 0.5 + 0) / 4)
+    assert calibration["auroc"].value == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert calibration["area_under_risk"].value == pytest.approx((0 + 1 / 4 + 1 / 3 + 1 / 2) / 4)
     five = vote_calibration(answers * 5, correct * 5, clusters=[0, 1, 2, 3] * 5)
-    assert five["accuracy"] == found["accuracy"]
-    assert five["overconfidence"] == pytest.approx(found["overconfidence"])
+    assert five["accuracy"] == calibration["accuracy"]
+    assert five["overconfidence"] == pytest.approx(calibration["overconfidence"])
 
 
 def test_no_data_is_nan_and_one_item_has_no_error():

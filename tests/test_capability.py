@@ -49,30 +49,30 @@ def known_model():
 def test_every_number_against_known_probabilities():
     rows = encoded([{"prompt": "ask 1 + 2 = ", "completion": "3"}] * 3)
     rows += encoded([{"prompt": "ask 1 + 3 = ", "completion": "4"}])
-    found = describe(known_model(), helpers.word_tokenizer(), rows, of_examples=9)
+    measured = describe(known_model(), helpers.word_tokenizer(), rows, of_examples=9)
     other = 0.1 / (V - 1)
-    assert (found.examples, found.of_examples, found.tokens) == (4, 9, 8)
-    assert found.mean_p.value == pytest.approx((3 * 0.9 + other + 4 * 0.5) / 8, rel=1e-5)
-    assert found.nll.value == pytest.approx(
+    assert (measured.examples, measured.of_examples, measured.tokens) == (4, 9, 8)
+    assert measured.mean_p.value == pytest.approx((3 * 0.9 + other + 4 * 0.5) / 8, rel=1e-5)
+    assert measured.nll.value == pytest.approx(
         -(3 * math.log(0.9) + math.log(other) + 4 * math.log(0.5)) / 8, rel=1e-4
     )
-    assert found.above_0_55.value == 3 / 8
-    assert found.below_0_1.value == 1 / 8 and found.below_0_001.value == 0.0
-    assert found.token_accuracy.value == 7 / 8
+    assert measured.above_0_55.value == 3 / 8
+    assert measured.below_0_1.value == 1 / 8 and measured.below_0_001.value == 0.0
+    assert measured.token_accuracy.value == 7 / 8
     # p = 0.006 where the entropy, 0.1 * log(16 / 0.1) + 0.1 + ..., is below ln 2
-    assert found.confident_conflict.value == 1 / 8
+    assert measured.confident_conflict.value == 1 / 8
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(other))
     half = -(0.5 * math.log(0.5) + 0.5 * math.log(0.5 / (V - 1)))
-    assert found.entropy.value == pytest.approx((entropy + half) / 2, rel=1e-4)
-    classes = {group.name: group for group in found.classes}
+    assert measured.entropy.value == pytest.approx((entropy + half) / 2, rel=1e-4)
+    classes = {group.name: group for group in measured.classes}
     assert classes["digits"].tokens == classes["special"].tokens == 4
     assert classes["special"].mean_p.value == pytest.approx(0.5, rel=1e-5)
-    assert found.end_token is not None and found.end_token.tokens == 4
-    assert [group.name for group in found.positions] == ["1", "2-3"]
-    assert sum(found.histogram) == 8 and found.histogram[0] == 1
-    assert found.quantiles["0.5"] == pytest.approx(0.5, rel=1e-4)
-    assert found.mean_p.low < found.mean_p.value < found.mean_p.high
-    assert found.mean_p.n == 4  # sequences, not tokens
+    assert measured.end_token is not None and measured.end_token.tokens == 4
+    assert [group.name for group in measured.positions] == ["1", "2-3"]
+    assert sum(measured.histogram) == 8 and measured.histogram[0] == 1
+    assert measured.quantiles["0.5"] == pytest.approx(0.5, rel=1e-4)
+    assert measured.mean_p.low < measured.mean_p.value < measured.mean_p.high
+    assert measured.mean_p.n == 4  # sequences, not tokens
 
 
 def test_the_interval_resamples_sequences():
@@ -85,8 +85,8 @@ def test_the_interval_resamples_sequences():
     model, tokenizer = known_model(), helpers.word_tokenizer()
     widths = []
     for rows in (short, [dict(row, completion=row["completion"][:60]) for row in long]):
-        found = describe(model, tokenizer, encoded(rows), of_examples=20)
-        widths.append(found.below_0_1.high - found.below_0_1.low)
+        measured = describe(model, tokenizer, encoded(rows), of_examples=20)
+        widths.append(measured.below_0_1.high - measured.below_0_1.low)
     assert widths[1] > 0.5 * widths[0]
 
 
@@ -95,7 +95,7 @@ def estimate(value, half):
 
 
 @pytest.mark.parametrize(
-    "mean_p, low_share, place",
+    "mean_p, low_share, expected",
     [
         (estimate(0.01, 0.01), estimate(0.9, 0.02), "model-weak"),  # the paper's figlet puzzles
         (estimate(0.5, 0.01), estimate(0.4, 0.02), "model-weak"),
@@ -107,8 +107,8 @@ def estimate(value, half):
         (estimate(0.8, math.nan), estimate(0.1, math.nan), "model-intermediate"),  # one row
     ],
 )
-def test_verdicts_need_the_whole_interval(mean_p, low_share, place):
-    assert verdict(mean_p, low_share) == place
+def test_verdicts_need_the_whole_interval(mean_p, low_share, expected):
+    assert verdict(mean_p, low_share) == expected
 
 
 def known_features(**changes):
@@ -128,20 +128,20 @@ def known_features(**changes):
 
 
 def test_the_suggestion_is_that_of_the_choosers_with_its_numbers():
-    known = known_features()
-    found = suggest(known, estimate(0.92, 0.01), estimate(0.0, 0.0))
-    choice = auto(known)
-    assert (found.objective, found.undecided) == (choice.objective, choice.undecided)
-    assert found.verdict == "model-strong" and choice.reason in found.reason
-    assert f"Runner-up: {choice.runner_up}" in found.reason
+    reference = known_features()
+    suggestion = suggest(reference, estimate(0.92, 0.01), estimate(0.0, 0.0))
+    choice = auto(reference)
+    assert (suggestion.objective, suggestion.undecided) == (choice.objective, choice.undecided)
+    assert suggestion.verdict == "model-strong" and choice.reason in suggestion.reason
+    assert f"Runner-up: {choice.runner_up}" in suggestion.reason
     with pytest.raises(UsageError, match="metric must be one of"):
-        suggest(known, estimate(0.92, 0.01), estimate(0.0, 0.0), "beam")
+        suggest(reference, estimate(0.92, 0.01), estimate(0.0, 0.0), "beam")
 
 
 def test_a_model_that_never_ends_is_cautioned():
     ends = np.where(np.tile(np.arange(10), 100) == 9, -7.0, -0.1)
-    found = suggest(known_features(logp=ends), estimate(0.8, 0.01), estimate(0.1, 0.01))
-    assert any("never learn to stop" in caution for caution in found.cautions)
+    suggestion = suggest(known_features(logp=ends), estimate(0.8, 0.01), estimate(0.1, 0.01))
+    assert any("never learn to stop" in caution for caution in suggestion.cautions)
 
 
 def test_python_door(word_model):

@@ -65,8 +65,8 @@ def test_answers_are_right_in_both_forms(name):
     for shown, said in texts(family, new=False):
         assert said == RULES[name](shown)
     for shown, said in texts(family, new=True):
-        wanted = NEW_RULES.get(name, RULES[name])(shown)
-        assert [w if name in NEW_RULES else plain(w) for w in said] == wanted
+        expected = NEW_RULES.get(name, RULES[name])(shown)
+        assert [w if name in NEW_RULES else plain(w) for w in said] == expected
 
 
 def test_glyphs_are_drawn_by_letter_and_lookup_has_one_answer_per_key_and_form():
@@ -93,7 +93,7 @@ def test_noise_touches_the_share_asked_for_and_leaves_a_mask(kind):
     for name, function in families.FAMILIES.items():
         setting = Setting.of(function, 0)
         x = setting.family.draw(np.random.default_rng(2), 200)
-        given = noise.corrupt(
+        corrupted = noise.corrupt(
             np.random.default_rng(3),
             setting.world,
             setting.family,
@@ -102,13 +102,15 @@ def test_noise_touches_the_share_asked_for_and_leaves_a_mask(kind):
             rate=0.3,
             room=setting.room,
         )
-        assert given.corrupted.sum() == 60
-        right = respond(setting.world, setting.family, given.x, new=True)
-        clean = problems(setting.world, setting.family, given.x, right, new=True, room=setting.room)
-        differs = (clean.ids != given.ids).any(1)
-        expected = given.corrupted if kind in noise.WRONG_LABELS else np.zeros(200, bool)
+        assert corrupted.corrupted.sum() == 60
+        right = respond(setting.world, setting.family, corrupted.x, new=True)
+        clean = problems(
+            setting.world, setting.family, corrupted.x, right, new=True, room=setting.room
+        )
+        differs = (clean.ids != corrupted.ids).any(1)
+        expected = corrupted.corrupted if kind in noise.WRONG_LABELS else np.zeros(200, bool)
         assert (differs == expected).all(), name
-        assert (given.x[~given.corrupted] == x[~given.corrupted]).all()
+        assert (corrupted.x[~corrupted.corrupted] == x[~corrupted.corrupted]).all()
 
 
 def test_a_rate_or_kind_that_cannot_be_is_said():
@@ -140,10 +142,10 @@ def test_every_prefix_of_the_design_is_balanced_and_stays_when_it_grows():
 
 def test_confirmation_cells_are_held_out_and_apart_from_what_was_fitted():
     first = {c.name for c in design.design(design.FITTED_BATCHES)}
-    kept = design.confirmation()
-    assert len(kept) > 30 and not first & {c.name for c in kept}
-    assert all(design.is_held_out(c) != "development" for c in kept)
-    assert {design.split_of(c) for c in kept} == {"confirmation"}
+    cells = design.confirmation()
+    assert len(cells) > 30 and not first & {c.name for c in cells}
+    assert all(design.is_held_out(c) != "development" for c in cells)
+    assert {design.split_of(c) for c in cells} == {"confirmation"}
     assert design.split_of(design.design(1)[0]) == design.is_held_out(design.design(1)[0])
 
 

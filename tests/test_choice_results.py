@@ -92,8 +92,8 @@ def test_a_table_written_is_read_back(tmp_path):
     shards.append(({**record, "failed": "too weak"}, {}))
     path = tmp_path / "t.parquet"
     table.save(path, *table.build(shards))
-    found = table.load(path)
-    assert found.cells == [
+    content = table.load(path)
+    assert content.cells == [
         {
             "family": "chain",
             "level": 0.3,
@@ -103,10 +103,10 @@ def test_a_table_written_is_read_back(tmp_path):
             "split": "development",
         }
     ]
-    assert found.scores["race_0.1_p"][0, :, 0, 1] == pytest.approx([0.25, 0.25])
-    assert found.run["true_noise"] == pytest.approx(np.full((1, 2), 0.25))
-    assert found.metadata["failed"][0]["failed"] == "too weak"
-    assert json.dumps(found.metadata)
+    assert content.scores["race_0.1_p"][0, :, 0, 1] == pytest.approx([0.25, 0.25])
+    assert content.run["true_noise"] == pytest.approx(np.full((1, 2), 0.25))
+    assert content.metadata["failed"][0]["failed"] == "too weak"
+    assert json.dumps(content.metadata)
 
 
 def test_a_table_that_is_not_there_is_said(tmp_path, capsys):

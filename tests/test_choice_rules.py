@@ -29,10 +29,10 @@ def test_the_theory_never_leaves_nll_without_noise_and_does_with_it():
     assert theory_rule(WEAK).objective == "nll()"
     for noise in (0.05, 0.2, 0.4):
         at = float(crossover(noise=noise, classes=10))
-        for p, wanted in ((at - 1e-6, "nll()"), (at + 1e-6, "p()")):
-            found = theory_rule(case(noise=noise, usual_p=p), time_per_epoch=1e-3)
-            assert found.objective == wanted
-            assert f"crossover {at:.2f}" in found.reason
+        for p, expected in ((at - 1e-6, "nll()"), (at + 1e-6, "p()")):
+            choice = theory_rule(case(noise=noise, usual_p=p), time_per_epoch=1e-3)
+            assert choice.objective == expected
+            assert f"crossover {at:.2f}" in choice.reason
 
 
 @pytest.mark.parametrize("metric", choosing.METRICS)

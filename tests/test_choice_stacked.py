@@ -80,7 +80,7 @@ def test_decoding_with_a_cache_is_decoding_without():
     for member in range(2):
         one = {name: value[member : member + 1] for name, value in model.items()}
         rows = ids.clone()
-        for place in range(setting.prompt, ids.shape[1]):
+        for position in range(setting.prompt, ids.shape[1]):
             logits = response_logits(one, rows, setting.shape, prompt=setting.prompt)
-            rows[:, place] = logits[0, :, place - setting.prompt].argmax(-1)
+            rows[:, position] = logits[0, :, position - setting.prompt].argmax(-1)
         assert torch.equal(rows[:, setting.prompt :], said[member])

@@ -21,10 +21,16 @@ from probtune.probe.features import DESCRIPTIONS
 
 def case(**changes):
     """Features of a strong model on clean data, changed."""
-    found = dict.fromkeys(DESCRIPTIONS, 0.0)
-    found |= {"sequences": 128, "tokens": 1000, "mean_p": 0.95, "top1": 0.97, "usual_p": 0.97}
-    found |= {"sequence_right": 0.95, "end_p": 0.99, "noise_known": 1.0, "steps": 100, "epochs": 12}
-    return {**found, "learning_rate": 1e-3, **changes}
+    typical = dict.fromkeys(DESCRIPTIONS, 0.0)
+    typical |= {"sequences": 128, "tokens": 1000, "mean_p": 0.95, "top1": 0.97, "usual_p": 0.97}
+    typical |= {
+        "sequence_right": 0.95,
+        "end_p": 0.99,
+        "noise_known": 1.0,
+        "steps": 100,
+        "epochs": 12,
+    }
+    return {**typical, "learning_rate": 1e-3, **changes}
 
 
 WEAK = case(
@@ -107,9 +113,9 @@ def test_cayley_is_written_with_the_models_own_mean_p():
 
 
 def test_the_terms_are_what_they_say():
-    found = terms(case(noise=0.25, epochs=3, steps=1000, usual_low=0.1))
-    assert found["repeated"] == pytest.approx(0.5) and found["passes"] == 2.0
-    assert found["length"] == pytest.approx(3.0) and found["to_learn"] == 0.1
+    parts = terms(case(noise=0.25, epochs=3, steps=1000, usual_low=0.1))
+    assert parts["repeated"] == pytest.approx(0.5) and parts["passes"] == 2.0
+    assert parts["length"] == pytest.approx(3.0) and parts["to_learn"] == 0.1
 
 
 def test_what_cannot_be_chosen_from_is_said():

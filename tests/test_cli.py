@@ -207,8 +207,10 @@ def test_yaml_and_command_line(tmp_path):
         "model: m\ndata: d.jsonl\nlearning-rate: 5e-6\nepochs: 2\ncompare: [nll, 'power(0.5)']\n"
         "all: true\nbf16: false\ntraining:\n  adam_beta2: 0.95\nheldout: null\n"
     )
-    found = settings_from({"epochs": 3.0, "training": ["adam_beta1=0.8", "optim=sgd"]}, str(path))
-    assert found == TuneSettings(
+    settings_read = settings_from(
+        {"epochs": 3.0, "training": ["adam_beta1=0.8", "optim=sgd"]}, str(path)
+    )
+    assert settings_read == TuneSettings(
         model="m",
         data="d.jsonl",
         learning_rate=5e-6,

@@ -48,16 +48,16 @@ def make_run(root, scores, *, task="toy", strict_only=False, version=VERSION, cl
         folder / "samples.jsonl",
         [
             Sample(task, q, i, sha256(q), 0, "x", "stop", 1)
-            for q, found in scores.items()
-            for i in range(len(found))
+            for q, values in scores.items()
+            for i in range(len(values))
         ],
     )
     for protocol in protocols:
         lines = [
             {"question": q, "sample": i, "score": float(s), "answer": "x", "extraction": "whole",
              "metrics": {}, "error": None, "truncated": False, "repeats": False, "tokens": 1}
-            for q, found in scores.items()
-            for i, s in enumerate(found)
+            for q, values in scores.items()
+            for i, s in enumerate(values)
         ]  # fmt: skip
         header = {
             "task": task, "protocol": protocol, "grader": version,
@@ -81,13 +81,13 @@ def greedy(text):
 def test_greedy_runs_by_mcnemar(tmp_path):
     a = make_run(tmp_path / "a", greedy("11111111001"))
     b = make_run(tmp_path / "b", greedy("11000000000"))
-    found = compare_runs({"a": [a], "b": [b]})["protocols"]["strict"]
-    (row,) = found["differences"]
+    comparison = compare_runs({"a": [a], "b": [b]})["protocols"]["strict"]
+    (row,) = comparison["differences"]
     assert row["test"] == "exact McNemar"
     assert row["p_value"] == pytest.approx(2 * 0.5**7)  # 7 to 0 discordant
     assert row["difference"].value == pytest.approx(7 / 11) and row["difference"].n == 11
     assert row["p_holm"] == row["p_value"] and row["seed_sd"] is None
-    assert found["scores"][0]["scores"]["a"].value == pytest.approx(9 / 11)
+    assert comparison["scores"][0]["scores"]["a"].value == pytest.approx(9 / 11)
 
 
 def test_sampled_runs_by_sign_flips_and_holm_over_pairs(tmp_path):
@@ -97,15 +97,15 @@ def test_sampled_runs_by_sign_flips_and_holm_over_pairs(tmp_path):
         scores = {f"q{i}": [float(rng.random() < p) for _ in range(4)] for i in range(40)}
         runs[label] = [make_run(tmp_path / label, scores)]
     content = compare_runs(runs)
-    found = content["protocols"]["strict"]
-    rows = {(row["first"], row["second"]): row for row in found["differences"]}
+    strict = content["protocols"]["strict"]
+    rows = {(row["first"], row["second"]): row for row in strict["differences"]}
     assert set(rows) == {("a", "b"), ("a", "c"), ("b", "c")}
     assert {row["test"] for row in rows.values()} == {"sign flips"}
     assert rows["a", "b"]["p_value"] < 0.001 < 0.05 < rows["b", "c"]["p_value"]
     assert rows["a", "b"]["p_holm"] >= rows["a", "b"]["p_value"]
     assert rows["a", "b"]["difference"].low > 0.2
     assert 0.03 < rows["a", "b"]["detectable"] < 0.4
-    (curve,) = found["pass_at_k"]
+    (curve,) = strict["pass_at_k"]
     assert curve["curves"]["a"]["1"] < curve["curves"]["a"]["4"]
     (row,) = content["disagreement"]
     assert row["labels"]["a"]["rate"].value == 0.0
@@ -137,10 +137,14 @@ def test_domains_are_averaged(tmp_path, monkeypatch):
     for label, texts in (("a", ("1110", "1000")), ("b", ("1100", "0000"))):
         make_run(tmp_path / label, greedy(texts[0]))
         runs[label] = [make_run(tmp_path / label, greedy(texts[1]), task="sums")]
-    found = compare_runs(runs)["protocols"]["strict"]
-    assert [row["title"] for row in found["scores"]] == ["Toy", "Sums", "mean of math (2 of 3)"]
-    assert found["scores"][-1]["scores"]["a"].value == pytest.approx(0.5)
-    assert found["differences"][-1]["difference"].value == pytest.approx(0.25)
+    comparison = compare_runs(runs)["protocols"]["strict"]
+    assert [row["title"] for row in comparison["scores"]] == [
+        "Toy",
+        "Sums",
+        "mean of math (2 of 3)",
+    ]
+    assert comparison["scores"][-1]["scores"]["a"].value == pytest.approx(0.5)
+    assert comparison["differences"][-1]["difference"].value == pytest.approx(0.25)
 
 
 def test_questions_of_one_cluster_are_one(tmp_path):

@@ -38,10 +38,10 @@ def varied(part, count):
     return [change(part.example, number) for number in range(count)]
 
 
-def folder_of(found, path, count=6):
+def folder_of(entry, path, count=6):
     """A folder with a file for each part of a corpus."""
     path.mkdir(exist_ok=True)
-    for part in found.parts:
+    for part in entry.parts:
         rows = varied(part, count)
         for number, row in enumerate(rows):
             if "id" in row:
@@ -59,9 +59,9 @@ def read(manifest):
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_the_example_row_becomes_a_question_and_a_response(name):
-    found = CORPORA[name]
-    assert found.states and found.ours and found.title
-    for part in found.parts:
+    entry = CORPORA[name]
+    assert entry.states and entry.ours and entry.title
+    for part in entry.parts:
         row = part.convert(part.example)
         assert row["prompt"].strip() and row["completion"].strip()
         assert part.revision is None or len(part.revision) == 40
@@ -166,22 +166,22 @@ def test_noise_has_exactly_its_rate_and_never_the_right_letter(kind):
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_local_rows_go_through_the_whole(name, tmp_path, word_model):
-    found = CORPORA[name]
-    data = folder_of(found, tmp_path / "data", 6)
+    entry = CORPORA[name]
+    data = folder_of(entry, tmp_path / "data", 6)
     out = tmp_path / "out"
-    tokenizers = (str(word_model),) if found.max_tokens else ()
-    manifest = prepare(found, out=out, data=data, tokenizers=tokenizers)
+    tokenizers = (str(word_model),) if entry.max_tokens else ()
+    manifest = prepare(entry, out=out, data=data, tokenizers=tokenizers)
     rows = read(manifest)
-    assert len(rows) == manifest.rows == 6 * len(found.parts)
+    assert len(rows) == manifest.rows == 6 * len(entry.parts)
     assert len({row["id"] for row in rows}) == manifest.rows
     record = read_record(out / "manifest.json", "manifest")
     assert record["dropped"] == {} and record["rows"] == manifest.rows
-    assert [part["rows_kept"] for part in record["parts"]] == [6] * len(found.parts)
+    assert [part["rows_kept"] for part in record["parts"]] == [6] * len(entry.parts)
     assert all(part["revision"] is None for part in record["parts"]), "local rows have no commit"
-    assert {part["licence"] for part in record["parts"]} == {p.licence for p in found.parts}
+    assert {part["licence"] for part in record["parts"]} == {p.licence for p in entry.parts}
     # The hash is what a run's record will say of its data.
     assert read_rows(str(manifest.path)).sha256 == manifest.sha256
-    assert (out / ".gitignore").exists() is not found.redistributable
+    assert (out / ".gitignore").exists() is not entry.redistributable
     assert sorted(path.name for path in out.iterdir() if path.suffix) == [
         "manifest.json",
         "rows.jsonl",
@@ -189,26 +189,26 @@ def test_local_rows_go_through_the_whole(name, tmp_path, word_model):
 
 
 def test_the_same_request_does_nothing_and_another_is_refused_by_name(tmp_path, monkeypatch):
-    found = corpus("openbookqa-noisy(0.5)")
-    data = folder_of(found, tmp_path / "data")
-    first = prepare(found, out=tmp_path / "out", data=data)
+    entry = corpus("openbookqa-noisy(0.5)")
+    data = folder_of(entry, tmp_path / "data")
+    first = prepare(entry, out=tmp_path / "out", data=data)
     before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
     monkeypatch.setattr(sources_module, "open_parts", None)
-    again = prepare(found, out=tmp_path / "out", data=data)
+    again = prepare(entry, out=tmp_path / "out", data=data)
     assert again.record == first.record
     assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
-    for other, asked, said in (
+    for other, name, said in (
         (corpus("openbookqa-noisy(0.1)"), {}, "openbookqa-noisy_0.1_uniform"),
-        (found, {"seed": 7}, "seed 42 there, 7 asked"),
-        (found, {"limit": 3}, "limit null there, 3 asked"),
-        (found, {"unique": True}, "unique false there, true asked"),
+        (entry, {"seed": 7}, "seed 42 there, 7 asked"),
+        (entry, {"limit": 3}, "limit null there, 3 asked"),
+        (entry, {"unique": True}, "unique false there, true asked"),
     ):
         with pytest.raises(UsageError) as error:
-            prepare(other, out=tmp_path / "out", data=data, **asked)
+            prepare(other, out=tmp_path / "out", data=data, **name)
         assert said in str(error.value) and "another --out" in str(error.value)
     first.path.write_text(first.path.read_text() + "\n")
     with pytest.raises(DataError, match="not the file"):
-        prepare(found, out=tmp_path / "out", data=data)
+        prepare(entry, out=tmp_path / "out", data=data)
 
 
 def test_a_changed_commit_is_refused_by_name(tmp_path):
@@ -216,23 +216,23 @@ def test_a_changed_commit_is_refused_by_name(tmp_path):
 
     from probtune.paper.corpora.preparing import find
 
-    found = CORPORA["magicoder"]
-    part = found.parts[0]
-    moved = replace(found, parts=(replace(part, revision="0" * 40),))
-    held = prepare(found, out=tmp_path, data=folder_of(found, tmp_path / "data"))
-    record = json.loads((held.folder / "manifest.json").read_text())
-    record["request"] = request(found)
-    (held.folder / "manifest.json").write_text(json.dumps(record))
-    assert find(tmp_path, request(found)) is not None
+    entry = CORPORA["magicoder"]
+    part = entry.parts[0]
+    moved = replace(entry, parts=(replace(part, revision="0" * 40),))
+    manifest = prepare(entry, out=tmp_path, data=folder_of(entry, tmp_path / "data"))
+    record = json.loads((manifest.folder / "manifest.json").read_text())
+    record["request"] = request(entry)
+    (manifest.folder / "manifest.json").write_text(json.dumps(record))
+    assert find(tmp_path, request(entry)) is not None
     with pytest.raises(UsageError) as error:
         find(tmp_path, request(moved))
     assert part.revision in str(error.value) and "0" * 40 in str(error.value)
 
 
 def test_noise_is_masked_and_leaves_the_validation_rows_clean(tmp_path):
-    found = corpus("openbookqa-noisy(0.5)")
-    data = folder_of(found, tmp_path / "data", 40)
-    manifest = prepare(found, out=tmp_path / "noisy", data=data)
+    entry = corpus("openbookqa-noisy(0.5)")
+    data = folder_of(entry, tmp_path / "data", 40)
+    manifest = prepare(entry, out=tmp_path / "noisy", data=data)
     clean = prepare(corpus("openbookqa"), out=tmp_path / "clean", data=data)
     rows, right = read(manifest), read(clean)
     changed = [row["corrupted"] for row in rows]
@@ -249,20 +249,20 @@ def test_noise_is_masked_and_leaves_the_validation_rows_clean(tmp_path):
 
 
 def test_what_is_left_out_is_counted_with_its_place(tmp_path):
-    found = CORPORA["magicoder"]
-    rows = varied(found.parts[0], 5)
+    entry = CORPORA["magicoder"]
+    rows = varied(entry.parts[0], 5)
     rows[1]["solution"], rows[2]["problem"], rows[4]["problem"] = "  ", None, rows[0]["problem"]
     data = helpers.write_jsonl(tmp_path / "rows.jsonl", rows)
-    manifest = prepare(found, out=tmp_path / "out", data=str(data))
+    manifest = prepare(entry, out=tmp_path / "out", data=str(data))
     assert manifest.record["dropped"] == {
         "an empty response": {"count": 1, "first": [f"{data}:2"]},
         "an empty question": {"count": 1, "first": [f"{data}:3"]},
     }
     repeated = manifest.record["duplicates"]
     assert repeated == {"count": 1, "first": [f"{data}:5"], "kept": True} and manifest.rows == 3
-    unique = prepare(found, out=tmp_path / "unique", data=str(data), unique=True)
+    unique = prepare(entry, out=tmp_path / "unique", data=str(data), unique=True)
     assert unique.rows == 2 and unique.record["dropped"]["a question that has come before"]
-    few = prepare(found, out=tmp_path / "few", data=str(data), limit=2)
+    few = prepare(entry, out=tmp_path / "few", data=str(data), limit=2)
     assert [row["id"].rsplit("/")[-1] for row in read(few)] == ["0", "3"]
 
 
@@ -271,34 +271,34 @@ def test_the_subset_is_the_one_that_datasets_draws(tmp_path):
 
     from probtune.paper.corpora import Take
 
-    found = CORPORA["numina-67k-ours"]
-    part = replace(found.parts[0], take=Take(5))
+    entry = CORPORA["numina-67k-ours"]
+    part = replace(entry.parts[0], take=Take(5))
     data = helpers.write_jsonl(tmp_path / "rows.jsonl", varied(part, 30))
-    manifest = prepare(replace(found, parts=(part,)), out=tmp_path / "out", data=str(data), seed=3)
-    kept = {int(row["id"].rsplit("/")[-1]) for row in read(manifest)}
-    assert kept == choose(30, 5, 3)
+    manifest = prepare(replace(entry, parts=(part,)), out=tmp_path / "out", data=str(data), seed=3)
+    numbers = {int(row["id"].rsplit("/")[-1]) for row in read(manifest)}
+    assert numbers == choose(30, 5, 3)
     assert manifest.record["parts"][0]["rows_source"] == 30
 
 
 def test_rows_longer_than_the_bound_are_left_out(tmp_path, word_model):
-    found = CORPORA["magpie-evol"]
+    entry = CORPORA["magpie-evol"]
     data = tmp_path / "data"
     data.mkdir()
     # A word is a token: 4 of the question, the response, and <eos>.
     question, lengths = {"from": "human", "value": "1 + 1 ="}, (1, 2043, 2044)
     rows = [[question, {"from": "gpt", "value": " 2" * n}] for n in lengths]
-    magpie, evol = (data / f"{part.stem}.jsonl" for part in found.parts)
+    magpie, evol = (data / f"{part.stem}.jsonl" for part in entry.parts)
     helpers.write_jsonl(magpie, [{"conversations": turns} for turns in rows])
-    helpers.write_jsonl(evol, [found.parts[1].example])
-    manifest = prepare(found, out=tmp_path / "out", data=str(data), tokenizers=(str(word_model),))
-    kept = [row["completion"].count("2") for row in read(manifest) if row["prompt"] == "1 + 1 ="]
-    assert sorted(kept) == [1, 2043]
+    helpers.write_jsonl(evol, [entry.parts[1].example])
+    manifest = prepare(entry, out=tmp_path / "out", data=str(data), tokenizers=(str(word_model),))
+    counts = [row["completion"].count("2") for row in read(manifest) if row["prompt"] == "1 + 1 ="]
+    assert sorted(counts) == [1, 2043]
     assert manifest.record["dropped"] == {
         "longer than 2048 tokens": {"count": 1, "first": [f"{magpie}:3"]}
     }
     assert manifest.record["request"]["tokenizers"] == [str(word_model)]
     with pytest.raises(UsageError, match="cannot load the tokenizer.*hf auth login.*--tokenizer"):
-        prepare(found, out=tmp_path / "other", data=str(data))
+        prepare(entry, out=tmp_path / "other", data=str(data))
 
 
 @pytest.mark.parametrize(
@@ -309,31 +309,31 @@ def test_rows_longer_than_the_bound_are_left_out(tmp_path, word_model):
     ],
 )
 def test_another_schema_is_named_by_file_and_row(change, said, tmp_path):
-    found = CORPORA["magicoder"]
-    rows = varied(found.parts[0], 3)
+    entry = CORPORA["magicoder"]
+    rows = varied(entry.parts[0], 3)
     for name, value in change.items():
         rows[1] = {k: v for k, v in rows[1].items() if k != name}
         if value is not ...:
             rows[1][name] = value
     data = helpers.write_jsonl(tmp_path / "rows.jsonl", rows)
     with pytest.raises(DataError) as error:
-        prepare(found, out=tmp_path / "out", data=str(data))
+        prepare(entry, out=tmp_path / "out", data=str(data))
     assert said in str(error.value) and f"{data}:2" in str(error.value)
     assert not (tmp_path / "out").exists(), "nothing half done is left"
 
 
 def test_local_rows_that_are_not_there_are_named(tmp_path):
-    found = CORPORA["openbookqa"]
-    one = helpers.write_jsonl(tmp_path / "rows.jsonl", [found.parts[0].example])
+    entry = CORPORA["openbookqa"]
+    one = helpers.write_jsonl(tmp_path / "rows.jsonl", [entry.parts[0].example])
     for data, said in (
         (tmp_path / "absent", "no such file"),
         (one, "openbookqa-additional-validation.jsonl"),
         (tmp_path, "has no openbookqa-additional-train.jsonl"),
     ):
         with pytest.raises(UsageError, match=said):
-            prepare(found, out=tmp_path / "out", data=str(data))
+            prepare(entry, out=tmp_path / "out", data=str(data))
     with pytest.raises(UsageError, match="at least 1"):
-        prepare(found, out=tmp_path / "out", limit=0)
+        prepare(entry, out=tmp_path / "out", limit=0)
     empty = helpers.write_jsonl(tmp_path / "empty.jsonl", [{"problem": "", "solution": ""}])
     with pytest.raises(DataError, match="no row is left; 1: an empty question"):
         prepare(CORPORA["magicoder"], out=tmp_path / "out", data=str(empty))
@@ -375,14 +375,14 @@ def test_settings_name_a_corpus_and_find_it_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert locate("rows.jsonl", terminal=QUIET) is None
     assert locate("org/corpus", terminal=QUIET) is None
-    found = corpus("openbookqa-noisy(0.2)")
-    folder = default_folder(request(found))
-    assert folder.is_relative_to(tmp_path) and folder != default_folder(request(found, seed=1))
-    made = prepare(found, out=folder, data=folder_of(found, tmp_path / "data"))
+    entry = corpus("openbookqa-noisy(0.2)")
+    folder = default_folder(request(entry))
+    assert folder.is_relative_to(tmp_path) and folder != default_folder(request(entry, seed=1))
+    manifest = prepare(entry, out=folder, data=folder_of(entry, tmp_path / "data"))
     record = json.loads((folder / "manifest.json").read_text())
-    record["request"] = request(found)  # as if from the hub
+    record["request"] = request(entry)  # as if from the hub
     (folder / "manifest.json").write_text(json.dumps(record))
-    assert locate("corpus:openbookqa-noisy(0.2)", terminal=QUIET) == made.path
-    assert resolve("knowledge/openbookqa-noisy(0.2)", terminal=QUIET) == made.path
+    assert locate("corpus:openbookqa-noisy(0.2)", terminal=QUIET) == manifest.path
+    assert resolve("knowledge/openbookqa-noisy(0.2)", terminal=QUIET) == manifest.path
     with pytest.raises(UsageError, match="no corpus"):
         locate("corpus:nothing", terminal=QUIET)

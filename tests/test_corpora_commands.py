@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_list_shows_every_set_with_its_licence(capsys):
     assert main(["prepare", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for found in CORPORA.values():
-        (line,) = [x for x in lines if x.split()[:2] == [found.name, found.domain]]
-        assert found.licences in line
+    for entry in CORPORA.values():
+        (line,) = [x for x in lines if x.split()[:2] == [entry.name, entry.domain]]
+        assert entry.licences in line
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -27,10 +27,10 @@ def test_a_dry_run_says_what_would_be_done_without_a_network(name, capsys, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["prepare", name, "--dry-run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    found = CORPORA[name]
-    assert all(part.dataset in said and part.licence in said for part in found.parts)
-    assert found.states in said and found.ours in said and "(to be made)" in said
-    assert ("may not be passed on" in said) is not found.redistributable
+    entry = CORPORA[name]
+    assert all(part.dataset in said and part.licence in said for part in entry.parts)
+    assert entry.states in said and entry.ours in said and "(to be made)" in said
+    assert ("may not be passed on" in said) is not entry.redistributable
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,9 +70,9 @@ def test_a_wrong_request_is_one_line(arguments, said, tmp_path, capsys):
 @pytest.fixture()
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    found = {name: importlib.import_module(name) for name in ("blocks", "data_page")}
-    yield found
-    for name in found:
+    modules = {name: importlib.import_module(name) for name in ("blocks", "data_page")}
+    yield modules
+    for name in modules:
         sys.modules.pop(name)
 
 

@@ -30,22 +30,22 @@ def naive(rows, questions, size, common=contamination.COMMON):
         return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
 
     grams = {}
-    for name, asked in questions:
-        length = min(size, len(words_of(asked)))
+    for name, texts in questions:
+        length = min(size, len(words_of(texts)))
         if length >= min(size, contamination.SHORTEST):
-            for gram in windows(words_of(asked), length):
+            for gram in windows(words_of(texts), length):
                 grams.setdefault(gram, set()).add(name)
     grams = {gram: owners for gram, owners in grams.items() if len(owners) <= common}
     hit, affected = set(), set()
     for name, prompt, completion in rows:
         for part in (prompt, completion):
             words = words_of(part)
-            found = set()
+            shared = set()
             for length in {len(gram) for gram in grams}:
-                found |= windows(words, length) & grams.keys()
-            if found:
+                shared |= windows(words, length) & grams.keys()
+            if shared:
                 affected.add(name)
-                hit |= set().union(*(grams[gram] for gram in found))
+                hit |= set().union(*(grams[gram] for gram in shared))
     return hit, affected
 
 
@@ -84,8 +84,10 @@ def test_a_planted_question_is_found_and_a_random_one_is_not():
     middle = questions[9][1].split()[8:21]
     rows[8][2] += " as in " + " ".join(middle) + " we see"
     rows[9][1] = " ".join(questions[4][1].split()[:12])  # one word short of 13
-    found = {entry["n"]: entry for entry in overlap(map(tuple, rows), {"b": questions})["found"]}
-    entry = found[13]
+    by_length = {
+        entry["n"]: entry for entry in overlap(map(tuple, rows), {"b": questions})["found"]
+    }
+    entry = by_length[13]
     assert entry["questions_hit"] == entry["rows_hit"] == 2
     assert (entry["in_prompts"], entry["in_completions"]) == (1, 1)
     worst, second = entry["examples"]
@@ -93,7 +95,7 @@ def test_a_planted_question_is_found_and_a_random_one_is_not():
     assert worst["share"] == 1.0 and worst["shared"].split() == questions[3][1].split()[:13]
     assert (second["question"], second["row"], second["place"]) == ("q9", "r8", "completion")
     assert second["shared"].split() == middle and second["share"] == round(1 / 18, 4)
-    assert found[8]["questions_hit"] == 3, "8 words find the question cut at 12"
+    assert by_length[8]["questions_hit"] == 3, "8 words find the question cut at 12"
 
 
 def test_short_questions_count_as_a_whole_and_the_shortest_not_at_all():
@@ -136,13 +138,13 @@ def test_benchmarks_are_reported_apart():
 
 
 def test_the_manifest_keeps_what_was_measured(tmp_path):
-    found = CORPORA["magicoder"]
+    entry = CORPORA["magicoder"]
     generator = random.Random(4)
     rows = [
-        {**found.parts[0].example, "problem": text(30, generator), "index": i} for i in range(5)
+        {**entry.parts[0].example, "problem": text(30, generator), "index": i} for i in range(5)
     ]
     data = helpers.write_jsonl(tmp_path / "rows.jsonl", rows)
-    manifest = prepare(found, out=tmp_path / "out", data=str(data))
+    manifest = prepare(entry, out=tmp_path / "out", data=str(data))
     first = check_against(manifest, {"one": [("q", rows[2]["problem"])]})
     second = check_against(first, {"two": [("q", text(30, generator))]}, sizes=(13,))
     record = read_record(second.folder / "manifest.json", "manifest")
@@ -150,7 +152,7 @@ def test_the_manifest_keeps_what_was_measured(tmp_path):
     hits = {(e["benchmark"], e["n"]): e["questions_hit"] for e in record["contamination"]["found"]}
     assert hits == {("two", 13): 0, ("one", 13): 1, ("one", 8): 1}
     assert record["sha256"] == manifest.sha256
-    again = prepare(found, out=tmp_path / "out", data=str(data))
+    again = prepare(entry, out=tmp_path / "out", data=str(data))
     assert again.record["contamination"] == record["contamination"]
 
 
@@ -161,14 +163,14 @@ def test_gsm8k_training_rows_against_its_test_and_the_math_benchmarks(shared_dat
             row = json.loads(line)
             rows.append((f"train/{number}", row["question"], row["answer"]))
     benchmarks = questions_of("gsm8k,math500,olympiadbench", data=str(shared_data), terminal=QUIET)
-    assert [len(asked) for asked in benchmarks.values()] == [1319, 500, 675]
+    assert [len(questions) for questions in benchmarks.values()] == [1319, 500, 675]
     report = overlap(rows, benchmarks)
-    found = {(e["benchmark"], e["n"]): e for e in report["found"]}
+    by_benchmark = {(e["benchmark"], e["n"]): e for e in report["found"]}
     assert report["rows"] == 7473
-    hits = {key: (e["questions_hit"], e["rows_hit"]) for key, e in found.items()}
+    hits = {key: (e["questions_hit"], e["rows_hit"]) for key, e in by_benchmark.items()}
     assert hits["gsm8k", 13] == (3, 4) and hits["gsm8k", 8] == (82, 97)
     assert hits["math500", 13] == hits["math500", 8] == hits["olympiadbench", 13] == (0, 0)
-    worst = found["gsm8k", 13]["examples"][0]
+    worst = by_benchmark["gsm8k", 13]["examples"][0]
     index = int(worst["row"].split("/")[1])
     assert worst["shared"] in " ".join(words_of(" ".join(rows[index][1:])))
 
@@ -176,6 +178,6 @@ def test_gsm8k_training_rows_against_its_test_and_the_math_benchmarks(shared_dat
 @pytest.mark.slow
 def test_67_thousand_rows_take_less_than_a_minute(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-    found = importlib.import_module("contamination").measure()
-    assert found["rows"] == 67_000 and found["seconds"] < 60
-    assert found["found"][0] == {"n": 13, "questions_hit": 50, "rows_hit": 50}
+    measured = importlib.import_module("contamination").measure()
+    assert measured["rows"] == 67_000 and measured["seconds"] < 60
+    assert measured["found"][0] == {"n": 13, "questions_hit": 50, "rows_hit": 50}

@@ -28,19 +28,19 @@ def refused(kind, status):
 def answers(monkeypatch):
     """The hub, answering as a test says; loading counts as an error unless a test allows it."""
     info = SimpleNamespace(sha="a" * 40, gated=False, siblings=[])
-    found = SimpleNamespace(info=info, error=None, token=None, asked=[])
+    state = SimpleNamespace(info=info, error=None, token=None, asked=[])
 
-    def dataset_info(self, name, **given):
-        found.asked.append((name, given["revision"]))
-        if found.error is not None:
-            raise found.error
-        return found.info
+    def dataset_info(self, name, **keywords):
+        state.asked.append((name, keywords["revision"]))
+        if state.error is not None:
+            raise state.error
+        return state.info
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: found.token)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: state.token)
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("downloaded"))
-    return found
+    return state
 
 
 def file(name, megabytes):
@@ -91,14 +91,14 @@ def test_too_small_a_disk_is_said_before_any_download(answers, tmp_path, monkeyp
 
 
 def test_the_size_is_of_the_files_that_hold_the_part(answers, tmp_path):
-    found = CORPORA["muri"].parts
-    languages = [f"{part.config}/train-00000-of-00001.parquet" for part in found]
+    entry = CORPORA["muri"].parts
+    languages = [f"{part.config}/train-00000-of-00001.parquet" for part in entry]
     answers.info.siblings = [
         file("README.md", 1),
         file("mar/test-00000-of-00001.parquet", 2),
         *(file(name, 10 + i) for i, name in enumerate(languages)),
     ]
-    offers = hub.check(found, tmp_path)
+    offers = hub.check(entry, tmp_path)
     assert [offer.bytes for offer in offers] == [round((10 + i) * 1e6) for i in range(7)]
     assert len(answers.asked) == 1, "one dataset is asked for once"
 
@@ -111,9 +111,9 @@ def test_without_a_network_only_the_cache_is_read(monkeypatch, tmp_path):
 
 
 def loaded(monkeypatch, rows, calls):
-    def load_dataset(name, config, **given):
-        calls.append((name, config, given))
-        kind = datasets.IterableDataset if given["streaming"] else datasets.Dataset
+    def load_dataset(name, config, **keywords):
+        calls.append((name, config, keywords))
+        kind = datasets.IterableDataset if keywords["streaming"] else datasets.Dataset
         if kind is datasets.Dataset:
             return datasets.Dataset.from_list(rows)
         return kind.from_generator(lambda: iter(rows))

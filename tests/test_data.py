@@ -38,13 +38,13 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
         {"question": "é\u2028?", "answer": "ü", "extra": "y"},
     ]
     source = save(tmp_path / name, rows)
-    found = read_rows(source, prompt_column="question", response_column="answer")
-    assert [(e.prompt, e.completion) for e in found.examples] == [
+    result = read_rows(source, prompt_column="question", response_column="answer")
+    assert [(e.prompt, e.completion) for e in result.examples] == [
         (row["question"], row["answer"]) for row in rows
     ]
-    assert found.schema == "question/answer"
+    assert result.schema == "question/answer"
     assert (
-        found.sha256
+        result.sha256
         == rows_from(
             (("x", {"prompt": r["question"], "completion": r["answer"]}) for r in rows), source="x"
         ).sha256
@@ -53,9 +53,9 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet", "saved"])
 def test_conversations(tmp_path, name):
-    found = read_rows(save(tmp_path / name, [CHAT, CHAT]))
-    assert found.schema == "messages"
-    assert [dict(m) for m in found.examples[0].messages] == CHAT["messages"]
+    result = read_rows(save(tmp_path / name, [CHAT, CHAT]))
+    assert result.schema == "messages"
+    assert [dict(m) for m in result.examples[0].messages] == CHAT["messages"]
 
 
 def test_conversational_prompt_and_completion(tmp_path):
@@ -116,8 +116,8 @@ def test_a_bad_row_is_named_by_line_and_rule(tmp_path, bad, said):
     message = str(error.value)
     assert "a.jsonl:2 " in message and "2 of 4 rows are unusable (also 4)" in message
     assert "--skip-bad-rows" in message and "\n" not in message
-    found = read_rows(source, skip_bad_rows=True)
-    assert len(found) == 2 and [row.where for row in found.bad] == [f"{source}:2", f"{source}:4"]
+    result = read_rows(source, skip_bad_rows=True)
+    assert len(result) == 2 and [row.where for row in result.bad] == [f"{source}:2", f"{source}:4"]
 
 
 @pytest.mark.parametrize(
@@ -197,11 +197,11 @@ def examples(*questions):
 
 def test_hold_out_keeps_equal_prompts_together():
     rows = examples(*(f"q{i % 20}" for i in range(60)))
-    train, held = hold_out(rows, 12, seed=0)
-    assert len(held) == 12 and len(train) == 48
-    assert not {e.question for e in train} & {e.question for e in held}
-    assert hold_out(rows, 12, seed=0) == (train, held)
-    assert hold_out(rows, 12, seed=1)[1] != held
+    train, heldout = hold_out(rows, 12, seed=0)
+    assert len(heldout) == 12 and len(train) == 48
+    assert not {e.question for e in train} & {e.question for e in heldout}
+    assert hold_out(rows, 12, seed=0) == (train, heldout)
+    assert hold_out(rows, 12, seed=1)[1] != heldout
 
 
 def test_hold_out_refuses_to_leave_nothing():

@@ -22,10 +22,10 @@ def test_clean_problems_are_right():
         a, b = divmod(int(key), 1000)
         digits = [int(x) for x in ids[PROMPT_TOKENS:-1] if x < 10]
         carry = 0
-        for place in range(3):
-            total = a // 10**place % 10 + b // 10**place % 10 + carry
+        for position in range(3):
+            total = a // 10**position % 10 + b // 10**position % 10 + carry
             carry = total // 10
-            assert digits[2 * place : 2 * place + 2] == [total % 10, carry]
+            assert digits[2 * position : 2 * position + 2] == [total % 10, carry]
         assert int("".join(map(str, digits[6:]))) == a + b
     assert not problems.corrupted.any()
 
@@ -95,20 +95,20 @@ def test_unknown_noise():
 
 def test_held_out_problems_are_not_trained_on(tmp_path):
     for cell in grid.FULL.cells:
-        train, held = grid._data(tmp_path, 3, cell, 256)
+        train, heldout = grid._data(tmp_path, 3, cell, 256)
         prompts = [
             {json.loads(line)["prompt"] for line in path.read_text().splitlines()}
-            for path in (train, held)
+            for path in (train, heldout)
         ]
         assert not prompts[0] & prompts[1]
-        assert len(held.read_text().splitlines()) == grid.HELD_OUT_ROWS
+        assert len(heldout.read_text().splitlines()) == grid.HELD_OUT_ROWS
 
 
 def test_cells_of_a_seed_share_their_problems(tmp_path):
     texts = set()
     for cell in grid.STANDARD.cells:
-        _, held = grid._data(tmp_path, 0, cell, 256)
-        texts.add(held.read_text())
+        _, heldout = grid._data(tmp_path, 0, cell, 256)
+        texts.add(heldout.read_text())
     assert len(texts) == 1
 
 

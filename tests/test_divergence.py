@@ -65,16 +65,19 @@ def test_heads_of_different_vocabularies_are_refused():
 def test_divergences_equal_those_of_full_logits(batch_tokens):
     base, tuned = helpers.word_causal_model(0), helpers.word_causal_model(1)
     rows = encoded(7)
-    found = divergences(base, tuned, rows, batch_tokens=batch_tokens, block=3)
+    measured = divergences(base, tuned, rows, batch_tokens=batch_tokens, block=3)
     for i, row in enumerate(rows):
         ids = torch.tensor(row.input_ids[None].astype(np.int64))
         with torch.no_grad():
             p, q = (m(ids).logits[0, :-1].log_softmax(1) for m in (base, tuned))
-        kept = torch.tensor(row.labels[1:] != -100)
-        assert found.tokens[i] == int(kept.sum())
-        expected = (p.exp() * (p - q)).sum(1)[kept].sum(), (q.exp() * (q - p)).sum(1)[kept].sum()
-        assert found.forward[i] == pytest.approx(float(expected[0]), rel=1e-4, abs=1e-6)
-        assert found.reverse[i] == pytest.approx(float(expected[1]), rel=1e-4, abs=1e-6)
+        counted = torch.tensor(row.labels[1:] != -100)
+        assert measured.tokens[i] == int(counted.sum())
+        expected = (
+            (p.exp() * (p - q)).sum(1)[counted].sum(),
+            (q.exp() * (q - p)).sum(1)[counted].sum(),
+        )
+        assert measured.forward[i] == pytest.approx(float(expected[0]), rel=1e-4, abs=1e-6)
+        assert measured.reverse[i] == pytest.approx(float(expected[1]), rel=1e-4, abs=1e-6)
     same = divergences(base, base, rows)
     assert (same.forward == 0).all() and (same.reverse == 0).all()
 
@@ -98,18 +101,18 @@ def test_a_head_that_configurations_do_not_describe_takes_the_logits():
 
 def test_confidences_agree_with_the_table_and_with_full_logits():
     model, rows = helpers.word_causal_model(3), encoded(6)
-    found, table = confidences(model, rows, block=2), token_table(model, rows)
-    np.testing.assert_array_equal(found.example, table.example)
-    np.testing.assert_allclose(found.logp, table.logp, atol=1e-5)
-    np.testing.assert_array_equal(found.correct, table.is_top1)
-    np.testing.assert_allclose(found.entropy, table.entropy, atol=1e-5)
+    confidence, table = confidences(model, rows, block=2), token_table(model, rows)
+    np.testing.assert_array_equal(confidence.example, table.example)
+    np.testing.assert_allclose(confidence.logp, table.logp, atol=1e-5)
+    np.testing.assert_array_equal(confidence.correct, table.is_top1)
+    np.testing.assert_allclose(confidence.entropy, table.entropy, atol=1e-5)
     ids = torch.tensor(rows[0].input_ids[None].astype(np.int64))
     with torch.no_grad():
         p = model(ids).logits[0, 1:-1].softmax(1)
-    here = found.example == 0
-    np.testing.assert_allclose(found.confidence[here], p.amax(1), atol=1e-6)
-    wanted = torch.nn.functional.one_hot(ids[0, 2:], p.shape[1])
-    np.testing.assert_allclose(found.brier[here], ((p - wanted) ** 2).sum(1), atol=1e-6)
+    first = confidence.example == 0
+    np.testing.assert_allclose(confidence.confidence[first], p.amax(1), atol=1e-6)
+    expected = torch.nn.functional.one_hot(ids[0, 2:], p.shape[1])
+    np.testing.assert_allclose(confidence.brier[first], ((p - expected) ** 2).sum(1), atol=1e-6)
 
 
 def test_samples_come_from_the_whole_distribution():
@@ -140,11 +143,11 @@ def test_bits_per_byte_of_a_uniform_model():
         model.lm_head.weight.zero_()
     documents = [Document("a", "ask 1 + 2 = 3"), Document("b", "say 9"), Document("c", "7 " * 40)]
     for max_length in (4, 64):
-        found = cost_of(model, tokenizer, documents, max_length=max_length)
-        np.testing.assert_array_equal(found.tokens, [6, 2, 40])
-        np.testing.assert_allclose(found.bits, found.tokens * math.log2(18), rtol=1e-6)
-        assert found.bits_per_byte.value == pytest.approx(48 * math.log2(18) / (13 + 5 + 80))
-    assert found.minus(found).value == 0.0 and found.bits_per_byte.n == 3
+        cost = cost_of(model, tokenizer, documents, max_length=max_length)
+        np.testing.assert_array_equal(cost.tokens, [6, 2, 40])
+        np.testing.assert_allclose(cost.bits, cost.tokens * math.log2(18), rtol=1e-6)
+        assert cost.bits_per_byte.value == pytest.approx(48 * math.log2(18) / (13 + 5 + 80))
+    assert cost.minus(cost).value == 0.0 and cost.bits_per_byte.n == 3
 
 
 def test_bytes_are_of_utf8_and_windows_see_what_came_before():

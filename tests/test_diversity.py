@@ -14,22 +14,22 @@ TEXTS = [["a", "b", "c", "d"], ["a", "b", "a", "b"], ["", "", "", "x"], ["y"] * 
 
 
 def test_diversity_by_hand():
-    found = diversity(TEXTS, ANSWERS, CORRECT)
-    assert list(found) == [
+    measures = diversity(TEXTS, ANSWERS, CORRECT)
+    assert list(measures) == [
         *("pass@1", "pass@2", "pass@4", "maj@4", "distinct_answers", "distinct_texts", "answered")
     ]
-    assert found["maj@4"].value == pytest.approx((1 + 0.5 + 0 + 1) / 4)
-    assert found["distinct_answers"].value == (2 + 2 + 0 + 1) / 4
-    assert found["distinct_texts"].value == (4 + 2 + 2 + 1) / 4
-    assert found["answered"].value == (3 + 4 + 0 + 4) / 16
-    assert found["pass@2"] == pass_at_k(CORRECT)[2]
-    assert all(estimate.n == 4 for estimate in found.values())
+    assert measures["maj@4"].value == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert measures["distinct_answers"].value == (2 + 2 + 0 + 1) / 4
+    assert measures["distinct_texts"].value == (4 + 2 + 2 + 1) / 4
+    assert measures["answered"].value == (3 + 4 + 0 + 4) / 16
+    assert measures["pass@2"] == pass_at_k(CORRECT)[2]
+    assert all(estimate.n == 4 for estimate in measures.values())
 
 
 def test_copies_are_one_question():
-    found = diversity(TEXTS * 5, ANSWERS * 5, CORRECT * 5, clusters=[0, 1, 2, 3] * 5)
+    measures = diversity(TEXTS * 5, ANSWERS * 5, CORRECT * 5, clusters=[0, 1, 2, 3] * 5)
     for name, estimate in diversity(TEXTS, ANSWERS, CORRECT).items():
-        assert found[name] == pytest.approx(estimate)
+        assert measures[name] == pytest.approx(estimate)
 
 
 def test_a_tie_is_worth_the_average_over_orders_of_its_samples():
@@ -50,8 +50,8 @@ def test_one_leader_decides():
 
 
 def test_one_sample_per_question_is_its_accuracy():
-    found = diversity([["x"], ["y"]], [["1"], ["2"]], [[1], [0]])
-    assert found["maj@1"] == found["pass@1"] == wilson([1, 0])
+    measures = diversity([["x"], ["y"]], [["1"], ["2"]], [[1], [0]])
+    assert measures["maj@1"] == measures["pass@1"] == wilson([1, 0])
     assert diversity([], [], []) == {}
 
 

@@ -61,12 +61,12 @@ def test_a_known_perturbation(base, tuned):
     assert moved[Q].rank == pytest.approx(16.0, rel=1e-5)
     assert (moved[Q].layer, moved[Q].kind, moved[DOWN].layer) == (0, "q_proj", 1)
     assert moved["model.norm.weight"].layer is None
-    found = summary(list(moved.values()))
-    assert found["all"]["norm"] == pytest.approx(math.sqrt(1.25), rel=1e-5)
-    assert found["layers"]["0"]["norm"] == pytest.approx(1.0, rel=1e-5)
-    assert found["kinds"]["down_proj"]["tensors"] == 2
+    overview = summary(list(moved.values()))
+    assert overview["all"]["norm"] == pytest.approx(math.sqrt(1.25), rel=1e-5)
+    assert overview["layers"]["0"]["norm"] == pytest.approx(1.0, rel=1e-5)
+    assert overview["kinds"]["down_proj"]["tensors"] == 2
     whole = math.sqrt(sum(float(x.double().square().sum()) for x in origin.values()))
-    assert found["all"]["base_norm"] == pytest.approx(whole, rel=1e-6)
+    assert overview["all"]["base_norm"] == pytest.approx(whole, rel=1e-6)
 
 
 def test_blocks_give_what_the_whole_gives(base, tuned, monkeypatch):
@@ -84,10 +84,10 @@ def test_blocks_give_what_the_whole_gives(base, tuned, monkeypatch):
 def test_ranks_equal_those_of_the_svd(base, tuned):
     torch.manual_seed(0)
     delta = torch.randn(16, 32)
-    (found,) = (m for m in drift(str(base), tuned(**{DOWN: delta})) if m.name == DOWN)
-    assert found.rank == pytest.approx(effective_rank(torch.linalg.svdvals(delta)), rel=1e-4)
+    (tensor,) = (m for m in drift(str(base), tuned(**{DOWN: delta})) if m.name == DOWN)
+    assert tensor.rank == pytest.approx(effective_rank(torch.linalg.svdvals(delta)), rel=1e-4)
     (without,) = (m for m in drift(str(base), tuned(), ranks=False) if m.name == DOWN)
-    assert without.rank is None and without.squares == pytest.approx(found.squares)
+    assert without.rank is None and without.squares == pytest.approx(tensor.squares)
 
 
 @pytest.mark.parametrize("rslora", [False, True])

@@ -40,8 +40,8 @@ def test_separator_only_where_there_is_no_white_space():
 
 def test_cut_rows_and_dropped_rows_are_counted():
     rows = pairs(("ask 1 = ", "1 2 3"), ("ask 1 + 2 + 3 = ", "6"), ("ask 1 = ", "1"))
-    found = encode(rows, helpers.word_tokenizer(), max_length=5)
-    assert found.counts == {
+    encoding = encode(rows, helpers.word_tokenizer(), max_length=5)
+    assert encoding.counts == {
         "rows": 2,
         "tokens": 10,
         "supervised_tokens": 4,
@@ -51,7 +51,7 @@ def test_cut_rows_and_dropped_rows_are_counted():
         "merged_boundary": 0,
         "without_end": 0,
     }
-    assert found.dropped[0].where == "row 1" and found.rows[0].end is None
+    assert encoding.dropped[0].where == "row 1" and encoding.rows[0].end is None
 
 
 def test_every_label_masked_is_an_error():
@@ -72,10 +72,10 @@ def test_long_rows_are_cut_before_they_are_tokenized():
 
     tokenizer.__class__ = Counting
     rows = pairs(("Q: ", "abab " * 40_000), ("abab " * 40_000, "yes"), ("Q: ", "ab"))
-    found = encode(rows, tokenizer, max_length=50)
-    assert max(lengths) < 10_000 and found.counts["dropped"] == 1
+    encoding = encode(rows, tokenizer, max_length=50)
+    assert max(lengths) < 10_000 and encoding.counts["dropped"] == 1
     whole = inner(tokenizer, "Q: " + "abab " * 40_000)["input_ids"]
-    assert found.rows[0].input_ids.tolist() == whole[:50] and found.rows[0].truncated
+    assert encoding.rows[0].input_ids.tolist() == whole[:50] and encoding.rows[0].truncated
 
 
 def test_progress_adds_up():
@@ -105,10 +105,10 @@ def byte_tokenizer(merges=(), template=None, extra=(), bos=None):
 
 def test_tokens_merged_across_the_prompts_end_are_counted():
     tokenizer = byte_tokenizer([(":", ")")])
-    found = encode(pairs(("smile:", ")"), ("smile:", "(")), tokenizer, max_length=64)
-    assert [row.merged for row in found.rows] == [True, False]
-    assert found.counts["merged_boundary"] == 1
-    first = found.rows[0]
+    encoding = encode(pairs(("smile:", ")"), ("smile:", "(")), tokenizer, max_length=64)
+    assert [row.merged for row in encoding.rows] == [True, False]
+    assert encoding.counts["merged_boundary"] == 1
+    first = encoding.rows[0]
     assert tokenizer.decode([x for x in first.labels if x != -100]) == ":)<|endoftext|>"
 
 
@@ -212,8 +212,8 @@ def test_a_row_the_template_refuses_is_named_or_left_out():
     good = conversation(CONVERSATION[1:])
     with pytest.raises(DataError, match="refused by the chat template: no system role"):
         encode([good, conversation()], tokenizer, max_length=99)
-    found = encode([good, conversation()], tokenizer, max_length=99, skip_bad_rows=True)
-    assert len(found.rows) == 1 and found.counts["refused"] == 1
+    encoding = encode([good, conversation()], tokenizer, max_length=99, skip_bad_rows=True)
+    assert len(encoding.rows) == 1 and encoding.counts["refused"] == 1
 
 
 def test_conversations_need_a_template():
@@ -226,5 +226,5 @@ def test_a_template_without_an_end_token_is_counted():
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    found = encode([conversation()], byte_tokenizer(template=bare), max_length=999)
-    assert found.counts["without_end"] == 1 and found.rows[0].end is None
+    encoding = encode([conversation()], byte_tokenizer(template=bare), max_length=999)
+    assert encoding.counts["without_end"] == 1 and encoding.rows[0].end is None

@@ -46,15 +46,15 @@ class Server:
                 self._send(200, {"data": [{"id": m, "max_model_len": 64} for m in models]})
 
             def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.asked.append(asked)
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(request)
                 if dies_after is not None and len(server.asked) > dies_after:
                     self.connection.close()  # no answer at all
                     return
                 if status != 200:
                     return self._send(status, {"message": "context too long"})
-                text = str(asked.get("seed")) if asked["temperature"] else "greedy"
-                reason = "length" if asked["max_tokens"] < 3 else "stop"
+                text = str(request.get("seed")) if request["temperature"] else "greedy"
+                reason = "length" if request["max_tokens"] < 3 else "stop"
                 choice = {"index": 0, "text": text, "finish_reason": reason, "stop_reason": None}
                 usage = {"completion_tokens": 5}
                 self._send(200, {"choices": [choice], "usage": usage})
@@ -80,10 +80,10 @@ def questions(n=4):
     return [Question(str(i), f"ask {i}", str(i)) for i in range(n)]
 
 
-def draw(lm, decoding, *, there=(), batch_size=4, spec=PLAIN, backend="server"):
+def draw(lm, decoding, *, written_before=(), batch_size=4, spec=PLAIN, backend="server"):
     written = []
     lm.session = Session(
-        "toy", list("0123"), 0, batch_size, written.extend, {s.key: s for s in there},
+        "toy", list("0123"), 0, batch_size, written.extend, {s.key: s for s in written_before},
         begins=spec.begins,
     )  # fmt: skip
     compiled = compile_task("toy", questions(), spec, decoding, ends=[EOS], backend=backend)
@@ -97,27 +97,27 @@ def draw(lm, decoding, *, there=(), batch_size=4, spec=PLAIN, backend="server"):
 def test_every_sample_has_its_own_seed_and_reaches_the_server_with_every_knob():
     with Server() as server:
         lm = ServerModel(server.url, "toy-model", helpers.word_tokenizer(), concurrent=3)
-        found = draw(lm, Decoding(8, temperature=1.0, samples=3, stop=("say",)))
-    assert len(found) == 12 and len({s.seed for s in found}) == 12
-    assert {s.text for s in found} == {str(s.seed) for s in found}  # each got its own answer
-    assert {s.finish_reason for s in found} == {"stop"}
-    assert {s.tokens for s in found} == {4}  # vLLM counts the end token
-    asked = server.asked[0]
-    assert asked["model"] == "toy-model" and asked["max_tokens"] == 8
-    assert (asked["temperature"], asked["top_p"], asked["top_k"]) == (1.0, 1.0, -1)
-    assert asked["repetition_penalty"] == 1.0 and asked["min_p"] == 0.0
-    assert asked["stop"] == ["say"] and asked["stop_token_ids"] == [EOS]
+        answers = draw(lm, Decoding(8, temperature=1.0, samples=3, stop=("say",)))
+    assert len(answers) == 12 and len({s.seed for s in answers}) == 12
+    assert {s.text for s in answers} == {str(s.seed) for s in answers}  # each got its own answer
+    assert {s.finish_reason for s in answers} == {"stop"}
+    assert {s.tokens for s in answers} == {4}  # vLLM counts the end token
+    request = server.asked[0]
+    assert request["model"] == "toy-model" and request["max_tokens"] == 8
+    assert (request["temperature"], request["top_p"], request["top_k"]) == (1.0, 1.0, -1)
+    assert request["repetition_penalty"] == 1.0 and request["min_p"] == 0.0
+    assert request["stop"] == ["say"] and request["stop_token_ids"] == [EOS]
     ids = [helpers.word_tokenizer()(f"ask {i}")["input_ids"] for i in range(4)]
     assert sorted(a["prompt"] for a in server.asked) == sorted(ids * 3)
-    assert "do_sample" not in asked and "add_special_tokens" not in asked
+    assert "do_sample" not in request and "add_special_tokens" not in request
 
 
 def test_without_a_tokenizer_prompts_are_text_and_bring_their_own_beginning_or_not():
     with Server() as server:
         lm = ServerModel(server.url, "toy-model")
-        found = draw(lm, Decoding(2))
-        assert [s.text for s in found] == ["greedy"] * 4 and found[0].seed is None
-        assert found[0].finish_reason == "length" and found[0].tokens == 5
+        answers = draw(lm, Decoding(2))
+        assert [s.text for s in answers] == ["greedy"] * 4 and answers[0].seed is None
+        assert answers[0].finish_reason == "length" and answers[0].tokens == 5
         assert server.asked[0]["prompt"].startswith("ask ")
         assert server.asked[0]["add_special_tokens"] is True
         draw(lm, Decoding(2), spec=PromptSpec("llama3"))
@@ -136,13 +136,13 @@ def test_a_server_that_dies_loses_nothing(monkeypatch):
         lm.max_retries = 1
         with pytest.raises(EvaluationError, match="stopped answering .*the same command goes on"):
             draw(lm, decoding)
-        kept = list(lm.written)
-    assert len(kept) == 5
+        written = list(lm.written)
+    assert len(written) == 5
     with Server() as server:
-        rest = draw(ServerModel(server.url, "toy-model"), decoding, there=kept)
+        rest = draw(ServerModel(server.url, "toy-model"), decoding, written_before=written)
         assert len(server.asked) == 7
     key = lambda s: s.key  # noqa: E731
-    assert sorted(kept + rest, key=key) == sorted(whole, key=key)
+    assert sorted(written + rest, key=key) == sorted(whole, key=key)
 
 
 def test_what_a_server_refuses_is_named():
@@ -185,14 +185,14 @@ def vllm(monkeypatch):
             self.__dict__.update(settings, seed=None)
 
     class LLM:
-        asked = []
+        requests = []
 
         def __init__(self, **settings):
             config = types.SimpleNamespace(max_model_len=64)
             self.llm_engine = types.SimpleNamespace(model_config=config)
 
         def generate(self, prompts, sampling_params, use_tqdm, lora_request):
-            found = []
+            outputs = []
             for prompt, settings in zip(prompts, sampling_params, strict=True):
                 LLM.asked.append((prompt["prompt_token_ids"], settings))
                 ended = prompt["prompt_token_ids"][-1] % 2 == 0
@@ -201,8 +201,8 @@ def vllm(monkeypatch):
                     token_ids=[1, 2, EOS] if ended else [1, 2, 3],
                     finish_reason="stop" if ended else "length",
                 )
-                found.append(types.SimpleNamespace(outputs=[answer]))
-            return found
+                outputs.append(types.SimpleNamespace(outputs=[answer]))
+            return outputs
 
     fake.LLM, fake.SamplingParams, fake.TokensPrompt = LLM, SamplingParams, dict
     modules = {"vllm": fake}
@@ -230,9 +230,9 @@ def test_vllm_keeps_seeds_tokens_and_reasons(vllm, word_model):
 
     lm = VLLMModel(str(word_model), context=64)
     decoding = Decoding(8, temperature=1.0, samples=2, stop=("say",))
-    found = draw(lm, decoding, backend="vllm", batch_size=5)
-    assert len(found) == 8 and len({s.seed for s in found}) == 8
-    for sample in found:
+    answers = draw(lm, decoding, backend="vllm", batch_size=5)
+    assert len(answers) == 8 and len({s.seed for s in answers}) == 8
+    for sample in answers:
         last = helpers.WORDS.index(sample.question)
         assert sample.text == f"{last} {sample.seed}"
         assert sample.finish_reason == ("stop" if last % 2 == 0 else "length")
@@ -242,5 +242,5 @@ def test_vllm_keeps_seeds_tokens_and_reasons(vllm, word_model):
     assert settings.max_tokens == 8 and settings.stop_token_ids == [EOS]
     assert settings.skip_special_tokens is True and "say" in settings.stop
     before = len(vllm.asked)
-    rest = draw(lm, decoding, backend="vllm", batch_size=5, there=found[:3])
-    assert len(vllm.asked) - before == 5 and found[:3] + rest == found
+    rest = draw(lm, decoding, backend="vllm", batch_size=5, written_before=answers[:3])
+    assert len(vllm.asked) - before == 5 and answers[:3] + rest == answers

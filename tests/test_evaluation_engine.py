@@ -37,15 +37,15 @@ def questions(n=5):
     return [Question(str(i), " ".join(["ask"] * (1 + i % 3)) + f" {i}", str(i)) for i in range(n)]
 
 
-def draw(lm, asked, decoding, *, there=(), batch_size=4, seed=0, ends=(EOS,), **options):
+def draw(lm, requests, decoding, *, before=(), batch_size=4, seed=0, ends=(EOS,), **options):
     """The samples of one run, in the order in which they were written."""
     written = []
     lm.session = Session(
-        "toy", [q.id for q in asked], seed, batch_size, written.extend,
-        {s.key: s for s in there}, **options,
+        "toy", [q.id for q in requests], seed, batch_size, written.extend,
+        {s.key: s for s in before}, **options,
     )  # fmt: skip
     try:
-        run_task(lm, compile_task("toy", asked, PromptSpec(), decoding, ends=ends))
+        run_task(lm, compile_task("toy", requests, PromptSpec(), decoding, ends=ends))
     finally:
         lm.session = None
     return written
@@ -76,18 +76,18 @@ def uniform_model(vocabulary, **changes):
 def test_sampling_is_from_all_tokens_where_transformers_takes_fifty(tokenizer):
     """400 draws from 309 equally likely tokens: 50 distinct ones by default, over 200 with ours."""
     model = uniform_model(309)
-    given = {"input_ids": torch.zeros(8, 1, dtype=torch.long), "max_new_tokens": 50}
+    options = {"input_ids": torch.zeros(8, 1, dtype=torch.long), "max_new_tokens": 50}
     torch.manual_seed(0)
-    plain = model.generate(**given, do_sample=True, temperature=1.0, top_p=1.0, eos_token_id=None)
+    plain = model.generate(**options, do_sample=True, temperature=1.0, top_p=1.0, eos_token_id=None)
     assert len({*plain[:, 1:].flatten().tolist()}) == 50
     lm = HFModel(model, tokenizer)
     seen = set()
-    kept = lm._model_generate
+    original = lm._model_generate
 
     def noted(context, *args, **kwargs):
-        found = kept(context, *args, **kwargs)
-        seen.update(found[:, context.shape[1] :].flatten().tolist())
-        return found
+        tokens = original(context, *args, **kwargs)
+        seen.update(tokens[:, context.shape[1] :].flatten().tolist())
+        return tokens
 
     lm._model_generate = noted
     draw(lm, questions(8), Decoding(50, temperature=1.0), batch_size=8, ends=())
@@ -114,13 +114,17 @@ def test_nothing_leaks_from_the_models_generation_settings(tokenizer):
 
 @pytest.mark.parametrize("backend, off", [("hf", 0), ("vllm", -1), ("server", -1)])
 def test_every_knob_is_set(backend, off):
-    found = generation_arguments(
+    arguments = generation_arguments(
         Decoding(16, temperature=0.7, stop=("x",)), stop=["<end>"], ends=[3], backend=backend
     )
-    assert found["do_sample"] is True and found["temperature"] == 0.7
-    assert found["top_p"] == 1.0 and found["top_k"] == off and found["repetition_penalty"] == 1.0
-    assert found["until"] == ["<end>", "x"] and found["max_gen_toks"] == 16
-    assert found["eos_token_id" if backend == "hf" else "stop_token_ids"] == [3]
+    assert arguments["do_sample"] is True and arguments["temperature"] == 0.7
+    assert (
+        arguments["top_p"] == 1.0
+        and arguments["top_k"] == off
+        and arguments["repetition_penalty"] == 1.0
+    )
+    assert arguments["until"] == ["<end>", "x"] and arguments["max_gen_toks"] == 16
+    assert arguments["eos_token_id" if backend == "hf" else "stop_token_ids"] == [3]
     assert generation_arguments(Decoding(16), backend=backend)["do_sample"] is False
 
 
@@ -147,16 +151,16 @@ def test_all_samples_are_kept_and_scored(lm):
 def test_compiled_task_runs_in_lm_eval_alone_and_asks_the_exact_text(lm):
     spec = PromptSpec(instruction="  \n")  # white space at the end must survive
     compiled = compile_task("toy", questions(), spec, Decoding(4), ends=[EOS])
-    asked = []
-    kept = type(lm).__mro__[1].generate_until
+    prompts = []
+    original = type(lm).__mro__[1].generate_until
 
     def noted(requests, **options):
-        asked.extend(r.args[0] for r in requests)
-        return kept(lm, requests, **options)
+        prompts.extend(r.args[0] for r in requests)
+        return original(lm, requests, **options)
 
     lm.generate_until = noted
     assert run_task(lm, compiled)["samples"] == 1
-    assert asked == [spec.render(q.text) for q in questions()]
+    assert prompts == [spec.render(q.text) for q in questions()]
 
 
 def test_greedy_has_one_sample():
@@ -211,9 +215,9 @@ def test_rows_of_a_batch_end_at_their_own_place(tokenizer):
     lm = HFModel(helpers.word_causal_model(seed=3), tokenizer)
     decoding = Decoding(12, temperature=1.0, samples=4)
     ends = (EOS, helpers.WORDS.index("<pad>"))
-    found = draw(lm, questions(6), decoding, batch_size=24, ends=ends)
-    assert len({s.tokens for s in found}) > 3
-    for s in found:
+    answers = draw(lm, questions(6), decoding, batch_size=24, ends=ends)
+    assert len({s.tokens for s in answers}) > 3
+    for s in answers:
         assert s.tokens == len(s.text.split())
         assert s.finish_reason == ("length" if s.tokens == 12 else "stop")
 
@@ -238,11 +242,11 @@ def test_one_beginning_of_text(adds, brings):
     lm = HFModel(helpers.word_causal_model(vocab_size=len(words)), tokenizer)
     spec = PromptSpec("llama3" if brings else "plain")
     seen = []
-    kept = lm._model_generate
+    original = lm._model_generate
 
     def noted(context, *args, **kwargs):
         seen.extend(context.tolist())
-        return kept(context, *args, **kwargs)
+        return original(context, *args, **kwargs)
 
     lm._model_generate = noted
     lm.session = Session("toy", ["0"], 0, 4, lambda _: None, {}, begins=spec.begins)
@@ -254,19 +258,19 @@ def test_one_beginning_of_text(adds, brings):
 
 
 @pytest.mark.parametrize("decoding", [Decoding(8), Decoding(8, temperature=1.0, samples=3)])
-@pytest.mark.parametrize("kept", [1, 4, 6])
-def test_a_resumed_run_equals_an_uninterrupted_one(lm, decoding, kept):
+@pytest.mark.parametrize("number", [1, 4, 6])
+def test_a_resumed_run_equals_an_uninterrupted_one(lm, decoding, number):
     whole = draw(lm, questions(7), decoding)
     torch.manual_seed(99)  # the state of the process must not matter
-    rest = draw(lm, questions(7), decoding, there=whole[:kept])
-    assert whole[:kept] + rest == whole
-    assert draw(lm, questions(7), decoding, there=whole) == []
+    rest = draw(lm, questions(7), decoding, before=whole[:number])
+    assert whole[:number] + rest == whole
+    assert draw(lm, questions(7), decoding, before=whole) == []
     assert draw(lm, questions(7), decoding, seed=1) != whole or decoding.samples == 1
 
 
 def test_more_samples_extend_a_run(lm):
     few = draw(lm, questions(6), Decoding(8, temperature=1.0, samples=2))
-    many = draw(lm, questions(6), Decoding(8, temperature=1.0, samples=4), there=few)
+    many = draw(lm, questions(6), Decoding(8, temperature=1.0, samples=4), before=few)
     assert {s.sample for s in few} == {0, 1} and {s.sample for s in many} == {2, 3}
     again = draw(lm, questions(6), Decoding(8, temperature=1.0, samples=4))
     assert again[:12] == few  # 12 = 3 whole batches
@@ -276,11 +280,11 @@ def test_more_samples_extend_a_run(lm):
 def test_samples_of_one_question_differ_and_the_callers_generator_is_left_alone(lm):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    found = draw(lm, questions(2), Decoding(8, temperature=1.0, samples=8))
+    answers = draw(lm, questions(2), Decoding(8, temperature=1.0, samples=8))
     assert torch.equal(torch.random.get_rng_state(), before)
     for question in "01":
-        assert len({s.text for s in found if s.question == question}) > 4
-    assert len({s.seed for s in found}) == 4  # one for each batch of 4
+        assert len({s.text for s in answers if s.question == question}) > 4
+    assert len({s.seed for s in answers}) == 4  # one for each batch of 4
 
 
 # --- the context ---------------------------------------------------------------------------------
@@ -291,9 +295,9 @@ def test_what_exceeds_the_context_is_refused_or_cut_and_counted(lm):
         draw(lm, questions(5), Decoding(61), context=64)
     for said in ("context of 64", "in 1 questions", "longest prompt: 4", "--max-new-tokens 60"):
         assert said in str(error.value)
-    found = draw(lm, questions(5), Decoding(61), context=64, fit=True, ends=())
-    assert {s.finish_reason for s in found} == {"length"}
-    assert max(s.tokens for s in found) <= 64 - 2
+    answers = draw(lm, questions(5), Decoding(61), context=64, fit=True, ends=())
+    assert {s.finish_reason for s in answers} == {"length"}
+    assert max(s.tokens for s in answers) <= 64 - 2
     with pytest.raises(UsageError, match="fills the model's context of 4"):
         cut_at_context([("q", 4)], 2, 4, fit=True, task="toy")
     assert cut_at_context([("q", 3), ("r", None)], 9, 8, fit=True, task="toy") == [5, 8]
@@ -336,8 +340,8 @@ def test_adapters_are_loaded_with_their_base(word_model, tmp_path):
                 value.fill_(3.0)
     adapted.save_pretrained(tmp_path / "adapter")
     opening = open_model(str(tmp_path / "adapter"))
-    found = draw(opening.load(4), questions(), Decoding(8))
-    assert found != draw(open_model(str(word_model)).load(4), questions(), Decoding(8))
+    answers = draw(opening.load(4), questions(), Decoding(8))
+    assert answers != draw(open_model(str(word_model)).load(4), questions(), Decoding(8))
     with pytest.raises(UsageError, match="vLLM is not installed"):
         open_model(str(tmp_path / "adapter"), backend="vllm")
 

@@ -45,8 +45,8 @@ def run(*arguments, **options):
 def only(pattern, root="out"):
     from pathlib import Path
 
-    (found,) = Path(root).glob(pattern)
-    return found
+    (file,) = Path(root).glob(pattern)
+    return file
 
 
 def edit(path, change):
@@ -88,8 +88,8 @@ def test_phases_alone(word_model, data, capsys):
     base = ["eval", "--out", "out"]
     assert main([*base, "--phase", "grade"]) == 2
     assert "holds no evaluation, so there is nothing to grade" in capsys.readouterr().err
-    asked = [str(word_model), "--tasks", "toy", "--data", str(data), "--phase", "generate"]
-    assert main([*base, *asked]) == 0
+    arguments = [str(word_model), "--tasks", "toy", "--data", str(data), "--phase", "generate"]
+    assert main([*base, *arguments]) == 0
     assert "answers and grades  out" in capsys.readouterr().out
     assert main([*base, "--phase", "analyse"]) == 1
     assert "is not graded under the strict protocol; grade it: `probtune eval --phase grade" in (
@@ -104,13 +104,13 @@ def test_a_stopped_generation_goes_on(word_model, data, monkeypatch):
     from probtune.evaluation import generate
 
     run(word_model, data, out="whole")
-    kept, calls = generate.append_samples, []
+    original, calls = generate.append_samples, []
 
     def stopping(path, samples):
         calls.append(samples)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        kept(path, samples)
+        original(path, samples)
 
     monkeypatch.setattr(generate, "append_samples", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -118,7 +118,7 @@ def test_a_stopped_generation_goes_on(word_model, data, monkeypatch):
     path = only("toy/*/samples.jsonl")
     with path.open("a") as file:
         file.write('{"task": "toy", "question": "q5", "sam')  # a line that was cut off
-    monkeypatch.setattr(generate, "append_samples", kept)
+    monkeypatch.setattr(generate, "append_samples", original)
     run(word_model, data)
     assert path.read_text() == only("toy/*/samples.jsonl", "whole").read_text()
 
@@ -132,8 +132,8 @@ def test_a_folder_grows_by_samples_protocols_and_tasks(word_model, data, monkeyp
     assert only("toy/*/samples.jsonl").read_text().startswith(first)
     assert record["tasks"][0]["protocols"]["reference"]["samples"] == 4
     record = run(word_model, data, samples=1, tasks="sums", batch_size=2)
-    found = {task["task"]: task["protocols"]["strict"]["samples"] for task in record["tasks"]}
-    assert found == {"toy": 4, "sums": 1}
+    samples = {task["task"]: task["protocols"]["strict"]["samples"] for task in record["tasks"]}
+    assert samples == {"toy": 4, "sums": 1}
     assert json.loads(only("toy/*/generation.json").read_text())["batch_sizes"] == [4]
     assert run(word_model, data, samples=2)["tasks"][0]["protocols"]["strict"]["samples"] == 4
 
@@ -141,11 +141,11 @@ def test_a_folder_grows_by_samples_protocols_and_tasks(word_model, data, monkeyp
 def test_a_model_in_this_process(data):
     model, tokenizer = helpers.word_causal_model(), helpers.word_tokenizer()
     model.train()
-    given = settings("mine", data)
-    record = evaluate(given, Terminal(quiet=True), model=model, tokenizer=tokenizer)
+    chosen = settings("mine", data)
+    record = evaluate(chosen, Terminal(quiet=True), model=model, tokenizer=tokenizer)
     assert record["model"] == "mine" and model.training
     with pytest.raises(UsageError, match="needs its tokenizer"):
-        evaluate(given, Terminal(quiet=True), model=model)
+        evaluate(chosen, Terminal(quiet=True), model=model)
 
 
 def test_protocols_that_ask_otherwise_are_generated_apart(word_model, data):
@@ -158,9 +158,9 @@ def test_protocols_that_ask_otherwise_are_generated_apart(word_model, data):
     from pathlib import Path
 
     assert len(list(Path("out/toy").iterdir())) == 2
-    found = record["tasks"][0]["protocols"]
-    assert (found["strict"]["questions"], found["strict"]["clusters"]) == (3, 3)
-    assert (found["reference"]["questions"], found["reference"]["clusters"]) == (4, 3)
+    protocols = record["tasks"][0]["protocols"]
+    assert (protocols["strict"]["questions"], protocols["strict"]["clusters"]) == (3, 3)
+    assert (protocols["reference"]["questions"], protocols["reference"]["clusters"]) == (4, 3)
     assert record["tasks"][0]["disagreement"] is None
 
 
@@ -171,12 +171,12 @@ def test_overrides_change_prompt_and_decoding(word_model, data):
         word_model, data, prompt_format="chatml", system="", instruction="!", temperature=0.0,
         samples=9, max_new_tokens=3,
     )  # fmt: skip
-    (found,) = plan_generations([(task, questions)], changed, "plain")
-    assert found.prompt.to_dict() == {"format": "chatml", "system": None, "instruction": "!"}
-    assert (found.decoding.samples, found.decoding.max_new_tokens) == (1, 3)
-    assert found.protocols == ("strict", "reference")
+    (plan,) = plan_generations([(task, questions)], changed, "plain")
+    assert plan.prompt.to_dict() == {"format": "chatml", "system": None, "instruction": "!"}
+    assert (plan.decoding.samples, plan.decoding.max_new_tokens) == (1, 3)
+    assert plan.protocols == ("strict", "reference")
     (plain,) = plan_generations([(task, questions)], settings(word_model, data), "plain")
-    assert plain.key != found.key and plain.decoding.samples == 3
+    assert plain.key != plan.key and plain.decoding.samples == 3
 
 
 def test_asking_otherwise_than_in_training_is_said(data, tmp_path, capsys):
@@ -185,11 +185,11 @@ def test_asking_otherwise_than_in_training_is_said(data, tmp_path, capsys):
     helpers.save_word_model(tmp_path / "run" / "nll" / "model")
     trained = {"prompt_format": "auto", "system": None, "instruction": " ="}
     write_record(tmp_path / "run" / "run.json", "run", {"settings": trained, "hashes": {}})
-    given = settings(tmp_path / "run" / "nll" / "model", data)
-    evaluate(given, Terminal())
+    chosen = settings(tmp_path / "run" / "nll" / "model", data)
+    evaluate(chosen, Terminal())
     said = " ".join(capsys.readouterr().err.split())
     assert "in another form than the model was trained in: instruction '', not ' ='." in said
-    evaluate(settings(given.model, data, instruction=" =", out="same"), Terminal())
+    evaluate(settings(chosen.model, data, instruction=" =", out="same"), Terminal())
     assert "another form" not in capsys.readouterr().err
 
 
@@ -389,8 +389,8 @@ def test_answers_to_instructions_wait_for_a_judge(word_model, data, monkeypatch,
     judged = toy_task.toy("judged", protocols={"strict": protocol, "reference": protocol})
     toy_task.install(monkeypatch, judged)
     helpers.write_jsonl(data / "judged.jsonl", helpers.sums(3))
-    given = settings(word_model, data, tasks="toy,judged")
-    record = evaluate(given, Terminal())
+    chosen = settings(word_model, data, tasks="toy,judged")
+    record = evaluate(chosen, Terminal())
     assert "Judged: the answers to instructions are kept, and not judged" in " ".join(
         capsys.readouterr().err.split()
     )
@@ -399,10 +399,10 @@ def test_answers_to_instructions_wait_for_a_judge(word_model, data, monkeypatch,
         run(word_model, data, tasks="judged", out="alone")
     with pytest.raises(UsageError, match="--judge .* and --judge-model belong together"):
         settings(word_model, data, judge="http://localhost/v1")
-    asked = []
+    requests = []
 
     def post(self, body):
-        asked.append(body["messages"][0]["content"])
+        requests.append(body["messages"][0]["content"])
         return {"choices": [{"message": {"content": "A"}}]}
 
     monkeypatch.setattr("probtune.evaluation.grading.judge.Judge._post", post)
@@ -411,9 +411,9 @@ def test_answers_to_instructions_wait_for_a_judge(word_model, data, monkeypatch,
     helpers.write_jsonl(data / "judged.jsonl", rows)
     again = EvalSettings(out="alone", phase="grade", judge="http://localhost/v1", judge_model="j")
     evaluate(again, Terminal(quiet=True))
-    found = evaluate(EvalSettings(out="alone", phase="analyse"), Terminal(quiet=True))
-    score = found["tasks"][0]["protocols"]["strict"]["score"]
-    assert score["value"] == 0.5 and len(asked) == 2 * 2 * 3  # the first place, in both orders
+    evaluated = evaluate(EvalSettings(out="alone", phase="analyse"), Terminal(quiet=True))
+    score = evaluated["tasks"][0]["protocols"]["strict"]["score"]
+    assert score["value"] == 0.5 and len(requests) == 2 * 2 * 3  # the first place, in both orders
     head = read_graded(only("judged/*/graded.strict.jsonl", "alone")).header
     assert head["judge"]["model"] == "j"
 
@@ -444,9 +444,11 @@ def test_one_clear_line(arguments, said, word_model, data, capsys):
 def test_a_missing_extra_is_named(word_model, data, monkeypatch):
     import importlib.util
 
-    known = importlib.util.find_spec
+    original = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "lm_eval" else known(name, *a)
+        importlib.util,
+        "find_spec",
+        lambda name, *a: None if name == "lm_eval" else original(name, *a),
     )
     with pytest.raises(UsageError, match=r"pip install 'probtune\[eval\]'"):
         run(word_model, data)
@@ -460,13 +462,13 @@ def test_numbers_of_hand_made_grades(done):
     path = only("toy/*/graded.strict.jsonl")
 
     def regraded(lines):
-        found = [lines[0]]
+        written = [lines[0]]
         for line in map(json.loads, lines[1:]):
             right = int(line["question"][1:]) < 3 and line["sample"] < 2
             line |= {"score": float(right), "answer": "1" if right else None}
             line |= {"truncated": line["sample"] == 2, "repeats": False}
-            found.append(json.dumps(line))
-        return found
+            written.append(json.dumps(line))
+        return written
 
     edit(path, regraded)
     strict = analysis.analyse(path.parents[2])["tasks"][0]["protocols"]["strict"]
@@ -500,8 +502,10 @@ def test_analysis_needs_no_torch(done):
 def test_settings_from_yaml(tmp_path):
     path = tmp_path / "eval.yaml"
     path.write_text("model: m\ntasks: [math500, gsm8k]\nsamples: 4\ntemperature: 0\n")
-    found = settings_from({"samples": 8}, str(path), EvalSettings)
-    assert found == EvalSettings(model="m", tasks="math500, gsm8k", samples=8, temperature=0.0)
+    settings_read = settings_from({"samples": 8}, str(path), EvalSettings)
+    assert settings_read == EvalSettings(
+        model="m", tasks="math500, gsm8k", samples=8, temperature=0.0
+    )
     assert str(EvalSettings("org/m-1B").folder) == "runs/eval-m-1B"
     assert str(EvalSettings("runs/x/nll/model").folder) == "runs/eval-x-nll"
     path.write_text("epochs: 2\n")

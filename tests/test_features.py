@@ -14,14 +14,14 @@ PLAN = {"steps": 100, "epochs": 3, "learning_rate": 1e-3}
 def table(p, *, entropy=0.1, length=4):
     """Sequences of `length` tokens with the probabilities given, in order."""
     p = np.asarray(p, dtype=float)
-    place = np.arange(p.size)
+    position = np.arange(p.size)
     return {
         "logp": np.log(p),
         "entropy": np.full(p.size, entropy),
         "is_top1": p > 0.5,
-        "token": place % length,
-        "example": place // length,
-        "position": place % length,
+        "token": position % length,
+        "example": position // length,
+        "position": position % length,
     }
 
 
@@ -35,27 +35,27 @@ def mixture(rate, *, sequences=200, seed=0, knows=0.95):
 
 
 def test_every_feature_is_described_and_a_plain_number():
-    found = features(**mixture(0.1)[0], **PLAN)
-    assert list(found) == list(DESCRIPTIONS)
-    assert all(type(v) is float and math.isfinite(v) for v in found.values())
+    measured = features(**mixture(0.1)[0], **PLAN)
+    assert list(measured) == list(DESCRIPTIONS)
+    assert all(type(v) is float and math.isfinite(v) for v in measured.values())
 
 
 def test_closed_forms():
-    found = features(**table([0.9, 0.8, 0.05, 0.0005, 0.6, 0.7, 0.9, 0.8]), **PLAN)
+    measured = features(**table([0.9, 0.8, 0.05, 0.0005, 0.6, 0.7, 0.9, 0.8]), **PLAN)
     p = np.array([0.9, 0.8, 0.05, 0.0005, 0.6, 0.7, 0.9, 0.8])
-    assert found["mean_p"] == pytest.approx(p.mean())
-    assert found["median_p"] == pytest.approx(np.median(p))
-    assert found["below_0_1"] == pytest.approx(2 / 8)
-    assert found["below_0_001"] == pytest.approx(1 / 8)
-    assert found["top1"] == pytest.approx(6 / 8)
-    assert found["confident_conflict"] == pytest.approx(2 / 8)
-    assert found["surprise"] == pytest.approx(-np.log(p).mean())
-    assert found["overconfidence"] == pytest.approx(-np.log(p).mean() - 0.1)
-    assert found["sequence_right"] == pytest.approx(1 / 2)
-    assert found["sequence_p"] == pytest.approx((p[:4].mean() + p[4:].mean()) / 2)
-    assert found["first_p"] == pytest.approx((0.9 + 0.6) / 2)
-    assert found["end_p"] == pytest.approx((0.0005 + 0.8) / 2)
-    assert found["position_low"] == 0.0 and found["steps"] == 100.0
+    assert measured["mean_p"] == pytest.approx(p.mean())
+    assert measured["median_p"] == pytest.approx(np.median(p))
+    assert measured["below_0_1"] == pytest.approx(2 / 8)
+    assert measured["below_0_001"] == pytest.approx(1 / 8)
+    assert measured["top1"] == pytest.approx(6 / 8)
+    assert measured["confident_conflict"] == pytest.approx(2 / 8)
+    assert measured["surprise"] == pytest.approx(-np.log(p).mean())
+    assert measured["overconfidence"] == pytest.approx(-np.log(p).mean() - 0.1)
+    assert measured["sequence_right"] == pytest.approx(1 / 2)
+    assert measured["sequence_p"] == pytest.approx((p[:4].mean() + p[4:].mean()) / 2)
+    assert measured["first_p"] == pytest.approx((0.9 + 0.6) / 2)
+    assert measured["end_p"] == pytest.approx((0.0005 + 0.8) / 2)
+    assert measured["position_low"] == 0.0 and measured["steps"] == 100.0
 
 
 def test_an_unsure_model_has_no_confident_conflict():
@@ -77,14 +77,14 @@ def test_noise_is_found_where_the_model_knows_the_task(rate):
     noise = label_noise(rows["logp"], rows["entropy"], rows["example"])
     assert noise.known and noise.rate == pytest.approx(rate, abs=0.02)
     assert ((noise.suspect > 0.5) == bad).mean() > 0.98
-    found = features(**rows, **PLAN)
-    assert found["usual_low"] == 0.0 and found["usual_p"] > 0.9
+    measured = features(**rows, **PLAN)
+    assert measured["usual_low"] == 0.0 and measured["usual_p"] > 0.9
 
 
 def test_noise_is_not_known_where_every_sequence_surprises():
     rows, _ = mixture(0.0, knows=0.05)
-    found = features(**rows, **PLAN)
-    assert found["noise_known"] == 0.0 and found["usual_low"] == 1.0
+    measured = features(**rows, **PLAN)
+    assert measured["noise_known"] == 0.0 and measured["usual_low"] == 1.0
 
 
 def test_long_responses_do_not_look_worse_than_short_ones():
@@ -92,14 +92,14 @@ def test_long_responses_do_not_look_worse_than_short_ones():
     for length in (10, 400):
         rows = table(rng.beta(2.0, 0.4, 80 * length), length=length)
         assert np.exp(rows["logp"]).min() < 0.1
-        found = features(**rows, **PLAN)
-        assert found["noise_known"] == 1.0 and found["noise"] == 0.0
+        measured = features(**rows, **PLAN)
+        assert measured["noise_known"] == 1.0 and measured["noise"] == 0.0
 
 
 def test_a_minority_that_the_model_likes_is_not_taken_for_the_right_labels():
     rows, _ = mixture(0.8)
-    found = features(**rows, **PLAN)
-    assert found["noise_known"] == 0.0 and found["noise"] == 0.0 and found["usual_p"] < 0.8
+    measured = features(**rows, **PLAN)
+    assert measured["noise_known"] == 0.0 and measured["noise"] == 0.0 and measured["usual_p"] < 0.8
 
 
 def test_outliers_stand_out_and_an_even_model_has_none():
@@ -110,8 +110,8 @@ def test_outliers_stand_out_and_an_even_model_has_none():
 
 
 def test_one_token_is_enough():
-    found = features(**table([0.4], length=1), **PLAN)
-    assert found["mean_p"] == pytest.approx(0.4) and found["noise"] == 0.0
+    measured = features(**table([0.4], length=1), **PLAN)
+    assert measured["mean_p"] == pytest.approx(0.4) and measured["noise"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -124,18 +124,18 @@ def test_a_tower_of_powers_is_given_up_and_the_others_go_on():
 
 
 def test_it_works_in_threads_and_equal_pairs_are_compared_once():
-    found = {}
+    grades = {}
 
     def work(name):
         pairs = [(rf"{name} + \sqrt{{{k * k}}}", str(name + k)) for k in range(1, 6)] * 3
-        found[name] = [grade.score for grade in math_strict.grade(in_boxes(pairs))]
+        grades[name] = [grade.score for grade in math_strict.grade(in_boxes(pairs))]
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == {name: [1.0] * 15 for name in range(3)}
+    assert grades == {name: [1.0] * 15 for name in range(3)}
     seen = []
     assert len(compare_all(_equal, [("a", "a"), ("a", "a")], finished=seen.append)) == 1
     assert seen == [("a", "a")]
@@ -143,9 +143,9 @@ def test_it_works_in_threads_and_equal_pairs_are_compared_once():
 
 def test_workers_that_die_are_replaced():
     tasks = [("a", "die"), ("a", "a"), ("a", "b")]
-    found = compare_all(_deadly, tasks)
-    assert found[tasks[0]] == (False, "crashed")
-    assert found[tasks[1]] == (True, None) and found[tasks[2]] == (False, None)
+    verdicts = compare_all(_deadly, tasks)
+    assert verdicts[tasks[0]] == (False, "crashed")
+    assert verdicts[tasks[1]] == (True, None) and verdicts[tasks[2]] == (False, None)
 
 
 def _equal(gold, answer):
@@ -252,9 +252,9 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
 
 
 def test_versions_name_what_decides():
-    found = versions()
-    assert found["grading"] == VERSION and "absent" not in found.values()
-    assert {"math-verify", "sympy", "latex2sympy2_extended", "rapidfuzz"} < set(found)
+    numbers = versions()
+    assert numbers["grading"] == VERSION and "absent" not in numbers.values()
+    assert {"math-verify", "sympy", "latex2sympy2_extended", "rapidfuzz"} < set(numbers)
 
 
 def test_grading_needs_no_torch():

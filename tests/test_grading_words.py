@@ -91,8 +91,8 @@ def test_the_two_similarities_differ_only_in_prefix_and_half_transpositions():
         if jaro > 0.7 and abs(jaro - plain) < 1e-9:
             assert ours == pytest.approx(theirs)
     assert 0.02 < differ / 2000 < 0.6
-    known = {("MARTHA", "MARHTA"): 0.9611, ("DIXON", "DICKSONX"): 0.8133, ("DWAYNE", "DUANE"): 0.84}
-    for pair, value in known.items():  # Winkler's own examples
+    table = {("MARTHA", "MARHTA"): 0.9611, ("DIXON", "DICKSONX"): 0.8133, ("DWAYNE", "DUANE"): 0.84}
+    for pair, value in table.items():  # Winkler's own examples
         assert jaro_winkler_reference(*pair) == pytest.approx(value, abs=5e-5)
         assert figlet.jaro_winkler(*pair) == pytest.approx(value, abs=5e-5)
 
@@ -100,10 +100,10 @@ def test_the_two_similarities_differ_only_in_prefix_and_half_transpositions():
 def test_wrong_word_baseline():
     draw = random.Random(1)
     words = ["".join(draw.choices("ABCDEFGHIKLMNOPRSTUVW", k=5)) for _ in range(400)]
-    found = figlet.wrong_word_baseline(words)
-    assert found == figlet.wrong_word_baseline(words)
-    assert set(found) == {"jaro_winkler", "jaro_winkler_reference"}
-    assert 0.1 < found["jaro_winkler"] <= found["jaro_winkler_reference"] + 0.02 < 0.5
+    baseline = figlet.wrong_word_baseline(words)
+    assert baseline == figlet.wrong_word_baseline(words)
+    assert set(baseline) == {"jaro_winkler", "jaro_winkler_reference"}
+    assert 0.1 < baseline["jaro_winkler"] <= baseline["jaro_winkler_reference"] + 0.02 < 0.5
     with pytest.raises(ValueError, match="two different words"):
         figlet.wrong_word_baseline(["MAD", "MAD"])
 

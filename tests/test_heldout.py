@@ -77,7 +77,7 @@ def encoded(n):
 def test_measure_agrees_with_its_items_and_survives_the_record():
     model = helpers.word_causal_model()
     seen = []
-    found = measure(
+    measured = measure(
         model,
         helpers.word_tokenizer(),
         encoded(9),
@@ -86,12 +86,12 @@ def test_measure_agrees_with_its_items_and_survives_the_record():
         progress=seen.append,
     )
     assert sum(seen) == 18  # a forward pass and a generation
-    assert found.metrics == ("exact_match", "token_accuracy", "mean_p", "nll")
-    assert found.tokens == [2] * 9
-    assert found.estimate("nll").value == pytest.approx(sum(found.nll) / 18)
-    assert found.estimate("exact_match").value == np.mean(found.exact)
-    again = HeldOut.from_dict(found.to_dict()["items"] and found.to_dict())
-    assert again == found
+    assert measured.metrics == ("exact_match", "token_accuracy", "mean_p", "nll")
+    assert measured.tokens == [2] * 9
+    assert measured.estimate("nll").value == pytest.approx(sum(measured.nll) / 18)
+    assert measured.estimate("exact_match").value == np.mean(measured.exact)
+    again = HeldOut.from_dict(measured.to_dict()["items"] and measured.to_dict())
+    assert again == measured
     silent = measure(
         model, helpers.word_tokenizer(), encoded(9), answer_rule="none", max_new_tokens=3
     )
@@ -112,9 +112,9 @@ def test_generated_answers_are_graded():
             model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    found = measure(model, tokenizer, rows, answer_rule="whole", max_new_tokens=3)
-    assert found.exact == [True] * 6
-    assert found.predictions is not None and found.predictions[3].strip() == rows[3].response
+    measured = measure(model, tokenizer, rows, answer_rule="whole", max_new_tokens=3)
+    assert measured.exact == [True] * 6
+    assert measured.predictions is not None and measured.predictions[3].strip() == rows[3].response
 
 
 def held(exact, nll):

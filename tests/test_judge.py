@@ -55,8 +55,10 @@ class Server:
         p = 1 / (1 + math.exp(-logit))
         letter = self.reply or ("A" if p > 0.5 else "B")
         tops = [{"token": "A", "logprob": math.log(p)}, {"token": " B", "logprob": math.log(1 - p)}]
-        found = {"content": [{**tops[p <= 0.5], "top_logprobs": tops}]} if self.logprobs else None
-        return {"message": {"content": letter}, "logprobs": found}
+        logprobs = (
+            {"content": [{**tops[p <= 0.5], "top_logprobs": tops}]} if self.logprobs else None
+        )
+        return {"message": {"content": letter}, "logprobs": logprobs}
 
 
 @pytest.fixture
@@ -184,15 +186,15 @@ def test_length_controlled_by_the_published_model(monkeypatch, tmp_path):
         }
     )
     gamed.to_csv(tmp_path / "gamed.csv", index=False)
-    monkeypatch.setattr(glm, "hf_hub_download", lambda **given: str(tmp_path / "gamed.csv"))
-    found = length_controlled(preferences, lengths, other, range(805))
-    assert not isinstance(found, str), found
-    assert 0.5 < found[0] < preferences.mean() - 0.1
+    monkeypatch.setattr(glm, "hf_hub_download", lambda **keywords: str(tmp_path / "gamed.csv"))
+    rate = length_controlled(preferences, lengths, other, range(805))
+    assert not isinstance(rate, str), rate
+    assert 0.5 < rate[0] < preferences.mean() - 0.1
     monkeypatch.setattr(glm, "hf_hub_download", _unreachable)
     assert "could not fit its model" in length_controlled(preferences, lengths, other, range(805))
 
 
-def _unreachable(**given):
+def _unreachable(**keywords):
     raise OSError("the hub is out of reach")
 
 

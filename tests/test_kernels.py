@@ -72,12 +72,12 @@ def gradients(output, upstream, *leaves):
 def test_reference_equals_cross_entropy():
     hidden, weight, labels, bias = inputs(masked=MASKS["scattered"], bias=True)
     logits = hidden @ weight.T + bias
-    found = linear_target_logprobs(hidden, weight, labels, bias=bias, impl="reference")
+    logprobs = linear_target_logprobs(hidden, weight, labels, bias=bias, impl="reference")
     expected = -F.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(logprobs, expected)
     upstream = torch.randn(23, dtype=torch.float64)
     for a, b in zip(
-        gradients(found, upstream, hidden, weight, bias),
+        gradients(logprobs, upstream, hidden, weight, bias),
         gradients(expected, upstream, hidden, weight, bias),
         strict=True,
     ):
@@ -88,11 +88,11 @@ def test_reference_equals_cross_entropy():
 
 def test_entropy_and_top1_of_the_reference():
     hidden, weight, labels, _ = inputs()
-    found = linear_target_statistics(hidden, weight, labels, impl="reference")
+    actual = linear_target_statistics(hidden, weight, labels, impl="reference")
     logits = hidden @ weight.T
     expected = torch.distributions.Categorical(logits=logits).entropy()
-    torch.testing.assert_close(found.entropy, expected)
-    assert found.is_top1.equal(logits.argmax(1) == labels)
+    torch.testing.assert_close(actual.entropy, expected)
+    assert actual.is_top1.equal(logits.argmax(1) == labels)
 
 
 # --- chunked equals the reference ----------------------------------------------------------------
@@ -115,8 +115,8 @@ def test_statistics_equal_the_reference(head, masked):
         total = (out.logp * upstream + out.entropy * upstream_entropy).sum()
         leaves = [x for x in (hidden, weight, offset) if x is not None]
         results.append((*out, *torch.autograd.grad(total, leaves)))
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
     assert (results[1][0][masked] == 0).all()
     assert (results[1][3][masked] == 0).all()
 
@@ -132,9 +132,9 @@ def test_objective_loss_equals_the_reference(f, head):
             hidden, weight, labels, f, num_items_in_batch=11.0, bias=offset, impl=impl, **head
         )
         results.append((loss, *gradients(loss, torch.tensor(-2.5), hidden, weight, offset)))
-    for expected, found in zip(*results, strict=True):
+    for expected, actual in zip(*results, strict=True):
         scale = max(float(expected.detach().abs().max()), 1.0)
-        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10 * scale)
+        torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-10 * scale)
 
 
 NEEDY = [
@@ -157,13 +157,13 @@ def test_objectives_of_more_than_p_equal_the_reference(text, head):
         other[0].detach(), other[1].detach(), other[3],
         **{n: options[n] for n in ("softcap", "logit_scale") if n in options},
     )  # fmt: skip
-    found = []
+    actual = []
     for impl in ("reference", "chunked"):
         hidden, weight, labels, bias = inputs(masked=masked, bias=with_bias)
         options["impl"] = impl
         result = linear_objective(hidden, weight, labels, f, bias=bias, **options)
-        found.append((result, gradients(result.loss, 3.0, hidden, weight, bias)))
-    (expected, slow), (result, fast) = found
+        actual.append((result, gradients(result.loss, 3.0, hidden, weight, bias)))
+    (expected, slow), (result, fast) = actual
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(fast, slow)
     assert not result.value[masked].any() and not result.weight[masked].any()
@@ -193,14 +193,14 @@ def test_identities_in_gradient(one, other):
     logp = linear_target_logprobs(hidden, weight, labels).detach()
     signals = {name: logp for name in ("old", "reference", "better")}
     signals |= {"column:quality": torch.ones(23), "step": StepStatistics(logp, -logp, logp)}
-    found = []
+    names = []
     for text in (one, other):
         loss = linear_objective_loss(
             hidden, weight, labels, objective(text), signals=signals,
             reference=Head(hidden.detach(), weight.detach()),
         )  # fmt: skip
-        found.append(gradients(loss, 1.0, hidden, weight))
-    torch.testing.assert_close(*found)
+        names.append(gradients(loss, 1.0, hidden, weight))
+    torch.testing.assert_close(*names)
 
 
 def test_statistics_of_the_distribution():
@@ -221,8 +221,8 @@ def test_statistics_of_the_distribution():
         "reverse_kl": torch.zeros(2),
     }
     for name, value in expected.items():
-        found = statistic(name, log_probs, labels, log_probs)
-        torch.testing.assert_close(found.double(), value.double(), rtol=1e-6, atol=1e-9)
+        actual = statistic(name, log_probs, labels, log_probs)
+        torch.testing.assert_close(actual.double(), value.double(), rtol=1e-6, atol=1e-9)
 
 
 def test_a_signal_that_is_missing_or_of_another_length_is_named():
@@ -243,10 +243,10 @@ def test_objective_loss_equals_the_objective_of_the_logprobs(masked):
     for impl in ("reference", "chunked"):
         logp = linear_target_logprobs(hidden, weight, labels, impl=impl)
         expected = power(0.5).value(logp[labels != -100]).sum() / max(23 - len(masked), 1)
-        found = linear_objective_loss(hidden, weight, labels, power(0.5), impl=impl)
-        torch.testing.assert_close(found, expected)
+        actual = linear_objective_loss(hidden, weight, labels, power(0.5), impl=impl)
+        torch.testing.assert_close(actual, expected)
         for a, b in zip(
-            torch.autograd.grad(found, (hidden, weight)),
+            torch.autograd.grad(actual, (hidden, weight)),
             torch.autograd.grad(expected + 0 * (hidden.sum() + weight.sum()), (hidden, weight)),
             strict=True,
         ):
@@ -273,10 +273,10 @@ def test_block_size_does_not_matter(rows, monkeypatch):
     hidden, weight, labels, _ = inputs(masked=[3])
     expected = linear_objective_loss(hidden, weight, labels, p(), impl="reference")
     monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 37 * rows)
-    found = linear_objective_loss(hidden, weight, labels, p())
+    actual = linear_objective_loss(hidden, weight, labels, p())
     for a, b in zip(
         torch.autograd.grad(expected, (hidden, weight)),
-        torch.autograd.grad(found, (hidden, weight)),
+        torch.autograd.grad(actual, (hidden, weight)),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
@@ -303,9 +303,9 @@ def test_retained_graph_gives_the_same_gradient_twice(factor):
     expected = torch.autograd.grad(linear_objective_loss(hidden, weight, labels, p()), weight)[0]
     loss = factor * linear_objective_loss(hidden, weight, labels, p())
     for keep in (True, True, False):
-        found = torch.autograd.grad(loss, weight, retain_graph=keep)[0]
-        torch.testing.assert_close(found, factor * expected)
-        found.zero_()
+        gradient = torch.autograd.grad(loss, weight, retain_graph=keep)[0]
+        torch.testing.assert_close(gradient, factor * expected)
+        gradient.zero_()
     loss = linear_objective_loss(hidden, weight, labels, p())
     loss.backward(retain_graph=True)
     (factor * loss).backward()
@@ -421,9 +421,9 @@ def test_bfloat16_inputs_lose_nothing_but_their_own_rounding(text):
     )
     loss = linear_objective_loss(hidden, weight, labels, objective(text))
     assert loss.dtype == torch.float32
-    for expected, found in zip(truth, torch.autograd.grad(loss, (hidden, weight)), strict=True):
-        assert found.dtype == torch.bfloat16
-        error = (found.double() - expected).norm() / expected.norm()
+    for expected, actual in zip(truth, torch.autograd.grad(loss, (hidden, weight)), strict=True):
+        assert actual.dtype == torch.bfloat16
+        error = (actual.double() - expected).norm() / expected.norm()
         assert error < 3e-3
     logp = linear_target_logprobs(hidden, weight, labels)
     assert logp.dtype == torch.float32
@@ -433,12 +433,12 @@ def test_weight_gradient_does_not_depend_on_the_number_of_blocks(monkeypatch):
     """A running sum in bfloat16 would lose digits with every block (2.3 % after 256); what is left
     is that the logits' gradients are rounded or not, by the size of the matmul."""
     hidden, weight, labels, _ = inputs(torch.bfloat16, n=512, d=8, v=32)
-    found = []
+    result = []
     for rows in (1, 512):
         monkeypatch.setattr(torch_rows, "_CPU_BYTES", 4 * 32 * rows)
         loss = linear_objective_loss(hidden, weight, labels, p())
-        found.append(torch.autograd.grad(loss, weight)[0].float())
-    assert (found[0] - found[1]).norm() / found[1].norm() < 4e-3
+        result.append(torch.autograd.grad(loss, weight)[0].float())
+    assert (result[0] - result[1]).norm() / result[1].norm() < 4e-3
 
 
 def test_autocast_does_not_reach_the_head():
@@ -446,8 +446,8 @@ def test_autocast_does_not_reach_the_head():
     expected = linear_objective_loss(hidden, weight, labels, p())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for impl in ("reference", "chunked"):
-            found = linear_objective_loss(hidden, weight, labels, p(), impl=impl)
-            torch.testing.assert_close(found, expected)
+            actual = linear_objective_loss(hidden, weight, labels, p(), impl=impl)
+            torch.testing.assert_close(actual, expected)
 
 
 def test_float64_stays_float64():
@@ -559,10 +559,10 @@ def test_wrong_objective_and_denominator():
 def test_int32_labels_and_tensor_denominator():
     hidden, weight, labels, _ = inputs(masked=[4])
     expected = linear_objective_loss(hidden, weight, labels, p())
-    found = linear_objective_loss(
+    actual = linear_objective_loss(
         hidden, weight, labels.int(), p(), num_items_in_batch=torch.tensor(22)
     )
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
 # --- accelerators --------------------------------------------------------------------------------
@@ -579,6 +579,6 @@ def test_cuda_equals_float64(text, dtype):
     )
     on_gpu = [x.detach().cuda().requires_grad_() for x in (hidden, weight)]
     loss = linear_objective_loss(*on_gpu, labels.cuda(), objective(text))
-    for expected, found in zip(truth, torch.autograd.grad(loss, on_gpu), strict=True):
-        error = (found.double().cpu() - expected).norm() / expected.norm()
+    for expected, actual in zip(truth, torch.autograd.grad(loss, on_gpu), strict=True):
+        error = (actual.double().cpu() - expected).norm() / expected.norm()
         assert error < (5e-3 if dtype == torch.bfloat16 else 1e-4)

@@ -50,13 +50,13 @@ def test_what_the_gpu_script_calls_reached(scripts):
             "error": {"hidden": 0.001, "weight": 0.002},
         }  # fmt: skip
 
-    found = [
+    result = [
         case("ours", 33.0), case("liger", 30.0), case("ours", 10.0, masked=0.5),
         case("liger", 20.0, masked=0.5), case("quack", 30.0, masked=0.5),
         case("ours", 16.5, "kept"), case("ours", 33.0, "power(10)"), case("liger-2048", 40.0),
         case("ours-lean", 38.0),
     ]  # fmt: skip
-    values = [target["found"] for target in gpu.targets(found)]
+    values = [target["found"] for target in gpu.targets(result)]
     assert values == [1.1, 0.9091, None, 2.0, 0.5, 1.0, 0.002, 0.95, 0.825, 0.95]
     assert [target["found"] for target in gpu.targets([])] == [None] * 10
 
@@ -70,10 +70,10 @@ def test_the_cpu_targets_take_the_worst_case(scripts):
             "dtype": "float32", "seconds": [seconds], "ceiling": [1.0], "peak_mib": mib,
         }  # fmt: skip
 
-    found = [
+    result = [
         case("plain", 2.0, 1024, 0.5), case("torch", 1.6, 1024, 0.5), case("ours", 0.8, 1024, 0.5),
         case("plain", 2.0, 4096, 0.5, 800.0), case("ours", 1.2, 4096, 0.5, 80.0),
     ]  # fmt: skip
-    _, rows = head.targets(found)
+    _, rows = head.targets(result)
     assert [row[2] for row in rows] == ["0.50 to 0.60", "0.100"]
     assert rows[0][3].startswith("4096")

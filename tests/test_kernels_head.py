@@ -35,28 +35,28 @@ def batch():
 def losses(model):
     """(by the fused head, from the model's own logits)"""
     ids, labels = batch()
-    found = model(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
+    result = model(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
     shifted = labels[:, 1:]
     logp = model(input_ids=ids).logits[:, :-1].log_softmax(2)
     logp = logp.gather(2, shifted.clamp(min=0)[..., None])[..., 0]
-    return found, F.value(logp[shifted != -100]).mean()
+    return result, F.value(logp[shifted != -100]).mean()
 
 
 def test_lora_on_the_head_is_trained():
     model = adapted()
     add_objective_head(model.get_base_model())
-    found, expected = losses(model)
-    torch.testing.assert_close(found, expected)
+    actual, expected = losses(model)
+    torch.testing.assert_close(actual, expected)
     trained = [(n, x) for n, x in model.named_parameters() if x.requires_grad]
     assert any("lm_head" in name for name, _ in trained)
     leaves = [x for _, x in trained]
     torch.testing.assert_close(
-        torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves)
+        torch.autograd.grad(actual, leaves), torch.autograd.grad(expected, leaves)
     )
     with model.disable_adapter():
         plain, by_logits = losses(model)
     torch.testing.assert_close(plain, by_logits)
-    assert abs(float(plain.detach() - found.detach())) > 1e-3
+    assert abs(float(plain.detach() - actual.detach())) > 1e-3
     model.merge_adapter()
     torch.testing.assert_close(*losses(model))
 
@@ -88,16 +88,16 @@ def test_a_head_trained_whole_beside_lora():
     add_objective_head(model.get_base_model())
     with torch.no_grad():
         model.base_model.model.lm_head.modules_to_save["default"].weight.mul_(2.0)
-    found, expected = losses(model)
-    torch.testing.assert_close(found, expected)
+    actual, expected = losses(model)
+    torch.testing.assert_close(actual, expected)
     leaves = [x for x in model.parameters() if x.requires_grad]
     torch.testing.assert_close(
-        torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves)
+        torch.autograd.grad(actual, leaves), torch.autograd.grad(expected, leaves)
     )
     with model.disable_adapter():
         plain, by_logits = losses(model)
     torch.testing.assert_close(plain, by_logits)
-    assert abs(float(plain.detach() - found.detach())) > 1e-4
+    assert abs(float(plain.detach() - actual.detach())) > 1e-4
 
 
 def test_some_tokens_trained_in_a_tied_head():
@@ -109,10 +109,10 @@ def test_some_tokens_trained_in_a_tied_head():
     leaves = [x for n, x in model.named_parameters() if "trainable_tokens_delta" in n]
     with torch.no_grad():
         leaves[0].mul_(3.0)
-    found, expected = losses(model)
-    torch.testing.assert_close(found, expected)
+    actual, expected = losses(model)
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(found, leaves[:1]), torch.autograd.grad(expected, leaves[:1])
+        torch.autograd.grad(actual, leaves[:1]), torch.autograd.grad(expected, leaves[:1])
     )
 
 
@@ -132,11 +132,11 @@ def test_the_base_is_the_reference_of_an_adapter(kind):
     assert before.loss is None
     mask, logp = labels[:, 1:] != -100, model(input_ids=ids).logits[:, :-1].log_softmax(2)
     divergence = (reference.exp() * (reference - logp)).sum(2)[mask].mean()
-    found = []
+    result = []
     for text in ("kl_anchor(0.5, p())", "p()"):
         call = HeadCall(objective(text), reference=(before.hidden, None, None))
-        found.append(model(input_ids=ids, labels=labels, objective_head=call).loss)
-    torch.testing.assert_close(found[0] - found[1], 0.5 * divergence)
+        result.append(model(input_ids=ids, labels=labels, objective_head=call).loss)
+    torch.testing.assert_close(result[0] - result[1], 0.5 * divergence)
 
 
 def test_the_modules_forward_is_restored():
@@ -153,15 +153,15 @@ def test_the_modules_forward_is_restored():
     for hooked in (False, True):
         if hooked:
             add_hook_to_module(model.lm_head, ModelHook())
-        kept = dict(vars(model.lm_head))
-        for given in (labels, bad):
-            asked = HeadCall(F)
-            if given is bad:
+        attributes = dict(vars(model.lm_head))
+        for targets in (labels, bad):
+            call = HeadCall(F)
+            if targets is bad:
                 with pytest.raises(ValueError, match="outside the vocabulary"):
-                    model(input_ids=ids, labels=given, objective_head=asked)
+                    model(input_ids=ids, labels=targets, objective_head=call)
             else:
                 torch.testing.assert_close(*losses(model))
-            assert dict(vars(model.lm_head)) == kept
+            assert dict(vars(model.lm_head)) == attributes
     assert seen == [0, 3, 0, 3]  # the loss, then logits
 
 
@@ -198,22 +198,22 @@ def test_weights_offloaded_by_accelerate_are_there_in_time():
     assert model.lm_head.weight.is_meta
     ids, labels = batch()
     with torch.no_grad():
-        found = model(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
+        actual = model(input_ids=ids, labels=labels, objective_head=HeadCall(F)).loss
     assert model.lm_head.weight.is_meta
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_everything_moves_to_the_heads_device(monkeypatch):
     """With a model spread by a `device_map`; there is one device here, so the call is looked at."""
     seen = {}
 
-    def looked_at(head, labels, f, **given):
-        seen.update(hidden=head.hidden, weight=head.weight, labels=labels, **given)
+    def looked_at(head, labels, f, **keywords):
+        seen.update(hidden=head.hidden, weight=head.weight, labels=labels, **keywords)
         raise InterruptedError
 
     monkeypatch.setattr("probtune.models.head.head_objective", looked_at)
     # no autocast on "meta"
-    monkeypatch.setattr("probtune.models.head._one_dtype", lambda *given: given)
+    monkeypatch.setattr("probtune.models.head._one_dtype", lambda *arguments: arguments)
     model = helpers.word_causal_model()
     add_objective_head(model)
     model.lm_head.to("meta")
@@ -223,9 +223,9 @@ def test_everything_moves_to_the_heads_device(monkeypatch):
     call = HeadCall(F, torch.tensor(3.0), {"column:x": numbers}, reference)
     with pytest.raises(InterruptedError):
         model(input_ids=ids, labels=labels, objective_head=call)
-    found = [seen[n] for n in ("hidden", "weight", "labels", "num_items_in_batch")]
-    found += [seen["signals"]["column:x"], *seen["reference"].tensors[:2]]
-    assert all(x.is_meta for x in found)
+    tensors = [seen[n] for n in ("hidden", "weight", "labels", "num_items_in_batch")]
+    tensors += [seen["signals"]["column:x"], *seen["reference"].tensors[:2]]
+    assert all(x.is_meta for x in tensors)
 
 
 def test_packed_weights_are_refused():
@@ -251,7 +251,7 @@ def test_experts_are_balanced_as_by_trls_head(tmp_path):
     from test_training import trainer
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    found = {}
+    result = {}
     for head in ("probtune", "trl"):
         torch.manual_seed(0)
         config = MixtralConfig(
@@ -263,8 +263,8 @@ def test_experts_are_balanced_as_by_trls_head(tmp_path):
         one = trainer(tmp_path, model=model, head=head, objective="p", router_aux_loss_coef=0.5)
         one.train()
         assert one.head == head
-        found[head] = [step for step in one.state.log_history if "aux_loss" in step]
-    assert len(found["trl"]) == 2
-    for ours, theirs in zip(found["probtune"], found["trl"], strict=True):
+        result[head] = [step for step in one.state.log_history if "aux_loss" in step]
+    assert len(result["trl"]) == 2
+    for ours, theirs in zip(result["probtune"], result["trl"], strict=True):
         for name in ("loss", "aux_loss", "grad_norm", "nll"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name

@@ -37,9 +37,9 @@ def batch(dtype=torch.float64, shape=(3, 8), v=37, masked=5, scale=3.0, seed=0):
 
 def by_hand(f, logits, labels, count=None):
     """float64 autograd through full logits, of aligned labels."""
-    kept = labels != -100
-    logp, _, _ = statistics_of_logits(logits[kept].double(), labels[kept], entropy=False)
-    return f.value(logp).sum() / (count or max(int(kept.sum()), 1))
+    counted = labels != -100
+    logp, _, _ = statistics_of_logits(logits[counted].double(), labels[counted], entropy=False)
+    return f.value(logp).sum() / (count or max(int(counted.sum()), 1))
 
 
 @pytest.mark.parametrize("text", FROM_LOGITS)
@@ -47,12 +47,12 @@ def test_equal_to_the_fused_head(text):
     """Whose weight is the identity; the gradient of the logits is that of the hidden states."""
     logits, labels = batch()
     upstream = torch.tensor(-2.5, dtype=torch.float64)
-    found = probtune.loss(logits, labels, text, shift=False)
+    actual = probtune.loss(logits, labels, text, shift=False)
     identity = torch.eye(37, dtype=torch.float64)
     expected = linear_objective_loss(logits, identity, labels, text, impl="reference")
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits, upstream),
+        torch.autograd.grad(actual, logits, upstream),
         torch.autograd.grad(expected, logits, upstream),
     )
 
@@ -60,10 +60,10 @@ def test_equal_to_the_fused_head(text):
 @pytest.mark.parametrize("f", helpers.OBJECTIVES, ids=str)
 def test_equal_to_autograd_in_float64(f):
     logits, labels = batch(masked=0)
-    found = probtune.loss(logits, labels, f)
+    actual = probtune.loss(logits, labels, f)
     expected = by_hand(f, logits[:, :-1], labels[:, 1:])
-    torch.testing.assert_close(found, expected)
-    (gradient,) = torch.autograd.grad(found, logits)
+    torch.testing.assert_close(actual, expected)
+    (gradient,) = torch.autograd.grad(actual, logits)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
     assert not gradient[:, -1].any()  # the last position predicts nothing
 
@@ -83,22 +83,22 @@ def test_gradcheck(text):
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 1, 3)])
 def test_any_leading_shape(shape):
     logits, labels = batch(shape=shape, masked=1)
-    found = probtune.loss(logits, labels, p(), shift=False)
+    actual = probtune.loss(logits, labels, p(), shift=False)
     flat = logits.detach().flatten(0, -2).requires_grad_()
     expected = probtune.loss(flat, labels.flatten(), p(), shift=False)
-    assert found == expected
+    assert actual == expected
     of_flat = torch.autograd.grad(expected, flat)[0]
-    assert torch.autograd.grad(found, logits)[0].flatten(0, -2).equal(of_flat)
+    assert torch.autograd.grad(actual, logits)[0].flatten(0, -2).equal(of_flat)
 
 
 def test_shift_is_slicing_without_a_copy_of_the_logits():
     logits, labels = batch(torch.bfloat16, shape=(8, 16))
-    found = probtune.loss(logits, labels, power(0.5))
+    actual = probtune.loss(logits, labels, power(0.5))
     with Recorder() as recorder:
         sliced = probtune.loss(logits[:, :-1], labels[:, 1:], power(0.5), shift=False)
-    assert found == sliced
+    assert actual == sliced
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits), torch.autograd.grad(sliced, logits), rtol=0, atol=0
+        torch.autograd.grad(actual, logits), torch.autograd.grad(sliced, logits), rtol=0, atol=0
     )
     # One block in float32 and one copy of its rows; besides only the gradient is as large as them.
     assert max(recorder.float32) <= 2 * 5 * 37
@@ -124,9 +124,9 @@ def test_ignored_tokens_and_the_denominator():
 @pytest.mark.parametrize("count", [None, torch.tensor(0), 3])
 def test_nothing_supervised_is_zero_and_connected(count):
     logits, labels = batch()
-    found = probtune.loss(logits, labels.fill_(-100), power(0.5), num_items_in_batch=count)
-    assert found == 0.0
-    (gradient,) = torch.autograd.grad(found, logits)
+    actual = probtune.loss(logits, labels.fill_(-100), power(0.5), num_items_in_batch=count)
+    assert actual == 0.0
+    (gradient,) = torch.autograd.grad(actual, logits)
     assert gradient.shape == logits.shape and not gradient.any()
 
 
@@ -136,9 +136,9 @@ def test_garbage_in_ignored_rows_does_not_leak():
     expected = probtune.loss(logits, labels, p())
     with torch.no_grad():
         logits[1] = torch.nan
-    found = probtune.loss(logits, labels, p())
-    assert found == expected
-    assert not torch.autograd.grad(found, logits)[0][1].any()
+    actual = probtune.loss(logits, labels, p())
+    assert actual == expected
+    assert not torch.autograd.grad(actual, logits)[0][1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -151,11 +151,11 @@ def test_logits_of_80_both_ways(text, dtype):
     f = objective(text)
     logits = torch.tensor([[80.0, 0.0, 1.0], [-80.0, 0.0, 1.0]], dtype=dtype, requires_grad=True)
     labels = torch.tensor([0, 0])
-    found = probtune.loss(logits, labels, f, shift=False)
+    actual = probtune.loss(logits, labels, f, shift=False)
     exact = logits.detach().double()
     expected = by_hand(f, exact, labels)
-    torch.testing.assert_close(found.double(), expected)
-    (gradient,) = torch.autograd.grad(found, logits)
+    torch.testing.assert_close(actual.double(), expected)
+    (gradient,) = torch.autograd.grad(actual, logits)
     logp, _, _ = statistics_of_logits(exact, labels, entropy=False)
     size = f.logit_gradient(logp) / 2
     others = exact[:, 1:].softmax(1)
@@ -170,9 +170,9 @@ def test_near_one_every_digit_is_kept():
     logits = torch.tensor([[20.7232658, 0.0]], requires_grad=True)
     labels = torch.tensor([0])
     exact = torch.sigmoid(-logits.detach().double()[0, 0])
-    found = probtune.loss(logits, labels, p(), shift=False)
-    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)
-    (gradient,) = torch.autograd.grad(found, logits)
+    actual = probtune.loss(logits, labels, p(), shift=False)
+    torch.testing.assert_close(actual.double(), exact, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(actual, logits)
     torch.testing.assert_close(-gradient[0, 0].double(), exact, rtol=1e-6, atol=0)
     assert torch.log_softmax(logits, 1)[0, 0] == 0  # the plain way cannot see it
 
@@ -181,10 +181,10 @@ def test_bfloat16_logits_under_autocast():
     logits, labels = batch(torch.bfloat16)
     expected = by_hand(power(0.5), logits[:, :-1], labels[:, 1:])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = probtune.loss(logits, labels, power(0.5))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
-    (gradient,) = torch.autograd.grad(found, logits)
+        actual = probtune.loss(logits, labels, power(0.5))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(actual, logits)
     assert gradient.dtype == torch.bfloat16
     (truth,) = torch.autograd.grad(expected, logits)
     assert (gradient - truth).double().norm() < 3e-3 * truth.double().norm()
@@ -228,11 +228,11 @@ def test_the_operator_equals_the_function_and_passes_the_checks_of_torch():
     logits, labels = batch(torch.float32)
     count, flat = torch.tensor(7.0), labels.flatten()
     expected = probtune.loss(logits, labels, p(), shift=False, num_items_in_batch=count)
-    found, _ = torch.ops.probtune.loss(logits, flat, count, "p()", True)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    actual, _ = torch.ops.probtune.loss(logits, flat, count, "p()", True)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     upstream = torch.tensor(-1.5)
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits, upstream),
+        torch.autograd.grad(actual, logits, upstream),
         torch.autograd.grad(expected, logits, upstream),
     )
     torch.library.opcheck(
@@ -255,10 +255,10 @@ def test_compiled_in_one_graph(f):
 
     expected = step(logits, labels)
     compiled = torch.compile(step, fullgraph=True)
-    found = compiled(logits, labels)
-    torch.testing.assert_close(found, expected)
+    actual = compiled(logits, labels)
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits)
+        torch.autograd.grad(actual, logits), torch.autograd.grad(expected, logits)
     )
     labels[0] = -100  # other rows, the same graph
     torch.testing.assert_close(compiled(logits, labels), step(logits, labels))
@@ -276,11 +276,11 @@ def test_a_batch_of_sequences_is_compiled_in_one_graph():
     def step(hidden, weight, labels):
         return linear_objective_loss(hidden, weight, labels, "power(0.5)", shift=True)
 
-    found = torch.compile(step, fullgraph=True)(hidden, weight, labels)
+    actual = torch.compile(step, fullgraph=True)(hidden, weight, labels)
     expected = step(hidden, weight, labels)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(found, (hidden, weight)),
+        torch.autograd.grad(actual, (hidden, weight)),
         torch.autograd.grad(expected, (hidden, weight)),
     )
 
@@ -322,8 +322,8 @@ def test_a_step_of_the_trainer_does_not_depend_on_how_it_is_split(tmp_path):
     linear_objective_loss(hidden, model.lm_head.weight, labels, power(0.5), shift=True).backward()
     expected = {n: x.detach() - 0.5 * x.grad for n, x in model.named_parameters()}
     for batch_size in (1, 8):
-        found = parameters_after_a_step(tmp_path, rows, batch_size)
-        torch.testing.assert_close(found, expected)
+        actual = parameters_after_a_step(tmp_path, rows, batch_size)
+        torch.testing.assert_close(actual, expected)
 
 
 def test_what_the_trainer_cannot_give_is_refused_at_once():

@@ -34,12 +34,12 @@ def test_operator_equals_the_function(text, two_pass, head):
         hidden, weight, labels, objective(text), bias=bias, signals=signals, **options
     )
     options |= dict(bias=bias, signals=signals, two_pass=two_pass)
-    found = call(hidden, weight, labels, objective(text), **options)
+    actual = call(hidden, weight, labels, objective(text), **options)
     flat = (expected.loss, expected.skipped, *expected.statistics, *expected[2:5])
-    torch.testing.assert_close(found, flat)
-    assert not any(x.requires_grad for x in found[1:])
+    torch.testing.assert_close(actual, flat)
+    assert not any(x.requires_grad for x in actual[1:])
     torch.testing.assert_close(
-        gradients(found[0], -1.5, hidden, weight, bias),
+        gradients(actual[0], -1.5, hidden, weight, bias),
         gradients(expected.loss, -1.5, hidden, weight, bias),
     )
 
@@ -64,10 +64,10 @@ def test_shapes_are_known_without_values():
     with FakeTensorMode():
         hidden = torch.empty(23, 7, dtype=torch.bfloat16, requires_grad=True)
         weight = torch.empty(37, 7, dtype=torch.bfloat16, requires_grad=True)
-        found = call(hidden, weight, torch.empty(23, dtype=torch.int64), p())
-        assert found[0].shape == () and found[0].dtype == torch.float32
-        assert [x.shape for x in found[2:]] == [(23,)] * 6
-        of_hidden, of_weight = torch.autograd.grad(found[0], (hidden, weight))
+        result = call(hidden, weight, torch.empty(23, dtype=torch.int64), p())
+        assert result[0].shape == () and result[0].dtype == torch.float32
+        assert [x.shape for x in result[2:]] == [(23,)] * 6
+        of_hidden, of_weight = torch.autograd.grad(result[0], (hidden, weight))
         assert (of_hidden.shape, of_weight.dtype) == ((23, 7), torch.bfloat16)
 
 
@@ -94,10 +94,10 @@ def test_compiled_in_one_graph(softcap):
     hidden, weight, labels, _ = inputs(torch.float32, masked=[0, 22])
     expected = step(hidden, weight, labels)
     compiled = torch.compile(step, fullgraph=True)
-    found = compiled(hidden, weight, labels)
-    torch.testing.assert_close(found, expected)
+    actual = compiled(hidden, weight, labels)
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(found, (hidden, weight)),
+        torch.autograd.grad(actual, (hidden, weight)),
         torch.autograd.grad(expected, (hidden, weight)),
     )
     labels = labels.clone()

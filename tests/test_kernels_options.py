@@ -50,9 +50,9 @@ def test_z_loss_equals_the_reference(head):
 def test_z_loss_is_the_squared_log_sum_exp():
     hidden, weight, labels, _ = inputs()
     plain = linear_objective_loss(hidden, weight, labels, p())
-    found = linear_objective_loss(hidden, weight, labels, p(), z_loss=0.3)
+    loss = linear_objective_loss(hidden, weight, labels, p(), z_loss=0.3)
     expected = 0.3 * (hidden @ weight.T).logsumexp(1).square().mean()
-    torch.testing.assert_close(found - plain, expected)
+    torch.testing.assert_close(loss - plain, expected)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -68,18 +68,18 @@ def test_adapter_equals_the_merged_weight(head, impl):
     options["bias"] = bias
     merged = linear_objective_loss(hidden, weight + 0.5 * up @ down, labels, power(0.5), **options)
     adapter = (0.5 * hidden @ down.T, up)
-    found = linear_objective_loss(
+    loss = linear_objective_loss(
         hidden, weight, labels, power(0.5), adapter=adapter, impl=impl, **options
     )
-    torch.testing.assert_close(found, merged)
+    torch.testing.assert_close(loss, merged)
     expected = torch.autograd.grad(merged, leaves)
-    torch.testing.assert_close(torch.autograd.grad(found, leaves), expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, leaves), expected)
     upstream = torch.randn(23, dtype=torch.float64)
     adapter = (0.5 * hidden @ down.T, up)
-    found = linear_target_logprobs(hidden, weight, labels, adapter=adapter, impl=impl, **options)
+    loss = linear_target_logprobs(hidden, weight, labels, adapter=adapter, impl=impl, **options)
     merged = linear_target_logprobs(hidden, weight + 0.5 * up @ down, labels, **options)
     torch.testing.assert_close(
-        gradients(found, upstream, *leaves), gradients(merged, upstream, *leaves)
+        gradients(loss, upstream, *leaves), gradients(merged, upstream, *leaves)
     )
 
 
@@ -107,22 +107,23 @@ def test_weight_gradient_into_a_buffer():
 
 def test_temperature_is_a_scale():
     hidden, weight, labels, _ = inputs()
-    found = linear_target_logprobs(hidden, weight, labels, logit_scale=1 / 0.7)
+    logprobs = linear_target_logprobs(hidden, weight, labels, logit_scale=1 / 0.7)
     expected = linear_target_logprobs(hidden / 0.7, weight, labels)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(logprobs, expected)
 
 
 @pytest.mark.parametrize("impl", ["reference", "chunked"])
 @pytest.mark.parametrize("name", ["entropy"])
 def test_entropy_has_a_gradient_without_logp(name, impl):
     hidden, weight, labels, _ = inputs(masked=[2])
-    found = linear_target_statistics(hidden, weight, labels, impl=impl).entropy
+    statistics = linear_target_statistics(hidden, weight, labels, impl=impl).entropy
     log_probs = (hidden @ weight.T).log_softmax(1)
     expected = statistic(name, log_probs, labels, None) * (labels != -100)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(statistics, expected)
     upstream = torch.randn(23, dtype=torch.float64)
     torch.testing.assert_close(
-        gradients(found, upstream, hidden, weight), gradients(expected, upstream, hidden, weight)
+        gradients(statistics, upstream, hidden, weight),
+        gradients(expected, upstream, hidden, weight),
     )
 
 
@@ -147,19 +148,19 @@ def test_any_leading_shape_is_the_flat_one(shape, text):
         *flat, objective(text), bias=bias, adapter=(low, up), signals=signals,
         reference=Head(*other),
     )  # fmt: skip
-    found = linear_objective(
+    result = linear_objective(
         hidden, weight, labels, text, bias=bias, adapter=(low.view(*shape, 2), up),
         signals={"column:q": signals["column:q"].view(shape)},
         reference=Head(other[0].view(*shape, 4), other[1]),
     )  # fmt: skip
-    assert found.loss == expected.loss
-    for one, all_at_once in zip(found.statistics, expected.statistics, strict=True):
+    assert result.loss == expected.loss
+    for one, all_at_once in zip(result.statistics, expected.statistics, strict=True):
         assert one.equal(all_at_once.view(shape))
     for name in ("value", "weight", "kept"):
-        assert getattr(found, name).equal(getattr(expected, name).view(shape))
+        assert getattr(result, name).equal(getattr(expected, name).view(shape))
     leaves = (flat[0], weight, bias)
     torch.testing.assert_close(
-        gradients(found.loss, 1.0, *leaves), gradients(expected.loss, 1.0, *leaves), rtol=0, atol=0
+        gradients(result.loss, 1.0, *leaves), gradients(expected.loss, 1.0, *leaves), rtol=0, atol=0
     )
     logp = linear_target_logprobs(hidden, weight, labels)
     assert logp.equal(linear_target_logprobs(*flat).view(shape))
@@ -169,19 +170,19 @@ def test_shift_is_slicing():
     (hidden, weight, labels, bias), (flat, *_) = sequences((3, 5))
     signals = {"column:q": torch.linspace(0, 1, 15).view(3, 5)}
     f = "weighted(power(0.5), 'q')"
-    found = linear_objective(hidden, weight, labels, f, bias=bias, signals=signals, shift=True)
+    result = linear_objective(hidden, weight, labels, f, bias=bias, signals=signals, shift=True)
     expected = linear_objective(
         hidden[:, :-1], weight, labels[:, 1:], f, bias=bias,
         signals={"column:q": signals["column:q"][:, 1:]},
     )  # fmt: skip
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert found.value.shape == (3, 4)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    assert result.value.shape == (3, 4)
     torch.testing.assert_close(
-        gradients(found.loss, 1.0, flat, weight), gradients(expected.loss, 1.0, flat, weight)
+        gradients(result.loss, 1.0, flat, weight), gradients(expected.loss, 1.0, flat, weight)
     )
-    found = linear_target_statistics(hidden, weight, labels, shift=True)
+    result = linear_target_statistics(hidden, weight, labels, shift=True)
     expected = linear_target_statistics(hidden[:, :-1], weight, labels[:, 1:])
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
     one = linear_target_logprobs(hidden[0], weight, labels[0], shift=True)  # a sequence alone
     torch.testing.assert_close(one, expected.logp[0])
 
@@ -190,12 +191,12 @@ def test_a_head_is_the_functions_arguments():
     hidden, weight, labels, bias = inputs(masked=[3], bias=True)
     head = Head(hidden, weight, bias, softcap=4.0, logit_scale=1.3, z_loss=0.1)
     assert set(HeadOptions.__annotations__) == {f.name for f in fields(Head)} - {"hidden", "weight"}
-    found = head_objective(head, labels, "p", num_items_in_batch=7)
+    result = head_objective(head, labels, "p", num_items_in_batch=7)
     expected = linear_objective(
         hidden, weight, labels, p(), bias=bias, softcap=4.0, logit_scale=1.3, z_loss=0.1,
         num_items_in_batch=7,
     )  # fmt: skip
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
 def test_statistics_refuse_options_of_the_loss():
@@ -218,23 +219,23 @@ def test_a_step_without_tokens_divides_by_nothing():
 @pytest.mark.parametrize("row_eps", [2**-10, 2**-4, 0.5])
 def test_row_eps_leaves_out_little_and_says_how_much(row_eps):
     hidden, weight, labels, _ = inputs(n=200, scale=1.0)
-    found, exact = [], []
-    for target, eps in ((found, row_eps), (exact, 0.0)):
+    actual, exact = [], []
+    for target, eps in ((actual, row_eps), (exact, 0.0)):
         result = linear_objective(
             hidden, weight, labels, power(10), row_eps=eps, num_items_in_batch=7.0
         )
         target += [result, *gradients(result.loss, 1.0, hidden, weight)]
-    torch.testing.assert_close(found[0].loss, exact[0].loss)
+    torch.testing.assert_close(actual[0].loss, exact[0].loss)
     assert exact[0].skipped == 0
-    assert found[0].skipped > 0
-    error = (found[2] - exact[2]).abs().max()
-    assert 0 < error <= found[0].skipped * hidden.abs().max()
-    of_hidden = (found[1] - exact[1]).abs()
-    assert of_hidden.max() <= found[0].skipped * weight.abs().max()
+    assert actual[0].skipped > 0
+    error = (actual[2] - exact[2]).abs().max()
+    assert 0 < error <= actual[0].skipped * hidden.abs().max()
+    of_hidden = (actual[1] - exact[1]).abs()
+    assert of_hidden.max() <= actual[0].skipped * weight.abs().max()
     # The sum is exact: every row that was left out counts with twice its logit gradient.
     size = power(10).logit_gradient(exact[0].statistics.logp) / 7.0
-    left_out = (of_hidden.amax(1) > 0) & (found[1].abs().amax(1) == 0)
-    torch.testing.assert_close(found[0].skipped, 2 * size[left_out].sum())
+    left_out = (of_hidden.amax(1) > 0) & (actual[1].abs().amax(1) == 0)
+    torch.testing.assert_close(actual[0].skipped, 2 * size[left_out].sum())
 
 
 def test_row_eps_saves_the_matmuls_and_keeps_rows_with_other_terms():
@@ -276,17 +277,17 @@ def test_frozen_inputs_cost_no_matmul(frozen, units):
 # --- what peers got wrong ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2, 22, 23])
-def test_any_number_of_rows_with_weight(kept):
+@pytest.mark.parametrize("number", [0, 1, 2, 22, 23])
+def test_any_number_of_rows_with_weight(number):
     hidden, weight, labels, _ = inputs()
     with torch.no_grad():
         probs = linear_target_logprobs(hidden, weight, labels).exp().sort(descending=True).values
-    cut = above(float(probs[kept - 1]) * (1 - 1e-9) if kept else 1 - 1e-12, nll())
+    cut = above(float(probs[number - 1]) * (1 - 1e-9) if number else 1 - 1e-12, nll())
     results = []
     for impl in ("reference", "chunked"):
-        found = linear_objective(hidden, weight, labels, cut, impl=impl)
-        assert found.kept.sum() == kept
-        results.append(gradients(found.loss, 1.0, hidden, weight))
+        result = linear_objective(hidden, weight, labels, cut, impl=impl)
+        assert result.kept.sum() == number
+        results.append(gradients(result.loss, 1.0, hidden, weight))
     torch.testing.assert_close(*results)
 
 
@@ -311,11 +312,11 @@ def test_a_vocabulary_of_one_is_certain():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_same_bits_every_time(dtype):
     hidden, weight, labels, _ = inputs(dtype, n=100, masked=[1])
-    found = []
+    result = []
     for _ in range(2):
         loss = linear_objective_loss(hidden, weight, labels, power(0.5))
-        found.append((loss, *torch.autograd.grad(loss, (hidden, weight))))
-    assert all(a.equal(b) for a, b in zip(*found, strict=True))
+        result.append((loss, *torch.autograd.grad(loss, (hidden, weight))))
+    assert all(a.equal(b) for a, b in zip(*result, strict=True))
 
 
 def test_second_derivatives_and_a_second_backward_are_refused_in_words():
@@ -347,8 +348,8 @@ def test_inputs_that_are_not_contiguous(dtype):
     loose_hidden = torch.stack([hidden, hidden], 2).detach()[:, :, 0].requires_grad_()
     loose_weight = weight.detach().t().contiguous().t().requires_grad_()
     expected = linear_objective_loss(hidden, weight, labels, p())
-    found = linear_objective_loss(loose_hidden, loose_weight, labels, p())
+    loss = linear_objective_loss(loose_hidden, loose_weight, labels, p())
     torch.testing.assert_close(
-        gradients(found, 1.0, loose_hidden, loose_weight),
+        gradients(loss, 1.0, loose_hidden, loose_weight),
         gradients(expected, 1.0, hidden, weight),
     )

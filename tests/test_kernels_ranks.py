@@ -17,10 +17,10 @@ def test_two_ranks_equal_one():
     """A vocabulary in slices, with one collective per block; FSDP2 with the head inside the root,
     tied to the embeddings, in a group of its own or with the last norm, with LoRA on it, and in
     mixed precision; tensor parallelism."""
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*command, str(here / "ranks_script.py")], capture_output=True, text=True, cwd=here
+        [*command, str(folder / "ranks_script.py")], capture_output=True, text=True, cwd=folder
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == ["passed"]
@@ -47,8 +47,8 @@ def test_slices_combine_to_the_whole(monkeypatch):
 
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
     monkeypatch.setattr(torch.distributed, "all_gather", gather)
-    found = VocabParallel(0, 11).combine(slices[0])
-    torch.testing.assert_close(found, of(z))
+    combined = VocabParallel(0, 11).combine(slices[0])
+    torch.testing.assert_close(combined, of(z))
 
 
 def test_a_dtensor_is_refused_in_words(tmp_path):

@@ -32,8 +32,8 @@ def test_two_passes_equal_the_reference(text, head):
     options |= dict(bias=bias, z_loss=0.03, num_items_in_batch=5.0)
     results = []
     for more in (dict(impl="reference"), dict(two_pass=True)):
-        found = linear_objective(hidden, weight, labels, objective(text), **options, **more)
-        results.append((found, gradients(found.loss, -2.5, hidden, weight, bias)))
+        result = linear_objective(hidden, weight, labels, objective(text), **options, **more)
+        results.append((result, gradients(result.loss, -2.5, hidden, weight, bias)))
     torch.testing.assert_close(*results)
 
 
@@ -65,8 +65,8 @@ def test_adapter_buffer_and_frozen_inputs():
         results = []
         for two_pass in (False, True):
             loss = linear_objective_loss(*leaves, labels, nll(), two_pass=two_pass)
-            wanted = [x for x in leaves if x.requires_grad]
-            results.append(torch.autograd.grad(loss, wanted))
+            leaves_used = [x for x in leaves if x.requires_grad]
+            results.append(torch.autograd.grad(loss, leaves_used))
         torch.testing.assert_close(*results)
 
 
@@ -103,9 +103,9 @@ def test_what_needs_the_whole_distribution_is_refused():
 @pytest.mark.parametrize("name", ["two_pass", "weight_grad", "row_eps"])
 def test_the_reference_takes_no_option_that_it_would_ignore(name):
     hidden, weight, labels, _ = inputs()
-    given = {"two_pass": True, "weight_grad": torch.zeros_like(weight), "row_eps": 0.1}[name]
+    option = {"two_pass": True, "weight_grad": torch.zeros_like(weight), "row_eps": 0.1}[name]
     with pytest.raises(ValueError, match=f"impl='reference' .* takes no {name}="):
-        linear_objective(hidden, weight, labels, nll(), impl="reference", **{name: given})
+        linear_objective(hidden, weight, labels, nll(), impl="reference", **{name: option})
 
 
 def test_no_supervised_row_leaves_the_buffer_alone():

@@ -52,14 +52,14 @@ def on_device(*tensors):
 def test_equal_to_the_reference(impl, head, text):
     """Values, statistics and gradients in float32, with rows ignored and rows without weight."""
     with_bias, options = split(head)
-    made = inputs(torch.float32, masked=[0, 4, 5, 22], bias=with_bias)
-    hidden, weight, labels, bias = on_device(*made)
+    tensors = inputs(torch.float32, masked=[0, 4, 5, 22], bias=with_bias)
+    hidden, weight, labels, bias = on_device(*tensors)
     results = []
     for name in ("reference", impl):
-        found = linear_objective(
+        actual = linear_objective(
             hidden, weight, labels, objective(text), bias=bias, impl=name, z_loss=0.01, **options
         )
-        results.append((found, gradients(found.loss, -2.5, hidden, weight, bias)))
+        results.append((actual, gradients(actual.loss, -2.5, hidden, weight, bias)))
     (expected, slow), (result, fast) = results
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
@@ -68,8 +68,8 @@ def test_equal_to_the_reference(impl, head, text):
 @pytest.mark.parametrize("impl", ["triton", "epilogue"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_two_passes_equal_one(impl, dtype):
-    made = inputs(dtype, masked=[1, 22], bias=True, scale=1.0)
-    hidden, weight, labels, bias = on_device(*made)
+    tensors = inputs(dtype, masked=[1, 22], bias=True, scale=1.0)
+    hidden, weight, labels, bias = on_device(*tensors)
     results = []
     for two_pass in (False, True):
         loss = linear_objective(
@@ -97,8 +97,8 @@ def test_statistics_with_any_upstream_gradient(impl):
         if impl != "epilogue":
             total = total + (out.entropy * upstream[1]).sum()
         results.append((*out, *torch.autograd.grad(total, (hidden, weight))))
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-5)
 
 
 def rounded_gradients(hidden, weight, labels, f):
@@ -130,8 +130,8 @@ def test_error_in_half_precision_is_that_of_rounded_gradients(impl, text, monkey
     best = rounded_gradients(hidden, weight, labels, f)
     hidden, weight = on_device(hidden, weight)
     loss = linear_objective(hidden, weight, labels.to(DEVICE), f, impl=impl).loss
-    found = torch.autograd.grad(loss, (hidden, weight))
-    for expected, rounded, x in zip(truth, best, found, strict=True):
+    gradient = torch.autograd.grad(loss, (hidden, weight))
+    for expected, rounded, x in zip(truth, best, gradient, strict=True):
         error = (x.double().cpu() - expected).norm()
         floor = (rounded.double() - expected).norm()
         assert error < 1.2 * floor
@@ -145,11 +145,13 @@ def test_numbers_in_16_bits_lose_one_part_in_4096():
 
     e = torch.cat([torch.logspace(-12, 0, 4091), torch.tensor([0.0, 1.0, 1 - 2**-24, 0.5, 2**-31])])
     e = e.to(DEVICE)
-    found = torch.empty_like(e)
-    there_and_back[(1,)](e, found, 4096)
-    kept = e > 2**-31
-    assert 2**-13 < ((found - e).abs() / e)[kept].max() <= 2**-12
-    assert not found[e < 2**-32].any() and (found[-5:-3].cpu() == torch.tensor([0.0, 1.0])).all()
+    unpacked = torch.empty_like(e)
+    there_and_back[(1,)](e, unpacked, 4096)
+    normal = e > 2**-31
+    assert 2**-13 < ((unpacked - e).abs() / e)[normal].max() <= 2**-12
+    assert (
+        not unpacked[e < 2**-32].any() and (unpacked[-5:-3].cpu() == torch.tensor([0.0, 1.0])).all()
+    )
 
 
 def test_the_interpreter_is_not_trusted_with_bfloat16():
@@ -187,19 +189,19 @@ def test_rows_beyond_two_billion_elements():
     rows = torch.randn(3, v)
     big.copy_(rows)
     labels = torch.tensor([3, 0, 36], device=DEVICE)
-    found = torch.empty(5, 3, device=DEVICE)
+    copied = torch.empty(5, 3, device=DEVICE)
     out = torch.empty(3, v, device=DEVICE)
     triton_rows.row_statistics[(3,)](
-        big, stride, labels, big, *found, 0, v, 1.0, 1.0, TRANSFORM=False, BIAS=False,
+        big, stride, labels, big, *copied, 0, v, 1.0, 1.0, TRANSFORM=False, BIAS=False,
         SOFTCAP=False, ENTROPY=False, COLLISION=False, COLUMNS=64,
     )  # fmt: skip
     logits = big.float().cpu()
     logp, _, _ = statistics_of_logits(logits, labels.cpu(), entropy=False)
-    u = found[0] - found[1] - found[2].log()
+    u = copied[0] - copied[1] - copied[2].log()
     torch.testing.assert_close(torch.nn.functional.logsigmoid(u).cpu(), logp)
     ones = torch.ones(3, device=DEVICE)
     triton_rows.row_gradients[(3,)](
-        big, stride, out, v, labels, labels, found[1].contiguous(), ones / found[2], ones, ones,
+        big, stride, out, v, labels, labels, copied[1].contiguous(), ones / copied[2], ones, ones,
         -ones, 0, v, 1.0, ACTIVE=False, OF_LOGIT=False, SQUARE=False, SOFTCAP=False, COLUMNS=64,
     )  # fmt: skip
     expected = logits.scatter(1, labels.cpu()[:, None], float("-inf")).softmax(1)
@@ -272,14 +274,14 @@ def test_rows_move_to_the_front_in_place():
 
 def test_same_bits_every_time():
     hidden, weight, labels, _ = on_device(*inputs(torch.float32, masked=[1]))
-    found = [
+    result = [
         torch.autograd.grad(
             linear_objective(hidden, weight, labels, objective("p"), impl="triton").loss,
             (hidden, weight),
         )
         for _ in range(2)
     ]
-    assert all(a.equal(b) for a, b in zip(*found, strict=True))
+    assert all(a.equal(b) for a, b in zip(*result, strict=True))
 
 
 # --- compiled ahead of time ----------------------------------------------------------------------

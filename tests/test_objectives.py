@@ -129,9 +129,9 @@ def test_the_catalogue_is_its_papers_formulas(text, dtype, tolerance):
         probabilities = [mpmath.mpf(10) ** -k for k in (30, 12, 5, 2)] + [mpmath.mpf(2) / 5]
         probabilities += [1 - mpmath.mpf(10) ** -k for k in (1, 3, 6, 9, 12)]
         logp = torch.tensor([float(mpmath.log(q)) for q in probabilities], dtype=dtype)
-        given = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
+        p_exact = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
         expected = [
-            torch.tensor([float(of(q)) for q in given], dtype=torch.float64)
+            torch.tensor([float(of(q)) for q in p_exact], dtype=torch.float64)
             for of in (value, weight)
         ]
     close = dict(rtol=tolerance, atol=torch.finfo(dtype).tiny)
@@ -402,23 +402,23 @@ def test_logit_gradient_identity_by_central_differences(f):
         z = 3 * torch.randn(7, dtype=torch.float64)
         y = int(torch.randint(7, (1,)))
         logp = z.log_softmax(0)
-        here = float(logp[y].exp())
-        if any(abs(here - q) < 1e-4 for q in f.thresholds):
+        p_now = float(logp[y].exp())
+        if any(abs(p_now - q) < 1e-4 for q in f.thresholds):
             continue
         detached = any(name in str(f) for name in ("dft", "floor", "cap", "talr", "cayley"))
         expected = f.token_weight(logp[y]) * (logp.exp() - torch.eye(7, dtype=torch.float64)[y])
-        found = torch.zeros(7, dtype=torch.float64)
+        gradient = torch.zeros(7, dtype=torch.float64)
         for k in range(7):
             shift = torch.zeros(7, dtype=torch.float64)
             shift[k] = step
             if detached:  # differences of log p, times the weight held at z
                 high, low = (-((z + s).log_softmax(0)[y]) for s in (shift, -shift))
-                found[k] = f.token_weight(logp[y]) * (high - low) / (2 * step)
+                gradient[k] = f.token_weight(logp[y]) * (high - low) / (2 * step)
             else:
                 high, low = (f.value((z + s).log_softmax(0)[y]) for s in (shift, -shift))
-                found[k] = (high - low) / (2 * step)
+                gradient[k] = (high - low) / (2 * step)
         scale = float(expected.abs().max())
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * scale + 1e-9)
+        torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6 * scale + 1e-9)
 
 
 @pytest.mark.parametrize("f", **ids)
@@ -448,10 +448,12 @@ def test_exact_from_1e_30_to_1_minus_1e_12(f, dtype, tolerance):
         alpha = mpmath.mpf(getattr(f, "alpha", 0))
         logp = torch.tensor([float(mpmath.log(q)) for q in probabilities], dtype=dtype)
         # what the rounded input stands for
-        given = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
-        expected_value = torch.tensor([float(value(q, alpha)) for q in given], dtype=torch.float64)
+        p_exact = [mpmath.exp(mpmath.mpf(float(x))) for x in logp]
+        expected_value = torch.tensor(
+            [float(value(q, alpha)) for q in p_exact], dtype=torch.float64
+        )
         expected_weight = torch.tensor(
-            [float(weight(q, alpha)) for q in given], dtype=torch.float64
+            [float(weight(q, alpha)) for q in p_exact], dtype=torch.float64
         )
     close = dict(rtol=tolerance, atol=torch.finfo(dtype).tiny)  # p^10 underflows
     torch.testing.assert_close(f.value(logp).double(), expected_value, **close)

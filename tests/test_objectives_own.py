@@ -265,7 +265,7 @@ def test_training_goes_on_with_the_same_code_only(tmp_path):
 
 
 @pytest.fixture()
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     helpers.save_word_model(tmp_path / "model")
     helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(30))
@@ -276,36 +276,36 @@ def place(tmp_path, monkeypatch):
 COMMAND = ("tune", "model", "rows.jsonl", "--max-steps", "2", "--batch-size", "4", "--out", "run")
 
 
-def test_the_command_line_takes_an_objective_from_a_file(place, capsys):
+def test_the_command_line_takes_an_objective_from_a_file(workdir, capsys):
     own = ("--objective", "mine.py:square", "--compare", "nll, above(0.2, mine.py:square)")
     assert main([*COMMAND, *own]) == 0
-    record = json.loads((place / "run" / "record.json").read_text())
+    record = json.loads((workdir / "run" / "record.json").read_text())
     assert [run["name"] for run in record["runs"]] == [
         *("base", "square()", "nll()", "above(0.2, square())")
     ]
     assert record["choice"]["objective"] == "square()" and record["choice"]["sources"] == {
         "square()": FILE
     }
-    assert "square()" in (place / "run" / "report.html").read_text()
-    assert (place / "run" / "square" / "model" / "config.json").is_file()
+    assert "square()" in (workdir / "run" / "report.html").read_text()
+    assert (workdir / "run" / "square" / "model" / "config.json").is_file()
     assert main([*COMMAND, *own]) == 0  # everything is there
     capsys.readouterr()
-    (place / "mine.py").write_text(FILE.replace("2", "3"))
+    (workdir / "mine.py").write_text(FILE.replace("2", "3"))
     assert main([*COMMAND, *own]) == 2
     said = capsys.readouterr().err
     assert "square() has changed" in said and "line 2 was 'return (1 - p) ** 2'" in said
 
 
-def test_a_configuration_names_code_only_if_it_is_trusted(place, capsys):
-    (place / "run.yaml").write_text("objective: mine.py:square\nseed: 1\n")
-    (place / "mine.py").write_text("raise SystemExit('it ran')\n")
+def test_a_configuration_names_code_only_if_it_is_trusted(workdir, capsys):
+    (workdir / "run.yaml").write_text("objective: mine.py:square\nseed: 1\n")
+    (workdir / "mine.py").write_text("raise SystemExit('it ran')\n")
     assert main([*COMMAND, "--config", "run.yaml"]) == 2
     assert "--trust-objective-code" in capsys.readouterr().err
-    (place / "mine.py").write_text(FILE)
+    (workdir / "mine.py").write_text(FILE)
     assert main([*COMMAND, "--config", "run.yaml", "--trust-objective-code"]) == 0
 
 
-def test_the_pipeline_takes_objects(place):
+def test_the_pipeline_takes_objects(workdir):
     settings = TuneSettings("model", "rows.jsonl", max_steps=2, batch_size=4, out="run")
     record = tune(settings, objective=Slow(), compare=[from_function(square)])
     assert record["choice"]["objective"] == "Slow(1.0)"
@@ -324,7 +324,7 @@ def test_the_pipeline_takes_objects(place):
         tune(settings, objective=p())
 
 
-def test_the_table_of_objectives_shows_and_verifies_an_own_one(place, capsys):
+def test_the_table_of_objectives_shows_and_verifies_an_own_one(workdir, capsys):
     assert main(["objectives", "mine.py:square", "--verify"]) == 0
     assert "square()" in capsys.readouterr().out
 
@@ -346,7 +346,7 @@ def test_an_own_objective_compiles(f):
 
 
 @pytest.mark.slow
-def test_an_own_objective_trains_on_two_ranks_as_on_one(place):
+def test_an_own_objective_trains_on_two_ranks_as_on_one(workdir):
     def command(out, rows):
         options = ["model", "rows.jsonl", "--objective", "mine.py:square", "--out", out]
         options += ["--batch-size", str(rows), "--gradient-accumulation", "1", "--max-steps", "3"]
@@ -359,6 +359,7 @@ def test_an_own_objective_trains_on_two_ranks_as_on_one(place):
         done = subprocess.run(command_line, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (
-        load_file(place / out / "square" / "model" / "model.safetensors") for out in ("one", "two")
+        load_file(workdir / out / "square" / "model" / "model.safetensors")
+        for out in ("one", "two")
     )
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)

@@ -200,9 +200,9 @@ def test_data_that_changed_is_noticed(word_model, rows, tmp_path):
 
 
 def test_held_out_data_of_its_own_and_overlap(word_model, rows, tmp_path, capsys):
-    held = helpers.write_jsonl(tmp_path / "held.jsonl", helpers.sums(8, start=38))
+    file = helpers.write_jsonl(tmp_path / "held.jsonl", helpers.sums(8, start=38))
     chosen = settings(
-        word_model, rows, tmp_path / "out", heldout_data=str(held), heldout=6.0, answer="none"
+        word_model, rows, tmp_path / "out", heldout_data=str(file), heldout=6.0, answer="none"
     )
     record = pipeline.tune(chosen, Terminal())
     assert record["data"]["train"]["rows"] == 40 and record["data"]["heldout"]["rows"] == 6
@@ -219,8 +219,8 @@ def test_a_quantile_is_fixed_by_the_base_models_probabilities(word_model, rows, 
     trained = objective(run["train"]["objective"])
     assert trained.q == pytest.approx(record["probe"]["percentiles"][75])
     assert trained == objective(f"above({trained.q!r}, nll())")
-    kept = 1 - run["train"]["log"][0]["low_weight_share"]
-    assert 0.1 < kept < 0.45  # of the first batch, before the first step
+    share = 1 - run["train"]["log"][0]["low_weight_share"]
+    assert 0.1 < share < 0.45  # of the first batch, before the first step
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
@@ -306,8 +306,8 @@ def test_refused_before_the_model_is_loaded(
     if changes.get("data") == "same":
         same = [{"prompt": "ask ", "completion": "1"}] * 40
         changes = {**changes, "data": str(helpers.write_jsonl(tmp_path / "same.jsonl", same))}
-    asked = {"model": word_model, "data": rows, "out": tmp_path / "out", **changes}
-    chosen = settings(**asked)
+    fields = {"model": word_model, "data": rows, "out": tmp_path / "out", **changes}
+    chosen = settings(**fields)
     with pytest.raises(error, match=said):
         pipeline.tune(chosen, QUIET)
     assert not (tmp_path / "out").exists()
@@ -362,9 +362,9 @@ def test_folder_names_tell_objectives_apart(text):
 
 def test_probe_only(word_model, rows, tmp_path):
     out = tmp_path / "probe.json"
-    found = pipeline.probe_only(settings(word_model, rows, out, probe_examples=7), QUIET)
-    assert found["examples"] == 7 and found["of_examples"] == 40
-    assert read_record(out, "probe") == found
+    record = pipeline.probe_only(settings(word_model, rows, out, probe_examples=7), QUIET)
+    assert record["examples"] == 7 and record["of_examples"] == 40
+    assert read_record(out, "probe") == record
     everything = pipeline.probe_only(settings(word_model, rows, None, all=True), QUIET)
     assert everything["examples"] == 40
 

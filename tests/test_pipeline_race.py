@@ -50,12 +50,12 @@ def test_the_best_after_the_race_trains_on(word_model, tmp_path, undecided, monk
 
         return stage
 
-    def measured(place, objective, *arguments, until=None, measure=None):
-        found = fine_tuning.train_stage(place, objective, *arguments, until=until, measure=measure)
+    def measured(folder, objective, *arguments, until=None, measure=None):
+        score = fine_tuning.train_stage(folder, objective, *arguments, until=until, measure=measure)
         raced.append((str(objective), until))
-        assert set(found) == {"token_accuracy", "mean_p"} and 0 < found["mean_p"] < 1
-        assert list((place / "checkpoints").glob("checkpoint-3"))
-        return {**found, "token_accuracy": scores[str(objective)]}
+        assert set(score) == {"token_accuracy", "mean_p"} and 0 < score["mean_p"] < 1
+        assert list((folder / "checkpoints").glob("checkpoint-3"))
+        return {**score, "token_accuracy": scores[str(objective)]}
 
     monkeypatch.setattr(stages, "train_stage", racing(measured))
     record = pipeline.tune(chosen, QUIET)

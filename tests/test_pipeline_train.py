@@ -39,13 +39,13 @@ def test_train_then_tune_is_tune(word_model, rows, tmp_path):
     assert list(models) == ["nll()", "p()", "top(0.5, nll())"]
     assert not (tmp_path / "b" / "record.json").exists()
     before = {
-        name: (place / "model.safetensors").stat().st_mtime_ns for name, place in models.items()
+        name: (folder / "model.safetensors").stat().st_mtime_ns for name, folder in models.items()
     }
     later = pipeline.tune(apart, QUIET)
-    for name, place in models.items():
-        assert (place / "model.safetensors").stat().st_mtime_ns == before[name]
+    for name, folder in models.items():
+        assert (folder / "model.safetensors").stat().st_mtime_ns == before[name]
         same = weights(tmp_path / "a" / pipeline.slug(objective(name)) / "model")
-        torch.testing.assert_close(weights(place), same, rtol=0, atol=0)
+        torch.testing.assert_close(weights(folder), same, rtol=0, atol=0)
     assert [run["heldout"]["metrics"] for run in later["runs"]] == [
         run["heldout"]["metrics"] for run in record["runs"]
     ]
@@ -98,9 +98,11 @@ def test_training_reads_the_prompt_that_evaluation_asks(word_model, rows, tmp_pa
     prepared = prepare(chosen, QUIET)
     tokenizer = load_tokenizer(str(word_model))
     spec = PromptSpec("plain", "say", " = user ")
-    asked = {tuple(tokenizer(spec.render(row["prompt"]))["input_ids"]) for row in helpers.sums(40)}
+    prompts = {
+        tuple(tokenizer(spec.render(row["prompt"]))["input_ids"]) for row in helpers.sums(40)
+    }
     for row in prepared.train.rows:
-        assert tuple(row.prompt_ids) in asked
+        assert tuple(row.prompt_ids) in prompts
         assert (row.labels[: len(row.prompt_ids)] == -100).all()
         assert row.labels[-1] == tokenizer.eos_token_id
 
@@ -174,8 +176,8 @@ def test_every_form_renders_question_and_system():
 
 def test_weights_of_bfloat16(word_model, rows, tmp_path):
     chosen = settings(word_model, rows, tmp_path / "out", weights="bfloat16")
-    place = pipeline.train(chosen, QUIET)["nll()"]
-    assert {x.dtype for x in weights(place).values()} == {torch.bfloat16}
+    folder = pipeline.train(chosen, QUIET)["nll()"]
+    assert {x.dtype for x in weights(folder).values()} == {torch.bfloat16}
 
 
 def test_the_command(word_model, rows, tmp_path, capsys):
@@ -189,15 +191,15 @@ def test_the_command(word_model, rows, tmp_path, capsys):
 
 def test_a_training_set_of_the_paper_is_data(word_model, rows):
     """`corpus:NAME` is prepared, the same for every run, and read like any file."""
-    asked = []
+    requests = []
 
     def locate_rows(text, *, terminal):
-        asked.append(text)
+        requests.append(text)
         return Path(rows) if text.startswith("corpus:") else None
 
     chosen = settings(word_model, "corpus:numina-67k", None)
     assert len(prepare(chosen, QUIET, locate=locate_rows).rows) == 40
-    assert asked == ["corpus:numina-67k"]
+    assert requests == ["corpus:numina-67k"]
     assert chosen.folder.name == "words-numina-67k"
 
 

@@ -94,5 +94,5 @@ def test_digest_sees_content_and_order():
 
 
 def test_environment_names_versions_and_hardware():
-    found = environment()
-    assert found["versions"]["torch"] and found["cores"] >= 1 and found["python"]
+    content = environment()
+    assert content["versions"]["torch"] and content["cores"] >= 1 and content["python"]

@@ -100,8 +100,8 @@ def test_costs_add_but_downloads_are_shared_and_the_largest_run_counts():
 def test_every_cell_has_a_positive_cost():
     for recipe in all_recipes():
         for mode in ("fair", "faithful"):
-            found = cost_of(plan_cell(recipe, mode))
-            assert found.training_hours > 0 and found.generations > 0 and found.devices <= 8
+            cost = cost_of(plan_cell(recipe, mode))
+            assert cost.training_hours > 0 and cost.generations > 0 and cost.devices <= 8
 
 
 # The paper's numbers
@@ -147,14 +147,14 @@ def test_every_figure_and_table_of_averages_names_real_cells():
     ],
 )
 def test_verdicts_follow_the_rule(ours, paper, error, word):
-    found = verdict(_Number(*ours), paper, error)
-    assert found.word == word
-    assert found.difference == pytest.approx(ours[0] - paper)
+    judgement = verdict(_Number(*ours), paper, error)
+    assert judgement.word == word
+    assert judgement.difference == pytest.approx(ours[0] - paper)
 
 
 def test_the_interval_of_a_difference_has_both_errors():
-    found = verdict(_Number(50.0, 47.0, 53.0), 50.0, 2.0)
-    assert found.high == pytest.approx(math.hypot(3.0, 1.959963984540054 * 2.0))
+    judgement = verdict(_Number(50.0, 47.0, 53.0), 50.0, 2.0)
+    assert judgement.high == pytest.approx(math.hypot(3.0, 1.959963984540054 * 2.0))
 
 
 # Runs
@@ -167,12 +167,12 @@ def test_a_rate_is_chosen_by_held_out_rows_and_ties_go_to_the_smaller(tmp_path):
     values = {1e-4: 0.2, 5e-5: 0.5, 2e-5: 0.5, 1e-5: 0.4, 5e-6: 0.1}
     runs = plan.candidates("nll")
     for run in runs[:-1]:
-        held = {"metric": "exact_match", "value": values[run.learning_rate]}
-        write_record(folder / run.name / "done.json", "reproduction-run", {"heldout": held})
+        score = {"metric": "exact_match", "value": values[run.learning_rate]}
+        write_record(folder / run.name / "done.json", "reproduction-run", {"heldout": score})
     with pytest.raises(ProbtuneError, match="rate-5e-06-seed-0 is not finished"):
         choose(plan, "nll", folder, QUIET)
-    held = {"metric": "exact_match", "value": values[runs[-1].learning_rate]}
-    write_record(folder / runs[-1].name / "done.json", "reproduction-run", {"heldout": held})
+    score = {"metric": "exact_match", "value": values[runs[-1].learning_rate]}
+    write_record(folder / runs[-1].name / "done.json", "reproduction-run", {"heldout": score})
     model = folder / runs[0].name / "training" / "nll" / "model"
     model.mkdir(parents=True)
     assert choose(plan, "nll", folder, QUIET)["learning_rate"] == 2e-5
@@ -227,9 +227,9 @@ def test_the_average_over_benchmarks_has_a_part_from_seeds():
         ]
         for name in ("aime24", "amc23")
     }
-    found = _macro_number(tasks)
+    estimate = _macro_number(tasks)
     each = [statistics.mean(_mean(seeds[i]) for seeds in tasks.values()) for i in range(3)]
-    assert found.value == pytest.approx(100 * statistics.mean(each))
+    assert estimate.value == pytest.approx(100 * statistics.mean(each))
     merged = {
         name: {q: [x for one in seeds for x in one.scores[q]] for q in range(40)}
         for name, seeds in tasks.items()
@@ -238,31 +238,31 @@ def test_the_average_over_benchmarks_has_a_part_from_seeds():
     # t of 0.975 with two degrees of freedom, from a table
     seeds = 4.302653 * statistics.stdev(each) / math.sqrt(3)
     expected = 100 * math.hypot((questions.high - questions.low) / 2, seeds)
-    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=1e-5)
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_papers_difference_has_the_error_of_its_four_shares():
     plan = plan_cell(cell("code/qwen2.5-coder-7b"), "fair")
-    asked = {"humaneval": 164, "mbpp": 378}
-    found = [measured(n, {q: [0.0] for q in range(m)}, "strict") for n, m in asked.items()]
-    difference, error = _paper_difference(plan, "", found, "strict")
+    sizes = {"humaneval": 164, "mbpp": 378}
+    tasks = [measured(n, {q: [0.0] for q in range(m)}, "strict") for n, m in sizes.items()]
+    difference, error = _paper_difference(plan, "", tasks, "strict")
     assert difference == pytest.approx((83.5 - 80.4 + 83.1 - 78.8) / 2)
     shares = [(83.5, 164), (80.4, 164), (83.1, 378), (78.8, 378)]
     variance = sum(p * (100 - p) / n for p, n in shares)
     assert error == pytest.approx(math.sqrt(variance) / 2)
-    assert _paper_difference(plan, "noise", found, "strict")[0] is None
+    assert _paper_difference(plan, "noise", tasks, "strict")[0] is None
 
 
 def test_a_run_on_several_devices_is_launched_by_accelerate(monkeypatch, tmp_path):
     from accelerate.commands.launch import launch_command_parser
 
-    asked = []
+    requests = []
     done = subprocess.CompletedProcess([], 1)
-    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command) or done)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: requests.append(command) or done)
     plan = plan_cell(cell("math/qwen2.5-32b"), "faithful", processes=4)
     with pytest.raises(ProbtuneError, match="training on 4 devices ended with status 1"):
         run_one(plan, plan.runs[1], open_cell(plan, tmp_path), QUIET)
-    command = asked[0]
+    command = requests[0]
     options = launch_command_parser().parse_args(command[3:])
     assert options.num_processes == 4 and options.use_fsdp and options.fsdp_version == "2"
     assert options.module and options.training_script == "probtune"
@@ -291,15 +291,17 @@ def test_too_little_memory_names_what_is_enough():
 
 def test_a_missing_package_is_said_before_training(monkeypatch):
     plan = plan_cell(cell("code/qwen2.5-coder-7b"), "fair", backend="vllm")
-    there = {"lm_eval", "evalplus"}
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    installed = {"lm_eval", "evalplus"}
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: name if name in installed else None
+    )
     with pytest.raises(UsageError, match="vllm is needed"):
         checks.check_packages([plan])
-    there.remove("evalplus")
+    installed.remove("evalplus")
     with pytest.raises(UsageError, match=r"pip install 'probtune\[code\]'"):
         checks.check_packages([plan])
     probed = plan_cell(cell("math/llama-3.1-8b"), "fair", target="table-5")
-    there.clear()
+    installed.clear()
     checks.check_packages([probed])
 
 
@@ -371,8 +373,8 @@ def test_every_run_becomes_one_job_in_its_wave(monkeypatch, tmp_path):
     assert [len(wave) for wave in waves] == [1, 10, 2, 4]
     assert waves[2][0].command[-2:] == ("--run", "medical/qwen2.5-1.5b::nll/choice")
     plan = plan_cell(cell("medical/qwen2.5-1.5b"), "fair")
-    asked = {job.command[-1].partition("::")[2] for wave in waves for job in wave}
-    assert {run.name for run in plan.runs} <= asked
+    names = {job.command[-1].partition("::")[2] for wave in waves for job in wave}
+    assert {run.name for run in plan.runs} <= names
 
 
 # The command

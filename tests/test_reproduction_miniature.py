@@ -95,11 +95,11 @@ def test_tiny_models_are_of_the_backbones_class_and_family(name, tmp_path):
 def test_instructions_are_judged_by_the_judge_that_is_named(tmp_path, monkeypatch):
     from probtune.evaluation.grading.judge import Judge, Verdict
 
-    asked = []
+    requests = []
 
     def compare(self, instruction, answer, other):
-        asked.append(self.model)
-        return Verdict(1.0 if len(asked) % 2 else 0.5, 0.0, False)
+        requests.append(self.model)
+        return Verdict(1.0 if len(requests) % 2 else 0.5, 0.0, False)
 
     monkeypatch.setattr(Judge, "compare", compare)
     options = ["reproduce", "instructions/qwen2.5-3b", "--miniature", "--mode", "faithful"]
@@ -109,7 +109,7 @@ def test_instructions_are_judged_by_the_judge_that_is_named(tmp_path, monkeypatc
     assert main([*options, "--judge-model", "someone"]) == 0  # judged once
     (table,) = read_record(tmp_path / "miniature" / "reproduction.json")["cells"]
     won, controlled = table["rows"]
-    assert asked == ["someone"] * 2
+    assert requests == ["someone"] * 2
     assert won["ours"]["value"] == 75.0 and won["paper"] == 42.0
     assert controlled["verdict"]["word"] == "not judged"  # needs alpaca-eval's 805 instructions
 

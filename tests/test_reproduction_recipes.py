@@ -63,12 +63,12 @@ def test_fair_prompts_are_those_of_the_strict_protocol(cell):
     settings = recipe.training
     trained = PromptSpec(settings.prompt_format or "", settings.system, settings.instruction)
     for task in find_tasks(recipe.evaluation.tasks):
-        asked = task.protocols["strict"].prompt(recipe.backbone.family)
+        prompt = task.protocols["strict"].prompt(recipe.backbone.family)
         if task.domain == "code":  # EvalPlus's words around the question, in the same turns
-            assert asked.system == trained.system
-            assert asked.format == f"{trained.format}-evalplus"
+            assert prompt.system == trained.system
+            assert prompt.format == f"{trained.format}-evalplus"
         else:
-            assert asked.render("Q") == trained.render("Q")
+            assert prompt.render("Q") == trained.render("Q")
 
 
 @pytest.mark.parametrize("mode", ["fair", "faithful"])

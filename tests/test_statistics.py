@@ -16,10 +16,10 @@ from probtune.statistics import (
 
 def test_mean_equals_scipy():
     x = np.random.default_rng(0).normal(size=30)
-    found = mean(x)
+    estimate = mean(x)
     expected = scipy.stats.ttest_1samp(x, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert found.standard_error == pytest.approx(scipy.stats.sem(x))
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.standard_error == pytest.approx(scipy.stats.sem(x))
 
 
 def test_ratio_is_the_mean_when_counts_are_one():
@@ -56,10 +56,10 @@ def test_interval_covers_the_truth_and_counting_tokens_would_not():
     covered = naive = 0
     for _ in range(400):
         sums, counts = clustered(rng, 60)
-        found = ratio(sums, counts)
-        covered += found.low <= truth <= found.high
-        spread = math.sqrt(found.value * (1 - found.value) / counts.sum())
-        naive += abs(found.value - truth) <= 1.96 * spread
+        estimate = ratio(sums, counts)
+        covered += estimate.low <= truth <= estimate.high
+        spread = math.sqrt(estimate.value * (1 - estimate.value) / counts.sum())
+        naive += abs(estimate.value - truth) <= 1.96 * spread
     assert 0.92 <= covered / 400 <= 0.98
     assert naive / 400 < 0.8
 

@@ -74,11 +74,11 @@ def test_few_seeds_that_differ_much_are_a_weakness_of_the_bootstrap():
 
 @pytest.mark.slow
 def test_random_effects_come_closer_with_few_seeds():
-    drawn, known = (
+    drawn, truth = (
         coverage(f"3 seeds with a spread of 4%, {name}", 272, 4000)
         for name in ("two-level bootstrap", "random effects")
     )
-    assert drawn < 0.90 < known < 0.95
+    assert drawn < 0.90 < truth < 0.95
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -88,9 +88,9 @@ def test_false_alarms_stay_below_the_level(name):
 
 
 def test_the_record_of_the_time_is_the_protocol_of_one_checkpoint():
-    found = record(np.random.default_rng(0))
-    assert len(found) == 3
-    for benchmarks in found.values():
+    estimate = record(np.random.default_rng(0))
+    assert len(estimate) == 3
+    for benchmarks in estimate.values():
         assert sum(len(x) for rows in benchmarks.values() for x in rows.values()) == 24_272
         assert 0 < macro_average(benchmarks, method="t").value < 1
     assert set(FAST + SLOW) <= set(INTERVALS)

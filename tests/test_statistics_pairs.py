@@ -42,14 +42,14 @@ def pair_of(n, k=16):
 
 def test_paired_difference_is_scipys_paired_t():
     a, b = pair_of(50)
-    found = paired_difference(a, b)
+    estimate = paired_difference(a, b)
     expected = scipy.stats.ttest_rel(a.mean(1), b.mean(1)).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert found.value == pytest.approx(avg_at_k(a).value - avg_at_k(b).value)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.value == pytest.approx(avg_at_k(a).value - avg_at_k(b).value)
     unpaired = math.hypot(avg_at_k(a).standard_error, avg_at_k(b).standard_error)
-    assert found.standard_error < 0.5 * unpaired
+    assert estimate.standard_error < 0.5 * unpaired
     bca = paired_difference(a, b, method="bca")
-    assert bca[1:4] == pytest.approx(found[1:4], abs=0.3 * found.standard_error)
+    assert bca[1:4] == pytest.approx(estimate[1:4], abs=0.3 * estimate.standard_error)
 
 
 def test_named_questions_are_paired_by_name():
@@ -144,11 +144,11 @@ def test_macro_average_adds_the_variances_of_benchmarks():
 
 def test_two_equal_benchmarks_by_t_are_welch():
     a, b = graded(30), graded(90)
-    found = macro_average({"a": a, "b": 1 - b}, method="t")
+    estimate = macro_average({"a": a, "b": 1 - b}, method="t")
     expected = scipy.stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False)
     low, high = expected.confidence_interval(0.95)
     # (mean a + 1 - mean b) / 2 has half the interval of mean a - mean b
-    assert found[2:4] == pytest.approx(((low + 1) / 2, (high + 1) / 2))
+    assert estimate[2:4] == pytest.approx(((low + 1) / 2, (high + 1) / 2))
 
 
 def test_macro_average_of_one_benchmark_is_its_average():
@@ -177,8 +177,8 @@ def test_questions_asked_in_two_benchmarks_are_one_cluster():
 def test_chains_of_shared_labels_are_drawn_together():
     a, b, c, d = (graded(20) for _ in range(4))
     labels = {"a": range(20), "b": range(10, 30), "c": range(25, 45)}
-    found = macro_average({"a": a, "b": b, "c": c, "d": d}, clusters=labels, method="t")
-    assert found.n == 45 + 20
+    estimate = macro_average({"a": a, "b": b, "c": c, "d": d}, clusters=labels, method="t")
+    assert estimate.n == 45 + 20
 
 
 def test_clusters_of_different_size_enter_as_in_a_ratio():
@@ -192,13 +192,13 @@ def test_macro_difference_is_paired():
     a, b = {}, {}
     for name, n in (("x", 100), ("y", 30), ("z", 300)):
         a[name], b[name] = pair_of(n)
-    found = macro_difference(a, b)
+    estimate = macro_difference(a, b)
     each = [paired_difference(a[name], b[name]) for name in a]
-    assert found.difference.value == pytest.approx(np.mean([x.value for x in each]))
+    assert estimate.difference.value == pytest.approx(np.mean([x.value for x in each]))
     error = math.sqrt(sum(x.standard_error**2 for x in each)) / 3
-    assert found.difference.standard_error == pytest.approx(error, rel=0.05)
-    z = scipy.stats.norm.sf(found.difference.value / error) * 2
-    assert found.p_value == pytest.approx(z, abs=0.02)
+    assert estimate.difference.standard_error == pytest.approx(error, rel=0.05)
+    z = scipy.stats.norm.sf(estimate.difference.value / error) * 2
+    assert estimate.p_value == pytest.approx(z, abs=0.02)
     one = macro_difference({"x": a["x"]}, {"x": b["x"]})
     assert one.p_value == pytest.approx(sign_flip_test(a["x"], b["x"]))
     assert macro_difference(a, a) == ((0.0, 0.0, 0.0, 0.0, 430), 1.0)
@@ -237,11 +237,11 @@ def runs(seeds, n, k=4):
 
 def test_two_levels_show_seeds_apart_from_questions():
     scores = runs(5, 60)
-    found = two_level_bootstrap(scores)
-    assert found.bootstrap.value == pytest.approx(scores.mean())
-    assert found.seed_sd == pytest.approx(scores.mean(axis=(1, 2)).std(ddof=1))
-    assert found.question_error == pytest.approx(mean(scores.mean(axis=(0, 2))).standard_error)
-    assert (found.seeds, found.questions) == (5, 60)
+    estimate = two_level_bootstrap(scores)
+    assert estimate.bootstrap.value == pytest.approx(scores.mean())
+    assert estimate.seed_sd == pytest.approx(scores.mean(axis=(1, 2)).std(ddof=1))
+    assert estimate.question_error == pytest.approx(mean(scores.mean(axis=(0, 2))).standard_error)
+    assert (estimate.seeds, estimate.questions) == (5, 60)
     assert two_level_bootstrap({"a": scores[0], "b": scores[1]}).seeds == 2
 
 
@@ -254,8 +254,8 @@ def test_bootstrap_variance_of_a_crossed_table_in_closed_form():
     columns = table.mean(0) - table.mean()
     rest = table - table.mean() - rows[:, None] - columns
     variance = (rows**2).mean() / s + (columns**2).mean() / n + (rest**2).mean() / (s * n)
-    found = two_level_bootstrap(table, resamples=40_000).bootstrap
-    assert found.standard_error == pytest.approx(math.sqrt(variance), rel=0.02)
+    estimate = two_level_bootstrap(table, resamples=40_000).bootstrap
+    assert estimate.standard_error == pytest.approx(math.sqrt(variance), rel=0.02)
 
 
 def test_random_effects_are_the_analysis_of_variance():
@@ -269,35 +269,37 @@ def test_random_effects_are_the_analysis_of_variance():
     data = pandas.DataFrame({"x": table.ravel(), "s": seed.ravel(), "q": question.ravel()})
     squares = anova_lm(ols("x ~ C(s) + C(q)", data).fit())["mean_sq"]
     variance = (squares["C(s)"] + squares["C(q)"] - squares["Residual"]) / table.size
-    found = two_level_bootstrap(table).random_effects
-    assert found.standard_error == pytest.approx(math.sqrt(variance))
-    assert found.high - found.value > 1.96 * found.standard_error
+    estimate = two_level_bootstrap(table).random_effects
+    assert estimate.standard_error == pytest.approx(math.sqrt(variance))
+    assert estimate.high - estimate.value > 1.96 * estimate.standard_error
 
 
 def test_copies_of_questions_do_not_narrow_the_interval_over_seeds():
     table = runs(3, 20).mean(axis=2)
     expected = two_level_bootstrap(table)
-    found = two_level_bootstrap(np.repeat(table, 4, axis=1), clusters=np.repeat(np.arange(20), 4))
-    assert found.bootstrap == pytest.approx(expected.bootstrap)
-    assert found.random_effects == pytest.approx(expected.random_effects)
-    assert found.question_error == pytest.approx(expected.question_error)
-    assert found.questions == 20
+    estimate = two_level_bootstrap(
+        np.repeat(table, 4, axis=1), clusters=np.repeat(np.arange(20), 4)
+    )
+    assert estimate.bootstrap == pytest.approx(expected.bootstrap)
+    assert estimate.random_effects == pytest.approx(expected.random_effects)
+    assert estimate.question_error == pytest.approx(expected.question_error)
+    assert estimate.questions == 20
 
 
 def test_pairs_of_seeds_cancel_what_they_share():
     a = runs(4, 50)
     b = a - 0.1 + 0.01 * RNG.normal(size=a.shape)
-    found = two_level_difference(a, b)
-    assert found.bootstrap.value == pytest.approx(0.1, abs=0.01)
-    assert found.bootstrap.excludes_zero
-    assert found.seed_sd < 0.1 * two_level_bootstrap(a).seed_sd
-    assert found == two_level_difference(dict(enumerate(a)), dict(enumerate(b)))
+    estimate = two_level_difference(a, b)
+    assert estimate.bootstrap.value == pytest.approx(0.1, abs=0.01)
+    assert estimate.bootstrap.excludes_zero
+    assert estimate.seed_sd < 0.1 * two_level_bootstrap(a).seed_sd
+    assert estimate == two_level_difference(dict(enumerate(a)), dict(enumerate(b)))
 
 
 def test_one_seed_says_nothing_of_another():
-    found = two_level_bootstrap(runs(1, 30))
-    assert math.isnan(found.bootstrap.standard_error) and math.isnan(found.seed_sd)
-    assert found.question_error > 0
+    estimate = two_level_bootstrap(runs(1, 30))
+    assert math.isnan(estimate.bootstrap.standard_error) and math.isnan(estimate.seed_sd)
+    assert estimate.question_error > 0
     assert math.isnan(two_level_bootstrap([]).bootstrap.value)
     same = two_level_bootstrap(np.ones((3, 5, 2)))
     assert same.random_effects[:4] == same.bootstrap[:4] == (1.0, 0.0, 1.0, 1.0)
@@ -331,27 +333,27 @@ def test_power_is_statsmodels(n):
     """One tail of it, to the digits its solver finds."""
     from statsmodels.stats.power import TTestPower
 
-    test, found = TTestPower(), minimum_detectable_difference(n, 1.0)
-    assert test.power(found, n, 0.025, alternative="larger") == pytest.approx(0.8, abs=1e-9)
+    test, smallest = TTestPower(), minimum_detectable_difference(n, 1.0)
+    assert test.power(smallest, n, 0.025, alternative="larger") == pytest.approx(0.8, abs=1e-9)
     solved = test.solve_power(nobs=n, alpha=0.025, power=0.8, alternative="larger")
-    assert found == pytest.approx(float(np.squeeze(solved)), rel=1e-4)
+    assert smallest == pytest.approx(float(np.squeeze(solved)), rel=1e-4)
 
 
 def test_the_detectable_difference_is_detected_in_four_of_five():
     n, sd = 30, 0.3
     delta = minimum_detectable_difference(n, sd**2)
     x = np.random.default_rng(0).normal(delta, sd, (4000, n))
-    found = (scipy.stats.ttest_1samp(x, 0, axis=1).pvalue < 0.05).mean()
-    assert found == pytest.approx(0.8, abs=3 * math.sqrt(0.8 * 0.2 / 4000))
+    estimate = (scipy.stats.ttest_1samp(x, 0, axis=1).pvalue < 0.05).mean()
+    assert estimate == pytest.approx(0.8, abs=3 * math.sqrt(0.8 * 0.2 / 4000))
 
 
 def test_power_of_a_paired_estimate():
     a, b = pair_of(100)
     difference = paired_difference(a, b)
     variance = float(np.var((a - b).mean(axis=1), ddof=1))
-    found = detectable_difference(difference)
-    assert found == pytest.approx(minimum_detectable_difference(100, variance))
-    assert questions_needed(found * 1.0001, variance) == 100
+    smallest = detectable_difference(difference)
+    assert smallest == pytest.approx(minimum_detectable_difference(100, variance))
+    assert questions_needed(smallest * 1.0001, variance) == 100
     assert math.isnan(detectable_difference(paired_difference(a, a)))
     assert math.isnan(detectable_difference(paired_difference(a[:1], b[:1])))
 

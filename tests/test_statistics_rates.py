@@ -39,8 +39,8 @@ def test_every_shape_of_the_same_scores_is_the_same():
 
 
 def test_questions_may_have_different_numbers_of_samples():
-    found = avg_at_k([[1, 0], [1], [0, 0, 1, 1, 1]])
-    same(found, mean([0.5, 1.0, 0.6]))
+    estimate = avg_at_k([[1, 0], [1], [0, 0, 1, 1, 1]])
+    same(estimate, mean([0.5, 1.0, 0.6]))
 
 
 def test_avg_at_k_is_the_mean_over_questions_of_means():
@@ -62,14 +62,14 @@ def test_clustered_error_is_that_of_a_regression_with_clusters():
     fit = OLS(x, np.ones(40)).fit(
         cov_type="cluster", cov_kwds={"groups": labels, "use_correction": False}
     )
-    found = avg_at_k(SAMPLES, clusters=labels)
-    assert found.n == 13
-    assert found.standard_error == pytest.approx(float(fit.bse[0]) * math.sqrt(13 / 12))
+    estimate = avg_at_k(SAMPLES, clusters=labels)
+    assert estimate.n == 13
+    assert estimate.standard_error == pytest.approx(float(fit.bse[0]) * math.sqrt(13 / 12))
     names = [f"q{i}" for i in range(40)]
     by_name = avg_at_k(
         dict(zip(names, SAMPLES, strict=True)), clusters=dict(zip(names, labels, strict=True))
     )
-    same(by_name, found)
+    same(by_name, estimate)
 
 
 def test_copies_of_questions_as_clusters_are_the_questions():
@@ -82,11 +82,11 @@ def test_copies_of_questions_as_clusters_are_the_questions():
 
 def test_wilson_is_scipys():
     for k, n in ((0, 30), (3, 30), (30, 30), (100, 272)):
-        found = wilson([1] * k + [0] * (n - k))
+        interval = wilson([1] * k + [0] * (n - k))
         expected = scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
-        assert found[2:4] == pytest.approx((expected.low, expected.high), abs=1e-12)
-        assert found.value == k / n and found.n == n
-        assert found.standard_error == pytest.approx(math.sqrt(k / n * (1 - k / n) / n))
+        assert interval[2:4] == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert interval.value == k / n and interval.n == n
+        assert interval.standard_error == pytest.approx(math.sqrt(k / n * (1 - k / n) / n))
 
 
 def test_rate_chooses_by_what_the_questions_show():
@@ -114,21 +114,21 @@ def enumerated(row, k):
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample():
-    found = pass_at_k(SAMPLES)
-    assert list(found) == [1, 2, 4, 8]
-    for k, estimate in found.items():
+    rates = pass_at_k(SAMPLES)
+    assert list(rates) == [1, 2, 4, 8]
+    for k, estimate in rates.items():
         exact = [float(enumerated(row, k)) for row in SAMPLES.tolist()]
         assert estimate.value == pytest.approx(np.mean(exact), abs=1e-15)
-    same(found[1], avg_at_k(SAMPLES))
-    assert found[8] == wilson(SAMPLES.any(axis=1))
-    values = [estimate.value for estimate in found.values()]
+    same(rates[1], avg_at_k(SAMPLES))
+    assert rates[8] == wilson(SAMPLES.any(axis=1))
+    values = [estimate.value for estimate in rates.values()]
     assert values == sorted(values)
 
 
 def test_pass_at_k_is_exact_for_many_samples_and_rare_success():
     n, c, k = 100_000, 1, 16
-    found = pass_at_k([[1] * c + [0] * (n - c), [0] * n], [k])[k]
-    assert found.value == k * c / n / 2  # one success: k / n; products of ratios lose its digits
+    rates = pass_at_k([[1] * c + [0] * (n - c), [0] * n], [k])[k]
+    assert rates.value == k * c / n / 2  # one success: k / n; products of ratios lose its digits
     ragged = pass_at_k([[1, 0, 0], [0, 1, 0, 0, 0]], [2])[2]
     assert ragged.value == pytest.approx((2 / 3 + 2 / 5) / 2)
 

@@ -32,8 +32,8 @@ def test_any_part_in_any_order_is_found(tmp_path):
     store = LogprobStore(tmp_path / "s.arrow")
     assert store.model == "tiny" and len(store) == 20
     chosen = [7, 3, 19]
-    found = store.columns(pairs([rows[i] for i in chosen]))
-    for index, values in zip(chosen, found, strict=True):
+    actual = store.columns(pairs([rows[i] for i in chosen]))
+    for index, values in zip(chosen, actual, strict=True):
         labels = rows[index].labels.copy()
         labels[0] = -100
         expected = table.logp[table.example == index]

@@ -56,8 +56,8 @@ def test_a_list_of_tasks_needs_no_torch_and_no_second():
 
 
 def test_tasks_are_found_by_name_and_domain_once_each():
-    found = find_tasks(" math, figlet, aime24,,mmlu_prox_sw")
-    assert [t.name for t in found] == [*DOMAINS["math"], "figlet", "mmlu_prox_sw"]
+    tasks = find_tasks(" math, figlet, aime24,,mmlu_prox_sw")
+    assert [t.name for t in tasks] == [*DOMAINS["math"], "figlet", "mmlu_prox_sw"]
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_an_example_response_is_right_and_another_wrong(task):
 def test_every_family_is_asked(task):
     (question,) = task.read([task.example])
     for name, protocol in task.protocols.items():
-        (asked,) = asked_under([question], name)
+        (prompt,) = asked_under([question], name)
         for family in FAMILIES:
-            text = protocol.prompt(family).render(asked.text)
-            assert asked.text in text
+            text = protocol.prompt(family).render(prompt.text)
+            assert prompt.text in text
             assert (protocol.system or "") in text or family != "chatml"
 
 

@@ -84,8 +84,8 @@ def test_training_leaves_the_held_out_fonts_out(tmp_path, monkeypatch):
     rows = figlet.rows_at(range(30))
     monkeypatch.setattr(figlet, "figlet_rows", lambda start, stop, progress: rows)
     assert figlet.training_rows("figlet") == figlet.training_rows("figlet_words") == rows
-    kept = figlet.training_rows("figlet_fonts")
-    assert 0 < len(rows) - len(kept) == sum(r["font"] in figlet.held_out_fonts() for r in rows)
+    chosen = figlet.training_rows("figlet_fonts")
+    assert 0 < len(rows) - len(chosen) == sum(r["font"] in figlet.held_out_fonts() for r in rows)
     with pytest.raises(UsageError, match="figlet_words, figlet_fonts, got 'math'"):
         figlet.training_rows("math")
 

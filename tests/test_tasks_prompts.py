@@ -88,9 +88,9 @@ def test_figlet(task):
 def test_code_is_asked_as_evalplus_asks(protocol):
     from evalplus.provider.utility import make_raw_chat_prompt
 
-    asked = "def f():\n    pass"
-    wanted = make_raw_chat_prompt(
-        asked + "\n",
+    code = "def f():\n    pass"
+    expected = make_raw_chat_prompt(
+        code + "\n",
         "Please provide a self-contained Python script that solves the following problem in a"
         " markdown code block:",
         "Below is a Python script with a self-contained function that solves the problem and"
@@ -98,8 +98,8 @@ def test_code_is_asked_as_evalplus_asks(protocol):
         Chatml(),
     )
     for task in DOMAINS["code"]:
-        assert prompt(task, protocol, "chatml", asked) == wanted
-        assert prompt(task, protocol, "plain", asked) == f"{HELPFUL}\n\n{asked}\n"
+        assert prompt(task, protocol, "chatml", code) == expected
+        assert prompt(task, protocol, "plain", code) == f"{HELPFUL}\n\n{code}\n"
 
 
 class Chatml:
@@ -115,13 +115,13 @@ class Chatml:
 def test_openbookqa_is_asked_as_the_papers_code_asks():
     task = TASKS["openbookqa"]
     (question,) = task.read([task.example])
-    asked = (
+    text = (
         "Please complete the following multiple choice question.\n"
         "Question: A metal spoon in hot soup soon feels hot at its other end because of\n"
         "Options:\nA. evaporation\nB. conduction\nC. reflection\nD. photosynthesis"
     )
     assert prompt("openbookqa", "reference", "chatml", question.text) == (
-        f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -150,10 +150,10 @@ def test_one_generation_serves_both_protocols_where_both_ask_alike():
 )
 def test_answers_are_drawn_as_the_papers_code_draws(domain, tokens, temperature, samples):
     for name in DOMAINS[domain]:
-        found = TASKS[name].protocols["reference"].decoding
-        drawn = (found.max_new_tokens, found.temperature, found.samples)
+        decoding = TASKS[name].protocols["reference"].decoding
+        drawn = (decoding.max_new_tokens, decoding.temperature, decoding.samples)
         assert drawn == (tokens, temperature, samples)
-        assert found.top_p == (0.9 if domain == "instructions" else 1.0)
+        assert decoding.top_p == (0.9 if domain == "instructions" else 1.0)
 
 
 def test_two_words_to_choose_from_are_said():
@@ -189,8 +189,8 @@ def test_languages_are_asked_as_lm_eval_asks(code):
     intro = yaml.safe_load("".join(lines))["description"]
     worked = "".join(theirs.fewshot_to_text(row) for row in shots)
     assert question.text == intro + worked + theirs.doc_to_text(task.example)
-    (asked,) = asked_under([question], "reference")
-    assert asked.text == intro + theirs.doc_to_text(task.example)
+    (rendered,) = asked_under([question], "reference")
+    assert rendered.text == intro + theirs.doc_to_text(task.example)
 
     template = path.replace(f"mmlu_prox_{code}_math.yaml", f"_{code}_template_yaml")
     with open(template, encoding="utf-8") as file:

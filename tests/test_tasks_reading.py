@@ -107,17 +107,17 @@ def test_what_cannot_be_found_says_what_is_looked_for(tmp_path):
 
 
 def test_rows_of_the_hub_are_read_at_the_pinned_commit(monkeypatch):
-    asked = []
+    requests = []
 
     def load(*args, **kwargs):
-        asked.append((args, kwargs))
+        requests.append((args, kwargs))
         return datasets.Dataset.from_list(rows("math500", 500))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     source = TASKS["math500"].source
     assert len(load_questions(TASKS["math500"])) == 500
     assert len(load_questions(TASKS["math500"], limit=7)) == 7
-    assert asked[0] == (
+    assert requests[0] == (
         ("HuggingFaceH4/MATH-500", None),
         {"split": "test", "revision": source.revision},
     )
@@ -136,9 +136,9 @@ def test_a_changed_dataset_is_noticed(monkeypatch, tmp_path):
 
 
 def test_one_list_of_a_file_with_many(tmp_path, monkeypatch):
-    kept = {"MedQA_USLME_test": rows("medqa", 2), "Lancet": rows("lancet", 3)}
+    files = {"MedQA_USLME_test": rows("medqa", 2), "Lancet": rows("lancet", 3)}
     path = tmp_path / "m1_eval_data.json"
-    path.write_text(json.dumps(kept))
+    path.write_text(json.dumps(files))
     assert len(load_questions(TASKS["lancet"], data=str(tmp_path))) == 3
     assert len(load_questions(TASKS["medqa"], data=str(path))) == 2
     said = []

@@ -130,8 +130,8 @@ def test_crossover_falls_with_noise(classes, share):
 
 @pytest.mark.parametrize("classes, noise", [(2, 0.1), (10, 0.3), (1000, 0.05)])
 def test_crossover_agrees_with_the_search(classes, noise):
-    (found,) = theory.crossings("p()", "nll()", noise=noise, classes=classes)
-    assert found == pytest.approx(theory.crossover(noise=noise, classes=classes), abs=1e-9)
+    (crossing,) = theory.crossings("p()", "nll()", noise=noise, classes=classes)
+    assert crossing == pytest.approx(theory.crossover(noise=noise, classes=classes), abs=1e-9)
 
 
 def test_crossover_near_the_square_root_law():
@@ -169,9 +169,9 @@ def test_powers_above_one(classes, noise, gain):
 @pytest.mark.parametrize("classes, noise", [(2, 0.1), (10, 0.3)])
 def test_fixed_points_and_their_stability(alpha, classes, noise):
     closed = theory.fixed_point(alpha=alpha, noise=noise, classes=classes)
-    (found,) = theory.resting_points(objective=power(alpha), noise=noise, classes=classes)
-    assert found.p == pytest.approx(closed.p, rel=1e-8)
-    assert found.stable == closed.stable == (alpha < 1)
+    (point,) = theory.resting_points(objective=power(alpha), noise=noise, classes=classes)
+    assert point.p == pytest.approx(closed.p, rel=1e-8)
+    assert point.stable == closed.stable == (alpha < 1)
 
 
 def test_between_nll_and_minus_p_the_noise_floor_falls():
@@ -210,8 +210,8 @@ def test_escape_times_agree_with_quadrature(alpha, classes):
 )
 def test_escape_times_of_the_survey(alpha, near, far):
     """The figures of a numerical check made apart from this code, for a confident conflict."""
-    found = theory.escape_time([1e-2, 1e-4], alpha=alpha)
-    np.testing.assert_allclose(found, [near, far], rtol=0.05)
+    times = theory.escape_time([1e-2, 1e-4], alpha=alpha)
+    np.testing.assert_allclose(times, [near, far], rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_escape_times_of_the_survey(alpha, near, far):
     ],
 )
 def test_escape_times_of_the_catalogue(text, near, far):
-    found = [
+    values = [
         theory.passage_time(start, 0.5, objective=text, noise=0.0, classes=2)
         for start in (1e-2, 1e-4)
     ]
-    np.testing.assert_allclose(found, [near, far], rtol=0.025)
+    np.testing.assert_allclose(values, [near, far], rtol=0.025)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -274,8 +274,8 @@ def test_small_noise_is_the_limit_of_noise():
     [(0.3, (0.457, 0.263, 0.069, 0.0158, 0.0048)), (0.1, (0.650, 0.409, 0.075, 0.0129, 0.0037))],
 )
 def test_budget_crossover_figures(noise, figures):
-    found = theory.budget_crossover([3, 10, 30, 100, 300], noise=noise, classes=10)
-    np.testing.assert_allclose(found, figures, rtol=0.01)
+    crossovers = theory.budget_crossover([3, 10, 30, 100, 300], noise=noise, classes=10)
+    np.testing.assert_allclose(crossovers, figures, rtol=0.01)
 
 
 @settings(max_examples=10, deadline=None)
@@ -291,9 +291,9 @@ def test_budget_crossover_is_where_the_ends_meet(share, classes, time):
 @pytest.mark.parametrize("noise", [0.05, 0.3])
 @pytest.mark.parametrize("time", [3.0, 30.0, 300.0])
 def test_budget_crossover_agrees_with_the_simulation(time, noise):
-    given = {"noise": noise, "classes": 10}
-    start = theory.budget_crossover(time, **given)
-    ends = [theory.flow_probability(time, start, objective=f, **given) for f in (nll(), p())]
+    options = {"noise": noise, "classes": 10}
+    start = theory.budget_crossover(time, **options)
+    ends = [theory.flow_probability(time, start, objective=f, **options) for f in (nll(), p())]
     assert ends[0] == pytest.approx(ends[1], abs=1e-8)
 
 

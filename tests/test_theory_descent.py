@@ -90,10 +90,10 @@ def test_rare_contexts_are_measured_apart():
     logits, contexts = population(count=100, noise=0.0)
     seen = theory.Contexts.of(contexts.truth, contexts.law, np.linspace(1.0, 0.01, 100))
     model = tuned(logits, seen, nll(), learning_rate=0.2, steps=50)
-    found = theory.measure(model, seen)
-    assert found.rarest < found.expected
+    measured = theory.measure(model, seen)
+    assert measured.rarest < measured.expected
     even = theory.measure(model, contexts)
-    assert even.expected == found.expected
+    assert even.expected == measured.expected
 
 
 def test_the_population_follows_its_parameters():

@@ -139,14 +139,14 @@ def test_a_flow_held_at_an_edge_is_an_error_and_its_edge_a_resting_point():
     ],
 )
 def test_memorisation_times(start, classes, figures):
-    found = [
+    result = [
         theory.memorisation_time(start, objective=f, classes=classes, correct=c)
         for f in (nll(), p(), power(2))
         for c in (True, False)
     ]
-    np.testing.assert_allclose(found[:4], figures[:4], rtol=0.015)
+    np.testing.assert_allclose(result[:4], figures[:4], rtol=0.015)
     if classes == 10:
-        np.testing.assert_allclose(found[4:], figures[4:], rtol=0.01)
+        np.testing.assert_allclose(result[4:], figures[4:], rtol=0.01)
 
 
 @pytest.mark.parametrize("text", ["nll()", "p()", "power(2.0)"])
@@ -161,8 +161,8 @@ def test_memorisation_is_the_general_flow_with_one_label(text):
 
 def test_memorisation_of_the_right_label_is_escape():
     for alpha in (0.0, 1.0):
-        found = theory.memorisation_time(0.05, objective=power(alpha), classes=9, correct=True)
-        assert found == pytest.approx(theory.escape_time(0.05, alpha=alpha, classes=9), rel=1e-8)
+        time = theory.memorisation_time(0.05, objective=power(alpha), classes=9, correct=True)
+        assert time == pytest.approx(theory.escape_time(0.05, alpha=alpha, classes=9), rel=1e-8)
     assert theory.memorisation_time(0.1, objective=above(0.2, nll()), classes=9, correct=True) == (
         math.inf
     )

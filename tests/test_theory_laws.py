@@ -76,9 +76,9 @@ def test_labels_missing_at_random_slow_the_flow_and_move_no_fixed_point():
 
 def test_labels_missing_not_at_random_move_the_fixed_point():
     law = theory.uniform(noise=0.2, classes=4)[0]
-    kept = theory.missing(law, [0.9, 0.0, 0.0, 0.0])  # right labels are mostly cut off
-    end = theory.integrate(np.zeros(4), kept, nll(), 500.0).p[-1]
-    np.testing.assert_allclose(end, kept / kept.sum(), atol=1e-6)
+    mass = theory.missing(law, [0.9, 0.0, 0.0, 0.0])  # right labels are mostly cut off
+    end = theory.integrate(np.zeros(4), mass, nll(), 500.0).p[-1]
+    np.testing.assert_allclose(end, mass / mass.sum(), atol=1e-6)
     assert end[0] < 0.3
 
 

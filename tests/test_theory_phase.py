@@ -10,45 +10,45 @@ from probtune.theory.phase import ALPHAS
 
 def test_a_diagram_is_its_cells():
     p, noise = np.array([0.05, 0.5, 0.9]), np.array([0.0, 0.2])
-    found = theory.phase_diagram(["nll", "p"], p=p, noise=noise, classes=10, budget=5.0)
-    assert found.objectives == ("nll()", "p()") and found.values.shape == (2, 2, 3)
+    diagram = theory.phase_diagram(["nll", "p"], p=p, noise=noise, classes=10, budget=5.0)
+    assert diagram.objectives == ("nll()", "p()") and diagram.values.shape == (2, 2, 3)
     for index, alpha in enumerate((0.0, 1.0)):
         closed = theory.probability_after(
             5.0, p[None], alpha=alpha, noise=noise[:, None], classes=10
         )
-        np.testing.assert_allclose(found.values[index], closed, atol=1e-8)
-    assert found.winner.tolist() == [[0, 0, 0], [0, 1, 1]]
-    np.testing.assert_allclose(found.margin, np.abs(found.values[0] - found.values[1]))
+        np.testing.assert_allclose(diagram.values[index], closed, atol=1e-8)
+    assert diagram.winner.tolist() == [[0, 0, 0], [0, 1, 1]]
+    np.testing.assert_allclose(diagram.margin, np.abs(diagram.values[0] - diagram.values[1]))
 
 
 def test_at_budget_zero_it_is_the_rates():
-    found = theory.phase_diagram(["nll", "p"], p=[0.3, 0.8], noise=[0.1], classes=10, budget=0)
+    diagram = theory.phase_diagram(["nll", "p"], p=[0.3, 0.8], noise=[0.1], classes=10, budget=0)
     expected = [
         theory.risk_reduction_rate([0.3, 0.8], alpha=a, noise=0.1, classes=10) for a in (0, 1)
     ]
-    np.testing.assert_allclose(found.values[:, 0], expected, rtol=1e-12)
-    assert found.winner.tolist() == [[0, 1]]
+    np.testing.assert_allclose(diagram.values[:, 0], expected, rtol=1e-12)
+    assert diagram.winner.tolist() == [[0, 1]]
 
 
 def test_the_boundary_between_nll_and_minus_p_is_the_closed_form():
     p = np.linspace(0.005, 0.995, 100)
     for budget, line in ((0.0, theory.crossover), (10.0, theory.budget_crossover)):
-        found = theory.phase_diagram(["nll", "p"], p=p, noise=[0.1, 0.3], budget=budget)
+        diagram = theory.phase_diagram(["nll", "p"], p=p, noise=[0.1, 0.3], budget=budget)
         for row, noise in enumerate((0.1, 0.3)):
-            given = {"noise": noise, "classes": 10}
-            edge = line(**given) if budget == 0 else line(budget, **given)
-            np.testing.assert_array_equal(found.winner[row], p > edge)
+            options = {"noise": noise, "classes": 10}
+            edge = line(**options) if budget == 0 else line(budget, **options)
+            np.testing.assert_array_equal(diagram.winner[row], p > edge)
 
 
 @pytest.mark.parametrize("side", [80, pytest.param(200, marks=pytest.mark.slow)])
 def test_seven_objectives_in_time(side):
     started = time.monotonic()
-    found = theory.phase_diagram(
+    diagram = theory.phase_diagram(
         p=np.linspace(0, 1, side + 2)[1:-1], noise=np.linspace(0, 0.6, side), budget=30.0
     )
     assert time.monotonic() - started < 20.0
-    assert found.values.shape == (len(ALPHAS), side, side) and len(ALPHAS) == 7
-    assert np.isfinite(found.values).all()
+    assert diagram.values.shape == (len(ALPHAS), side, side) and len(ALPHAS) == 7
+    assert np.isfinite(diagram.values).all()
 
 
 def test_advice_follows_capability_noise_and_budget():
@@ -65,8 +65,8 @@ def test_advice_follows_capability_noise_and_budget():
 
 def test_a_weight_at_the_floor_is_enough():
     """NLL scaled by the floor reaches 1/2 within the budget: time scales with the weight."""
-    found = theory.advise(0.01, noise=0.1, budget=40.0)
-    time_needed = theory.escape_time(0.01, alpha=0, noise=0.1, classes=10) / found.floor
+    advice = theory.advise(0.01, noise=0.1, budget=40.0)
+    time_needed = theory.escape_time(0.01, alpha=0, noise=0.1, classes=10) / advice.floor
     assert time_needed == pytest.approx(40.0)
 
 

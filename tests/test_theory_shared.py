@@ -29,11 +29,11 @@ def test_the_linear_models_first_step_moves_logits_by_the_kernel():
 
 def test_after_a_few_steps_the_prediction_holds_and_after_many_the_crossover_has_moved():
     """At noise 0.4 and a weak base NLL leads early and -p late, as the budget's crossover says."""
-    given = {"capability": 0.2, "noise": 0.4}
+    options = {"capability": 0.2, "noise": 0.4}
     early, late = (
         mean_prediction(
             [
-                theory.predict_and_train("linear", "p", "nll", seed=s, steps=n, **given)
+                theory.predict_and_train("linear", "p", "nll", seed=s, steps=n, **options)
                 for s in (0, 1)
             ]
         )

@@ -20,8 +20,8 @@ def test_the_rate_at_the_start_is_the_flows(text):
     z, truth = rng.normal(size=(8, 5)), rng.integers(5, size=8)
     law = rng.dirichlet(np.ones(5), 8)
     moved = theory.probability_velocity(z, law, text)[np.arange(8), truth].mean()
-    found = theory.risk_reduction_at_start(softmax(z), truth, law, text)
-    assert found == pytest.approx(moved, rel=1e-10)
+    rates = theory.risk_reduction_at_start(softmax(z), truth, law, text)
+    assert rates == pytest.approx(moved, rel=1e-10)
 
 
 def test_for_one_symmetric_context_it_is_the_closed_form():
@@ -53,8 +53,8 @@ def test_required_noise_is_the_crossover_seen_from_the_side(level, classes):
 def test_with_clean_labels_nll_leads_at_both_ends():
     """A < 0 at the model-weak and at the model-strong end: the theorem is about noise."""
     for level in (1 / 1000, 0.6, 0.9, 0.99):
-        found = theory.difference_parts(*theory.diffuse_model(level, classes=1000), "p()", "nll()")
-        assert found.difference(0.0) < 0
+        parts = theory.difference_parts(*theory.diffuse_model(level, classes=1000), "p()", "nll()")
+        assert parts.difference(0.0) < 0
 
 
 def test_the_weak_end_is_the_papers_formula():

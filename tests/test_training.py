@@ -60,15 +60,15 @@ def trainer(out, *, rows=None, model=None, **changes):
     )
 
 
-def logs(found):
-    return [entry for entry in found.state.log_history if "grad_norm" in entry]
+def logs(training):
+    return [entry for entry in training.state.log_history if "grad_norm" in entry]
 
 
 def weights(model):
     return torch.cat([p.detach().double().flatten() for p in model.parameters()])
 
 
-def by_hand(rows, f, *, kept=False):
+def by_hand(rows, f, *, over_kept=False):
     """Loss, gradient and token statistics of one step, from the full logits in float64."""
     model = helpers.word_causal_model().double()
     total, count, stats = 0.0, 0, []
@@ -80,7 +80,7 @@ def by_hand(rows, f, *, kept=False):
         logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
         logp = logits.log_softmax(-1)[where, labels[where]]
         total = total + f.value(logp).sum()
-        count += int(f.keeps(logp).sum()) if kept else len(where)
+        count += int(f.keeps(logp).sum()) if over_kept else len(where)
         stats.append(logp.detach())
     loss = total / count
     loss.backward()
@@ -94,10 +94,10 @@ def by_hand(rows, f, *, kept=False):
 @pytest.mark.parametrize("text", ["nll", "p", "power(0.5)", "log1m", "dft", "above(0.06, nll)"])
 def test_first_step_equals_the_objective_by_hand(text, tmp_path):
     rows = helpers.encoded_rows(8, masked=MASKED)
-    found = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
-    found.train()
+    training = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
+    training.train()
     loss, norm, logp = by_hand(rows, objective(text))
-    step = logs(found)[0]
+    step = logs(training)[0]
     assert step["loss"] == pytest.approx(loss, rel=1e-4)
     assert step["grad_norm"] == pytest.approx(norm, rel=1e-4)
     assert step["nll"] == pytest.approx(-float(logp.mean()), rel=1e-5)
@@ -117,15 +117,15 @@ def test_loss_and_gradient_do_not_depend_on_the_accumulation(text, normalizer, t
     """8x1 = 4x2 = 1x8, with rows that are fully masked: whole micro-batches of 1x8 are."""
     results = []
     for batch, accumulation in ((8, 1), (4, 2), (1, 8)):
-        found = trainer(
+        training = trainer(
             tmp_path,
             objective=text,
             normalizer=normalizer,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulation,
         )
-        found.train()
-        results.append((logs(found), weights(found.model)))
+        training.train()
+        results.append((logs(training), weights(training.model)))
     for steps, end in results[1:]:
         torch.testing.assert_close(end, results[0][1], rtol=1e-5, atol=1e-7)
         for step, first in zip(steps, results[0][0], strict=True):
@@ -137,7 +137,7 @@ def test_loss_and_gradient_do_not_depend_on_the_accumulation(text, normalizer, t
 def test_kept_divides_by_the_kept_tokens_of_the_step(tmp_path):
     rows = helpers.encoded_rows(8, masked=MASKED)
     f = objective("above(0.06, nll)")
-    found = trainer(
+    training = trainer(
         tmp_path,
         rows=rows,
         objective=str(f),
@@ -146,10 +146,10 @@ def test_kept_divides_by_the_kept_tokens_of_the_step(tmp_path):
         per_device_train_batch_size=2,
         gradient_accumulation_steps=4,
     )
-    found.train()
-    loss, norm, _ = by_hand(rows, f, kept=True)
-    assert logs(found)[0]["loss"] == pytest.approx(loss, rel=1e-4)
-    assert logs(found)[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    training.train()
+    loss, norm, _ = by_hand(rows, f, over_kept=True)
+    assert logs(training)[0]["loss"] == pytest.approx(loss, rel=1e-4)
+    assert logs(training)[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
     assert loss != pytest.approx(by_hand(rows, f)[0], rel=0.1)  # the two do differ
 
 
@@ -164,10 +164,10 @@ def test_per_batch_and_sum_count_as_the_papers_code(tmp_path):
         for start in range(0, 8, 2):
             part = rows[start : start + 2]
             if any(label != -100 for row in part for label in row["labels"]):
-                parts.append(by_hand(part, f, kept=normalizer == "kept_per_batch")[0])
+                parts.append(by_hand(part, f, over_kept=normalizer == "kept_per_batch")[0])
         assert len(parts) == 3
         for accumulation, factor in (("mean", 0.25), ("sum", 1.0)):
-            found = trainer(
+            training = trainer(
                 tmp_path,
                 rows=rows,
                 objective=str(f),
@@ -179,14 +179,14 @@ def test_per_batch_and_sum_count_as_the_papers_code(tmp_path):
                 shuffle_dataset=False,
                 train_sampling_strategy="sequential",
             )
-            found.train()
-            assert logs(found)[0]["loss"] == pytest.approx(factor * sum(parts), rel=1e-4)
+            training.train()
+            assert logs(training)[0]["loss"] == pytest.approx(factor * sum(parts), rel=1e-4)
 
 
 def test_sum_is_the_step_times_its_micro_batches(tmp_path):
     norms = []
     for accumulation in ("mean", "sum"):
-        found = trainer(
+        training = trainer(
             tmp_path,
             objective="p",
             accumulation=accumulation,
@@ -194,16 +194,16 @@ def test_sum_is_the_step_times_its_micro_batches(tmp_path):
             per_device_train_batch_size=2,
             gradient_accumulation_steps=4,
         )
-        found.train()
-        norms.append(logs(found)[0]["grad_norm"])
+        training.train()
+        norms.append(logs(training)[0]["grad_norm"])
     assert norms[1] == pytest.approx(4 * norms[0], rel=1e-5)
 
 
 def on_two_ranks(out, *arguments):
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(here / "train_script.py"), str(out), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
+    command += [str(folder / "train_script.py"), str(out), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -227,12 +227,12 @@ def test_two_ranks_equal_one(tmp_path):
 
 def test_evaluation_is_per_token_whatever_the_batch(tmp_path):
     """transformers takes the mean of batch means, and a masked row for a loss of 0."""
-    found = []
+    result = []
     for batch in (1, 3, 16):
         one = trainer(tmp_path, objective="p", per_device_eval_batch_size=batch)
-        found.append(one.evaluate())
+        result.append(one.evaluate())
     loss, _, logp = by_hand(helpers.encoded_rows(16, masked=MASKED), objective("p"))
-    for metrics in found:
+    for metrics in result:
         assert metrics["eval_loss"] == pytest.approx(loss, rel=1e-5)
         assert metrics["eval_nll"] == pytest.approx(-float(logp.mean()), rel=1e-5)
         assert {"eval_mean_p", "eval_entropy", "eval_mean_token_accuracy"} <= set(metrics)
@@ -272,20 +272,20 @@ def test_packing_equals_padding(tmp_path):
 def test_lora_trains_the_adapter_alone(tmp_path):
     model = helpers.word_causal_model()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    found = trainer(
+    training = trainer(
         tmp_path,
         model=model,
         objective="p",
         peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    found.train()
-    after = dict(found.model.get_base_model().named_parameters())
-    moved = [n for n, p in found.model.named_parameters() if "lora_B" in n and p.abs().sum() > 0]
+    training.train()
+    after = dict(training.model.get_base_model().named_parameters())
+    moved = [n for n, p in training.model.named_parameters() if "lora_B" in n and p.abs().sum() > 0]
     assert moved
     for name, p in before.items():
         candidates = [q for n, q in after.items() if n.replace(".base_layer", "") == name]
         assert torch.equal(candidates[0], p), name
-    assert logs(found)[0]["grad_norm"] > 0
+    assert logs(training)[0]["grad_norm"] > 0
 
 
 def test_bfloat16_is_close(tmp_path):
@@ -311,15 +311,15 @@ def test_raw_conversations_through_trl(tmp_path):
         }
         for a in range(8)
     ]
-    found = ProbTuneTrainer(
+    training = ProbTuneTrainer(
         helpers.word_causal_model(),
         config(tmp_path, objective="p", dataset_kwargs=None, assistant_only_loss=True),
         train_dataset=Dataset.from_list(rows),
         processing_class=helpers.word_tokenizer(template),
     )
-    labels = found.train_dataset[3]["labels"]
+    labels = training.train_dataset[3]["labels"]
     assert [helpers.WORDS[x] for x in labels if x != -100] == ["4", "<eos>"]
-    found.train()
+    training.train()
 
 
 def test_resumed_training_equals_uninterrupted(tmp_path):
@@ -353,14 +353,14 @@ def test_signals_reach_the_objective(tmp_path):
         row["input_ids"] = [*row["input_ids"], end]
         row["labels"] = [*row["labels"], -100 if row["labels"][-1] == -100 else end]
     text = "nll_on_special(floor(0.01, eaft(1, 2)))"
-    found = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
-    before = weights(found.model).clone()
-    seen, step = [], found.compute_loss
-    found.compute_loss = lambda model, inputs, **options: (
+    training = trainer(tmp_path, rows=rows, objective=text, max_steps=1)
+    before = weights(training.model).clone()
+    seen, step = [], training.compute_loss
+    training.compute_loss = lambda model, inputs, **options: (
         seen.extend(inputs["input_ids"].tolist()),
         step(model, inputs, **options),
     )[1]
-    found.train()
+    training.train()
     special = set(helpers.word_tokenizer().all_special_ids)
     model = helpers.word_causal_model().double()
     total, count, kinds = 0.0, 0, set()
@@ -382,16 +382,18 @@ def test_signals_reach_the_objective(tmp_path):
     loss.backward()
     assert kinds == {True, False}
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-    torch.testing.assert_close(before - weights(found.model), 0.5 * gradient, rtol=1e-4, atol=1e-6)
-    assert logs(found)[0]["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    torch.testing.assert_close(
+        before - weights(training.model), 0.5 * gradient, rtol=1e-4, atol=1e-6
+    )
+    assert logs(training)[0]["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_the_collision_probability_reaches_the_objective(lora, tmp_path):
     """deft's value by hand, from full logits."""
     options = {"peft_config": LoraConfig(r=2, target_modules="all-linear")} if lora else {}
-    found = trainer(tmp_path, objective="deft()", max_steps=1, **options)
-    loss = found.evaluate()["eval_loss"]
+    training = trainer(tmp_path, objective="deft()", max_steps=1, **options)
+    loss = training.evaluate()["eval_loss"]
     total, count = 0.0, 0
     model = helpers.word_causal_model().double()
     for row in helpers.encoded_rows(16, masked=MASKED):
@@ -407,8 +409,8 @@ def test_the_collision_probability_reaches_the_objective(lora, tmp_path):
         total += float(((1 - (collision * of_target).exp()) / collision).sum())
         count += len(where)
     assert loss == pytest.approx(total / count, rel=1e-5)
-    found.train()
-    assert math.isfinite(logs(found)[0]["grad_norm"]) and logs(found)[0]["grad_norm"] > 0
+    training.train()
+    assert math.isfinite(logs(training)[0]["grad_norm"]) and logs(training)[0]["grad_norm"] > 0
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -428,13 +430,13 @@ def test_a_schedule_trains_each_step_with_its_objective(interrupted, tmp_path):
         clock = CheckpointClock(minutes=1e9)
         callbacks = [clock, StopAt(clock, 1)]
         trainer(tmp_path / "a", objective=text, callbacks=callbacks, **common).train()
-    found = trainer(tmp_path / "a", objective=text, **common)
-    found.train(resume_from_checkpoint=interrupted)
-    torch.testing.assert_close(weights(found.model), weights(hand.model), rtol=1e-6, atol=1e-8)
-    assert [entry["anneal"] for entry in logs(found)] == [0.5, 1.0, 1.0, 1.0]
+    training = trainer(tmp_path / "a", objective=text, **common)
+    training.train(resume_from_checkpoint=interrupted)
+    torch.testing.assert_close(weights(training.model), weights(hand.model), rtol=1e-6, atol=1e-8)
+    assert [entry["anneal"] for entry in logs(training)] == [0.5, 1.0, 1.0, 1.0]
     assert "anneal" not in logs(hand)[0]
-    evaluated = found.evaluate()["eval_loss"]
-    assert evaluated == pytest.approx(1 - found.evaluate()["eval_mean_p"], rel=1e-5)
+    evaluated = training.evaluate()["eval_loss"]
+    assert evaluated == pytest.approx(1 - training.evaluate()["eval_mean_p"], rel=1e-5)
 
 
 class StopAt(TrainerCallback):
@@ -449,12 +451,12 @@ class StopAt(TrainerCallback):
 
 
 def test_checkpoint_clock_writes_when_the_time_has_passed(tmp_path):
-    found = trainer(tmp_path / "a", callbacks=[CheckpointClock(minutes=0)], max_steps=3)
-    found.train()
+    training = trainer(tmp_path / "a", callbacks=[CheckpointClock(minutes=0)], max_steps=3)
+    training.train()
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.name.startswith("checkpoint"))
     assert names == ["checkpoint-1", "checkpoint-2"]  # none at the end: the model is saved itself
-    found = trainer(tmp_path / "b", callbacks=[CheckpointClock(minutes=60)], max_steps=3)
-    found.train()
+    training = trainer(tmp_path / "b", callbacks=[CheckpointClock(minutes=60)], max_steps=3)
+    training.train()
     assert not list(tmp_path.glob("b/checkpoint*"))
 
 
@@ -521,13 +523,13 @@ def test_refused_arguments(tmp_path):
 
 
 def test_a_step_without_any_supervised_token_changes_nothing(tmp_path):
-    found = trainer(
+    training = trainer(
         tmp_path, rows=helpers.encoded_rows(8, masked=range(8)), objective="p", max_steps=1
     )
-    before = weights(found.model)
-    found.train()
-    assert torch.equal(weights(found.model), before)
-    assert logs(found)[0]["loss"] == 0.0 and "nll" not in logs(found)[0]
+    before = weights(training.model)
+    training.train()
+    assert torch.equal(weights(training.model), before)
+    assert logs(training)[0]["loss"] == 0.0 and "nll" not in logs(training)[0]
 
 
 # --- divergence ----------------------------------------------------------------------------------
@@ -542,7 +544,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
         row["labels"] = [1 if x == poisoned else x for x in row["labels"]]
     rows[21]["input_ids"][1] = poisoned  # third step, second micro-batch, second of its rows
     model.model.embed_tokens.weight.data[poisoned] = torch.nan
-    found = trainer(
+    training = trainer(
         tmp_path,
         model=model,
         rows=rows,
@@ -555,16 +557,16 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
         train_sampling_strategy="sequential",
     )
     with pytest.raises(TrainingError) as error:
-        found.train()
+        training.train()
     said = str(error.value)
     assert "the loss is nan at step 3, micro-batch 2 of 2, row 2 (starting" in said
     assert str(tmp_path / "checkpoint-2") in said
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
-    found = trainer(tmp_path, objective="p")
-    found.model.lm_head.weight.register_hook(lambda gradient: gradient * torch.inf)
-    before = weights(found.model)
+    training = trainer(tmp_path, objective="p")
+    training.model.lm_head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(training.model)
     with pytest.raises(TrainingError, match="gradient is not finite at step 1"):
-        found.train()
-    assert torch.equal(weights(found.model), before)
+        training.train()
+    assert torch.equal(weights(training.model), before)

@@ -125,26 +125,26 @@ def test_loss_and_gradients_equal_those_of_the_models_own_logits(name):
     add_fused_lm_head(model)
     add_objective_head(model)
     experts = hasattr(model.config.get_text_config(), "output_router_logits")
-    given = {
+    inputs = {
         "input_ids": ids,
         "labels": labels,
         **({"output_router_logits": True} if experts else {}),
     }
-    found = model(**given, objective_head=HeadCall(F))
-    torch.testing.assert_close(found.loss, expected)
-    of_ours = torch.autograd.grad(found.loss, leaves, allow_unused=True)
+    actual = model(**inputs, objective_head=HeadCall(F))
+    torch.testing.assert_close(actual.loss, expected)
+    of_ours = torch.autograd.grad(actual.loss, leaves, allow_unused=True)
     for a, b in zip(of_ours, of_own, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     if experts:
         own_loss = model(input_ids=ids, output_router_logits=True).aux_loss
-        torch.testing.assert_close(found.aux_loss, own_loss)
+        torch.testing.assert_close(actual.aux_loss, own_loss)
     if name not in NOT_BY_TRL:
-        of_trl = model(**given, fused_lm_head=True)
-        torch.testing.assert_close(found.tokens.log_probs, of_trl.log_probs)
+        of_trl = model(**inputs, fused_lm_head=True)
+        torch.testing.assert_close(actual.tokens.log_probs, of_trl.log_probs)
         if experts:
-            torch.testing.assert_close(found.aux_loss, of_trl.aux_loss)
+            torch.testing.assert_close(actual.aux_loss, of_trl.aux_loss)
     check_model(model, "probtune", torch.float32)
 
 

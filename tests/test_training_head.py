@@ -32,17 +32,17 @@ def lora(**changes):
 
 
 def test_auto_is_ours_and_trls_where_ours_does_not_serve(tmp_path, caplog):
-    found = trainer(tmp_path)
-    assert (found.head, found.head_reason) == ("probtune", None)
-    found = trainer(tmp_path, head="trl")
-    assert (found.head, found.head_reason) == ("trl", None)
+    training = trainer(tmp_path)
+    assert (training.head, training.head_reason) == ("probtune", None)
+    training = trainer(tmp_path, head="trl")
+    assert (training.head, training.head_reason) == ("trl", None)
     assert not caplog.records
     model = helpers.word_causal_model()
     model.lm_head = OwnLinear(model.lm_head.weight)
     with caplog.at_level(logging.WARNING):
-        found = trainer(tmp_path, model=model)
-    assert found.head == "trl" and found.head_reason in caplog.text
-    assert found.head_reason == "its output layer is a OwnLinear, not a plain linear layer"
+        training = trainer(tmp_path, model=model)
+    assert training.head == "trl" and training.head_reason in caplog.text
+    assert training.head_reason == "its output layer is a OwnLinear, not a plain linear layer"
     for changes, said in (
         (dict(head="probtune"), "set head='trl'"),
         (dict(objective="gem(0.5)"), "choose another objective"),
@@ -52,12 +52,12 @@ def test_auto_is_ours_and_trls_where_ours_does_not_serve(tmp_path, caplog):
 
 
 def test_two_passes_train_alike(tmp_path):
-    found = []
+    result = []
     for two_pass in (False, True):
         one = trainer(tmp_path, objective="above(0.01, p())", head_two_pass=two_pass)
         one.train()
-        found.append(torch.cat([x.detach().flatten() for x in one.model.parameters()]))
-    torch.testing.assert_close(*found)
+        result.append(torch.cat([x.detach().flatten() for x in one.model.parameters()]))
+    torch.testing.assert_close(*result)
     for changes, said in (
         (dict(head="trl"), "TRL's head computes the loss"),
         (dict(objective="gem(0.5)"), "hence the whole distribution"),
@@ -93,35 +93,37 @@ def by_hand(model, rows):
 
 
 @saves_the_head
-@pytest.mark.parametrize("given", ["config", "model", "name"])
-def test_two_steps_of_lora_on_the_head_equal_those_by_hand(given, tmp_path, word_model):
+@pytest.mark.parametrize("target", ["config", "model", "name"])
+def test_two_steps_of_lora_on_the_head_equal_those_by_hand(target, tmp_path, word_model):
     rows = helpers.encoded_rows(8, masked=MASKED)
     base, options = helpers.word_causal_model(), {"peft_config": lora()}
-    if given == "model":
+    if target == "model":
         base, options = get_peft_model(base, lora()), {}
-    elif given == "name":
+    elif target == "name":
         base = str(word_model)
-    found = trainer(tmp_path, model=base, rows=rows, objective=str(F), **options)
-    assert found.head == "probtune"
+    training = trainer(tmp_path, model=base, rows=rows, objective=str(F), **options)
+    assert training.head == "probtune"
     hand = get_peft_model(helpers.word_causal_model(), lora())
-    hand.load_state_dict(found.model.state_dict())
-    before = found.evaluate()["eval_loss"]
+    hand.load_state_dict(training.model.state_dict())
+    before = training.evaluate()["eval_loss"]
     assert before == pytest.approx(by_hand(hand, rows).item(), rel=1e-5)
-    found.train()
+    training.train()
     optimizer = torch.optim.SGD([x for x in hand.parameters() if x.requires_grad], 0.5)
-    for step in logs(found):
+    for step in logs(training):
         optimizer.zero_grad()
         loss = by_hand(hand, rows)
         loss.backward()
         assert step["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
         optimizer.step()
-    assert len(logs(found)) == 2
-    for (name, x), y in zip(found.model.named_parameters(), hand.parameters(), strict=True):
+    assert len(logs(training)) == 2
+    for (name, x), y in zip(training.model.named_parameters(), hand.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
-    moved = dict(found.model.named_parameters())["base_model.model.lm_head.lora_B.default.weight"]
+    moved = dict(training.model.named_parameters())[
+        "base_model.model.lm_head.lora_B.default.weight"
+    ]
     assert moved.abs().sum() > 0
-    after = found.evaluate()["eval_loss"]
-    found.save_model()
+    after = training.evaluate()["eval_loss"]
+    training.save_model()
     loaded = PeftModel.from_pretrained(helpers.word_causal_model(), tmp_path)
     assert after == pytest.approx(by_hand(loaded, rows).item(), rel=1e-5) != before
 
@@ -151,14 +153,14 @@ def test_lora_on_the_head_resumed_equals_uninterrupted(tmp_path):
         ({}, IA3Config(target_modules=["lm_head"], feedforward_modules=[]), "IA3, not LoRA"),
     ],
 )
-@pytest.mark.parametrize("given", ["config", "name"])
+@pytest.mark.parametrize("target", ["config", "name"])
 def test_an_adapter_that_no_head_would_train_is_refused_at_once(
-    given, changes, peft_config, said, tmp_path, monkeypatch
+    target, changes, peft_config, said, tmp_path, monkeypatch
 ):
     """Before a named model is loaded, and before data are prepared."""
     monkeypatch.setattr(sft_trainer, "create_model_from_path", lambda *a, **k: pytest.fail())
     monkeypatch.setattr(ProbTuneTrainer, "_prepare_dataset", lambda *a, **k: pytest.fail())
-    model = helpers.word_causal_model() if given == "config" else "some/model"
+    model = helpers.word_causal_model() if target == "config" else "some/model"
     changes = {**changes, "dataset_kwargs": None, "peft_config": peft_config}
     with pytest.raises(UsageError, match=f"output layer would not be trained.*{said}"):
         trainer(tmp_path, model=model, **changes)
@@ -176,12 +178,12 @@ def test_a_config_by_position_is_refused_too(tmp_path):
     """Seen late, in the model that TRL has made."""
     rows = Dataset.from_list(helpers.encoded_rows(4))
     names = list(inspect.signature(sft_trainer.SFTTrainer.__init__).parameters)[3:]
-    given = {
+    settings = {
         "train_dataset": rows,
         "processing_class": helpers.word_tokenizer(),
         "peft_config": lora(use_dora=True),
     }
-    others = [given.get(n, (None, None) if n == "optimizers" else None) for n in names]
+    others = [settings.get(n, (None, None) if n == "optimizers" else None) for n in names]
     with pytest.raises(UsageError, match="output layer would not be trained.*no plain LoRA"):
         ProbTuneTrainer(helpers.word_causal_model(), config(tmp_path), *others)
 
@@ -203,9 +205,9 @@ def test_the_head_proves_itself_on_a_cpu(dtype):
     """With room below what rounding explains: 2^-8 for bfloat16, 2^-11 for float16."""
     rounding = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-11}[dtype]
     for text in PROVEN:
-        found = check_head(objective(text), CPU, dtype)
-        assert max(found) < rounding < TOLERANCE / 4, (text, found)
-        assert found.loss < 1e-5
+        errors = check_head(objective(text), CPU, dtype)
+        assert max(errors) < rounding < TOLERANCE / 4, (text, errors)
+        assert errors.loss < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -215,8 +217,10 @@ def test_the_kernels_prove_themselves_interpreted(dtype):
 
 def test_the_problem_has_targets_of_every_kind():
     hidden, weight, labels = selfcheck._problem(torch.float32)
-    found = linear_objective(hidden, weight, labels, F, impl="reference").statistics.logp.exp()
-    p = found[labels != -100]
+    p_of_labels = linear_objective(
+        hidden, weight, labels, F, impl="reference"
+    ).statistics.logp.exp()
+    p = p_of_labels[labels != -100]
     assert len(p) == 91 and p.min() < 1e-6 and p.max() > 0.99
     assert ((p > 0.05) & (p < 0.95)).sum() > 10
     assert {0, 1023, 1024, 1030} <= set(labels.tolist())
@@ -261,9 +265,9 @@ def test_a_broken_head_is_caught(how, monkeypatch):
 
 
 def test_a_head_that_does_not_run_is_told_with_the_way_out(monkeypatch):
-    def failing(*given, impl, **options):
+    def failing(*arguments, impl, **options):
         if impl == "reference":
-            return linear_objective(*given, impl=impl, **options)
+            return linear_objective(*arguments, impl=impl, **options)
         raise RuntimeError("no kernel image is available")
 
     monkeypatch.setattr(selfcheck, "linear_objective", failing)
@@ -273,13 +277,13 @@ def test_a_head_that_does_not_run_is_told_with_the_way_out(monkeypatch):
 
 def test_the_trainer_asks_for_the_proof_off_the_cpu(tmp_path, monkeypatch):
     trainer(tmp_path)  # on a CPU nothing is asked
-    asked = []
+    requests = []
     monkeypatch.setattr(trainer_module, "TRUSTED_DEVICES", ())
-    monkeypatch.setattr(trainer_module, "check_head", lambda *given: asked.append(given))
+    monkeypatch.setattr(trainer_module, "check_head", lambda *arguments: requests.append(arguments))
     trainer(tmp_path, objective="anneal(nll(), p(), 0, 0.5)", bf16=True)
     trainer(tmp_path, model=helpers.word_causal_model().half())
     trainer(tmp_path, head="trl")
-    first, second = asked  # TRL's head is TRL's business
+    first, second = requests  # TRL's head is TRL's business
     assert first == (objective("anneal(nll(), p(), 0, 0.5)").at(0.0), CPU, torch.bfloat16)
     assert second[2] == torch.float16
     monkeypatch.undo()
@@ -297,8 +301,8 @@ def test_a_model_that_does_more_to_its_logits_than_it_tells_is_refused(head, tmp
         model = helpers.word_causal_model()
         forward = model.forward
 
-        def own(*given, **options):
-            out = forward(*given, **options)
+        def own(*arguments, **options):
+            out = forward(*arguments, **options)
             out.logits = change(out.logits)
             return out
 

@@ -38,10 +38,10 @@ def test_a_folder_without_weights_is_told_and_not_called_a_model(tmp_path):
 
 
 def test_ranks_are_asked_for_the_whole(tmp_path):
-    asked = []
-    plugin = SimpleNamespace(set_state_dict_type=asked.append)
+    requests = []
+    plugin = SimpleNamespace(set_state_dict_type=requests.append)
     save_whole(stand_in(["model.safetensors"], fsdp_plugin=plugin), tmp_path / "model")
-    assert asked == ["FULL_STATE_DICT"]
+    assert requests == ["FULL_STATE_DICT"]
     for stage, gathers in ((3, True), (2, None)):
         zero = {"stage": stage}
         plugin = SimpleNamespace(deepspeed_config={"zero_optimization": zero})

@@ -21,11 +21,11 @@ pytestmark = [
 
 
 def on_two_ranks(script, *arguments):
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(here / script), *map(str, arguments)]
+    command += [str(folder / script), *map(str, arguments)]
     env = {**os.environ, "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.strip().splitlines()[-1]
 
@@ -49,8 +49,8 @@ def trains_alike(tmp_path, sharding, cases, rel=1e-4, **options):
     flags = [f"--{n}" if x is True else f"--{n}={x}" for n, x in options.items()]
     pairs = [x for text in cases for x in (text, "supervised")]
     arguments = [tmp_path / "2", 8, *pairs, f"--{sharding}", *flags]
-    found = json.loads(on_two_ranks("train_script.py", *arguments))
-    for text, two in zip(cases, found, strict=True):
+    report = json.loads(on_two_ranks("train_script.py", *arguments))
+    for text, two in zip(cases, report, strict=True):
         one = train(str(tmp_path / "1"), 8, text, "supervised", **options)
         assert one is not None and len(one["steps"]) == 3
         for a, b in zip(one["steps"], two["steps"], strict=True):

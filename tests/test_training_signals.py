@@ -22,8 +22,8 @@ ROWS = 8
 def rows(n=ROWS, **changes):
     """Rows with what objectives may need of the data."""
     better = helpers.word_causal_model(5)
-    found = helpers.encoded_rows(n, masked=(1,))
-    for index, row in enumerate(found):
+    examples = helpers.encoded_rows(n, masked=(1,))
+    for index, row in enumerate(examples):
         with torch.no_grad():
             logits = better(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
         ids = torch.tensor(row["input_ids"][1:])
@@ -31,7 +31,7 @@ def rows(n=ROWS, **changes):
         row["quality"] = 0.25 + index / n
         row["answer_mask"] = [int(i % 3 == 2) for i in range(len(row["input_ids"]))]
         row["better_logprobs"] = [0.0, *logp.tolist()]
-    return found
+    return examples
 
 
 class Step:
@@ -106,9 +106,9 @@ def bottom(s, share):
 
 
 def excess(s, other, f, copies=1):
-    found = s.better - other.detach()
-    cut = torch.quantile(found.repeat(copies), 0.4)
-    return torch.where(found >= cut, f, 0.0)
+    gap = s.better - other.detach()
+    cut = torch.quantile(gap.repeat(copies), 0.4)
+    return torch.where(gap >= cut, f, 0.0)
 
 
 def top_entropy(s, k):
@@ -171,7 +171,7 @@ BY_HAND = {
 def by_hand(loss_of, data, steps=2):
     """(loss, gradient norm) of each step of plain gradient descent on all rows."""
     model = helpers.word_causal_model().double()
-    found, first = [], None
+    calls, first = [], None
     for _ in range(steps):
         step = Step(model, data)
         first = first if first is not None else step
@@ -179,11 +179,11 @@ def by_hand(loss_of, data, steps=2):
         model.zero_grad()
         loss.backward()
         norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
-        found.append((loss.item(), norm))
+        calls.append((loss.item(), norm))
         with torch.no_grad():
             for p in model.parameters():
                 p -= RATE * p.grad
-    return found
+    return calls
 
 
 @pytest.mark.parametrize("text", BY_HAND)
@@ -191,10 +191,10 @@ def test_two_steps_equal_those_by_hand(text, tmp_path):
     data = rows()
     # An epoch is two equal steps, so that psft's block is longer than a step.
     options = dict(max_steps=2, learning_rate=RATE, train_sampling_strategy="sequential")
-    found = plain.trainer(tmp_path, rows=2 * data, objective=text, **options)
-    found.train()
-    assert found.head == "probtune"
-    for step, (loss, norm) in zip(plain.logs(found), by_hand(BY_HAND[text], data), strict=True):
+    training = plain.trainer(tmp_path, rows=2 * data, objective=text, **options)
+    training.train()
+    assert training.head == "probtune"
+    for step, (loss, norm) in zip(plain.logs(training), by_hand(BY_HAND[text], data), strict=True):
         assert step["loss"] == pytest.approx(loss, rel=2e-4, abs=1e-6)
         assert step["grad_norm"] == pytest.approx(norm, rel=2e-4, abs=1e-6)
 
@@ -220,9 +220,9 @@ def test_training_does_not_depend_on_the_split(text, tmp_path):
     weights = {}
     for name, changes in splits.items():
         options = {"objective": text, "max_steps": 3, "refresh_steps": 2, **changes}
-        found = plain.trainer(tmp_path / name, rows=rows(), **options)
-        found.train()
-        weights[name] = plain.weights(found.model)
+        training = plain.trainer(tmp_path / name, rows=rows(), **options)
+        training.train()
+        weights[name] = plain.weights(training.model)
     moved = (weights["whole"] - plain.weights(helpers.word_causal_model())).norm()
     for name in ("four by two", "packed"):
         assert float((weights[name] - weights["whole"]).norm()) < 1e-4 * float(moved), name
@@ -232,9 +232,9 @@ def test_a_refreshed_state_is_that_of_the_last_refresh(tmp_path):
     """With a refresh at every step the ratio is 1, and psft trains like NLL."""
     weights = []
     for name, changes in (("nll()", {}), ("psft(0.28)", {"refresh_steps": 1})):
-        found = plain.trainer(tmp_path, rows=rows(), objective=name, max_steps=3, **changes)
-        found.train()
-        weights.append(plain.weights(found.model))
+        training = plain.trainer(tmp_path, rows=rows(), objective=name, max_steps=3, **changes)
+        training.train()
+        weights.append(plain.weights(training.model))
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
@@ -242,7 +242,7 @@ def test_the_same_data_in_the_same_order_with_blocks_of_steps(tmp_path):
     """Taking several steps' batches at once neither drops nor repeats a row."""
     seen = {}
     for refresh in (1, 3, 100):
-        found = plain.trainer(
+        training = plain.trainer(
             tmp_path,
             rows=rows(10),
             objective="psft(1000.0)",
@@ -252,8 +252,8 @@ def test_the_same_data_in_the_same_order_with_blocks_of_steps(tmp_path):
             max_steps=7,
             learning_rate=0.0,
         )
-        found.train()
-        seen[refresh] = [step["nll"] for step in plain.logs(found)]
+        training.train()
+        seen[refresh] = [step["nll"] for step in plain.logs(training)]
     assert seen[1] == pytest.approx(seen[3]) and seen[1] == pytest.approx(seen[100])
 
 
@@ -262,10 +262,12 @@ def test_with_lora_the_reference_is_the_base_without_adapters(text, tmp_path):
     from peft import LoraConfig
 
     adapters = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    found = plain.trainer(tmp_path, rows=rows(), objective=text, max_steps=3, peft_config=adapters)
-    found.train()
-    first, *_, last = plain.logs(found)
-    assert last["loss"] < first["loss"] and found._frozen is None
+    training = plain.trainer(
+        tmp_path, rows=rows(), objective=text, max_steps=3, peft_config=adapters
+    )
+    training.train()
+    first, *_, last = plain.logs(training)
+    assert last["loss"] < first["loss"] and training._frozen is None
     if text.startswith("kl"):  # at the start the divergence is 0
         assert first["loss"] == pytest.approx(first["nll"], rel=1e-5)
 
@@ -286,8 +288,8 @@ def test_a_measured_reference_is_kept_for_a_resumed_run(tmp_path, monkeypatch):
     "text", ["step_top(0.5, nll())", "psft(0.28)", "brier()", "rho1(0.5, p())"]
 )
 def test_evaluation_has_a_value(text, tmp_path):
-    found = plain.trainer(tmp_path, rows=rows(), objective=text)
-    metrics = found.evaluate()
+    training = plain.trainer(tmp_path, rows=rows(), objective=text)
+    metrics = training.evaluate()
     assert math.isfinite(metrics["eval_loss"]) and metrics["eval_nll"] > 0
 
 
@@ -299,14 +301,14 @@ ON_BOTH_HEADS = (
 
 @pytest.mark.parametrize("text", ON_BOTH_HEADS)
 def test_our_head_equals_trls(text, tmp_path):
-    found = {}
+    weights = {}
     for head in ("probtune", "trl"):
         trained = plain.trainer(tmp_path, rows=rows(), objective=text, head=head, max_steps=3)
         trained.train()
         assert trained.head == head
-        found[head] = (plain.logs(trained), plain.weights(trained.model))
-    torch.testing.assert_close(found["probtune"][1], found["trl"][1], rtol=1e-4, atol=1e-6)
-    for ours, theirs in zip(found["probtune"][0], found["trl"][0], strict=True):
+        weights[head] = (plain.logs(trained), plain.weights(trained.model))
+    torch.testing.assert_close(weights["probtune"][1], weights["trl"][1], rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(weights["probtune"][0], weights["trl"][0], strict=True):
         for name in ("loss", "grad_norm", "nll", "entropy", "low_weight_share", "num_tokens"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-7), name
 
@@ -342,13 +344,13 @@ def test_texts_are_tokenized_by_trl_and_keep_their_weights(tmp_path):
         {"prompt": "ask 1 + 2 =", "completion": " 3", "quality": 0.5},
         {"prompt": "ask 2 + 2 =", "completion": " 4", "quality": 2.0},
     ]
-    found = ProbTuneTrainer(
+    training = ProbTuneTrainer(
         helpers.word_causal_model(),
         plain.config(tmp_path, objective="weighted(p(), 'quality')", dataset_kwargs=None),
         train_dataset=Dataset.from_list(data),
         processing_class=helpers.word_tokenizer(),
     )
-    row = found.train_dataset[1]
+    row = training.train_dataset[1]
     assert set(row["quality"]) == {2.0} and len(row["quality"]) == len(row["input_ids"])
-    found.train()
-    assert objective(found.args.objective) == objective("weighted(p(), 'quality')")
+    training.train()
+    assert objective(training.args.objective) == objective("weighted(p(), 'quality')")

@@ -30,15 +30,17 @@ def read(rows):
 
 def grade_first(items, /, *, progress=None):
     """Strict: the first word."""
-    found = []
+    answers = []
     for item in items:
         words = item.text.split()
         answer = words[0] if words and words[0].isdigit() else None
         how = "none" if answer is None else "whole"
-        found.append(Grade(float(answer == item.gold), answer, how, {"length": float(len(words))}))
+        answers.append(
+            Grade(float(answer == item.gold), answer, how, {"length": float(len(words))})
+        )
     if progress is not None:
-        progress(len(found))
-    return found
+        progress(len(answers))
+    return answers
 
 
 def grade_any(items, /, *, progress=None):

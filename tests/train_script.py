@@ -55,13 +55,13 @@ def fsdp2_on_a_cpu() -> None:
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
-    made = AcceleratorState.__init__
+    original = AcceleratorState.__init__
 
-    def with_fsdp(self, *given, fsdp_plugin=None, **options):
-        made(self, *given, fsdp_plugin=fsdp_plugin, **options)
-        known = fsdp_plugin or vars(self).get("fsdp_plugin")
-        if known is not None:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, known
+    def with_fsdp(self, *arguments, fsdp_plugin=None, **options):
+        original(self, *arguments, fsdp_plugin=fsdp_plugin, **options)
+        plugin = fsdp_plugin or vars(self).get("fsdp_plugin")
+        if plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
         if fsdp_plugin is not None and self._mixed_precision != "no":
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
@@ -70,11 +70,11 @@ def fsdp2_on_a_cpu() -> None:
     # Gathered tensors are waited for by the copy from the accelerator, which a CPU has not.
     gathered_dict = Accelerator.get_state_dict
 
-    def waited(self, *given, **options):
-        found = gathered_dict(self, *given, **options)
+    def waited(self, *arguments, **options):
+        weights = gathered_dict(self, *arguments, **options)
         return {
             name: x.wait() if isinstance(x, AsyncCollectiveTensor) else x
-            for name, x in found.items()
+            for name, x in weights.items()
         }
 
     Accelerator.get_state_dict = waited
@@ -82,11 +82,11 @@ def fsdp2_on_a_cpu() -> None:
 
 def saved(folder: Path, lora: bool) -> list[float]:
     """The sums of what was trained, from the file that a user loads."""
-    found = load_file(folder / f"{'adapter_' if lora else ''}model.safetensors")
-    tied, head = found.get("model.embed_tokens.weight"), found.get("lm_head.weight")
+    tensors = load_file(folder / f"{'adapter_' if lora else ''}model.safetensors")
+    tied, head = tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")
     if tied is not None and head is not None and tied.equal(head):
-        del found["lm_head.weight"]  # FSDP2 saves a tied head beside its embedding
-    return sums(x for name, x in found.items() if not lora or "lora_" in name)
+        del tensors["lm_head.weight"]  # FSDP2 saves a tied head beside its embedding
+    return sums(x for name, x in tensors.items() if not lora or "lora_" in name)
 
 
 def sums(parameters) -> list[float]:
@@ -181,16 +181,16 @@ if __name__ == "__main__":
     for flag in ("zero3", "fsdp2", "bf16", "lora"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--model")
-    given = parser.parse_args()
-    options = {name: getattr(given, name) for name in ("zero3", "fsdp2", "bf16", "lora", "model")}
-    if given.fsdp2:
+    parsed = parser.parse_args()
+    options = {name: getattr(parsed, name) for name in ("zero3", "fsdp2", "bf16", "lora", "model")}
+    if parsed.fsdp2:
         fsdp2_on_a_cpu()
-    found = [
-        train(given.out, given.rows_per_step, objective, normalizer, **options)
-        for objective, normalizer in zip(given.pairs[::2], given.pairs[1::2], strict=True)
+    reports = [
+        train(parsed.out, parsed.rows_per_step, objective, normalizer, **options)
+        for objective, normalizer in zip(parsed.pairs[::2], parsed.pairs[1::2], strict=True)
     ]
-    if found[0] is not None:
-        print(json.dumps(found))
+    if reports[0] is not None:
+        print(json.dumps(reports))
     if torch.distributed.is_initialized():
         # gloo's threads may let go of a tensor while the interpreter ends, which aborts it.
         sys.stdout.flush()

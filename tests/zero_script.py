@@ -81,8 +81,8 @@ def equals_one_process(kind: str, text: str, *, tied: bool = False) -> None:
             if half:
                 for (name, a), b in zip(whole.named_parameters(), model.parameters(), strict=True):
                     if a.requires_grad:
-                        found = deepspeed.utils.safe_get_full_grad(b)
-                        _same(found, a.grad, f"{kind} {text}, step {step}, {name}")
+                        gradient = deepspeed.utils.safe_get_full_grad(b)
+                        _same(gradient, a.grad, f"{kind} {text}, step {step}, {name}")
             engine.step()
         optimizer.step()
         with torch.no_grad():
@@ -101,8 +101,8 @@ def _head_shape(inner) -> tuple[int, ...]:
     return tuple(next(layer.parameters()).shape)
 
 
-def _same(found, expected, name: str) -> None:
-    torch.testing.assert_close(found, expected, msg=lambda m: f"{name}: {m}")
+def _same(actual, expected, name: str) -> None:
+    torch.testing.assert_close(actual, expected, msg=lambda m: f"{name}: {m}")
 
 
 if __name__ == "__main__":

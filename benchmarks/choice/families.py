@@ -123,15 +123,15 @@ HELD_OUT = {f.__name__: f for f in (addition, ordering, glyphs)}
 FAMILIES: dict[str, Callable[[World], Family]] = {**DEVELOPMENT, **HELD_OUT}
 
 
-def external(place: str) -> tuple[str, Callable[[World], Family]]:
+def external(folder: str) -> tuple[str, Callable[[World], Family]]:
     """Return a family from outside, `file.py:function`, checked on a few rows.
 
     Raises:
         ValueError: no such file or function, or what it returns is no family.
     """
-    path, _, name = place.rpartition(":")
+    path, _, name = folder.rpartition(":")
     if not path or not Path(path).is_file():
-        raise ValueError(f"--family takes file.py:function, got {place!r}: there is no such file.")
+        raise ValueError(f"--family takes file.py:function, got {folder!r}: there is no such file.")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -144,14 +144,14 @@ def external(place: str) -> tuple[str, Callable[[World], Family]]:
     world = World(0)
     family = function(world)
     if not isinstance(family, Family):
-        raise ValueError(f"{place} must return a Family, got {type(family).__name__}.")
+        raise ValueError(f"{folder} must return a Family, got {type(family).__name__}.")
     x = family.draw(np.random.default_rng(0), 5)
     for what, rows in {"draw": x, "show": family.show(x), "solve": family.solve(x)}.items():
         if not (isinstance(rows, np.ndarray) and rows.ndim == 2 and len(rows) == 5):
-            raise ValueError(f"{place}: {what} must give (n, columns) token ids.")
+            raise ValueError(f"{folder}: {what} must give (n, columns) token ids.")
     tokens = np.concatenate([family.show(x).ravel(), family.solve(x).ravel()])
     if tokens.max() >= world.size or tokens.min() < HOLE:
-        raise ValueError(f"{place}: tokens must be from 0 to {world.size - 1}.")
+        raise ValueError(f"{folder}: tokens must be from 0 to {world.size - 1}.")
     return name, cast(Callable[[World], Family], function)
 
 

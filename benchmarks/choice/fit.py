@@ -142,11 +142,11 @@ def fit_tree(rows: Rows, keep: np.ndarray, *, leaves: int) -> dict[str, Any]:
     done: list[tuple[dict[str, Any], np.ndarray]] = []
     while open_leaves:
         open_leaves.sort(key=lambda item: -(item[2][0] if item[2] else -1.0))
-        node, among, found = open_leaves.pop(0)
-        if found is None or len(open_leaves) + len(done) + 2 > leaves:
+        node, among, best_split = open_leaves.pop(0)
+        if best_split is None or len(open_leaves) + len(done) + 2 > leaves:
             done.append((node, among))
             continue
-        _, t, at = found
+        _, t, at = best_split
         below = rows.x[among, t] <= at
         node |= {"term": rows.names[t], "at": round(at, 4), "below": {}, "above": {}}
         for side, part in (("below", among[below]), ("above", among[~below])):
@@ -326,12 +326,12 @@ def write(path: Path) -> Path:
         "seeds": len(grid.seeds),
         "versions": {k: environment()["versions"][k] for k in ("probtune", "numpy")},
     }
-    for place, candidates in ((RULE, CANDIDATES), (WITH_OUTLIERS, (*CANDIDATES, *_OUTLIERS))):
+    for file, candidates in ((RULE, CANDIDATES), (WITH_OUTLIERS, (*CANDIDATES, *_OUTLIERS))):
         rule: dict[str, Any] = {"source": source}
         for metric in METRIC:
             rule[metric], rows = fitted_rule(grid, metric, candidates)
             if metric == "greedy":
                 rule["theory"] = {"time_per_epoch": best_time(rows)}
-        write_text(place, json.dumps(rule, indent=1) + "\n")
+        write_text(file, json.dumps(rule, indent=1) + "\n")
     choosing.read_rule.cache_clear()
     return RULE

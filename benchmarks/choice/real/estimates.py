@@ -150,10 +150,13 @@ def summary(lines: list[dict[str, Any]]) -> str:
             f"{r['task']:19} {r['kind']:12} {r['true']:5.2f}  {r['estimate']:8.2f}"
             f"  {'yes' if r['known'] else 'no':5}  {r['writes']:6.2f} {auc}  {precision}"
         )
-    known = [r for r in lines if r["known"]]
+    estimated = [r for r in lines if r["known"]]
     for name, part in (
-        ("all tasks", known),
-        ("tasks with no part in the limits", [r for r in known if r["task"] not in SEEN_WHILE_SET]),
+        ("all tasks", estimated),
+        (
+            "tasks with no part in the limits",
+            [r for r in estimated if r["task"] not in SEEN_WHILE_SET],
+        ),
     ):
         clean = [r["estimate"] for r in part if r["rate"] == 0]
         errors = [abs(r["estimate"] - r["true"]) for r in part if r["rate"] > 0]

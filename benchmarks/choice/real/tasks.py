@@ -156,8 +156,8 @@ def _addition(rng: random.Random, number: int) -> list[Row]:
 
 def _spell(rng: random.Random, number: int) -> list[Row]:
     words = _WORDS.split()
-    made = [rng.choice(words) + rng.choice(["", "s", "ing", "er"]) for _ in range(number)]
-    return [Row(f"Spell the word {w} with dashes.", "-".join(w), "spell") for w in made]
+    names = [rng.choice(words) + rng.choice(["", "s", "ing", "er"]) for _ in range(number)]
+    return [Row(f"Spell the word {w} with dashes.", "-".join(w), "spell") for w in names]
 
 
 def _upper(rng: random.Random, number: int) -> list[Row]:
