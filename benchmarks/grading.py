@@ -1,4 +1,4 @@
-r"""How often the graders are wrong, where the two protocols differ, and how long they take.
+r"""Error rates of the graders, differences of the two protocols, and times.
 
     python benchmarks/grading.py           # error rates on real golds; about five minutes
     python benchmarks/grading.py --cases   # tables of the hand-made cases
@@ -233,7 +233,7 @@ def error_rates(golds: dict[str, list[str]], workers: int) -> dict[str, Any]:
 def timed(
     grade: Callable[..., list[Grade]], pairs: Sequence[tuple[str, str]], workers: int
 ) -> tuple[list[bool], list[str | None], float]:
-    """Whether each pair of gold and answer is accepted, the errors, and milliseconds per pair."""
+    """Return the acceptance of each pair of gold and answer, errors, and milliseconds per pair."""
     items = [GradingItem(boxed(answer), gold) for gold, answer in pairs]
     start = time.perf_counter()
     grades = grade(items, workers=workers)

@@ -63,7 +63,7 @@ def verdicts(cases: list[dict[str, Any]], folder: Path, workers: int) -> list[di
 def compare(
     pairs: list[tuple[str | None, str]], folder: Path, workers: int
 ) -> dict[tuple[str | None, str], dict[str, Any]]:
-    """What the paper's code says of different pairs of answer and gold, each in its own time."""
+    """Return the verdicts of the paper's code on pairs of answer and gold, each in its own time."""
     from pebble import ProcessPool
 
     if not pairs:

@@ -1,4 +1,4 @@
-"""What a model knows of some rows, and the objective that this suggests.
+"""Measure what a model knows of some rows, and show the objective that this suggests.
 
 python examples/probe_rows.py [MODEL [train.jsonl]]
 """

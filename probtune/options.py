@@ -174,28 +174,28 @@ def add_arguments(
             continue
         required = item.default is MISSING
         kind = kind_of(kinds[item.name])
-        given: dict[str, Any] = {"help": data["help"]}
+        arguments: dict[str, Any] = {"help": data["help"]}
         if kind is bool:
-            given |= {"action": "store_true"}
+            arguments |= {"action": "store_true"}
         elif kind is tuple and data["nargs"] is None:
-            given |= {"action": "append", "default": []}
+            arguments |= {"action": "append", "default": []}
         elif not (required and data["group"] == POSITIONAL):
-            given |= {"default": None if required else item.default}
+            arguments |= {"default": None if required else item.default}
         if kind is not bool:
-            given |= {"metavar": data["metavar"], "choices": data["choices"]}
-            given |= {"type": kind} if kind in (int, float) else {}
-            given |= {"nargs": data["nargs"], "const": data["const"]}
+            arguments |= {"metavar": data["metavar"], "choices": data["choices"]}
+            arguments |= {"type": kind} if kind in (int, float) else {}
+            arguments |= {"nargs": data["nargs"], "const": data["const"]}
         if data["group"] == POSITIONAL:
             optional = {} if required else {"nargs": "?"}
-            parser.add_argument(item.name, **{**given, **optional})
+            parser.add_argument(item.name, **{**arguments, **optional})
             continue
-        given |= {"dest": item.name, **({"required": True} if required else {})}
+        arguments |= {"dest": item.name, **({"required": True} if required else {})}
         group: Any = parser
         if data["exclusive"]:
             if data["exclusive"] not in exclusive:
                 exclusive[data["exclusive"]] = parser.add_mutually_exclusive_group()
             group = exclusive[data["exclusive"]]
-        group.add_argument(data["flag"] or flag_of(item.name), **given)
+        group.add_argument(data["flag"] or flag_of(item.name), **arguments)
     if not besides:
         parser.set_defaults(command=command)
 

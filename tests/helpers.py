@@ -16,7 +16,7 @@ import torch
 from probtune.objectives import MEMBERS, Objective, objective
 
 EXAMPLES = [m.example for m in MEMBERS.values() if not objective(m.example).needs]
-"""Of the members that have a value of their own."""
+"""Examples of the members that have a value of their own."""
 
 OBJECTIVES: list[Objective] = [
     objective(text)

@@ -1,4 +1,4 @@
-"""What two ranks compute beside one; run under torchrun by tests/test_kernels_ranks.py.
+"""Two ranks beside one; run under torchrun by tests/test_kernels_ranks.py.
 
 Every check is an assertion on each rank; the first rank says that all have passed.
 """
@@ -27,7 +27,7 @@ from probtune.objectives import objective, p
 VOCABULARY, CUT = 37, 20
 OPTIONS = dict(softcap=4.0, logit_scale=1.3, z_loss=0.05)
 CASES = [(dict(), False), (OPTIONS, False), (OPTIONS, True)]
-"""What the head is given, and whether in two passes."""
+"""Options of the head, and True for two passes."""
 TEXTS = (
     "nll", "power(10)", "above(0.2, nll)", "eaft(1, 3)", "entropy_bonus(0.2, p())",
 )  # fmt: skip

@@ -112,7 +112,7 @@ def test_verdicts_need_the_whole_interval(mean_p, low_share, expected):
 
 
 def known_features(**changes):
-    """Those of a model that knows its data, without a sign of noise."""
+    """Features of a model that knows its data, without a sign of noise."""
     rng = np.random.default_rng(0)
     logp = np.log(rng.uniform(0.85, 0.99, 1000))
     columns = {

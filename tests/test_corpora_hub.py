@@ -1,4 +1,4 @@
-"""What the hub may say before a download, and what a user then reads."""
+"""Answers of the hub before a download, and the messages that follow from them."""
 
 import importlib
 from pathlib import Path

@@ -176,7 +176,7 @@ def test_opening_a_server(word_model):
 
 @pytest.fixture()
 def vllm(monkeypatch):
-    """What lm-eval's class and ours touch of vLLM."""
+    """The part of vLLM that lm-eval's class and ours touch."""
     fake = types.ModuleType("vllm")
     fake.__spec__ = types.SimpleNamespace(name="vllm")
 

@@ -356,8 +356,8 @@ def confident(one_minus_p, dtype, v=1001):
 @pytest.mark.parametrize("impl", ["reference", "chunked"])
 @pytest.mark.parametrize("one_minus_p", [1e-2, 1e-4, 1e-6, 1e-8, 1e-12])
 def test_float32_keeps_its_digits_near_p_1(one_minus_p, impl):
-    """Where z_y - logsumexp(z) has lost 1 % at 1e-4 and everything at 1e-6. A peer rounded
-    softmax - 1 there and its gradient was off by 100 % at p = 0.999."""
+    """z_y - logsumexp(z) has lost 1 % at 1 - p = 1e-4 and everything at 1e-6. A peer rounded
+    softmax - 1 and its gradient was off by 100 % at p = 0.999."""
     hidden, weight, labels = confident(one_minus_p, torch.float32)
     exact, weight64, _ = (x.double() for x in (hidden.detach(), weight, labels))
     others = 1000.0 * torch.exp(-exact)  # e^0 a thousand times over e^z

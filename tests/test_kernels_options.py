@@ -1,4 +1,4 @@
-"""What the head takes besides hidden states, weight and labels; and what peers got wrong."""
+"""Options of the head besides hidden states, weight and labels; and errors that peers had."""
 
 import math
 from dataclasses import fields

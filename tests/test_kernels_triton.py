@@ -210,7 +210,7 @@ def test_rows_beyond_two_billion_elements():
 
 
 class Waits(Recorder):
-    """What makes the host wait for a device, where there is one."""
+    """Calls that make the host wait for a device, where there is one."""
 
     def __init__(self):
         super().__init__()

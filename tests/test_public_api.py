@@ -9,7 +9,7 @@ import pytest
 import probtune
 
 EXTRAS = {"lm_eval", "vllm", "evalplus", "pebble", "math_verify", "rapidfuzz", "triton"}
-"""What a module may import that a plain installation lacks."""
+"""Packages that a module may import and that a plain installation lacks."""
 
 MODULES = [
     info.name

@@ -1,5 +1,5 @@
-"""Where rows come from: files, several of them, folders, addresses, standard input; and how a bad
-one is named."""
+"""Sources of rows: files, several of them, folders, addresses, standard input; and the
+name of a bad row."""
 
 import gzip
 import http.server

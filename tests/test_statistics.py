@@ -49,8 +49,8 @@ def clustered(rng, n):
 
 
 def test_interval_covers_the_truth_and_counting_tokens_would_not():
-    """Of 400 samples of 60 sequences, the 95 % interval of the ratio covers the population's value
-    in about 95 %; an interval that takes tokens for independent covers far less."""
+    """The 95 % interval of the ratio covers the population's value in about 95 % of 400 samples of
+    60 sequences; an interval that takes tokens for independent covers far less."""
     rng = np.random.default_rng(1)
     truth = 4 / 6
     covered = naive = 0

@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, by the simulation of benchmarks/intervals.py.
+"""Coverage of the intervals, by the simulation of benchmarks/intervals.py.
 
 The default tests draw few replications where an interval is slow; the slow one draws enough to tell
 94 % from 96 %.
@@ -35,7 +35,7 @@ SLOW = [
 
 
 def band(replications, share=0.95):
-    """What chance alone does to an observed share: three standard errors."""
+    """The effect of chance alone on an observed share: three standard errors."""
     return 3 * math.sqrt(share * (1 - share) / replications)
 
 

@@ -1,4 +1,4 @@
-"""Which head the trainer takes, what it trains there, and the head's proof on its device."""
+"""The trainer's choice of a head, its training, and its proof on its device."""
 
 import inspect
 import logging
@@ -295,7 +295,7 @@ def test_the_trainer_asks_for_the_proof_off_the_cpu(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("head", ["probtune", "trl"])
 def test_a_model_that_does_more_to_its_logits_than_it_tells_is_refused(head, tmp_path):
-    """Which both heads would train silently as another model."""
+    """A model that both heads would train silently as another one."""
 
     def changed(change):
         model = helpers.word_causal_model()

@@ -1,6 +1,5 @@
-"""What training leaves is a model that loads; tests/test_training_sharded.py shows it on ranks that
-share it.
-"""
+"""Training leaves a model that loads; tests/test_training_sharded.py shows it on ranks that share
+it."""
 
 from pathlib import Path
 from types import SimpleNamespace

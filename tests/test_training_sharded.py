@@ -65,7 +65,7 @@ COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"
 
 
 def test_zero3_in_the_trainer(deepspeed, tmp_path, word_model):
-    """Of a model that is scattered while it is loaded."""
+    """The weights of a model that is scattered while it is loaded."""
     trains_alike(tmp_path, "zero3", ("power(0.5)", COUPLED), model=str(word_model))
 
 

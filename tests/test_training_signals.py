@@ -1,4 +1,4 @@
-"""What objectives need besides p reaches them in training: each step equals the one computed by
+"""Signals reach objectives in training: each step equals the one computed by
 hand from full logits in float64, and nothing depends on how the step is split.
 """
 

@@ -1,4 +1,4 @@
-"""What DeepSpeed ZeRO-3 on two ranks computes beside one process without it; run under torchrun by
+"""DeepSpeed ZeRO-3 on two ranks beside one process without it; run under torchrun by
 tests/test_training_sharded.py.
 
 Every check is an assertion on each rank; the first rank says that all have passed.

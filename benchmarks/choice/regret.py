@@ -16,7 +16,7 @@ from .table import Grid
 __all__ = ["PROTOCOLS", "Score", "accuracy", "crossed_regret", "naive_regret", "resampled", "score"]
 
 PROTOCOLS = ("validation", "validation p", "clean validation", "middle rate", "best rate")
-"""How the learning rate of each objective is chosen. Only the first two and `middle rate` can be
+"""Ways to choose the learning rate of each objective. Only the first two and `middle rate` can be
 done with noisy data; `best rate` looks at the test set."""
 
 

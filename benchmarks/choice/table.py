@@ -94,7 +94,7 @@ class Grid:
     features: list[list[dict[str, float]]]
     """[cell][seed] -> features by name."""
     run: dict[str, np.ndarray]
-    """What is one number per cell and seed, (C, S)."""
+    """Columns with one number per cell and seed, (C, S)."""
     metadata: dict[str, Any]
 
     def where(self, split: str | tuple[str, ...]) -> np.ndarray:

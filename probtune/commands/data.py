@@ -71,7 +71,7 @@ def _quantiles(values: Sequence[int]) -> list[str]:
 def _spread(rows: Sequence[Encoded]) -> list[Encoded]:
     """The first row, one in the middle and the last."""
     places = sorted({0, len(rows) // 2, len(rows) - 1})
-    return [rows[place] for place in places[:_SHOWN_ROWS]]
+    return [rows[index] for index in places[:_SHOWN_ROWS]]
 
 
 def _show_row(row: Encoded, tokenizer: Any, terminal: Terminal) -> None:

@@ -64,7 +64,7 @@ class Problems:
     key: np.ndarray
     """1000 a + b, to tell problems apart."""
     corrupted: np.ndarray
-    """Which demonstrations are noisy."""
+    """Mask of the noisy demonstrations."""
 
     @staticmethod
     def draw(
@@ -82,11 +82,11 @@ class Problems:
         slip_at, offset = rng.integers(0, 3, n), rng.integers(1, 10, n)
         carry = np.zeros(n, dtype=np.int64)
         sums, carries = [], []
-        for place in range(3):
-            total = digits_a[:, 2 - place] + digits_b[:, 2 - place] + carry
+        for position in range(3):
+            total = digits_a[:, 2 - position] + digits_b[:, 2 - position] + carry
             digit, carry = total % 10, total // 10
             if noise == "slip":
-                digit = np.where(corrupted & (slip_at == place), (digit + offset) % 10, digit)
+                digit = np.where(corrupted & (slip_at == position), (digit + offset) % 10, digit)
             sums.append(digit)
             carries.append(carry)
         steps = np.stack([sums[0], carries[0], sums[1], carries[1], sums[2], carries[2]], 1)

@@ -22,8 +22,8 @@ _NOT_IDENTITY = (
     *("out", "phase", "batch_size", "samples", "paper_backbone", "data", "server"),
     *("allow_code", "judge", "judge_model", "judge_key"),
 )
-"""What may differ between two commands on one folder: more samples extend it, and the batch size is
-noted with the samples.
+"""Settings that may differ between two commands on one folder: more samples extend it, and the
+batch size is noted with the samples.
 """
 
 

@@ -166,17 +166,17 @@ def rescaled(
     if ACTIVE:
         row = tl.load(active + k)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    here = column < vocabulary
-    e = tl.load(others + row.to(tl.int64) * stride + column, mask=here, other=0)
+    inside = column < vocabulary
+    e = tl.load(others + row.to(tl.int64) * stride + column, mask=inside, other=0)
     if PACKED:
         e = unpacked(e)
-    m = tl.load(maxima + row.to(tl.int64) * tiles + column // TILE, mask=here, other=0.0)
+    m = tl.load(maxima + row.to(tl.int64) * tiles + column // TILE, mask=inside, other=0.0)
     factor = tl.exp2((m - tl.load(maximum + k)) * LOG2E) * tl.load(linear + k)
     target = tl.load(labels + k).to(tl.int64) - start
     dz = tl.where(column == target, tl.load(at_target + k), e * factor)
     tl.debug_barrier()
     out = gradients + k.to(tl.int64) * gradients_stride + column
-    tl.store(out, dz.to(gradients.dtype.element_ty), mask=here)
+    tl.store(out, dz.to(gradients.dtype.element_ty), mask=inside)
 
 
 def why_not(head: Head, terms: Set[str]) -> str | None:

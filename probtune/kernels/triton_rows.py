@@ -94,17 +94,17 @@ def row_statistics(
     at_target = float("-inf") + 0.0
     for first in range(0, vocabulary, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
-        here = column < vocabulary
-        z = tl.load(at_row + column, mask=here, other=float("-inf")).to(tl.float32)
+        inside = column < vocabulary
+        z = tl.load(at_row + column, mask=inside, other=float("-inf")).to(tl.float32)
         if TRANSFORM:
             b = 0.0
             if BIAS:
-                b = tl.load(bias + column, mask=here, other=0.0).to(tl.float32)
+                b = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
             z = transformed(z, b, logit_scale, softcap, SOFTCAP)
-            tl.store(at_row + column, z, mask=here)
+            tl.store(at_row + column, z, mask=inside)
         is_target = column == target
-        at_target = tl.maximum(at_target, tl.max(tl.where(is_target & here, z, float("-inf")), 0))
-        other = here & (column != target)
+        at_target = tl.maximum(at_target, tl.max(tl.where(is_target & inside, z, float("-inf")), 0))
+        other = inside & (column != target)
         z = tl.where(other, z, float("-inf"))
         m_new = tl.maximum(m, tl.max(z, 0))
         e = tl.exp2((z - m_new) * LOG2E)
@@ -163,8 +163,8 @@ def row_gradients(
     of_target = tl.load(at_target + k)
     for first in range(0, vocabulary, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
-        here = column < vocabulary
-        z = tl.load(at_row + column, mask=here, other=0.0).to(tl.float32)
+        inside = column < vocabulary
+        z = tl.load(at_row + column, mask=inside, other=0.0).to(tl.float32)
         is_target = column == target
         # The target's own exp(z - m) may overflow, and is not used.
         e = tl.exp2(tl.where(is_target, 0.0, z - m) * LOG2E)
@@ -178,7 +178,7 @@ def row_gradients(
             slope = z / softcap
             dz = dz * (1.0 - slope * slope)
         tl.debug_barrier()
-        tl.store(out + column, dz.to(gradients.dtype.element_ty), mask=here)
+        tl.store(out + column, dz.to(gradients.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -187,9 +187,9 @@ def scaled(x, factor, size, COLUMNS: tl.constexpr):
     f = tl.load(factor).to(tl.float32)
     if f != 1.0:
         at = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        here = at < size
-        product = tl.load(x + at, mask=here).to(tl.float32) * f
-        tl.store(x + at, product.to(x.dtype.element_ty), mask=here)
+        inside = at < size
+        product = tl.load(x + at, mask=inside).to(tl.float32) * f
+        tl.store(x + at, product.to(x.dtype.element_ty), mask=inside)
 
 
 class TritonEngine:

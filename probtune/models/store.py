@@ -38,14 +38,14 @@ def fingerprint(model: Any) -> str:
 
     Any training changes it; two models that differ only in a few single weights may share it.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, parameter in sorted(_parameters(model), key=lambda item: item[0]):
         flat = parameter.detach().flatten()
         step = max(1, flat.numel() // _SAMPLES)
         values = flat[::step][:_SAMPLES].float().cpu().numpy()
-        found.update(f"{name} {tuple(parameter.shape)}".encode())
-        found.update(values.tobytes())
-    return found.hexdigest()[:32]
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _parameters(model: Any) -> Iterable[tuple[str, Any]]:
@@ -56,7 +56,7 @@ def _parameters(model: Any) -> Iterable[tuple[str, Any]]:
 
 
 def row_key(input_ids: Any, labels: Any) -> bytes:
-    """What a row is found by: a hash of two sequences of whole numbers."""
+    """Return the key of a row: a hash of two sequences of whole numbers."""
     parts = (np.asarray(x, dtype=np.int64).tobytes() for x in (input_ids, labels))
     return hashlib.sha256(b"|".join(parts)).digest()[:16]
 
@@ -156,19 +156,19 @@ class LogprobStore:
         return len(self._index)
 
     def serves(self, rows: Iterable[tuple[Any, Any]]) -> bool:
-        """Whether all of the rows, given as (input_ids, labels), are in it."""
+        """Return True if all of the rows, given as (input_ids, labels), are in it."""
         return all(row_key(*row) in self._index for row in rows)
 
-    def check_model(self, name: str, found: str, *, same: bool) -> None:
+    def check_model(self, name: str, fingerprint: str, *, same: bool) -> None:
         """Raise UsageError unless the store is of the model with this fingerprint, or of another
         one where `same` is False.
         """
-        if same and found != self.fingerprint:
+        if same and fingerprint != self.fingerprint:
             raise UsageError(
                 f"{self.path} was measured with another model ({self.model}) than {name}; its"
                 f" weights differ. {_how(self.path)}"
             )
-        if not same and found == self.fingerprint:
+        if not same and fingerprint == self.fingerprint:
             raise UsageError(
                 f"{self.path} was measured with the model that is trained, {name}, and the"
                 " objective compares it with a better one: name that with --better."
@@ -182,20 +182,20 @@ class LogprobStore:
         Raises:
             DataError: a row is not in the store; with its number, or its name if given.
         """
-        found, missing = [], []
+        columns, missing = [], []
         for number, (ids, labels) in enumerate(rows):
             index = self._index.get(row_key(ids, labels))
             if index is None:
                 missing.append(names[number] if names else f"row {number + 1}")
             else:
-                found.append(np.asarray(self._logp[index].values))
+                columns.append(np.asarray(self._logp[index].values))
         if missing:
             raise DataError(
                 f"{self.path} is stale: {missing[0]} is not in it as it is tokenized now"
-                f" ({len(missing)} of {len(missing) + len(found)} rows are missing)."
+                f" ({len(missing)} of {len(missing) + len(columns)} rows are missing)."
                 f" {_how(self.path)}"
             )
-        return found
+        return columns
 
 
 def _how(path: Path | str) -> str:

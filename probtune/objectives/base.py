@@ -1,4 +1,4 @@
-"""What every objective is: a value and a weight per token, and which way it leans."""
+"""Base class of all objectives: a value and a weight per token, and the way it leans."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def log_one_minus(logp: Tensor) -> Tensor:
     # branch is fed a harmless value where it is not used, since `where` passes the other branch's
     # NaN gradient on.
     high = logp > -math.log(2.0)
-    held = (-torch.expm1(torch.where(high, logp, -1.0))).clamp(min=torch.finfo(logp.dtype).tiny)
-    return torch.where(high, held.log(), torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
+    near_one = -torch.expm1(torch.where(high, logp, -1.0))
+    near_one = near_one.clamp(min=torch.finfo(logp.dtype).tiny).log()
+    return torch.where(high, near_one, torch.log1p(-torch.exp(torch.where(high, -1.0, logp))))
 
 
 def bounds(
@@ -135,7 +136,7 @@ class Objective(ABC):
     example: ClassVar[str] = ""
     """A text that `objective` reads."""
     caution: ClassVar[str] = ""
-    """What is known to go wrong, and where that is reported."""
+    """Reported failures, and where they are reported."""
     own: ClassVar[bool] = False
     """True for a user's own class, which is no part of this package."""
 
@@ -254,12 +255,12 @@ class Objective(ABC):
 
     @property
     def kinds(self) -> Set[str]:
-        """Those of `needs` without their parameters: names of `SIGNALS`."""
+        """The signals of `needs` without their parameters: names of `SIGNALS`."""
         return frozenset(map(kind_of, self.needs))
 
     @property
     def distribution_needs(self) -> Set[str]:
-        """Those of `needs` that come from the pass over the logits: `HEAD_SIGNALS`."""
+        """The signals of `needs` that come from the pass over the logits: `HEAD_SIGNALS`."""
         return frozenset(name for name in self.needs if kind_of(name) in HEAD_SIGNALS)
 
     def bind(self, signals: Signals) -> Objective:
@@ -270,14 +271,14 @@ class Objective(ABC):
 
     @property
     def terms(self) -> Set[str]:
-        """Those of `needs` through which it has a gradient of its own, besides that through p."""
+        """The signals of `needs` through which it has a gradient besides that through p."""
         return frozenset()
 
     def coefficients(
         self,
         logp: Tensor,  # any shape, <= 0
     ) -> dict[str, Tensor]:
-        """Of a bound objective: for each of its terms the factor per token, held fixed, with which
+        """Return for each term of a bound objective the factor per token, held fixed, with which
         the term's gradient enters. Same shape as `logp`.
         """
         return {}

@@ -81,7 +81,7 @@ class Incomplete(Objective):
 
 @dataclass(frozen=True, repr=False)
 class _Threshold(Composed):
-    """What `above` and `below` share: an inner objective `f` whose weight is set to 0 beyond a
+    """Base class of `above` and `below`: an inner objective `f` whose weight is set to 0 beyond a
     probability `q`.
     """
 
@@ -102,8 +102,8 @@ class _Threshold(Composed):
         return self._where_kept(logp, self.f.logit_gradient(logp))
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self.f.coefficients(logp)
-        return {name: self._where_kept(logp, value) for name, value in found.items()}
+        factors = self.f.coefficients(logp)
+        return {name: self._where_kept(logp, value) for name, value in factors.items()}
 
     def _where_kept(self, logp: Tensor, of_f: Tensor) -> Tensor:
         return torch.where(self.keeps(logp), of_f, torch.zeros_like(of_f))
@@ -157,8 +157,8 @@ class below(_Threshold):
 
 @dataclass(frozen=True, repr=False)
 class _Clamped(Composed):
-    """What `floor` and `cap` share: an inner objective `f` whose weight is held on one side of `m`,
-    fixed.
+    """Base class of `floor` and `cap`: an inner objective `f` whose weight is held on one side of
+    `m`, fixed.
     """
 
     m: float = field(metadata=bounds(low=0.0))
@@ -269,11 +269,11 @@ class mix(Composed):
         return self._blend(self.f.logit_gradient(logp), self.g.logit_gradient(logp))
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        factors: dict[str, Tensor] = {}
         for share, part in ((self.share, self.f), (1.0 - self.share, self.g)):
             for name, value in part.coefficients(logp).items():
-                found[name] = found.get(name, 0.0) + share * value
-        return found
+                factors[name] = factors.get(name, 0.0) + share * value
+        return factors
 
     def _blend(self, of_f: Tensor, of_g: Tensor) -> Tensor:
         if self.share in (0.0, 1.0):  # an infinite value times 0 would be NaN

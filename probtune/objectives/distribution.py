@@ -91,10 +91,10 @@ class _Sum(Around):
         return self._inner.logit_gradient(logp)
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._inner.coefficients(logp)
+        factors = self._inner.coefficients(logp)
         for name, factor in self._factors.items():
-            found[name] = found.get(name, 0.0) + torch.full_like(logp, factor)
-        return found
+            factors[name] = factors.get(name, 0.0) + torch.full_like(logp, factor)
+        return factors
 
 
 @dataclass(frozen=True, repr=False)

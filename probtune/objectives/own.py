@@ -121,18 +121,18 @@ def _wide(logp: Tensor) -> Tensor:
 
 def _check_value(function: Callable[[Tensor], Tensor], name: str) -> None:
     """Refuse what is no function of p, token by token."""
-    place = f"from_function, {name!r}"
+    what = f"from_function, {name!r}"
     p = torch.tensor(_CHECKED, dtype=torch.float64).exp().requires_grad_()
     value = function(p)
     if not isinstance(value, Tensor) or value.shape != p.shape:
         got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise ObjectiveError(
-            f"{place}: f(p) must be a tensor in the shape of p, {tuple(p.shape)}, got {got};"
+            f"{what}: f(p) must be a tensor in the shape of p, {tuple(p.shape)}, got {got};"
             " compute it per token, without a mean or a sum."
         )
     if not value.requires_grad:
         raise ObjectiveError(
-            f"{place}: f(p) must depend on p, and autograd finds no way from one to the other: it"
+            f"{what}: f(p) must depend on p, and autograd finds no way from one to the other: it"
             " is constant or detached, and would train nothing."
         )
 
@@ -140,7 +140,7 @@ def _check_value(function: Callable[[Tensor], Tensor], name: str) -> None:
 def _check(objective: FromFunction) -> None:
     """Refuse a value or a weight that could not be trained with."""
     logp = torch.tensor(_CHECKED, dtype=torch.float64)
-    place = f"from_function, {objective.name!r}"
+    where = f"from_function, {objective.name!r}"
     weight = objective.token_weight(logp)
     # The training's arithmetic is float32.
     for what, numbers in (("value", objective.value(logp)), ("weight", weight)):
@@ -148,18 +148,18 @@ def _check(objective: FromFunction) -> None:
         if not bool(finite.all()):
             index = int((~finite).nonzero()[0])
             raise ObjectiveError(
-                f"{place}: the {what} must be finite from p -> 0 to p = 1, got"
+                f"{where}: the {what} must be finite from p -> 0 to p = 1, got"
                 f" {float(numbers[index]):g} at p = exp({_CHECKED[index]:g}); bound p inside the"
                 " function, as p.clamp(1e-6, 1 - 1e-6), or subclass Objective and write the weight"
                 " yourself."
             )
     if not bool((weight != 0).any()):
         raise ObjectiveError(
-            f"{place}: f is constant in p: its weight is 0, and it trains nothing."
+            f"{where}: f is constant in p: its weight is 0, and it trains nothing."
         )
     if bool((weight <= 0).all()):
         raise ObjectiveError(
-            f"{place}: f must fall as p rises, since it is minimised; this one rises everywhere."
+            f"{where}: f must fall as p rises, since it is minimised; this one rises everywhere."
             " Return its negative, as lambda p: 1 - p."
         )
 
@@ -211,7 +211,7 @@ def _text_of(code: Any) -> str:
         return f"# no source text; sha256 {hashlib.sha256(parts.encode()).hexdigest()}\n"
 
 
-def refuse_changed(earlier: Mapping[str, str], objective: Objective, place: str) -> None:
+def refuse_changed(earlier: Mapping[str, str], objective: Objective, record: str) -> None:
     """Raise UsageError if an own objective has another source than it had `earlier`."""
     for text, source in own_sources(objective).items():
         if text not in earlier or earlier[text] == source:
@@ -222,7 +222,7 @@ def refuse_changed(earlier: Mapping[str, str], objective: Objective, place: str)
         was = before[line].strip() if line < len(before) else "nothing"
         is_now = now[line].strip() if line < len(now) else "nothing"
         raise UsageError(
-            f"the code of the objective {text} has changed since {place} was written: line"
+            f"the code of the objective {text} has changed since {record} was written: line"
             f" {line + 1} was {was!r} and is {is_now!r}. Restore it to go on, or give the objective"
             " another name or the run another folder to start anew."
         )
@@ -236,17 +236,17 @@ def load(path: str, name: str) -> Objective | type[Objective]:
         ObjectiveError: there is no such file, the file does not run, it has no such name, or the
             name stands for something else.
     """
-    place = f"{path}:{name}"
+    where = f"{path}:{name}"
     file = Path(path).expanduser()
     if not file.is_file():
         raise ObjectiveError(
-            f"{place}: there is no file {path}; write the path from {Path.cwd()}, or a full one."
+            f"{where}: there is no file {path}; write the path from {Path.cwd()}, or a full one."
         )
-    module = _module(file, place)
+    module = _module(file, where)
     if name not in vars(module):
         names = [n for n, value in vars(module).items() if _is_own(value, module)]
         raise ObjectiveError(
-            f"{place}: {path} has no {name!r}; it has {', '.join(names) or 'no objective'}."
+            f"{where}: {path} has no {name!r}; it has {', '.join(names) or 'no objective'}."
         )
     value = vars(module)[name]
     if isinstance(value, Objective):
@@ -255,13 +255,13 @@ def load(path: str, name: str) -> Objective | type[Objective]:
         if inspect.isabstract(value):
             missing = ", ".join(sorted(value.__abstractmethods__))
             raise ObjectiveError(
-                f"{place}: the class does not define {missing}; write both formulas."
+                f"{where}: the class does not define {missing}; write both formulas."
             )
         return value
     if inspect.isfunction(value):
         return from_function(value, name=name)
     raise ObjectiveError(
-        f"{place} must be an objective, a subclass of Objective or a function of p, got"
+        f"{where} must be an objective, a subclass of Objective or a function of p, got"
         f" {type(value).__name__}."
     )
 
@@ -275,7 +275,7 @@ def _is_own(value: Any, module: ModuleType) -> bool:
     return of_file and (is_class or inspect.isfunction(value))
 
 
-def _module(file: Path, place: str) -> ModuleType:
+def _module(file: Path, where: str) -> ModuleType:
     """The file as a module, run once as long as its text stays the same."""
     text = file.read_text(encoding="utf-8")
     digest = hashlib.sha256(f"{file.resolve()}\n{text}".encode()).hexdigest()[:12]
@@ -292,7 +292,7 @@ def _module(file: Path, place: str) -> ModuleType:
         del sys.modules[name]
         reason = " ".join(str(error).split())
         raise ObjectiveError(
-            f"{place}: running {file} failed: {type(error).__name__}: {reason}. Correct the file."
+            f"{where}: running {file} failed: {type(error).__name__}: {reason}. Correct the file."
         ) from error
     vars(module)["__objective_source__"] = text
     return module

@@ -146,7 +146,7 @@ class psft(Signalled):
 
 
 class _Ratio(Bound):
-    """What looks at the ratio of p to another model's."""
+    """Base class of objectives that look at the ratio of p to another model's."""
 
     def __init__(self, of: Objective, other: Tensor):
         super().__init__(of)

@@ -392,8 +392,8 @@ class Changed(Around):
         return self._change(logp, self._inner.logit_gradient(logp))
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._inner.coefficients(logp)
-        return {name: self._change(logp, x) for name, x in found.items()}
+        factors = self._inner.coefficients(logp)
+        return {name: self._change(logp, x) for name, x in factors.items()}
 
 
 class Scaled(Changed):
@@ -457,8 +457,8 @@ class _Chosen(Around):
         return torch.where(self._mask, on, off)
 
     def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
-        found = self._inner.coefficients(logp)
-        return {name: value.masked_fill(self._mask, 0.0) for name, value in found.items()}
+        factors = self._inner.coefficients(logp)
+        return {name: value.masked_fill(self._mask, 0.0) for name, value in factors.items()}
 
     def keeps(self, logp: Tensor) -> Tensor:
         return torch.where(self._mask, self._on.keeps(logp), self._inner.keeps(logp))

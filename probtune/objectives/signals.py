@@ -25,7 +25,7 @@ class Signal(NamedTuple):
 
     name: str
     parameter: str
-    """What follows the name behind a colon, as K in `top_mass:K`; empty if nothing does."""
+    """The name's parameter behind a colon, as K in `top_mass:K`; empty if it has none."""
     source: str
     """`head`: the pass over the logits that gives log p; `data`; `trainer`; or `run`, which fixes
     it once before training.
@@ -36,15 +36,15 @@ class Signal(NamedTuple):
     """
     meaning: str
     words: str
-    """What an objective lacks without it, for an error."""
+    """Words for an error: an objective without it needs …"""
     provided: str
-    """Where it comes from, for the documents."""
+    """Its origin, in the words of the documents."""
     column: str = ""
     """The dataset's column that holds it; NAME stands for its parameter."""
     computed_from: tuple[str, ...] = ()
     """Other signals that must be at hand."""
     remedy: str = "ProbTuneTrainer and `probtune tune` provide it."
-    """What to do without it, for an error."""
+    """The way out, for an error."""
 
 
 _DISTRIBUTION = "the whole distribution at every token"

@@ -179,7 +179,7 @@ def _argument(node: ast.expr, text: str, own: _Own) -> float | str | Objective:
 
 
 def _unknown(name: str) -> ObjectiveError:
-    known = ", ".join(signature(member) for member in MEMBERS.values())
+    signatures = ", ".join(signature(member) for member in MEMBERS.values())
     also = {alias: member.__name__ for member in MEMBERS.values() for alias in member.also_known_as}
     key = name.lower().replace(" ", "")
     match = also.get(key) or also.get(key.split("(")[0])
@@ -187,4 +187,4 @@ def _unknown(name: str) -> ObjectiveError:
         near = difflib.get_close_matches(key.split("(")[0], [*MEMBERS, *also], n=1, cutoff=0.5)
         match = also.get(near[0], near[0]) if near else None
     hint = f"; did you mean {match!r}?" if match else "."
-    return ObjectiveError(f"unknown objective {name!r}{hint} Known: {known}.")
+    return ObjectiveError(f"unknown objective {name!r}{hint} Known: {signatures}.")

@@ -128,7 +128,7 @@ class _Stratum(NamedTuple):
     """Clusters drawn together; (G,) each."""
 
     shares: Floats
-    """What each cluster adds to the macro average: they sum to it, over all strata."""
+    """Contributions of the clusters to the macro average: they sum to it, over all strata."""
     deviations: Floats
     """The same, less what the cluster would add if it were average."""
 

@@ -28,7 +28,8 @@ _NAMES = {item.name for item in fields(SFTConfig)}
 CHECKPOINTING = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if name in _NAMES
 )
-"""What transformers calls the recomputation of activations; the old name warns where both exist."""
+"""The name that transformers has for the recomputation of activations; the old one warns where both
+exist."""
 
 _TRL = tuple(int(part) for part in importlib.metadata.version("trl").split(".")[:2])
 """TRL's version; before 1.16 its fused head is written in Triton alone."""

@@ -42,7 +42,7 @@ class HeadErrors(NamedTuple):
     hidden: float
     weight: float
     others: float
-    """Of the weight's rows of tokens that are nobody's target, where the softmax alone counts."""
+    """Error in the weight's rows of tokens that are no target, where the softmax alone counts."""
 
 
 def check_head(objective: Objective, device: torch.device, dtype: torch.dtype) -> HeadErrors:

@@ -18,7 +18,7 @@ __all__ = ["refuse_unfixed", "signals_of"]
 
 
 class _Batch(NamedTuple):
-    """What a signal is computed from."""
+    """A batch, and all that its signals are computed from."""
 
     trainer: Any
     model: Any

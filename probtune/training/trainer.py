@@ -68,7 +68,7 @@ __all__ = ["ProbTuneTrainer"]
 _LOGGER = logging.getLogger(__name__)
 
 TRUSTED_DEVICES = ("cpu",)
-"""Where the head need not prove itself: its tests have run on one."""
+"""Devices on which the head need not prove itself: its tests have run there."""
 
 
 class ProbTuneTrainer(SFTTrainer):
@@ -454,8 +454,8 @@ class ProbTuneTrainer(SFTTrainer):
         if args.normalizer.endswith("_per_batch"):
             factor = factor / batches
         if args.normalizer == "kept_per_batch":
-            kept = (out.tokens.kept & out.tokens.label_mask).sum().clamp(min=1)
-            factor = factor * out.tokens.label_mask.sum() / kept
+            remaining = (out.tokens.kept & out.tokens.label_mask).sum().clamp(min=1)
+            factor = factor * out.tokens.label_mask.sum() / remaining
         return factor
 
     def _check_kept(self) -> None:
@@ -482,20 +482,20 @@ class ProbTuneTrainer(SFTTrainer):
         self._sums["eval"] = TokenSums()
         out = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", args[4] if len(args) > 4 else "eval")
-        found = self._sums["eval"].means()
-        if found and out.metrics is not None and f"{prefix}_loss" in out.metrics:
-            out.metrics[f"{prefix}_loss"] = found["objective"]
+        means = self._sums["eval"].means()
+        if means and out.metrics is not None and f"{prefix}_loss" in out.metrics:
+            out.metrics[f"{prefix}_loss"] = means["objective"]
         return out
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
-        found = self._sums[mode].means(self.accelerator if mode == "train" else None)
-        found.pop("objective", None)
+        means = self._sums[mode].means(self.accelerator if mode == "train" else None)
+        means.pop("objective", None)
         if mode == "train":
             for index, share in enumerate(anneal_shares(self.objective, self._progress())):
                 logs[f"anneal_{index + 1}" if index else "anneal"] = share
         logs.update(
-            {f"eval_{name}" if mode == "eval" else name: value for name, value in found.items()}
+            {f"eval_{name}" if mode == "eval" else name: value for name, value in means.items()}
         )
         self._sums[mode] = TokenSums()
         super().log(logs, start_time)
@@ -517,8 +517,9 @@ class ProbTuneTrainer(SFTTrainer):
         if not last:
             self._step.loss += loss.item()
             return loss
-        kept = self.accelerator.reduce(torch.tensor(self._step.kept, device=loss.device), "sum")
-        factor = self._step.num_items / max(float(kept) / self._tp_size, 1.0)
+        of_rank = torch.tensor(self._step.kept, device=loss.device)
+        tokens_kept = self.accelerator.reduce(of_rank, "sum")
+        factor = self._step.num_items / max(float(tokens_kept) / self._tp_size, 1.0)
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
@@ -547,9 +548,9 @@ class ProbTuneTrainer(SFTTrainer):
     def _count_tokens(self, inputs: dict[str, Any]) -> None:
         """TRL's `num_tokens`: what the model has read so far, all ranks."""
         if "attention_mask" in inputs:
-            here = inputs["attention_mask"].sum()
+            tokens = inputs["attention_mask"].sum()
         else:
             ids = inputs["position_ids"]
-            here = torch.tensor(ids.size(1), device=ids.device)
-        self._total_train_tokens += int(self.accelerator.gather(here).sum()) // self._tp_size
+            tokens = torch.tensor(ids.size(1), device=ids.device)
+        self._total_train_tokens += int(self.accelerator.gather(tokens).sum()) // self._tp_size
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]

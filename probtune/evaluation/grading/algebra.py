@@ -31,7 +31,7 @@ __all__ = ["answers_equal"]
 
 
 def answers_equal(gold: str, answer: str, rel_tol: float | None = None) -> bool:
-    """Whether two answers are equal.
+    """Return True if two answers are equal.
 
     Raises:
         Unparsable: the answer cannot be read, and is not equal in any other way.
@@ -60,7 +60,7 @@ def answers_equal(gold: str, answer: str, rel_tol: float | None = None) -> bool:
 
 
 def _parts_equal(gold: str, answer: str, rel_tol: float | None) -> bool:
-    """Whether both are lists or tuples with equal parts."""
+    """Return True if both are lists or tuples with equal parts."""
     ordered = False
     pair = latex.brackets(gold), latex.brackets(answer)
     if pair[0] and pair[1]:
@@ -99,7 +99,7 @@ def _as_intervals(gold: str, answer: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=512)
 def _parse(text: str) -> list[Any]:
-    """What math-verify reads in an answer: an expression, and the text it read; or nothing."""
+    """Return the expression that math-verify reads in an answer, and its text; or nothing."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
@@ -111,10 +111,10 @@ def _parse(text: str) -> list[Any]:
         ),
     )
     text = re.sub(r"(?<!\\)%", r"\\%", text)
-    found = parse(f"\\boxed{{{text}}}", [config], parsing_timeout=None)  # pyright: ignore
-    if not found or isinstance(found[0], str):
+    parsed = parse(f"\\boxed{{{text}}}", [config], parsing_timeout=None)  # pyright: ignore
+    if not parsed or isinstance(parsed[0], str):
         return []
-    return [_with_imaginary_unit(found[0]), *found[1:]]
+    return [_with_imaginary_unit(parsed[0]), *parsed[1:]]
 
 
 def _with_imaginary_unit(expression: Any) -> Any:
@@ -145,7 +145,7 @@ def _literal_is(
     values: tuple[Fraction, Fraction],
     rel_tol: float | None,
 ) -> bool:
-    """Whether a written number and the value of an expression are the same number."""
+    """Return True if a written number and the value of an expression are the same number."""
     literal, number = (
         (literals[0], values[1]) if literals[0] is not None else (literals[1], values[0])
     )
@@ -163,5 +163,5 @@ _TINY = Fraction(1, 10**20)
 
 
 def _is_short(number: Fraction) -> bool:
-    """Whether a number known to 30 digits is one of few decimals."""
+    """Return True if a number known to 30 digits is one of few decimals."""
     return abs(number - round(number, 12)) <= abs(number) / 10**25

@@ -1,4 +1,4 @@
-"""What every grader takes and gives: a batch of `GradingItem`s in, one `Grade` for each out.
+"""The values of every grader: it takes a batch of `GradingItem`s and returns a `Grade` for each.
 
 A grader sees a whole batch, so that it may use a pool of processes. It never raises for anything a
 model wrote: what cannot be read is no answer or an `error` in the grade, and counts as wrong.
@@ -33,14 +33,14 @@ class GradingItem:
 
 @dataclass(frozen=True)
 class Grade:
-    """What a grader says of one response."""
+    """A grader's judgement of one response."""
 
     score: float
     """0 to 1."""
     answer: str | None
-    """What was extracted; None is no answer: score 0, and counted."""
+    """The extracted answer; None is no answer: it scores 0 and is counted."""
     extraction: str
-    """How the answer was found: `boxed`, `phrase`, `number`, `letter`, `text`, `similar`, `last`,
+    """The place of the answer: `boxed`, `phrase`, `number`, `letter`, `text`, `similar`, `last`,
     `whole` or `none`."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further numbers, such as `{"jaro_winkler": 0.93}`."""
@@ -64,13 +64,13 @@ def versions() -> dict[str, str]:
     """
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"grading": VERSION}
+    numbers = {"grading": VERSION}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            numbers[name] = "absent"
+    return numbers
 
 
 _LIBRARIES = (

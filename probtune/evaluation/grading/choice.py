@@ -63,19 +63,19 @@ def grade_letters(
     progress: Progress | None,
 ) -> list[Grade]:
     """Grade each response by the letter that `find` reads in it; errors as in `grade_strict`."""
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         if not item.options or item.gold not in item.options:
             raise DataError(
-                f"Multiple choice needs options and, as gold, one of their letters; item {place} "
+                f"Multiple choice needs options and, as gold, one of their letters; item {index} "
                 f"has gold {item.gold!r} and options {list(item.options or ())}."
             )
     grades = []
-    for place, item in enumerate(items, start=1):
+    for index, item in enumerate(items, start=1):
         assert item.options is not None
         letter, how = find(item.text, item.options)
         grades.append(Grade(float(letter == item.gold), letter, how))
         if progress:
-            progress(place)
+            progress(index)
     return grades
 
 

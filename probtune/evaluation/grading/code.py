@@ -58,8 +58,9 @@ def problem(row: Mapping[str, Any], where: str = "row") -> str:
         raise DataError(
             f"{where}: task_id must begin with HumanEval/ or Mbpp/, got {row['task_id']!r}."
         )
-    kept = {name: row[name] for name in _FIELDS} | {"atol": row.get("atol", 0), "dataset": dataset}
-    return json.dumps(kept, ensure_ascii=False)
+    fields = {name: row[name] for name in _FIELDS}
+    fields |= {"atol": row.get("atol", 0), "dataset": dataset}
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def rows(dataset: Literal["humaneval", "mbpp"]) -> list[dict[str, Any]]:
@@ -114,7 +115,7 @@ class CodeGrader:
     tests: Literal["base", "plus"] = "plus"
     policy: Literal["strict", "reference"] = "strict"
     allow_code: bool = False
-    """Whether programs may be run."""
+    """True if programs may be run."""
     workers: int | None = None
     """Programs run at the same time; default: half of the cores."""
 
@@ -150,14 +151,14 @@ class CodeGrader:
                 nonlocal finished
                 worker = idle.get()
                 try:
-                    found = worker.ask(job)
+                    outcome = worker.ask(job)
                 finally:
                     idle.put(worker)
                 with lock:
                     finished += 1
                     if progress is not None:
                         progress(finished)
-                return _grade(found, self.tests)
+                return _grade(outcome, self.tests)
 
             return list(threads.map(grade, jobs))
         finally:  # an interruption does not wait for the programs that are left
@@ -176,7 +177,7 @@ class CodeGrader:
 
 
 def weaknesses(protections: Mapping[str, Any]) -> list[str]:
-    """What a system does not hold against a program, of what `Worker.protections` found there.
+    """Return the harm that this system does not prevent, by what `Worker.protections` reports.
 
     >>> weaknesses({"network": True, "folder size": True, "files": True})
     []
@@ -192,15 +193,15 @@ def weaknesses(protections: Mapping[str, Any]) -> list[str]:
     return [text for name, text in missing.items() if not protections[name]]
 
 
-def _grade(found: Mapping[str, Any], tests: str) -> Grade:
-    if found.get("broken"):
-        raise EvaluationError(found["broken"])
-    error = "+".join(found["errors"]) or None
-    metrics = {name: float(found[name]) for name in ("base", "plus") if name in found}
+def _grade(outcome: Mapping[str, Any], tests: str) -> Grade:
+    if outcome.get("broken"):
+        raise EvaluationError(outcome["broken"])
+    error = "+".join(outcome["errors"]) or None
+    metrics = {name: float(outcome[name]) for name in ("base", "plus") if name in outcome}
     return Grade(
         score=metrics.get(tests, 0.0),
-        answer=found["program"],
-        extraction=found["extraction"],
+        answer=outcome["program"],
+        extraction=outcome["extraction"],
         metrics=metrics,
         error=error,
     )
@@ -210,13 +211,13 @@ def _require() -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        found = version("evalplus")
+        installed = version("evalplus")
     except PackageNotFoundError:
         raise UsageError(
             "grading programs needs EvalPlus: pip install 'probtune[code]' (evalplus 0.3.1)."
         ) from None
-    if found != "0.3.1":
+    if installed != "0.3.1":
         raise UsageError(
-            f"programs are graded with evalplus 0.3.1, found {found}; another version runs other"
-            " tests: pip install evalplus==0.3.1."
+            f"programs are graded with evalplus 0.3.1, found {installed}; another version runs"
+            " other tests: pip install evalplus==0.3.1."
         )

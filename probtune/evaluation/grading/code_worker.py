@@ -62,7 +62,7 @@ class Worker:
         self._folder = ""
         self._closed = False
         self.protections: dict[str, Any] = {}
-        """What holds on this system."""
+        """The protections that this system has."""
         self._start()
 
     def _start(self) -> None:
@@ -100,7 +100,7 @@ class Worker:
         self.protections = hello["protections"]
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """What a job gives; a worker that died or hung over it counts as a program that crashed."""
+        """Return a job's outcome; a worker that died or hung counts as a program that crashed."""
         if self._process is None and not self._closed:
             self._start()
         process = self._process
@@ -109,9 +109,9 @@ class Worker:
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         # Extraction, expected outputs and two tests at most.
-        found = self._read(EXTRACTION_SECONDS + 4 * TASK_SECONDS)
-        if found is not None:
-            return found
+        answer = self._read(EXTRACTION_SECONDS + 4 * TASK_SECONDS)
+        if answer is not None:
+            return answer
         self._end()
         return {"program": None, "extraction": "none", "errors": ["crashed"], "base": 0, "plus": 0}
 
@@ -157,7 +157,7 @@ def main(folder: str) -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # when memory runs out, the kernel ends this process first
     try:
-        held = containment.isolate(folder)
+        guards = containment.isolate(folder)
         os.chdir(folder)  # the file system that may lie there now
         import evalplus.data.mbpp
         import evalplus.eval
@@ -174,15 +174,15 @@ def main(folder: str) -> None:
         _say(answers, {"broken": f"this system cannot contain a program ({error}); nothing was run"
                        " and nothing is lost. Grade on a Linux machine with seccomp."})  # fmt: skip
         return
-    held |= {"files": landlock >= 3, "landlock": landlock, "processes": True}
-    _say(answers, {"protections": held})
+    guards |= {"files": landlock >= 3, "landlock": landlock, "processes": True}
+    _say(answers, {"protections": guards})
     gc.freeze()
     for line in sys.stdin:
         _say(answers, _do(json.loads(line), folder, readable))
 
 
-def _say(answers: Any, found: dict[str, Any]) -> None:
-    answers.write(json.dumps(found) + "\n")
+def _say(answers: Any, outcome: dict[str, Any]) -> None:
+    answers.write(json.dumps(outcome) + "\n")
     answers.flush()
 
 
@@ -195,17 +195,17 @@ def _readable() -> list[str]:
 
 def _do(job: dict[str, Any], folder: str, readable: Sequence[str]) -> dict[str, Any]:
     problem = job["problem"]
-    found: dict[str, Any] = {"program": None, "extraction": "none", "errors": []}
-    wanted = ["base", "plus"] if job["tests"] == "plus" else ["base"]
-    found |= dict.fromkeys(wanted, 0)
+    outcome: dict[str, Any] = {"program": None, "extraction": "none", "errors": []}
+    names = ["base", "plus"] if job["tests"] == "plus" else ["base"]
+    outcome |= dict.fromkeys(names, 0)
     extracted = _extract(job, folder)
     if extracted is None:
-        return found | {"errors": ["unparsable"]}
-    found |= extracted
-    if found["program"] is None:
-        return found
+        return outcome | {"errors": ["unparsable"]}
+    outcome |= extracted
+    if outcome["program"] is None:
+        return outcome
     errors: dict[str, None] = {}
-    for tests in wanted:  # the further tests count only where the base tests pass
+    for tests in names:  # the further tests count only where the base tests pass
         try:
             expected = _expected_of(problem, tests)
         except Exception as error:  # whatever a solution of somebody's may raise
@@ -213,12 +213,12 @@ def _do(job: dict[str, Any], folder: str, readable: Sequence[str]) -> dict[str, 
                 f"the canonical solution of {problem['task_id']} fails on its own {tests} tests"
             )
             return {"broken": f"{reason}: {type(error).__name__}: {error}. Is the file whole?"}
-        passed, met = _test(problem, found["program"], expected, folder, readable)
+        passed, met = _test(problem, outcome["program"], expected, folder, readable)
         errors |= dict.fromkeys(met)
         if not passed:
             break
-        found[tests] = 1
-    return found | {"errors": list(errors)}
+        outcome[tests] = 1
+    return outcome | {"errors": list(errors)}
 
 
 # Finding the program
@@ -253,7 +253,7 @@ def _fenced(text: str) -> list[str]:
 
 
 def _defines(program: str, entry: str) -> bool:
-    """Whether a program is valid and gives `entry` a body beyond its docstring, or assigns it."""
+    """True if a program is valid and gives `entry` a body beyond its docstring, or assigns it."""
     try:
         tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -294,8 +294,8 @@ def _extract(job: dict[str, Any], folder: str) -> dict[str, Any] | None:
 
 
 class _Shared:
-    """What a test leaves in memory that it shares with the worker: EvalPlus's verdict, the inputs
-    reached, and what the program ran into.
+    """Memory that a test shares with the worker: EvalPlus's verdict, the inputs reached, and the
+    error that the program ran into.
     """
 
     def __init__(self, inputs: int):
@@ -381,10 +381,10 @@ def _test(
     shared = _Shared(len(inputs))
 
     def work() -> None:
-        given: Any = evalplus
-        given.reliability_guard = lambda maximum_memory_bytes=None: None  # ours instead
-        given.query_maximum_memory_bytes = lambda: None
-        given.swallow_io = _watched(given.swallow_io, shared.report)
+        imported: Any = evalplus
+        imported.reliability_guard = lambda maximum_memory_bytes=None: None  # ours instead
+        imported.query_maximum_memory_bytes = lambda: None
+        imported.swallow_io = _watched(imported.swallow_io, shared.report)
         containment.watch(folder, readable, shared.report)
         evalplus.unsafe_execute(
             problem["dataset"], problem["entry_point"], program, inputs, expected, limits,

@@ -1,5 +1,5 @@
-"""What a process that runs a model's program cannot do, by the means of the Linux kernel, in four
-layers that need no privileges:
+"""Limits of a process that runs a model's program, by the means of the Linux kernel, in four layers
+that need no privileges:
 
     namespaces  a network, a mount table and IPC of its own, where the system permits; the folder
                 to write in is then a file system in memory of `FOLDER_BYTES`
@@ -64,10 +64,10 @@ def isolate(folder: str) -> dict[str, bool]:
     """
     libc = _libc()
     uid, gid = os.geteuid(), os.getegid()
-    held = {"network": False, "folder size": False}
+    guards = {"network": False, "folder size": False}
     if libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWIPC) != 0:
-        return held
-    held["network"] = True
+        return guards
+    guards["network"] = True
     try:
         # A process may map its own user to itself; groups must be frozen before.
         for name, text in (
@@ -82,9 +82,9 @@ def isolate(folder: str) -> dict[str, bool]:
         flags = _NOSUID_NODEV_NOEXEC
         _check(libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options), "mount")
     except OSError:
-        return held
-    held["folder size"] = True
-    return held
+        return guards
+    guards["folder size"] = True
+    return guards
 
 
 def drop_capabilities() -> None:
@@ -281,24 +281,24 @@ def watch(folder: str, readable: Sequence[str], report: Callable[[str], None]) -
         real = realpath(fsdecode(path))  # type: ignore[arg-type]
         return any(real == root or real.startswith(root + os.sep) for root in allowed)
 
-    def kind_of(event: str, given: tuple) -> str | None:
+    def kind_of(event: str, arguments: tuple) -> str | None:
         if event == "open":
-            path, mode, flags = given
+            path, mode, flags = arguments
             writes = (flags or 0) & _WRITING or any(c in (mode or "") for c in "wax+")
             return None if inside(path, (home, "/dev/null") if writes else roots) else "files"
         if event in _PATHS:
-            fine = all(inside(path, (home,)) for path in given[: _PATHS[event]])
+            fine = all(inside(path, (home,)) for path in arguments[: _PATHS[event]])
             return None if fine else "files"
         if event in _READS:
-            return None if inside(given[0], roots) else "files"
+            return None if inside(arguments[0], roots) else "files"
         if event in _NETWORK:
             return "network"
         if event == "socket.__new__":
-            return "network" if given[1] not in (1, -1) else None  # AF_UNIX: pairs
+            return "network" if arguments[1] not in (1, -1) else None  # AF_UNIX: pairs
         return "processes" if event in _PROCESSES else None
 
-    def hook(event: str, given: tuple) -> None:
-        kind = kind_of(event, given)
+    def hook(event: str, arguments: tuple) -> None:
+        kind = kind_of(event, arguments)
         if kind is not None:
             report(kind)
             raise PermissionError(errno.EPERM, f"{kind}: not permitted to a model's program")

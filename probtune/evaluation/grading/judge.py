@@ -113,7 +113,7 @@ class Judge:
         return {"url": self.url, "model": self.model, "prompt": self.prompt}
 
     def compare(self, instruction: str, answer: str, other: str) -> Verdict:
-        """How far the first answer is preferred, over both orders.
+        """Return the preference for the first answer, over both orders.
 
         Raises:
             EvaluationError: the endpoint cannot be reached, refuses, or keeps failing.
@@ -129,9 +129,9 @@ class Judge:
     def _ask(self, instruction: str, first: str, second: str) -> tuple[float | None, bool]:
         """(preference for A or None, whether it comes from probabilities)."""
         # Replaced in one pass: an answer may hold "{second}" itself.
-        given = {"{instruction}": instruction, "{first}": first, "{second}": second}
-        content = re.sub("|".join(map(re.escape, given)), lambda m: given[m[0]], self.prompt)
-        found = self._post(
+        texts = {"{instruction}": instruction, "{first}": first, "{second}": second}
+        content = re.sub("|".join(map(re.escape, texts)), lambda m: texts[m[0]], self.prompt)
+        answer = self._post(
             {
                 "model": self.model,
                 "messages": [{"role": "user", "content": content}],
@@ -142,11 +142,11 @@ class Judge:
             }
         )
         try:
-            choice = found["choices"][0]
+            choice = answer["choices"][0]
             text = choice["message"]["content"] or ""
         except (KeyError, IndexError, TypeError):
             raise EvaluationError(
-                f"the judge at {self.url} answered without choices: {str(found)[:200]}"
+                f"the judge at {self.url} answered without choices: {str(answer)[:200]}"
             ) from None
         return preference(text, choice.get("logprobs"))
 
@@ -179,14 +179,14 @@ class Judge:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of an answer against another."""
+    """A judge's verdict on an answer beside another."""
 
     preference: float
     """0 to 1, mean over both orders; NaN where the judge named neither."""
     place: float
-    """How far the judge favours the first place, -1 to 1."""
+    """The judge's bias for the first place, -1 to 1."""
     weighted: bool
-    """Whether both come from probabilities rather than from a letter."""
+    """True if both come from probabilities rather than from a letter."""
 
 
 def preference(text: str, logprobs: Any) -> tuple[float | None, bool]:
@@ -202,12 +202,12 @@ def preference(text: str, logprobs: Any) -> tuple[float | None, bool]:
     """
     for token in (logprobs or {}).get("content") or []:
         if token["token"].strip().strip("*()\"'.").upper() in ("A", "B"):
-            found = {"A": 0.0, "B": 0.0}
+            mass = {"A": 0.0, "B": 0.0}
             for entry in [*(token.get("top_logprobs") or []), token]:
                 letter = entry["token"].strip().strip("*()\"'.").upper()
-                if letter in found:
-                    found[letter] = max(found[letter], math.exp(entry["logprob"]))
-            return found["A"] / (found["A"] + found["B"]), True
+                if letter in mass:
+                    mass[letter] = max(mass[letter], math.exp(entry["logprob"]))
+            return mass["A"] / (mass["A"] + mass["B"]), True
     letters = set(re.findall(r"\b[AB]\b", text))
     return (1.0 if letters == {"A"} else 0.0, False) if len(letters) == 1 else (None, False)
 
@@ -315,7 +315,7 @@ def length_controlled(
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
             stack.callback(sklearn.set_config, enable_metadata_routing=routing)
-            found = get_length_controlled_winrate(
+            rates = get_length_controlled_winrate(
                 table,
                 save_weights_dir=None,
                 is_add_glm_preference_inplace=False,
@@ -324,4 +324,4 @@ def length_controlled(
     except Exception as error:  # a hub that is out of reach, a library that has moved on
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         return f"alpaca-eval could not fit its model ({type(error).__name__}: {reason})"
-    return found["length_controlled_winrate"] / 100, found["lc_standard_error"] / 100
+    return rates["length_controlled_winrate"] / 100, rates["lc_standard_error"] / 100

@@ -22,7 +22,7 @@ from .spellings import CURRENCIES, SCALES
 __all__ = ["Literal", "equal_literals", "read_literal", "stands_for", "within"]
 
 SIGNIFICANT_DIGITS = 6
-"""How many right digits a decimal needs to stand for a number it does not equal."""
+"""The number of right digits that a decimal needs to stand for a number it does not equal."""
 _LONGEST = 400
 
 

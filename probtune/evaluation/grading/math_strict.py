@@ -48,7 +48,7 @@ def grade(
      Grade(score=0.0, answer=None, extraction='none', metrics={}, error=None)]
     """
     answers = [last_box(item.text) for item in items]
-    golds = [gold_text(item.gold, place) for place, item in enumerate(items)]
+    golds = [gold_text(item.gold, index) for index, item in enumerate(items)]
     verdicts = grade_answers(
         list(zip(golds, answers, strict=True)),
         rel_tol=rel_tol,
@@ -91,7 +91,7 @@ def grade_answers(
             too_long = not verdict and max(map(len, pair)) > LONGEST
             verdicts[pair] = Verdict(verdict, "unparsable" if too_long else None)
             count.add(uses[pair])
-    found = compare_all(
+    by_task = compare_all(
         answers_equal,
         hard,
         timeout_s=timeout_s,
@@ -100,12 +100,12 @@ def grade_answers(
     )
     for task, same in hard.items():
         for pair in same:
-            verdicts[pair] = found[task]
+            verdicts[pair] = by_task[task]
     wrong = Verdict(False)
     return [wrong if answer is None else verdicts[gold, answer] for gold, answer in pairs]
 
 
-def gold_text(gold: Any, place: int | Mapping[str, Any] | str = "") -> str:
+def gold_text(gold: Any, where: int | Mapping[str, Any] | str = "") -> str:
     r"""A gold answer as text: a number written out, a text with its box opened.
 
     Raises:
@@ -121,7 +121,7 @@ def gold_text(gold: Any, place: int | Mapping[str, Any] | str = "") -> str:
         text = last_box(text) or ""
     if not text.strip(" $"):
         raise DataError(
-            f"A gold answer must not be empty, got {gold!r} in item {place}; drop the row or give "
+            f"A gold answer must not be empty, got {gold!r} in item {where}; drop the row or give "
             "its answer."
         )
     return text

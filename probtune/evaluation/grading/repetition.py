@@ -1,4 +1,4 @@
-"""Whether a response ends in a loop.
+"""A rule for responses that end in a loop.
 
 Rule: after white space is made single, the last characters are one piece repeated at least
 `TIMES` times, over at least `CHARACTERS` characters (the last piece may be cut off). The piece may
@@ -16,7 +16,7 @@ _TAIL = 4_000
 
 
 def repeats(text: str) -> bool:
-    """Whether a text ends in a loop (see the module).
+    """Return True if a text ends in a loop (see the module).
 
     >>> repeats("So we are done. " + "I hope it is correct. " * 12), repeats("So we are done.")
     (True, False)
@@ -30,9 +30,9 @@ def repeats(text: str) -> bool:
     # least the last 3/4 of CHARACTERS reappear p characters earlier.
     probe = tail[-CHARACTERS * (TIMES - 1) // TIMES :]
     end = len(tail) - 1
-    while (place := tail.rfind(probe, 0, end)) >= 0:
-        end = place + len(probe) - 1
-        period = len(tail) - len(probe) - place
+    while (position := tail.rfind(probe, 0, end)) >= 0:
+        end = position + len(probe) - 1
+        period = len(tail) - len(probe) - position
         length = max(TIMES * period, CHARACTERS)
         if length > len(tail):
             return False

@@ -107,7 +107,7 @@ CUT_OFFS: Mapping[int, float] = MappingProxyType(
 """
 
 LOG1M_OFFSET = 1e-3
-"""What the code adds to 1 - p inside the logarithm."""
+"""The code's addition to 1 - p inside the logarithm."""
 
 DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
     {

@@ -46,7 +46,7 @@ _FORMS = {
         (4, "left", "letter", "right"),
     ),
 }
-"""How clear, and what must follow what."""
+"""The clearness of a phrase, and the pattern of what must follow it."""
 
 _PARTS = {
     "openbookqa": {
@@ -88,19 +88,19 @@ class ExplicitChoice:
         return grades
 
     def _letter(self, text: str) -> str | None:
-        found: dict[int, tuple[int, str]] = {}
+        letters: dict[int, tuple[int, str]] = {}
         text = text.upper()
         for clear, pattern in _patterns(self.rule):
             for match in pattern.finditer(text):
-                found.setdefault(match.start(1), (clear, match.group(1)))
-        if not found:
+                letters.setdefault(match.start(1), (clear, match.group(1)))
+        if not letters:
             return None
         # The paper's code takes all letters of the benchmark, not those of the question.
-        often = Counter(letter for _, letter in found.values())
+        often = Counter(letter for _, letter in letters.values())
         counted = self.rule == "openbookqa"
         _, _, _, best = max(
-            (clear, often[letter] if counted else 0, place, letter)
-            for place, (clear, letter) in found.items()
+            (clear, often[letter] if counted else 0, position, letter)
+            for position, (clear, letter) in letters.items()
         )
         return best
 

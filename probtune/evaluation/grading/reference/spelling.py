@@ -125,11 +125,11 @@ def _sum(words: list[str], places: list[int]) -> int:
     if len(words) <= 1:
         return sum(_WORDS[word] for word in words)
     total, begin = 0, 0
-    for scale, place in zip(_SCALES, places, strict=True):
-        if place >= 0:
-            total += _group(words[begin:place]) * _WORDS[scale]
-            begin = place + 1
-    rest = [place + 1 for place in places if -1 < place < len(words) - 1]
+    for scale, index in zip(_SCALES, places, strict=True):
+        if index >= 0:
+            total += _group(words[begin:index]) * _WORDS[scale]
+            begin = index + 1
+    rest = [index + 1 for index in places if -1 < index < len(words) - 1]
     if rest:
         return total + _group(words[rest[-1] :])
     return total if begin else _group(words)
@@ -206,11 +206,11 @@ ohm|number|kmph|day|hour|minute|min|second|man|woman|sec|cube|mt|sq inch|mp|∏ 
 unit|cu . m|cm 2|rs .|rs|kg|g|month|km|m|cm|mm|apple|liter|loss|yard|pure|year|increase|decrease|d
 less|Surface|litre|pi sq m|s .|metre|meter|inch
 """
-"""What counts as a unit, in the order in which they are removed (mainly MathQA's, according to the
+"""Units, in the order in which they are removed (mainly MathQA's, according to the
 paper's code); first these, then each with an s. A dot stands for any character there."""
 _NAMES = [name for line in _UNIT_NAMES.strip().split("\n") for name in line.split("|")]
 _UNITS = [
     (name.split(".")[0], re.compile(rf"(^|\W){name}($|\W)"))
     for name in (*_NAMES, *(f"{name}s" for name in _NAMES))
 ]
-"""What must stand in a text for a unit to be in it, and the unit between other characters."""
+"""The text that must be present for a unit to be in it, and the unit between other characters."""
