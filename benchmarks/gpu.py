@@ -139,7 +139,7 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
     where = "cpu" if dry else "cuda"
     dtype = torch.float16 if dry else torch.bfloat16
     tokens, size, vocabulary, softcap = SHAPES[shape]
-    hidden, weight, labels = made(tokens, size, vocabulary, where, dtype)
+    hidden, weight, labels = problem(tokens, size, vocabulary, where, dtype)
     least, budget = (1, 0.0) if dry else (30, 2.0)
 
     def ceiling() -> None:
@@ -179,7 +179,9 @@ def measure(peer: str, shape: str, cases: list[list[Any]]) -> list[dict[str, Any
     return measured
 
 
-def made(tokens: int, size: int, vocabulary: int, where: str, dtype: Any) -> tuple[Any, Any, Any]:
+def problem(
+    tokens: int, size: int, vocabulary: int, where: str, dtype: Any
+) -> tuple[Any, Any, Any]:
     """Return hidden states that point to their target by a random amount."""
     import torch
 

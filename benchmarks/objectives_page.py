@@ -1,4 +1,4 @@
-"""Tables and curves of docs/objectives.md.
+"""Tables and curves of docs/objectives.md, and the names of the members in probtune/__init__.py.
 
 python benchmarks/objectives_page.py        # half a minute
 """
@@ -20,7 +20,9 @@ from probtune.objectives import (
     signature,
 )
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "objectives.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "objectives.md"
+PUBLIC = ROOT / "probtune" / "__init__.py"
 
 ESCAPES = (
     "nll()",
@@ -99,7 +101,17 @@ def needs() -> Table:
 TABLES = {f.__name__: f for f in (members, sources, needs, escape)}
 
 
+def public_names(source: str) -> str:
+    """Return the source of the package's `__init__` with the names of the members."""
+    begin, end = "# members: written by benchmarks/objectives_page.py\n", "# end of members\n"
+    before, _, rest = source.partition(begin)
+    after = rest.partition(end)[2]
+    names = "".join(f'    "{name}",\n' for name in sorted(MEMBERS))
+    return f"{before}{begin}_MEMBERS = (\n{names})\n{end}{after}"
+
+
 def main() -> None:
+    PUBLIC.write_text(public_names(PUBLIC.read_text(encoding="utf-8")), encoding="utf-8")
     for name, make in TABLES.items():
         write(DOCUMENT, name, make())
     core = [m.example for m in CORE.values()]

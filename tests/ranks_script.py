@@ -102,7 +102,7 @@ def linear_objective_loss_of(hidden, weight, labels) -> None:
     linear_objective(hidden, weight, labels, p(), parallel=parallel).loss.backward()
 
 
-def made(tied: bool, lora: bool):
+def model_and_owner(tied: bool, lora: bool):
     """(model, the part that has the head)"""
     model = helpers.word_causal_model(tie_word_embeddings=tied)
     if lora:
@@ -142,9 +142,9 @@ def sharded(how: str, *, tied: bool = False, lora: bool = False) -> None:
         call = HeadCall(f, normalizer, reference=reference)
         return model(input_ids=ids[rows], labels=labels[rows], objective_head=call).loss
 
-    whole, _ = made(tied, lora)
+    whole, _ = model_and_owner(tied, lora)
     loss(whole, slice(0, 4), count).backward()
-    model, inner = made(tied, lora)
+    model, inner = model_and_owner(tied, lora)
     layer = inner.get_output_embeddings()
     for block in inner.model.layers:
         fully_shard(block)
@@ -184,7 +184,7 @@ def tensor_parallel(lora: bool) -> None:
     mesh = init_device_mesh("cpu", (2,))
     parts = []
     for parallel in (False, True):
-        model, inner = made(False, lora)
+        model, inner = model_and_owner(False, lora)
         layer = inner.get_output_embeddings()
         layer = layer.base_layer if lora else layer
         forward = None
@@ -217,7 +217,7 @@ def not_rounded_by_mixed_precision() -> None:
     quality = torch.full(labels[:, 1:].shape, 1.001)
     outs = []
     for mixed in (False, True):
-        model, _ = made(False, False)
+        model, _ = model_and_owner(False, False)
         if mixed:
             fully_shard(model.lm_head, mp_policy=policy)
             fully_shard(model, mp_policy=policy)

@@ -9,7 +9,7 @@ from probtune.evaluation.grading.reference.explicit import ExplicitChoice
 OPTIONS = {letter: f"option {letter}" for letter in "ABCD"}
 
 
-def found(rule, text):
+def answer_of(rule, text):
     (grade,) = ExplicitChoice(rule)([GradingItem(text, "B", OPTIONS)])
     assert grade.score == (grade.answer == "B")
     assert grade.extraction == ("none" if grade.answer is None else "letter")
@@ -36,16 +36,16 @@ def found(rule, text):
     ],
 )
 def test_the_clearest_letter(rule, text, letter):
-    assert found(rule, text) == letter
+    assert answer_of(rule, text) == letter
 
 
 def test_where_the_two_rules_differ():
-    assert found("openbookqa", "A. B. C. A. D.") == "A"  # marked more often
-    assert found("mmlu_prox", "A. B. C. A. D.") == "D"
-    assert found("openbookqa", "I choose H. Or A") == "A"  # four letters against ten
-    assert found("mmlu_prox", "I choose H. Or A") == "H"
-    assert found("openbookqa", "café B") == "B" and found("openbookqa", "éB") is None
-    assert found("mmlu_prox", "éB") == "B"
+    assert answer_of("openbookqa", "A. B. C. A. D.") == "A"  # marked more often
+    assert answer_of("mmlu_prox", "A. B. C. A. D.") == "D"
+    assert answer_of("openbookqa", "I choose H. Or A") == "A"  # four letters against ten
+    assert answer_of("mmlu_prox", "I choose H. Or A") == "H"
+    assert answer_of("openbookqa", "café B") == "B" and answer_of("openbookqa", "éB") is None
+    assert answer_of("mmlu_prox", "éB") == "B"
 
 
 def letters(items, /, *, progress=None):

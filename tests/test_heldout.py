@@ -117,14 +117,14 @@ def test_generated_answers_are_graded():
     assert measured.predictions is not None and measured.predictions[3].strip() == rows[3].response
 
 
-def held(exact, nll):
+def heldout(exact, nll):
     n = len(nll)
     return HeldOut([2] * n, list(nll), [0.5] * n, [1] * n, exact, None, "whole", 0.0)
 
 
 def test_comparison_is_paired_by_item():
-    a = held([True] * 8 + [False] * 2, [1.0, 2.0] * 5)
-    b = held([True] * 2 + [False] * 8, [1.2, 2.2] * 5)
+    a = heldout([True] * 8 + [False] * 2, [1.0, 2.0] * 5)
+    b = heldout([True] * 2 + [False] * 8, [1.2, 2.2] * 5)
     rows = {row["metric"]: row for row in compare({"a": a, "b": b})}
     assert rows["nll"]["difference"].value == pytest.approx(-0.1)
     assert rows["nll"]["difference"].standard_error == pytest.approx(0.0, abs=1e-12)
@@ -137,4 +137,4 @@ def test_comparison_is_paired_by_item():
 
 def test_different_items_are_not_compared():
     with pytest.raises(ValueError, match="not measured on the same items"):
-        compare({"a": held([True], [1.0]), "b": held([True, True], [1.0, 1.0])})
+        compare({"a": heldout([True], [1.0]), "b": heldout([True, True], [1.0, 1.0])})

@@ -23,7 +23,7 @@ from probtune.objectives import objective
 ENGINE = {**ZERO3, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2}
 
 
-def made(kind: str, tied: bool):
+def model_and_owner(kind: str, tied: bool):
     """(model, the part that has the head)"""
     model = helpers.word_causal_model(tie_word_embeddings=tied)
     if kind != "plain":
@@ -49,9 +49,9 @@ def equals_one_process(kind: str, text: str, *, tied: bool = False) -> None:
     labels = ids.clone()
     labels[1], labels[0, :4] = -100, -100
     count = (labels[:, 1:] != -100).sum()
-    whole, _ = made(kind, tied)
+    whole, _ = model_and_owner(kind, tied)
     optimizer = torch.optim.SGD([x for x in whole.parameters() if x.requires_grad], 0.5)
-    model, inner = made(kind, tied)
+    model, inner = model_and_owner(kind, tied)
     config = {"model": model, "config": ENGINE}
     trained = [x for x in model.parameters() if x.requires_grad]
     engine, *_ = deepspeed.initialize(optimizer=torch.optim.SGD(trained, 0.5), **config)

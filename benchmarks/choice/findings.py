@@ -17,7 +17,7 @@ from .evaluate import index_of
 from .fit import METRIC
 from .noise import RATES
 from .regret import accuracy, crossed_regret
-from .standing import CONFIRMATION, HELD_OUT, Split, made
+from .standing import CONFIRMATION, HELD_OUT, Split, cached_choices
 from .table import Grid
 
 __all__ = [
@@ -128,7 +128,7 @@ def worst_table(grid: Grid, *, split: Split, metric: str = "greedy") -> Table:
     """Return the held-out cells with the largest regret of auto."""
     cells = grid.where(split)
     values = accuracy(grid, metric=METRIC[metric])[cells]
-    chosen = made(grid, "auto", metric)[0]
+    chosen = cached_choices(grid, "auto", metric)[0]
     regret = crossed_regret(values, chosen[cells])
     rows = []
     for i in np.argsort(-regret)[:8]:
@@ -265,7 +265,7 @@ def picks_table(grid: Grid) -> Table:
     shares = []
     for metric in METRIC:
         header.append(f"{metric}: share of cells and seeds")
-        chosen = made(grid, "auto", metric)[0][grid.where(HELD_OUT)]
+        chosen = cached_choices(grid, "auto", metric)[0][grid.where(HELD_OUT)]
         shares.append([float((chosen == o).mean()) for o in range(len(grid.objectives))])
     rows = [
         [f"`{name}`", *(f"{100 * share[o]:.0f} %" for share in shares)]

@@ -16,10 +16,10 @@ __all__ = [
     "CONFIRMATION",
     "HELD_OUT",
     "Split",
+    "cached_choices",
     "choosers_table",
     "headline_table",
     "interval",
-    "made",
     "objectives_table",
     "paired_table",
     "percents",
@@ -36,7 +36,7 @@ Split = str | tuple[str, ...]
 _MADE: dict[tuple[int, str, str], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
 
-def made(grid: Grid, name: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cached_choices(grid: Grid, name: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a chooser's choices in every cell, from the cache after the first time."""
     key = (id(grid), name, metric)
     if key not in _MADE:
@@ -53,7 +53,7 @@ def standing(
     nll = grid.index("nll()")
     scores = {}
     for name in choosers(metric):
-        chosen, undecided, cost = made(grid, name, metric)
+        chosen, undecided, cost = cached_choices(grid, name, metric)
         plain = name in ("always NLL", "always -p")
         scores[name] = (
             score(values, chosen[cells], family, nll),
@@ -129,7 +129,7 @@ def paired_table(grid: Grid, *, split: Split) -> Table:
         values = accuracy(grid, metric=METRIC[metric])
         reached = {}
         for name in (*rivals, "auto"):
-            chosen = made(grid, name, metric)[0]
+            chosen = cached_choices(grid, name, metric)[0]
             picked = np.take_along_axis(values, chosen[..., None], -1)[..., 0]
             reached[name] = 100.0 * picked.mean(1)[cells]
         rows.append(

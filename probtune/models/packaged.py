@@ -39,10 +39,12 @@ PACKAGED = {
 """Name -> (Python package, file in it, what it is)."""
 
 
-def cache() -> Path:
-    """The folder of converted models: `probtune/models` in XDG_CACHE_HOME, or in ~/.cache."""
+def cache(content: str = "models") -> Path:
+    """Return the folder of converted models or of other content: `probtune/models` in
+    XDG_CACHE_HOME, or in ~/.cache.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "probtune" / "models"
+    return Path(base) / "probtune" / content
 
 
 def model_folder(name: str) -> str:

@@ -29,55 +29,20 @@ References:
     identity above is checked by central differences in the tests.
 """
 
-from .aliases import ALIASES, gce, mixce, poly1, profit, sce, talr, tsallis, tvd
+from .aliases import *  # noqa: F403
+from .aliases import ALIASES
 from .base import Objective, handle
-from .compose import above, below, cap, floor, mix
-from .distribution import (
-    brier,
-    entropy_bonus,
-    gem,
-    kl_anchor,
-    label_smoothing,
-    reverse_kl_anchor,
-)
-from .literature import (
-    affine,
-    cayley,
-    chord,
-    focal,
-    gft,
-    infosft,
-    luffy,
-    tailr,
-    taylor,
-)
-from .members import dft, log1m, nll, p, power
+from .compose import *  # noqa: F403
+from .distribution import *  # noqa: F403
+from .literature import *  # noqa: F403
+from .members import *  # noqa: F403
 from .own import from_function, own_parts, own_sources, refuse_changed
-from .references import inliers, iw_sft, iw_sft_sequence, on_reference, psft, token_cleaning
-from .signalled import (
-    deft,
-    eaft,
-    eaft_top,
-    idft,
-    nll_on_answer,
-    nll_on_special,
-    sed,
-    unbound,
-    weighted,
-)
+from .references import *  # noqa: F403
+from .signalled import *  # noqa: F403
+from .signalled import unbound
 from .signals import HEAD_SIGNALS, SIGNALS, Signals, columns_of, kind_of, parameter_of
-from .step import (
-    StepStatistics,
-    anneal,
-    anneal_shares,
-    bottom,
-    rho1,
-    step_bottom,
-    step_cayley,
-    step_talr,
-    step_top,
-    top,
-)
+from .step import *  # noqa: F403
+from .step import StepStatistics, anneal_shares
 from .table import CORE, MEMBERS
 from .text import names_code, objective, objective_list, of_handle, signature
 
@@ -90,74 +55,23 @@ __all__ = [
     "Objective",
     "Signals",
     "StepStatistics",
-    "above",
-    "affine",
-    "anneal",
     "anneal_shares",
-    "below",
-    "bottom",
-    "brier",
-    "cap",
-    "cayley",
-    "chord",
     "columns_of",
-    "deft",
-    "dft",
-    "eaft",
-    "eaft_top",
-    "entropy_bonus",
-    "floor",
-    "focal",
     "from_function",
-    "gce",
-    "gem",
-    "gft",
     "handle",
-    "idft",
-    "infosft",
-    "inliers",
-    "iw_sft",
-    "iw_sft_sequence",
     "kind_of",
-    "kl_anchor",
-    "label_smoothing",
-    "log1m",
-    "luffy",
-    "mix",
-    "mixce",
     "names_code",
-    "nll",
-    "nll_on_answer",
-    "nll_on_special",
     "objective",
     "objective_list",
     "of_handle",
-    "on_reference",
     "own_parts",
     "own_sources",
-    "p",
     "parameter_of",
-    "poly1",
-    "power",
-    "profit",
-    "psft",
     "refuse_changed",
-    "reverse_kl_anchor",
-    "rho1",
-    "sce",
-    "sed",
     "signature",
-    "step_bottom",
-    "step_cayley",
-    "step_talr",
-    "step_top",
-    "tailr",
-    "talr",
-    "taylor",
-    "token_cleaning",
-    "top",
-    "tsallis",
-    "tvd",
     "unbound",
-    "weighted",
 ]
+__all__ += MEMBERS  # pyright: ignore[reportUnsupportedDunderAll]
+__all__.sort(  # pyright: ignore[reportUnsupportedDunderAll]
+    key=lambda name: (not name.isupper(), name)
+)

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...models.packaged import cache
 from ...terminal import Terminal
 from .preparing import prepare, request
 from .table import corpus, slug
 
-__all__ = ["cache", "default_folder", "locate", "resolve"]
+__all__ = ["default_folder", "locate", "resolve"]
 
 _PREFIX = "corpus:"
-
-
-def cache() -> Path:
-    """Return the default folder of prepared sets: `probtune/corpora` in XDG_CACHE_HOME, or in
-    ~/.cache.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "probtune" / "corpora"
 
 
 def default_folder(requested: Mapping[str, Any]) -> Path:
     """Return the folder of a request in the cache; equal requests share it, others never do."""
     key = hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()[:10]
-    return cache() / f"{requested['corpus']}-{key}"
+    return cache("corpora") / f"{requested['corpus']}-{key}"
 
 
 def resolve(
