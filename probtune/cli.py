@@ -16,7 +16,7 @@ from . import __version__
 from .commands import options as core_options
 from .errors import ProbtuneError, UsageError
 from .evaluation.commands import options as evaluation_options
-from .options import request
+from .options import Parser, request
 from .paper.commands import options as paper_options
 
 __all__ = ["main"]
@@ -101,7 +101,7 @@ def _fail(reason: object, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "probtune",
         usage="probtune [-h] [--version] COMMAND ...",
         description=_DESCRIPTION,

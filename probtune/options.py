@@ -11,13 +11,17 @@ import argparse
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, field
+from functools import partial
 from typing import Any
 
 from .errors import UsageError
 
 __all__ = [
+    "POSITIONAL",
     "REQUIRED",
+    "Parser",
     "add_arguments",
     "add_options",
     "check_bounds",
@@ -32,6 +36,7 @@ REQUIRED: Any = MISSING
 """Default of an option that must be given."""
 
 POSITIONAL = "positional"
+"""Group of the options that are positional arguments."""
 
 
 def option(
@@ -80,6 +85,37 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that adds its options when it is first used, so that `probtune --help` does not make
+    those of every command.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self._later: list[Callable[[], None]] = []
+
+    def later(self, add: Callable[[], None]) -> None:
+        """Call `add`, which adds options, before the parser is used."""
+        self._later.append(add)
+
+    def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
+        self._add()
+        return super().parse_known_args(*arguments, **keywords)
+
+    def format_help(self) -> str:
+        self._add()
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        self._add()
+        return super().format_usage()
+
+    def _add(self) -> None:
+        later, self._later = self._later, []
+        for add in later:
+            add()
+
+
 def options_of(settings: type[Any], only: tuple[str, ...]) -> Any:
     """A field that holds some of the options of a settings class: those that were given, by
     name.
@@ -96,6 +132,15 @@ def add_options(
     Defaults stay out of the parser, so that what was not typed can come from a YAML file; the help
     names them.
     """
+    if isinstance(parser, Parser):
+        parser.later(partial(_add_options, parser, settings, only))
+    else:
+        _add_options(parser, settings, only)
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, settings: type[Any], only: tuple[str, ...]
+) -> None:
     groups: dict[str, Any] = {}
     kinds = typing.get_type_hints(settings)
     for item in dataclasses.fields(settings):
@@ -165,12 +210,21 @@ def add_arguments(
         besides: the fields stand besides those of a settings class, and the command's function
             takes what was parsed as it is.
     """
+    if not besides:
+        parser.set_defaults(command=command)
+    if isinstance(parser, Parser):
+        parser.later(partial(_add_arguments, parser, command))
+    else:
+        _add_arguments(parser, command)
+
+
+def _add_arguments(parser: argparse.ArgumentParser, command: type[Any]) -> None:
     kinds = typing.get_type_hints(command)
     exclusive: dict[str, Any] = {}
     for item in dataclasses.fields(command):
         data = item.metadata
         if "settings" in data:
-            add_options(parser, data["settings"], only=data["only"])
+            _add_options(parser, data["settings"], data["only"])
             continue
         required = item.default is MISSING
         kind = kind_of(kinds[item.name])
@@ -196,8 +250,6 @@ def add_arguments(
                 exclusive[data["exclusive"]] = parser.add_mutually_exclusive_group()
             group = exclusive[data["exclusive"]]
         group.add_argument(data["flag"] or flag_of(item.name), **arguments)
-    if not besides:
-        parser.set_defaults(command=command)
 
 
 def request(options: argparse.Namespace) -> Any:

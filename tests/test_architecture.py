@@ -35,7 +35,8 @@ ONLY = {
     "numbers": set(),
     "records": {"errors", "files"},
     "statistics": set(),
-    "settings": {"errors"},
+    "options": {"errors"},
+    "settings": {"errors", "options"},
     "terminal": set(),
 }
 """Stricter than the line: a report and a choice must be made without torch."""

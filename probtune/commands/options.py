@@ -44,7 +44,7 @@ _ROW_FIELDS = (
 """Settings that say how rows become tokens."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _TuneToo:
     """Options of `probtune tune` and `probtune train` besides their settings."""
 
@@ -55,7 +55,7 @@ class _TuneToo:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _ProbeToo:
     """Options of `probtune probe` besides its settings."""
 
@@ -73,7 +73,7 @@ class _ProbeToo:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Objectives:
     """Options of `probtune objectives`."""
 
@@ -98,7 +98,7 @@ class Objectives:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Report:
     """Options of `probtune report`."""
 
@@ -114,7 +114,7 @@ class Report:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Demo:
     """Options of `probtune demo`."""
 
@@ -126,7 +126,7 @@ class Demo:
     out: str = option("runs/demo", "folder (default: runs/demo)", metavar="DIR")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Data:
     """Options of `probtune data`."""
 
@@ -137,7 +137,7 @@ class Data:
     row_settings: dict[str, Any] = options_of(TuneSettings, _ROW_FIELDS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Merge:
     """Options of `probtune merge`."""
 
@@ -155,7 +155,7 @@ def _plot(name: str) -> Any:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Crossover:
     """Options of `probtune theory crossover`."""
 
@@ -167,7 +167,7 @@ class Crossover:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PhaseDiagram:
     """Options of `probtune theory phase-diagram`."""
 
@@ -181,7 +181,7 @@ class PhaseDiagram:
     size: int = option(200, "points per axis of the grid (%(default)s)", metavar="N")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Escape:
     """Options of `probtune theory escape`."""
 
@@ -197,7 +197,7 @@ class Escape:
     to: float = option(0.5, "probability to reach (%(default)g)", metavar="P")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Theorem:
     """Options of `probtune theory theorem`."""
 
@@ -208,7 +208,7 @@ class Theorem:
     classes: int = option(1000, "effective classes (%(default)s)", metavar="K")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Advice:
     """Options of `probtune theory advice`."""
 

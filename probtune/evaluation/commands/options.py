@@ -62,7 +62,7 @@ def _positional(help: str, metavar: str, default: Any = REQUIRED, **more: Any) -
     return option(default, help, group="positional", metavar=metavar, **more)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _EvalToo:
     """Options of `probtune eval` besides its settings."""
 
@@ -70,7 +70,7 @@ class _EvalToo:
     list: bool = option(False, "list the benchmarks, and stop")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Compare:
     """Options of `probtune compare`."""
 
@@ -84,7 +84,7 @@ class Compare:
     out: str = option("runs/comparison", "folder (default: %(default)s)", metavar="DIR")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Forgetting:
     """Options of `probtune forgetting`."""
 
@@ -109,7 +109,7 @@ class Forgetting:
     out: str | None = _out()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Calibration:
     """Options of `probtune calibration`."""
 
@@ -127,7 +127,7 @@ class Calibration:
     out: str | None = _out()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Diversity:
     """Options of `probtune diversity`."""
 
@@ -136,7 +136,7 @@ class Diversity:
     out: str | None = _out()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Drift:
     """Options of `probtune drift`."""
 
@@ -147,7 +147,7 @@ class Drift:
     out: str | None = _out()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JudgeAnswers:
     """Options of `probtune judge`."""
 

@@ -11,7 +11,7 @@ from ...options import add_arguments, option
 __all__ = ["Prepare", "Reproduce", "add_commands"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prepare:
     """Options of `probtune prepare`."""
 
@@ -48,7 +48,7 @@ class Prepare:
     ngrams: str = option("13,8", "words in an n-gram (default: 13,8)", metavar="LIST")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Reproduce:
     """Options of `probtune reproduce`."""
 
