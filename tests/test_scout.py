@@ -81,11 +81,11 @@ def test_each_row_is_measured_behind_another_prompt(material):
     swapped = exchanged(rows)
     longest = max(len(row.input_ids) for row in rows)
     for row, other in zip(rows, swapped, strict=True):
-        begin, there = (int(np.argmax(r.labels != -100)) for r in (row, other))
-        np.testing.assert_array_equal(other.input_ids[there:], row.input_ids[begin:])
-        np.testing.assert_array_equal(other.labels[there:], row.labels[begin:])
-        assert not np.array_equal(other.input_ids[:there], row.input_ids[:begin])
-        assert len(other.input_ids) <= longest and (other.labels[:there] == -100).all()
+        begin, other_begin = (int(np.argmax(r.labels != -100)) for r in (row, other))
+        np.testing.assert_array_equal(other.input_ids[other_begin:], row.input_ids[begin:])
+        np.testing.assert_array_equal(other.labels[other_begin:], row.labels[begin:])
+        assert not np.array_equal(other.input_ids[:other_begin], row.input_ids[:begin])
+        assert len(other.input_ids) <= longest and (other.labels[:other_begin] == -100).all()
     report = scout(model, rows, rows, steps=1)
     assert report.others is not None
     np.testing.assert_array_equal(report.others.table.token, report.spread.table.token)

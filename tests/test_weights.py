@@ -230,10 +230,10 @@ def test_code_of_a_model_never_runs_and_is_never_asked_for(
         content["tokenizer_class"] = "Evil"
     (model / file).write_text(json.dumps(content))
 
-    def asked(*args):
+    def refuse(*args):
         raise AssertionError("the user was asked")
 
-    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("builtins.input", refuse)
     for load in (load_model, load_tokenizer):
         try:
             load(str(model))

@@ -43,7 +43,7 @@ def _reading_errors() -> tuple[type[Exception], ...]:
 
 
 READING_ERRORS = _reading_errors()
-"""What transformers, torch, tokenizers and safetensors raise over files that do not fit."""
+"""Errors of transformers, torch, tokenizers and safetensors over files that do not fit."""
 
 
 def read_whole(name: str, source: str, *, architecture: Any = None, **options: Any) -> Any:

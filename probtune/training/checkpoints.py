@@ -123,4 +123,4 @@ def telling_write_errors(target: Path) -> Iterator[None]:
 
 
 _WRITER = re.compile("PytorchStreamWriter|inline_container|enforce fail|basic_ios|iostream")
-"""How torch says, in a RuntimeError, that it could not write."""
+"""Words of torch's RuntimeError about a file that it could not write."""

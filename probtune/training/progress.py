@@ -1,4 +1,4 @@
-"""What a trainer has summed since its last log entry, kept with a checkpoint, so that a resumed
+"""Sums of a trainer since its last log entry, kept with a checkpoint, so that a resumed
 training logs what an uninterrupted one would.
 
 transformers starts its sums at zero when it resumes: the next log entry would be a mean over fewer
