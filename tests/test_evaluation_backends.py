@@ -194,7 +194,7 @@ def vllm(monkeypatch):
         def generate(self, prompts, sampling_params, use_tqdm, lora_request):
             outputs = []
             for prompt, settings in zip(prompts, sampling_params, strict=True):
-                LLM.asked.append((prompt["prompt_token_ids"], settings))
+                LLM.requests.append((prompt["prompt_token_ids"], settings))
                 ended = prompt["prompt_token_ids"][-1] % 2 == 0
                 answer = types.SimpleNamespace(
                     text=f"{prompt['prompt_token_ids'][-1]} {settings.seed}",
@@ -237,10 +237,10 @@ def test_vllm_keeps_seeds_tokens_and_reasons(vllm, word_model):
         assert sample.text == f"{last} {sample.seed}"
         assert sample.finish_reason == ("stop" if last % 2 == 0 else "length")
         assert sample.tokens == (2 if last % 2 == 0 else 3)
-    settings = vllm.asked[0][1]
+    settings = vllm.requests[0][1]
     assert (settings.top_k, settings.top_p, settings.temperature) == (-1, 1.0, 1.0)
     assert settings.max_tokens == 8 and settings.stop_token_ids == [EOS]
     assert settings.skip_special_tokens is True and "say" in settings.stop
-    before = len(vllm.asked)
+    before = len(vllm.requests)
     rest = draw(lm, decoding, backend="vllm", batch_size=5, written_before=answers[:3])
-    assert len(vllm.asked) - before == 5 and answers[:3] + rest == answers
+    assert len(vllm.requests) - before == 5 and answers[:3] + rest == answers
