@@ -8,7 +8,7 @@ import pytest
 from benchmarks.blocks import block
 from benchmarks.blocks import markdown as as_text
 from benchmarks.choice import after_scout as bench
-from benchmarks.choice import table
+from benchmarks.choice import policies, table
 from benchmarks.choice.real import estimates, noise, tasks
 from probtune.errors import UsageError
 from probtune.probe import after_scout as rule
@@ -24,6 +24,7 @@ def grid():
 def test_the_committed_numbers_are_those_of_the_bench(grid):
     assert json.loads(bench.TARGET.read_text()) == bench.rule(grid)
     assert block(bench.DOCUMENT, "after_scout") == as_text(bench.page(grid))
+    assert block(policies.DOCUMENT, "policies") == as_text(policies.page(grid))
 
 
 def test_the_document_shows_the_committed_estimates():

@@ -10,7 +10,7 @@ import torch
 
 from probtune.terminal import Terminal
 
-from . import after_scout, fit, page, summary, table
+from . import after_scout, fit, page, policies, summary, table
 from .bench import Run, shards
 from .design import carry_design, confirmation, design
 from .families import FAMILIES, external
@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
             summary.show(options.table, terminal)
             terminal.show("\nAfter a scout, on this bench's cells:", wrap=False)
             terminal.show(after_scout.text(table.load(options.table)), wrap=False)
+            terminal.show("\nPolicies on its held-out cells:", wrap=False)
+            terminal.show(policies.text(table.load(options.table)), wrap=False)
             terminal.show("\nThe estimate of wrong rows on a real model:", wrap=False)
             terminal.show(estimates.summary(estimates.read()), wrap=False)
     except ValueError as error:

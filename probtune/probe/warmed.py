@@ -108,7 +108,7 @@ def _suggest(noise: Noise, place: str, decoding: str, end_p: float | None) -> Su
     if choice.expected_gain is not None and choice.objective != NLL:
         reason += (
             f" Expected over NLL: {choice.expected_gain} points of accuracy (90 % range for one"
-            " run, from a bench of small models)."
+            " run in the worst kind of wrong rows, from a bench of small models)."
         )
     return Suggestion(objective, place, reason, (), choice.runner_up, choice.expected_gain)
 

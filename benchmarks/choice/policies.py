@@ -1,0 +1,126 @@
+"""Policies after a scout on the bench's held-out cells, by what counts: the paired gain over NLL
+and over the best fixed objective, the worst cell, and the regret as a bracket.
+
+auto        the rule of `probtune.probe.after_scout`, where the bench stands for the scout
+select      both arms trained in full; the better one on validation rows with the cell's own noise
+always      one objective everywhere; the best fixed one is the best on development cells
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from probtune.probe.after_scout import SEEN
+from probtune.probe.choosing import NLL
+
+from ..blocks import Table
+from .after_scout import CANDIDATES, HELD_OUT, METRICS, gains, seen, worst_kind
+from .regret import accuracy, crossed_regret, naive_regret, resampled
+from .rules import paper_rule
+from .standing import interval
+from .table import Grid
+
+__all__ = ["DOCUMENT", "coverage", "page", "policies", "select", "text"]
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
+
+_JUDGED_BY = {"greedy": "validation_exact", "sampled": "validation_p"}
+_ARMS = ((NLL, SEEN), (NLL, "outlier_half"))
+
+
+def select(grid: Grid, arms: tuple[str, ...], metric: str) -> np.ndarray:
+    """Return the better arm of every run, (C, S), by noisy validation rows; ties go to the first.
+
+    Greedy answers are judged by the share of validation rows that are right token by token, sampled
+    ones by mean p, each objective at the learning rate that its validation picks.
+    """
+    shares = grid.scores["validation_exact"]
+    rank = shares + 1e-3 * grid.scores["validation_token"] + 1e-6 * grid.scores["validation_p"]
+    rate = rank.argmax(-1)[..., None]
+    judged = np.take_along_axis(grid.scores[_JUDGED_BY[metric]], rate, -1)[..., 0]
+    indices = np.array([grid.index(arm) for arm in arms])
+    return indices[judged[..., indices].argmax(-1)]
+
+
+def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
+    """Return policy -> index of the objective it takes, (C, S)."""
+    shape = (len(grid.cells), len(grid.seeds))
+    nll, leaning = grid.index(NLL), grid.index(SEEN)
+    by_paper = [[grid.index(paper_rule(f).objective) for f in cell] for cell in grid.features]
+    return {
+        "auto": np.broadcast_to(np.where(seen(grid), leaning, nll)[:, None], shape),
+        **{f"select:{','.join(arms)}": select(grid, arms, metric) for arms in _ARMS},
+        "paper's rule": np.array(by_paper),
+        **{f"always {name}": np.full(shape, grid.index(name)) for name in CANDIDATES},
+    }
+
+
+def page(grid: Grid) -> Table:
+    """Every policy on the held-out cells, the confirmation included."""
+    cells = grid.where(HELD_OUT)
+    family = np.array([grid.cells[c]["family"] for c in cells])
+    development = grid.where("development")
+    rows = []
+    for metric in METRICS:
+        values = accuracy(grid, metric=METRICS[metric])
+        fixed = [values[development][..., grid.index(name)].mean() for name in CANDIDATES]
+        best = CANDIDATES[int(np.argmax(fixed))]
+        for name, chosen in policies(grid, metric).items():
+            picked = 100.0 * np.take_along_axis(values, chosen[..., None], -1)[cells, :, 0].mean(1)
+            base, rival = (100.0 * values[cells][..., grid.index(o)].mean(1) for o in (NLL, best))
+            gain = picked - base
+            regret = [
+                f(values[cells], chosen[cells]).mean() for f in (crossed_regret, naive_regret)
+            ]
+            against = (
+                "-"
+                if name == f"always {best}"
+                else interval(resampled(picked - rival, family), sign=True)
+            )
+            rows.append(
+                [
+                    *(metric, f"`{name}`" + (" (best fixed)" if name == f"always {best}" else "")),
+                    interval(resampled(gain, family), sign=True),
+                    against,
+                    "[{:.1f}, {:.1f}]".format(*regret),
+                    f"{gain.min():+.1f}",
+                    f"{(gain < -1.0).mean():.0%}",
+                ]
+            )
+    header = [f"answers, {len(cells)} cells", "policy", "gain over NLL [95 %]"]
+    return [*header, "over the best fixed [95 %]", "regret", "worst cell", "lose > 1"], rows
+
+
+def text(grid: Grid) -> str:
+    """The table for the terminal, and how well the stated ranges cover."""
+    header, rows = page(grid)
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = [
+        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)) for line in (header, *rows)
+    ]
+    for metric in METRICS:
+        share, width = coverage(grid, metric)
+        lines.append(
+            f"{metric}: ranges from the other kinds hold {share:.0%} of a kind's runs"
+            f" (asked: 90 %), {width:.0f} points wide"
+        )
+    return "\n".join(lines)
+
+
+def coverage(grid: Grid, metric: str) -> tuple[float, float]:
+    """Return (share of runs in the stated range, mean width in points) of the ranges that the other
+    kinds of noise give for each kind: what the product states, seen from a kind it does not know.
+    """
+    cells = grid.where(HELD_OUT)
+    cells = cells[seen(grid)[cells]]
+    kinds = np.array([grid.cells[c]["kind"] for c in cells])
+    runs = gains(grid, SEEN, metric)[cells]
+    inside, widths = [], []
+    for kind in sorted(set(kinds)):
+        low, high = worst_kind(runs[kinds != kind], kinds[kinds != kind])
+        inside.append((runs[kinds == kind] >= low) & (runs[kinds == kind] <= high))
+        widths.append(np.full(inside[-1].shape, high - low))
+    flat = np.concatenate([part.ravel() for part in inside])
+    return float(flat.mean()), float(np.concatenate([w.ravel() for w in widths]).mean())
