@@ -5,7 +5,7 @@ Both are measured against the same model, so templates, lengths and languages ca
 probability of a target, p_top that of the model's favourite in its place, and p_other that of the
 same target behind the prompt of another row,
 
-    a token is far           log p_top - log p > 3.5 nats and p_top > 0.3
+    a token is far           log p_top - log p > 4.5 nats and p_top > 0.3
     a token is supported     log p - log p_other >= 1 nat: the prompt made it more likely
     a row is supported       the sum over its tokens of log p - log p_other is at least 1 nat and a
                              quarter of the median over rows
@@ -51,7 +51,7 @@ from ..statistics import Estimate, wilson
 __all__ = ["Noise", "Others", "estimate"]
 
 FAVOURITE = 0.3
-FAR = 3.5
+FAR = 4.5
 SUPPORT = 1.0
 TYPICAL_SHARE = 0.25
 TYPICAL = 3.0

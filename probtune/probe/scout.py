@@ -159,35 +159,47 @@ def scout(
 
 
 def exchanged(rows: Sequence[Encoded]) -> list[Encoded] | None:
-    """Return the rows, each with the prompt of the next row that has another prompt; None if all
-    prompts are the same, or a row has none.
+    """Return the rows, each with the prompt of a similar row; None if all prompts are the same, or
+    a row has none.
 
     The prompt is what stands before the first supervised token; all that follows stays, so that
     the supervised tokens are the same ones in the same order. A prompt is cut at its beginning
     where the row would become longer than the longest of the rows.
+
+    Similar means: of the other prompts, ordered by the share of tokens in common (Jaccard), the one
+    a sixteenth down the list. It asks the same kind of question, else an answer would be supported
+    for being of the right kind; and it is not the nearest, which may have the same answer.
     """
     begins = [int(np.argmax(row.labels != IGNORE_INDEX)) for row in rows]
     prompts = [row.input_ids[:begin] for row, begin in zip(rows, begins, strict=True)]
-    longest = max(len(row.input_ids) for row in rows)
-
-    def other_prompt(index: int) -> np.ndarray | None:
-        for step in range(1, len(rows)):
-            prompt = prompts[(index + step) % len(rows)]
-            if len(prompt) and not np.array_equal(prompt, prompts[index]):
-                return prompt
+    if min(begins) == 0 or len({prompt.tobytes() for prompt in prompts}) == 1:
         return None
-
+    longest = max(len(row.input_ids) for row in rows)
     result = []
-    for index, (row, begin) in enumerate(zip(rows, begins, strict=True)):
-        prompt = other_prompt(index)
-        if prompt is None or begin == 0:
-            return None
+    for row, begin, donor in zip(rows, begins, _similar(prompts), strict=True):
         rest = row.input_ids[begin:]
-        prompt = prompt[max(0, len(prompt) + len(rest) - longest) :]
+        prompt = prompts[donor][max(0, len(prompts[donor]) + len(rest) - longest) :]
         ignored = np.full(len(prompt), IGNORE_INDEX, row.labels.dtype)
         labels = np.concatenate([ignored, row.labels[begin:]])
         result.append(replace(row, input_ids=np.concatenate([prompt, rest]), labels=labels))
     return result
+
+
+def _similar(prompts: Sequence[np.ndarray]) -> list[int]:
+    """Index of a similar but other prompt for each."""
+    _, flat = np.unique(np.concatenate(prompts), return_inverse=True)
+    has = np.zeros((len(prompts), flat.max() + 1), np.float32)
+    has[np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts]), flat] = 1.0
+    common = has @ has.T
+    sizes = has.sum(1)
+    similarity = common / (sizes[:, None] + sizes - common)
+    texts = [prompt.tobytes() for prompt in prompts]
+    donors = []
+    for index, text in enumerate(texts):
+        order = np.argsort(-similarity[index], kind="stable")
+        others = [int(i) for i in order if texts[i] != text]
+        donors.append(others[len(others) // 16])
+    return donors
 
 
 def _with_adapter(model: PreTrainedModel) -> Any:

@@ -51,24 +51,36 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
                 yield task, kind, rate, 0
 
 
-def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int) -> dict[str, Any]:
-    """One cell: the scout, and what is estimated of the rows that it has not seen."""
+def encoded_rows(
+    tokenizer: Any, task: str, kind: str, rate: float, seed: int, number: int, clean: int = 0
+) -> tuple[list[Any], list[bool], list[Any]]:
+    """Draw a cell's rows as tokens: (rows with their share of wrong ones, which are wrong, further
+    rows that are all right).
+    """
     from probtune.data.encoding import encode
     from probtune.data.prompts import PromptSpec
     from probtune.data.rows import rows_from
+
+    rows = draw(TASKS[task], number + clean, seed)
+    rows, right = rows[: len(rows) - clean], rows[len(rows) - clean :]
+    wrong = [False] * len(rows)
+    if rate:
+        rows, wrong = corrupt(rows, kind=kind, rate=rate, seed=seed)
+    prompt = PromptSpec("chatml", None, "")
+    data = [{"prompt": prompt.render(r.prompt), "completion": r.response} for r in (*rows, *right)]
+    examples = rows_from(((f"row {i}", row) for i, row in enumerate(data)), source=task).examples
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    encoded = encode(examples, tokenizer, max_length=512, end=end, begins=prompt.begins).rows
+    return list(encoded[: len(rows)]), wrong, list(encoded[len(rows) :])
+
+
+def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int) -> dict[str, Any]:
+    """One cell: the scout, and what is estimated of the rows that it has not seen."""
     from probtune.probe.scout import scout
     from probtune.probe.warmed import noise_after
 
     started = time.monotonic()
-    rows = draw(TASKS[task], _ROWS, seed)
-    rows, wrong = (
-        corrupt(rows, kind=kind, rate=rate, seed=seed) if rate else (rows, [False] * _ROWS)
-    )
-    prompt = PromptSpec("chatml", None, "")
-    data = [{"prompt": prompt.render(r.prompt), "completion": r.response} for r in rows]
-    examples = rows_from(((f"row {i}", row) for i, row in enumerate(data)), source=task).examples
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    encoded = encode(examples, tokenizer, max_length=512, end=end, begins=prompt.begins).rows
+    encoded, wrong, _ = encoded_rows(tokenizer, task, kind, rate, seed, _ROWS)
     half = _ROWS // 2
     report = scout(model, encoded[:half], encoded[half:], seed=seed)
     noise = noise_after(report, tokenizer)

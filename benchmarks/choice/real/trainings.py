@@ -1,0 +1,340 @@
+"""Trainings on real cells: what objectives gain over NLL on SmolLM2-135M, and what `auto` takes.
+
+    python -m benchmarks.choice.real.trainings               run what is missing, resuming
+    python -m benchmarks.choice.real.trainings --limit 2     two cells, then stop
+    python -m benchmarks.choice.real.trainings --summary     the table of what was run
+    python -m benchmarks.choice.real.trainings --page        the same into the document
+    python -m benchmarks.choice.real.trainings --device cuda --layers 0 --rows 1024 --model ID \\
+        --results runs/real.jsonl                            every layer, more rows, another model
+
+A cell is a task, a kind of wrong rows, their rate and a seed. Every arm trains on the same rows in
+the same order, at every learning rate; validation rows with the cell's own noise pick the rate, as
+a user would. Right rows that no arm has seen are the test: *greedy* is the share of them whose
+every token, the end included, is the model's first choice; *sampled* is the mean probability of
+the whole response. Both come from one forward pass, without decoding.
+
+To fit a laptop the layers below `--layers` (20 of 30) stay frozen and their activations are
+computed once; `--layers 0` trains all of them (embeddings and head stay). `auto` is what the
+product's scout and rule say of the same rows. `inliers` weighs rows by two scouts, each of which
+measures the rows of the other: 0.05 for a row that looks wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probtune.data.encoding import Encoded
+from probtune.kernels import IGNORE_INDEX
+
+from ...blocks import Table, write
+from .noise import HELD_OUT as HELD_OUT_KINDS
+from .tasks import GSM8K, HELD_OUT, TASKS
+
+__all__ = ["cells", "page", "read", "run", "summary"]
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "choosing-an-objective.md"
+RESULTS = Path(__file__).with_name("trainings.jsonl")
+MODEL = "smollm2-135m"
+ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
+RATES = (1e-4, 3e-4)
+_ROWS, _VALIDATION, _TEST = 192, 64, 96
+_PASSES, _STEP = 3, 16
+_LEAST_WEIGHT = 0.05
+_KINDS = (
+    *(("other_row", 0.4), ("none", 0.0), ("slip", 0.2), ("other_row", 0.2)),
+    *(("wrong_format", 0.2), ("one_sided", 0.4), ("missing", 0.2), ("other_row", 0.1)),
+)
+_FIRST = ("addition", "mixed-terse", "upper", "gym-chain-sum", "sort", "count-on")
+
+
+def cells() -> Iterator[tuple[str, str, float, int]]:
+    """(task, kind, rate, seed), the most telling first."""
+    order = (*_FIRST, *(name for name in TASKS if name not in _FIRST))
+    for seed in (0, 1):
+        for kind, rate in _KINDS:
+            for task in order:
+                if task != "gsm8k" or GSM8K in os.environ:
+                    yield task, kind, rate, seed
+
+
+class _Rows(NamedTuple):
+    """Rows as the input of the first trained layer."""
+
+    states: list[Tensor]
+    """(tokens, hidden) per row."""
+    labels: list[Tensor]
+    """(tokens,) per row, not shifted."""
+    special: Tensor
+    """Ids of the special tokens."""
+
+
+class _Top:
+    """The layers that are trained, with the head, from cached states of the layers below."""
+
+    def __init__(self, model: Any, below: int):
+        self.base = copy.deepcopy(model.base_model)
+        self.base.layers = self.base.layers[below:]
+        self.base.config.num_hidden_layers = len(self.base.layers)
+        self.head = model.get_output_embeddings().weight.detach()
+        self._state = {k: v.clone() for k, v in self.base.state_dict().items() if "embed" not in k}
+        self.weights = [p for n, p in self.base.named_parameters() if "embed" not in n]
+
+    def reset(self) -> None:
+        self.base.load_state_dict(self._state, strict=False)
+
+    def logits(self, rows: _Rows, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits, targets, row of each) over the supervised tokens of these rows."""
+        device = self.head.device
+        states = [rows.states[i] for i in indices]
+        batch = torch.nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
+        labels = torch.nn.utils.rnn.pad_sequence(
+            [rows.labels[i] for i in indices], batch_first=True, padding_value=IGNORE_INDEX
+        ).to(device)[:, 1:]
+        hidden = self.base(inputs_embeds=batch, use_cache=False).last_hidden_state[:, :-1]
+        row, at = (labels != IGNORE_INDEX).nonzero(as_tuple=True)
+        return torch.nn.functional.linear(hidden[row, at], self.head).float(), labels[row, at], row
+
+
+@torch.no_grad()
+def _states(model: Any, encoded: Sequence[Encoded], below: int, special: Tensor) -> _Rows:
+    states, labels = [], []
+    for row in encoded:
+        ids = torch.from_numpy(row.input_ids).long()[None].to(model.device)
+        outputs = model.base_model(ids, use_cache=False, output_hidden_states=True)
+        states.append(outputs.hidden_states[below][0].clone())
+        labels.append(torch.from_numpy(row.labels).long())
+    return _Rows(states, labels, special)
+
+
+def _token_losses(arm: str, logp: Tensor, special: Tensor, weights: Tensor) -> Tensor:
+    """f(p) of every token; `special` and `weights` are per token."""
+    from probtune import objective
+
+    if arm.startswith("inliers("):
+        return weights * _token_losses(arm[len("inliers(") : -1], logp, special, weights)
+    if arm.startswith("nll_on_special("):
+        inner = _token_losses(arm[len("nll_on_special(") : -1], logp, special, weights)
+        return torch.where(special, -logp, inner)
+    return objective(arm)(logp)
+
+
+def _train(
+    top: _Top, rows: _Rows, arm: str, learning_rate: float, weights: np.ndarray, seed: int
+) -> None:
+    """AdamW with a cosine schedule after two steps of warm-up; the same order for every arm."""
+    top.reset()
+    top.base.train()
+    row_weights = torch.from_numpy(weights).float().to(top.head.device)
+    optimizer = torch.optim.AdamW(top.weights, lr=learning_rate, weight_decay=0.0)
+    number = len(rows.states)
+    steps = _PASSES * (number // _STEP)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda s: min(1.0, (s + 1) / 2) * 0.5 * (1 + np.cos(np.pi * min(1.0, s / steps))),
+    )
+    rng = np.random.default_rng([seed, 11])
+    for _ in range(_PASSES):
+        order = rng.permutation(number)
+        for start in range(0, number - _STEP + 1, _STEP):
+            indices = order[start : start + _STEP]
+            logits, targets, row = top.logits(rows, indices)
+            logp = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+            special = torch.isin(targets, rows.special.to(targets.device))
+            of_token = row_weights[torch.from_numpy(indices).to(row.device)][row]
+            losses = _token_losses(arm, logp, special, of_token)
+            (losses.sum() / len(losses)).backward()
+            torch.nn.utils.clip_grad_norm_(top.weights, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+
+
+@torch.no_grad()
+def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
+    top.base.eval()
+    exact, sampled, ends = [], [], []
+    for start in range(0, len(rows.states), 32):
+        indices = range(start, min(start + 32, len(rows.states)))
+        logits, targets, row = top.logits(rows, indices)
+        logp = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+        wrong = torch.zeros(len(indices), device=row.device).index_add(
+            0, row, (logits.argmax(-1) != targets).float()
+        )
+        total = torch.zeros(len(indices), device=row.device).index_add(0, row, logp)
+        exact.append((wrong == 0).float().cpu())
+        sampled.append(total.exp().cpu())
+        ends.append(logp[torch.isin(targets, rows.special.to(targets.device))].exp().cpu())
+    scores = {"greedy": exact, "sampled": sampled, "end": ends}
+    return {name: round(float(torch.cat(parts).mean()), 4) for name, parts in scores.items()}
+
+
+def run(
+    model: Any, tokenizer: Any, cell: tuple[str, str, float, int], *, below: int, rows: int
+) -> dict[str, Any]:
+    """One cell: every arm at every rate, and what auto says."""
+    from probtune.data.chat import added_tokens
+    from probtune.probe.after_scout import after_scout
+    from probtune.probe.scout import scout
+    from probtune.probe.warmed import END_TOKEN, noise_after
+
+    from .estimates import encoded_rows
+
+    started = time.monotonic()
+    task, kind, rate, seed = cell
+    number = rows + _VALIDATION
+    encoded, wrong, clean = encoded_rows(tokenizer, task, kind, rate, seed, number, _TEST)
+    train, validation = encoded[:rows], encoded[rows:]
+    special = torch.tensor(sorted(added_tokens(tokenizer)))
+    halves = (train[: rows // 2], train[rows // 2 :])
+    first = scout(model, halves[0], halves[1], seed=seed)
+    second = scout(model, halves[1], halves[0], seed=seed)
+    noise = noise_after(first, tokenizer)
+    suspicious = np.concatenate([noise_after(second, tokenizer).suspicious, noise.suspicious])
+    weights = np.where(suspicious, _LEAST_WEIGHT, 1.0)
+    top = _Top(model, below)
+    parts = {
+        name: _states(model, part, below, special)
+        for name, part in (("train", train), ("validation", validation), ("test", clean))
+    }
+    base = _measure(top, parts["test"])
+    chosen = after_scout(noise).objective
+    if chosen != "nll()" and base["end"] < END_TOKEN:
+        chosen = f"nll_on_special({chosen})"
+    results: dict[str, list[dict[str, Any]]] = {}
+    for arm in dict.fromkeys((*ARMS, chosen)):
+        results[arm] = []
+        for learning_rate in RATES:
+            _train(top, parts["train"], arm, learning_rate, weights, seed)
+            results[arm].append(
+                {
+                    "learning_rate": learning_rate,
+                    "validation": _measure(top, parts["validation"]),
+                    "test": _measure(top, parts["test"]),
+                }
+            )
+    return {
+        **dict(zip(("task", "kind", "rate", "seed"), cell, strict=True)),
+        **{"below": below, "rows": rows, "true": float(np.mean(wrong[:rows]))},
+        **{"estimate": noise.share.value, "known": bool(noise.known), "auto": chosen},
+        **{"base": base, "arms": results, "seconds": round(time.monotonic() - started, 1)},
+    }
+
+
+def picked(arm: Sequence[dict[str, Any]], metric: str) -> float:
+    """The test score at the learning rate that noisy validation rows pick for this metric."""
+    return max(arm, key=lambda r: (r["validation"][metric], r["validation"]["sampled"]))["test"][
+        metric
+    ]
+
+
+def read(path: Path = RESULTS) -> list[dict[str, Any]]:
+    """The finished cells."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
+
+
+def page(lines: list[dict[str, Any]]) -> Table:
+    """Scores of every cell in percent: NLL's, and the difference of each arm and of auto to it."""
+    header = ["task", "wrong rows", "seed", "estimate", "answers", "base", "nll"]
+    header += [f"`{arm}`" for arm in ARMS[1:]] + ["auto takes", "auto"]
+    rows = []
+    for r in lines:
+        name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
+        kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
+        for metric in ("greedy", "sampled"):
+            nll = picked(r["arms"]["nll()"], metric)
+            differences = [f"{100 * (picked(r['arms'][a], metric) - nll):+.0f}" for a in ARMS[1:]]
+            auto = f"{100 * (picked(r['arms'][r['auto']], metric) - nll):+.0f}"
+            known = "" if r["known"] else " (not known)"
+            rows.append(
+                [
+                    *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
+                    *(f"{r['estimate']:.0%}{known}", metric, f"{100 * r['base'][metric]:.0f}"),
+                    *(f"{100 * nll:.0f}", *differences, f"`{r['auto']}`", auto),
+                ]
+            )
+    return header, rows
+
+
+def summary(lines: list[dict[str, Any]]) -> str:
+    """The table for the terminal, and the means over cells."""
+    if not lines:
+        return "no cell was run yet."
+    header, rows = page(lines)
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    text = [
+        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)) for line in (header, *rows)
+    ]
+    for metric in ("greedy", "sampled"):
+        gains = {
+            arm: [
+                picked(r["arms"][r["auto"] if arm == "auto" else arm], metric)
+                - picked(r["arms"]["nll()"], metric)
+                for r in lines
+            ]
+            for arm in (*ARMS[1:], "auto")
+        }
+        means = ", ".join(f"{arm} {100 * np.mean(g):+.1f}" for arm, g in gains.items())
+        text.append(f"{metric}, gain over nll() in points, mean of {len(lines)} cells: {means}")
+        text.append(f"{metric}, worst cell of auto: {100 * min(gains['auto']):+.1f}")
+    return "\n".join(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.choice.real.trainings")
+    parser.add_argument("--summary", action="store_true", help="print the table, run nothing")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
+    parser.add_argument("--model", default=MODEL, help=f"MODEL of the product (default {MODEL})")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--layers", type=int, default=20, help="frozen layers (default 20; 0: none)"
+    )
+    parser.add_argument("--rows", type=int, default=_ROWS, help=f"training rows (default {_ROWS})")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of finished cells")
+    options = parser.parse_args()
+    if options.page:
+        write(DOCUMENT, "trainings", page(read(options.results)))
+        return
+    if not options.summary:
+        _run_missing(options)
+    print(summary(read(options.results)))
+
+
+def _run_missing(options: argparse.Namespace) -> None:
+    from probtune.models.loading import load_model, load_tokenizer
+    from probtune.records import environment
+
+    path: Path = options.results
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = {"environment": environment(), "model": options.model}
+        path.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
+    todo = [cell for cell in cells() if cell not in done][: options.limit]
+    model = load_model(options.model, device=options.device)
+    tokenizer = load_tokenizer(options.model)
+    for count, cell in enumerate(todo, 1):
+        line = run(model, tokenizer, cell, below=options.layers, rows=options.rows)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        print(
+            f"{count} of {len(todo)}: {' '.join(map(str, cell))}, {line['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
