@@ -1,0 +1,94 @@
+"""The bench on real cells: what it trains is the model, and its table says what was measured."""
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from benchmarks.choice.real import trainings
+from probtune.data.encoding import encode
+from probtune.data.rows import rows_from
+from probtune.models.loading import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def material(word_model):
+    tokenizer = load_tokenizer(str(word_model))
+    rows = rows_from(((f"row {i}", row) for i, row in enumerate(helpers.sums(48))), source="sums")
+    model = helpers.word_causal_model(0, num_hidden_layers=2)
+    encoded = encode(rows.examples, tokenizer, max_length=64).rows
+    return model, encoded, torch.tensor(tokenizer.all_special_ids)
+
+
+@pytest.mark.parametrize("below", [0, 1])
+def test_cached_states_give_the_logits_of_the_whole_model(material, below):
+    model, encoded, special = material
+    top = trainings._Top(model, below)
+    rows = trainings._states(model, encoded[:5], below, special)
+    logits, targets, row = top.logits(rows, range(5))
+    for index in range(5):
+        labels = torch.from_numpy(encoded[index].labels).long()[1:]
+        with torch.no_grad():
+            whole = model(torch.from_numpy(encoded[index].input_ids).long()[None]).logits[0, :-1]
+        assert_close(logits[row == index], whole[labels != -100], rtol=1e-4, atol=1e-5)
+        assert_close(targets[row == index], labels[labels != -100])
+
+
+def test_every_arm_trains_and_starts_where_the_others_did(material):
+    model, encoded, special = material
+    top = trainings._Top(model, 0)
+    rows = trainings._states(model, encoded, 0, special)
+    before = trainings._measure(top, rows)
+    weights = np.ones(len(encoded))
+    scores = {}
+    for arm in (*trainings.ARMS, "nll_on_special(power(0.5))"):
+        trainings._train(top, rows, arm, 3e-3, weights, seed=0)
+        scores[arm] = trainings._measure(top, rows)
+        assert scores[arm] != before
+    trainings._train(top, rows, "nll()", 3e-3, weights, seed=0)
+    assert trainings._measure(top, rows) == scores["nll()"]
+    assert scores["inliers(nll())"] == scores["nll()"]  # all weights are 1
+    assert scores["nll()"]["sampled"] > before["sampled"]
+
+
+def line(task, auto, greedy, known=True):
+    """A finished cell whose arms reach these shares."""
+    arms = {
+        arm: [
+            {
+                "learning_rate": rate,
+                "validation": {"greedy": score - 0.1 * (rate > 2e-4), "sampled": score},
+                "test": {"greedy": score + (rate > 2e-4), "sampled": score / 2},
+            }
+            for rate in (1e-4, 3e-4)
+        ]
+        for arm, score in greedy.items()
+    }
+    base = {"greedy": 0.1, "sampled": 0.05, "end": 0.1}
+    return {
+        **{"task": task, "kind": "slip", "rate": 0.2, "seed": 0, "below": 20, "rows": 192},
+        **{"true": 0.2, "estimate": 0.19, "known": known, "auto": auto, "base": base, "arms": arms},
+    }
+
+
+def test_validation_picks_the_rate_and_gains_are_against_nll():
+    scores = dict.fromkeys(trainings.ARMS, 0.5) | {"power(0.5)": 0.6, "p()": 0.2}
+    lines = [line("addition", "power(0.5)", scores), line("steps", "nll()", scores, known=False)]
+    header, rows = trainings.page(lines)
+    first = dict(zip(header, rows[0], strict=True))
+    assert first["nll"] == "50" and first["`power(0.5)`"] == "+10" and first["`p()`"] == "-30"
+    assert first["auto"] == "+10" and first["task"] == "**addition**"
+    assert dict(zip(header, rows[2], strict=True))["estimate"] == "19% (not known)"
+    text = trainings.summary(lines)
+    assert "auto +5.0" in text and "worst cell of auto: +0.0" in text
+    assert trainings.summary([]) == "no cell was run yet."
+
+
+def test_cells_are_distinct_and_cover_held_out_tasks_and_kinds():
+    cells = list(trainings.cells())
+    assert len(set(cells)) == len(cells)
+    tasks, kinds = {c[0] for c in cells}, {c[1] for c in cells}
+    assert len(tasks) >= 10 and {"addition", "steps"} <= tasks
+    assert {"none", "other_row", "slip", "wrong_format", "one_sided", "missing"} == kinds
+    assert {c[2] for c in cells} == {0.0, 0.1, 0.2, 0.4} and {c[3] for c in cells} == {0, 1}
