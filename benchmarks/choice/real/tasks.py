@@ -253,12 +253,16 @@ _ALL = (
     Task("shop", _shop),
     Task("gym-spell-backward", _gym("spell_backward"), own=False),
     Task("gym-reordering", _gym("sentence_reordering"), own=False),
+    Task("gym-arithmetic", _gym("basic_arithmetic"), own=False),
+    Task("gym-letters", _gym("letter_counting"), own=False),
+    Task("gym-words", _gym("word_sorting", max_words=5), own=False),
     Task("gsm8k", _gsm8k, own=False),
 )
 
 _HELD_OUT = (
     *("mixed-terse", "sort", "addition", "upper", "shop"),
     *("gym-spell-backward", "gym-reordering", "gsm8k"),
+    *("gym-arithmetic", "gym-letters", "gym-words"),
 )
 
 TASKS = {task.name: task for task in _ALL}
