@@ -122,7 +122,8 @@ def mixture(rate, kind, rows=600, seed=5):
             own = np.minimum(own, top)
         elif wrong[row]:
             at = rng.integers(length)
-            own[at], top[at], other[at] = rng.uniform(-8, -5), -0.1, rng.uniform(-8, -6)
+            own[at], top[at] = rng.uniform(-8, -5), -0.1
+            other[at] = own[at] + rng.normal(0, 0.3)
         columns["logp"].append(own)
         columns["top"].append(top)
         columns["other"].append(np.minimum(other, -0.3))

@@ -7,18 +7,19 @@ same target behind the prompt of another row,
 
     a token is far           log p_top - log p > 4.5 nats and p_top > 0.3
     a token is supported     log p - log p_other >= 1 nat: the prompt made it more likely
-    a row is supported       the sum over its tokens of log p - log p_other is at least 1 nat and a
-                             quarter of the median over rows
+    a row is supported       S = sum over its tokens of log p - log p_other is at least half of the
+                             median over rows (and 1 nat), or S / (sum of -log p_other) >= 0.2: the
+                             prompt takes away a fifth of the surprise
 
 A row looks wrong if it has a token that is far and not supported (a slip), or if the row as a whole
 is not supported and the model would not have written it, one of its targets lying a nat or more
 behind the favourite (the answer to another question). What a model stumbles over but could not have
 guessed without the prompt does not count.
 
-The estimate is *known* only if the prompts matter to the model, a median support of 3 nats, and if
-it passes a test on rows that are wrong for certain, those behind the prompt of another row: of all
-rows at least 40 % must be supported where they stand and not be written there. A model that cannot
-know the answers fails both, and so do data of which more than half is wrong.
+The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
+nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
+would not be written behind the other prompt. A model that cannot know the answers fails, and so do
+data of which more than half is wrong.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -53,10 +54,14 @@ __all__ = ["Noise", "Others", "estimate"]
 FAVOURITE = 0.3
 FAR = 4.5
 SUPPORT = 1.0
-TYPICAL_SHARE = 0.25
+EXPLAINED = 0.2
+TYPICAL_SHARE = 0.5
 TYPICAL = 3.0
+TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
 UNSUPPORTED = 2.0
+LEAST_SURPRISE = 0.5
+"""Nats; a share of less is no measure."""
 FAR_ALONE = 2.0
 """Nats behind the favourite where prompts cannot be exchanged."""
 SHORT_LIST = 1.5
@@ -160,13 +165,17 @@ def estimate(
         return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
+    explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
     typical = max(float(np.median(lifts)), 1e-9)
-    supported = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
+    enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
+    supported = enough | (explained >= EXPLAINED)
     slips = per_row(_far(top_logp, logp, FAR) & (lift < SUPPORT)) > 0
     suspicious = slips | (~supported & (per_row(behind >= WRITES) > 0))
     behind_there = others.top_logp[text] - others.logp[text]
     power = float((supported & (per_row(behind_there >= WRITES) > 0)).mean())
-    known = typical >= TYPICAL and power >= POWER
+    known = (
+        typical >= TYPICAL and float(np.median(explained)) >= TYPICALLY_EXPLAINED and power >= POWER
+    )
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, power)
 
