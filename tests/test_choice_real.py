@@ -52,7 +52,7 @@ def test_every_arm_trains_and_starts_where_the_others_did(material):
     assert scores["nll()"]["sampled"] > before["sampled"]
 
 
-def line(task, auto, greedy, known=True):
+def line(task, auto, greedy, knows=True):
     """A finished cell whose arms reach these shares."""
     arms = {
         arm: [
@@ -68,13 +68,13 @@ def line(task, auto, greedy, known=True):
     base = {"greedy": 0.1, "sampled": 0.05, "end": 0.1}
     return {
         **{"task": task, "kind": "slip", "rate": 0.2, "seed": 0, "below": 20, "rows": 192},
-        **{"true": 0.2, "estimate": 0.19, "known": known, "auto": auto, "base": base, "arms": arms},
+        **{"true": 0.2, "estimate": 0.19, "known": knows, "auto": auto, "base": base, "arms": arms},
     }
 
 
 def test_validation_picks_the_rate_and_gains_are_against_nll():
     scores = dict.fromkeys(trainings.ARMS, 0.5) | {"power(0.5)": 0.6, "p()": 0.2}
-    lines = [line("addition", "power(0.5)", scores), line("steps", "nll()", scores, known=False)]
+    lines = [line("addition", "power(0.5)", scores), line("steps", "nll()", scores, knows=False)]
     header, rows = trainings.page(lines)
     first = dict(zip(header, rows[0], strict=True))
     assert first["nll"] == "50" and first["`power(0.5)`"] == "+10" and first["`p()`"] == "-30"

@@ -257,11 +257,11 @@ def page(lines: list[dict[str, Any]]) -> Table:
             nll = picked(r["arms"]["nll()"], metric)
             differences = [f"{100 * (picked(r['arms'][a], metric) - nll):+.0f}" for a in ARMS[1:]]
             auto = f"{100 * (picked(r['arms'][r['auto']], metric) - nll):+.0f}"
-            known = "" if r["known"] else " (not known)"
+            caveat = "" if r["known"] else " (not known)"
             rows.append(
                 [
                     *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
-                    *(f"{r['estimate']:.0%}{known}", metric, f"{100 * r['base'][metric]:.0f}"),
+                    *(f"{r['estimate']:.0%}{caveat}", metric, f"{100 * r['base'][metric]:.0f}"),
                     *(f"{100 * nll:.0f}", *differences, f"`{r['auto']}`", auto),
                 ]
             )
