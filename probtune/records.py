@@ -99,13 +99,29 @@ def digest(parts: Iterable[Any]) -> str:
     >>> digest([{"b": 1, "a": 2}]) == digest([{"a": 2, "b": 1}])
     True
     """
-    sha = hashlib.sha256()
+    whole = Digest()
     for part in parts:
-        sha.update(
-            json.dumps(part, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-        )
-        sha.update(b"\n")
-    return sha.hexdigest()
+        whole.update(part)
+    return whole.hexdigest()
+
+
+class Digest:
+    """`digest` of parts that come one after another."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+        self._encode = json.JSONEncoder(
+            sort_keys=True, ensure_ascii=False, separators=(",", ":")
+        ).encode
+
+    def update(self, part: Any) -> None:
+        """Take one more part."""
+        self._sha.update(self._encode(part).encode())
+        self._sha.update(b"\n")
+
+    def hexdigest(self) -> str:
+        """Return the hash of all parts so far."""
+        return self._sha.hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -48,21 +48,20 @@ def data(options: Data) -> None:
         [
             [name, *_quantiles(values)]
             for name, values in (
-                ("row", [len(row.input_ids) for row in encoding.rows]),
-                ("supervised", [int((row.labels != -100).sum()) for row in encoding.rows]),
+                ("row", encoding.rows.lengths),
+                ("supervised", encoding.rows.supervised),
             )
         ],
     )
     say_losses(rows, encoding, terminal, max_length)
-    ends = sorted({row.end for row in encoding.rows if row.end is not None})
-    names = [str(tokenizer.decode([end])) for end in ends]
+    names = [str(tokenizer.decode([end])) for end in encoding.rows.ends]
     terminal.show(f"end tokens  {'  '.join(names) or 'none'}")
     for row in _spread(encoding.rows):
         terminal.show(f"\n{row.where}", wrap=False)
         _show_row(row, tokenizer, terminal)
 
 
-def _quantiles(values: Sequence[int]) -> list[str]:
+def _quantiles(values: Any) -> list[str]:
     import numpy as np
 
     return [f"{int(np.quantile(values, q)):,}" for q in (0.0, 0.5, 0.95, 1.0)]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .example import Example, Message
+from .skeletons import Skeleton, inserts_contents, shape_of
+from .written import Refusal, check_answer, text_of, unwritten_fields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,14 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ChatTemplate", "Refusal", "Rendered", "added_tokens"]
 
 Span = tuple[int, int]
-
-_BOOKKEEPING = frozenset({"role", "content", "tool_call_id", "id", "type", "index"})
-"""Fields of a message that need not be written: they name other messages, or are checked apart."""
-_THOUGHT_END = "</think>"
-
-
-class Refusal(Exception):
-    """A row that the chat template cannot train; the text completes 'file:line …'."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,12 @@ class ChatTemplate:
             )
         self._tokenizer = tokenizer
         self._added = tuple(token for token in added_tokens(tokenizer).values() if token.strip())
+        # Contents that the rules of a turn's end and of thoughts look at
+        particular = (*self._added, "think>", *_PARTS)
+        self._particular = re.compile("|".join(map(re.escape, particular)))
+        self._plain: bool | None = None
+        self._skeletons: dict[Any, Skeleton | None] = {}
+        self._filled = 0
         self._marked: dict[str, str | None] = {}
         self._written: dict[tuple[str, bool, int, int], str] = {}
         """Texts of the conversation at hand: its parts are asked for more than once."""
@@ -97,6 +98,45 @@ class ChatTemplate:
         """
         if not example.trained:
             raise Refusal("has no assistant turn to train on")
+        return self._quickly(example) or self._slowly(example)
+
+    def _quickly(self, example: Example) -> Rendered | None:
+        """Put the contents into the text of an earlier conversation with the same roles, where a
+        template does nothing else with them.
+        """
+        shape = shape_of(example)
+        if shape is None or self._plain is False:
+            return None
+        if self._particular.search("\n".join(shape.contents)):
+            return None
+        if shape.key not in self._skeletons:
+            self._skeletons[shape.key] = self._skeleton(shape.placeholders(example))
+        skeleton = self._skeletons[shape.key]
+        if skeleton is None:
+            return None
+        rendered = Rendered(*skeleton.filled(shape.contents), ())
+        self._filled += 1
+        if self._filled < _CHECKED or self._filled % _CHECKED == 0:
+            assert rendered == self._slowly(example), example.where
+        return rendered
+
+    def _skeleton(self, example: Example) -> Skeleton | None:
+        template = self._template(example)
+        if self._plain is None:
+            self._plain = inserts_contents(template)
+        if not self._plain:
+            return None
+        try:
+            rendered = self._slowly(example)
+            before = [
+                self._beginning(template, example.messages[:index], example)
+                for index in example.trained
+            ]
+        except (Refusal, _TemplateFailed):
+            return None
+        return Skeleton.of(example, rendered.text, rendered.spans, before)
+
+    def _slowly(self, example: Example) -> Rendered:
         messages = tuple(self._without_end(message) for message in example.messages)
         example = replace(example, messages=messages)
         refusals = []
@@ -133,15 +173,15 @@ class ChatTemplate:
         turns = self._turns(marked, text, marks, messages, example)
         last = example.trained[-1]
         for index in example.trained:
-            _check_answer(
+            check_answer(
                 index, example.messages[index], "".join(text[a:b] for a, b in turns[index])
             )
         return Rendered(
             text=text,
             spans=tuple(span for index in example.trained for span in turns[index]),
             prompt=self._beginning(template, messages[:last], example),
-            response=_text_of(example.messages[last]),
-            unwritten=tuple(_unwritten(example, text)),
+            response=text_of(example.messages[last]),
+            unwritten=tuple(unwritten_fields(example, text)),
         )
 
     def _turns(
@@ -320,6 +360,9 @@ class ChatTemplate:
 _PROBE = ({"role": "user", "content": "Question?"}, {"role": "assistant", "content": "Answer."})
 
 
+_CHECKED = 256
+"""Conversations that are rendered as well as filled in: the first ones, and one in so many."""
+
 _PARTS = ("'type': 'text'", '"type": "text"')
 """Signs of a list of parts in a text: the template wanted a text."""
 
@@ -347,76 +390,6 @@ def _common_prefix(a: str, b: str) -> int:
     return next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
-
-
-def _text_of(message: Message) -> str:
-    content = message.get("content")
-    if content:
-        return content
-    return json.dumps(message.get("tool_calls") or [], ensure_ascii=False)
-
-
-def _check_answer(index: int, message: Message, supervised: str) -> None:
-    """Refuse a turn whose answer is not what is trained on."""
-    content = message.get("content") or ""
-    answer = content.rpartition(_THOUGHT_END)[2].strip()
-    parts = [answer, *(name for name in _call_names(message))]
-    missing = next((part for part in parts if part not in supervised), None)
-    if missing is not None:
-        raise Refusal(
-            f"has an answer that the chat template does not write into what is trained on: turn"
-            f" {index + 1} says {missing[:40]!r}"
-        )
-
-
-def _call_names(message: Message) -> list[str]:
-    calls = message.get("tool_calls") or []
-    functions = [call.get("function", call) for call in calls if isinstance(call, Mapping)]
-    return [str(f["name"]) for f in functions if isinstance(f, Mapping) and f.get("name")]
-
-
-def _unwritten(example: Example, text: str) -> Iterator[str]:
-    """Names of the fields whose content does not stand in the text."""
-    for message in example.messages:
-        for name, value in message.items():
-            if name not in _BOOKKEEPING and not _stands(name, value, message, text):
-                yield name
-        content = message.get("content")
-        if isinstance(content, str) and _lost(content, text):
-            yield f"content of {message['role']} turns"
-    for tool in example.tools:
-        function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
-        if isinstance(function, Mapping) and str(function.get("name", "")) not in text:
-            yield "tools"
-    for name, value in example.template_options.items():
-        if isinstance(value, str) and value not in text:
-            yield name
-
-
-def _stands(name: str, value: Any, message: Message, text: str) -> bool:
-    if name == "tool_calls":
-        return all(call in text for call in _call_names(message))
-    return all(leaf.strip() in text for leaf in _leaves(value))
-
-
-def _lost(content: str, text: str) -> bool:
-    """True if the text lacks a part of the content; thoughts and answer may be written apart."""
-    parts = content.replace("<think>", _THOUGHT_END).split(_THOUGHT_END)
-    return any(part.strip() not in text for part in parts)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """All texts inside a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _leaves(part)
-    elif isinstance(value, Sequence):
-        for part in value:
-            yield from _leaves(part)
-    elif value is not None:
-        yield str(value)
 
 
 def _other_forms(messages: tuple[Message, ...]) -> Iterator[Sequence[Message]]:

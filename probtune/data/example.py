@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 __all__ = ["BadRow", "Example", "Message", "count_rules"]
@@ -41,6 +42,23 @@ class Example:
     """Earlier questions and answers of a row with two texts."""
 
     @property
+    def fields(self) -> tuple[Any, ...]:
+        """The values of all fields, in the order of the constructor."""
+        return (
+            self.where,
+            self.prompt,
+            self.completion,
+            self.messages,
+            self.first_trained,
+            self.numbers,
+            self.untrained,
+            self.tools,
+            self.template_options,
+            self.system,
+            self.history,
+        )
+
+    @cached_property
     def trained(self) -> tuple[int, ...]:
         """Indices of the assistant turns that are trained on."""
         return tuple(
@@ -51,14 +69,18 @@ class Example:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the row says, without where it stands: the part that counts for the data hash and
-        for duplicates.
+        """The row without where it stands: the part that counts for the data hash and for
+        duplicates.
         """
         content: dict[str, Any]
         if self.messages:
             content = {"messages": [dict(m) for m in self.messages], "from": self.first_trained}
         else:
             content = {"prompt": self.prompt, "completion": self.completion}
+        if not (self.numbers or self.untrained or self.tools or self.template_options) and not (
+            self.system or self.history
+        ):
+            return content
         further = {
             "numbers": dict(self.numbers),
             "untrained": list(self.untrained),
@@ -71,9 +93,7 @@ class Example:
 
     @property
     def question(self) -> str:
-        """What the model is given, as one text: equal questions must not fall on both sides of a
-        split.
-        """
+        """The prompt as one text: equal questions must not fall on both sides of a split."""
         if self.messages:
             last = (self.trained or _assistants(self.messages))[-1]
             return json.dumps(

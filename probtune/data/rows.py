@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import DataError, UsageError
-from ..records import digest
+from ..records import Digest
 from .example import BadRow, Example, count_rules
+from .examples import Examples, ExampleWriter
 from .readers import Unreadable, read_source
 from .shapes import Broken, Columns, example_of, number_of, schema_of, unused_columns
 
@@ -28,7 +31,7 @@ class Rows:
     source: str
     schema: str
     """The column with the turns, or `prompt/completion` by the names of the two columns."""
-    examples: tuple[Example, ...]
+    examples: Examples
     bad: tuple[BadRow, ...] = ()
     sha256: str = field(default="", compare=False)
     """Over the content of the examples, in order."""
@@ -103,7 +106,8 @@ def rows_from(
             " one."
         )
     columns = Columns(prompt_column, response_column, messages_column)
-    examples: list[Example] = []
+    examples = ExampleWriter()
+    content = Digest()
     bad: list[BadRow] = []
     unused: Counter[str] = Counter()
     schema = ""
@@ -130,17 +134,15 @@ def rows_from(
             name for name in unused_columns(row, schema, columns, example) if name not in numbers
         )
         examples.append(example)
-    if bad and (not skip_bad_rows or not examples):
+        content.update(example.content)
+    if bad and (not skip_bad_rows or not len(examples)):
         raise DataError(_complaint(bad, len(examples)))
-    if not examples:
+    if not len(examples):
         raise DataError(f"{source} holds no rows; there is nothing to train on.")
-    sha256 = digest(example.content for example in examples)
-    return Rows(source, schema, tuple(examples), tuple(bad), sha256, dict(unused))
+    return Rows(source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused))
 
 
-def hold_out(
-    rows: Rows, size: int, *, seed: int
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def hold_out(rows: Rows, size: int, *, seed: int) -> tuple[Examples, Examples]:
     """Split off about `size` rows at random; rows with the same question stay on the same side.
 
     Returns:
@@ -149,28 +151,26 @@ def hold_out(
     Raises:
         DataError: nothing would be left to train on.
     """
-    import numpy as np
-
-    groups: dict[str, list[int]] = {}
-    for index, example in enumerate(rows.examples):
-        groups.setdefault(example.question, []).append(index)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    questions = list(groups)
-    held: set[int] = set()
-    for position in order:
-        members = groups[questions[position]]
-        if len(held) + len(members) <= size:
-            held.update(members)
-        if len(held) >= size:
+    _, first, group = np.unique(rows.examples.questions, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(np.argsort(first))[group]  # groups numbered as they appear
+    sizes = np.bincount(by_appearance)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    chosen = np.zeros(len(sizes), dtype=bool)
+    number = 0
+    for question in order.tolist():
+        if number + sizes[question] <= size:
+            chosen[question] = True
+            number += int(sizes[question])
+        if number >= size:
             break
-    if len(held) >= len(rows.examples) or not held:
+    if number >= len(rows.examples) or not number:
         raise DataError(
-            f"cannot hold out {size} of {len(rows.examples)} rows with {len(groups)} different"
+            f"cannot hold out {size} of {len(rows.examples)} rows with {len(sizes)} different"
             f" prompts in {rows.source}; give a separate file with --heldout-data, or a smaller"
             " --heldout."
         )
-    train = tuple(e for i, e in enumerate(rows.examples) if i not in held)
-    return train, tuple(rows.examples[i] for i in sorted(held))
+    aside = chosen[by_appearance]
+    return rows.examples.select((~aside).nonzero()[0]), rows.examples.select(aside.nonzero()[0])
 
 
 def _complaint(bad: list[BadRow], good: int) -> str:

@@ -8,13 +8,13 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..data.encoding import Encoded
+from ..data.tokens import TokenRows
 from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
@@ -70,8 +70,7 @@ def train_stage(
     clock = CheckpointClock(settings.checkpoint_minutes, until=until)
     rows = Dataset.from_dict(
         {
-            "input_ids": [r.input_ids for r in prepared.train.rows],
-            "labels": [r.labels for r in prepared.train.rows],
+            **prepared.train.rows.table(),
             **_columns(objective, prepared, terminal),
         }
     )
@@ -140,9 +139,7 @@ def _interrupted(clock: Any, state: Any) -> Interrupted:
 def _columns(objective: Objective, prepared: Prepared, terminal: Terminal) -> dict[str, Any]:
     """Return the columns of the rows that the objective needs besides tokens and labels."""
     rows = prepared.train.rows
-    columns: dict[str, Any] = {
-        name: [row.numbers[name] for row in rows] for name in number_columns(objective)
-    }
+    columns: dict[str, Any] = {name: rows.column(name) for name in number_columns(objective)}
     if "answer" in objective.needs:
         rule = read_rule(prepared.answer_rule)
         columns["answer_mask"] = masks = [
@@ -219,14 +216,14 @@ def _mixed(settings: TuneSettings, on_cpu: bool) -> bool:
     return not on_cpu and settings.weights == "float32"
 
 
-def _teach_to_stop(model: PreTrainedModel, rows: Sequence[Encoded]) -> None:
+def _teach_to_stop(model: PreTrainedModel, rows: TokenRows) -> None:
     """Let generation end at the token that training taught as the end (of a turn, say)."""
     settings = model.generation_config
     if settings is None:
         return
     ends = settings.eos_token_id
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    taught = {row.end for row in rows if row.end is not None}
+    taught = set(rows.ends)
     settings.eos_token_id = [*ends, *sorted(taught - set(ends))] or None
 
 

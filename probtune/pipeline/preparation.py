@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..data.encoding import Encoding, encode, separator_of
 from ..data.example import count_rules
+from ..data.examples import Examples
 from ..data.prompts import PromptSpec, format_of
 from ..data.rows import Example, Rows, hold_out, read_rows
 from ..errors import DataError, UsageError
@@ -185,8 +189,8 @@ def encode_rows(
         separator = separator_of(schema)
     end, begins = None, False
     prompt = prompt_of(settings, tokenizer)
+    prepare = None if prompt is None else partial(_asked, prompt=prompt, settings=settings)
     if prompt is not None:
-        examples = [_asked(example, prompt, settings) for example in examples]
         begins = prompt.begins
         if prompt.format != "plain" and settings.separator is None:
             separator = prompt.form.gap
@@ -203,6 +207,7 @@ def encode_rows(
             begins=begins,
             skip_bad_rows=settings.skip_bad_rows,
             progress=advance,
+            prepare=prepare,
         )
 
 
@@ -241,21 +246,23 @@ def _asked(example: Example, prompt: PromptSpec, settings: TuneSettings) -> Exam
 
 
 def check_vocabulary(model: str, encoding: Encoding) -> None:
+    """Refuse tokens that the model does not have.
+
+    Raises:
+        DataError: with the first row that has one.
+    """
     _, vocabulary = context_length(model)
-    for row in encoding.rows:
-        if vocabulary is not None and row.input_ids.max() >= vocabulary:
-            raise DataError(
-                f"{row.where} has token {row.input_ids.max()}, outside the model's vocabulary of"
-                f" {vocabulary}: the tokenizer does not belong to the model, or tokens were added"
-                " without resizing its embeddings."
-            )
+    row = None if vocabulary is None else encoding.rows.first_above(vocabulary)
+    if row is not None:
+        raise DataError(
+            f"{row.where} has token {row.input_ids.max()}, outside the model's vocabulary of"
+            f" {vocabulary}: the tokenizer does not belong to the model, or tokens were added"
+            " without resizing its embeddings."
+        )
 
 
-def _warn_of_overlap(
-    train: Sequence[Example], heldout: Sequence[Example], terminal: Terminal
-) -> None:
-    questions = {example.question for example in train}
-    shared = sum(example.question in questions for example in heldout)
+def _warn_of_overlap(train: Examples, heldout: Examples, terminal: Terminal) -> None:
+    shared = int(np.isin(heldout.questions, train.questions).sum())
     if shared:
         terminal.say(
             f"{shared} of {len(heldout)} held-out prompts also stand in the training rows."
@@ -280,12 +287,12 @@ def say_losses(rows: Rows, encoding: Encoding, terminal: Terminal, max_length: i
         ("dropped, nothing supervised was left", counts["dropped"]),
         (
             "with tokens merged across the end of the prompt (generation sees another context)",
-            counts["merged_boundary"] - encoding.other_history,
+            counts["merged_boundary"] - encoding.rows.other_history,
         ),
         (
             "whose text before the response the chat template writes otherwise when it asks for"
             " that response (generation sees another context)",
-            encoding.other_history,
+            encoding.rows.other_history,
         ),
         ("without a supervised end token (the model is not taught to stop)", counts["without_end"]),
     ):

@@ -32,10 +32,10 @@ _SHARE = 0.1
 def set_aside(prepared: Prepared, *, seed: int) -> tuple[Prepared, Sequence[Encoded]]:
     """Take the rows that decide a race from the training rows; return what is left, and them."""
     rows = prepared.train.rows
-    aside = sample(rows, min(_ROWS, max(1, math.floor(_SHARE * len(rows)))), seed=seed)
-    identities = {id(row) for row in aside}
-    rest = tuple(row for row in rows if id(row) not in identities)
-    return replace(prepared, train=replace(prepared.train, rows=rest)), aside
+    number = min(_ROWS, max(1, math.floor(_SHARE * len(rows))))
+    aside = sample(range(len(rows)), number, seed=seed)
+    rest = rows.select(sorted(set(range(len(rows))) - set(aside)))
+    return replace(prepared, train=replace(prepared.train, rows=rest)), rows.select(aside)
 
 
 def race(

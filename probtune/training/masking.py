@@ -53,7 +53,6 @@ def mask_rows(dataset: Any, tokenizer: Any) -> Any:
     return Dataset.from_dict(
         {
             **{name: rows[name] for name in rows.column_names if name not in read},
-            "input_ids": [row.input_ids for row in encoded],
-            "labels": [row.labels for row in encoded],
+            **encoded.table(),
         }
     )

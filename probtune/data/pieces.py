@@ -1,0 +1,197 @@
+"""Texts -> tokens and labels, in batches of the fast tokenizer.
+
+A text of megabytes is cut before it is tokenized: only its first tokens are kept, and the tokens
+near the cut, which more text could change, are not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .texts import RowText, RowTexts
+from .tokens import IGNORED, TokenWriter
+from .words import WordTokenizer, word_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TextTokenizer"]
+
+_CHARACTERS_PER_TOKEN = 32
+"""Texts are cut at this multiple of the tokens kept, before they are tokenized; a text whose tokens
+are longer than that is cut later."""
+_MARGIN = 64
+"""Tokens at the end of a cut text that may differ from those of the whole text."""
+
+
+class TextTokenizer:
+    """Rows of at most `max_length` tokens from texts."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_length: int, options: RowTexts
+    ) -> None:
+        self._tokenizer, self._max_length, self._options = tokenizer, max_length, options
+        self._words: dict[bool, WordTokenizer | None] = {}
+
+    def write(self, texts: Sequence[RowText], rows: TokenWriter) -> list[str]:
+        """Append the texts to `rows`; return the places of those without a supervised token, which
+        are not appended.
+        """
+        if not texts:
+            return []
+        # A chat template writes its special tokens itself, and all rows of a source are of one
+        # kind.
+        special = not (self._options.begins or texts[0].example.messages)
+        pieces = [_Piece(text, self._tokenizer, special) for text in texts]
+        limit = _CHARACTERS_PER_TOKEN * (self._max_length + _MARGIN)
+        while unfinished := [piece for piece in pieces if not piece.suffices(self._max_length)]:
+            self._tokenize(unfinished, limit, special)
+            limit *= 4
+        return [
+            piece.of.example.where
+            for piece in pieces
+            if not piece.write(self._max_length, self._options, rows)
+        ]
+
+    def _tokenize(self, pieces: Sequence[_Piece], limit: int, special: bool) -> None:
+        texts = [piece.of.text[:limit] for piece in pieces]
+        if special not in self._words:
+            self._words[special] = word_tokenizer(self._tokenizer, special=special)
+        words = self._words[special]
+        if words is not None:
+            joined = words(texts)
+            if words.trusted:
+                for piece, text, tokens in zip(pieces, texts, joined, strict=True):
+                    piece.set(tokens.ids, tokens, len(text))
+                return
+            self._words[special] = None
+        out: Any = self._tokenizer(texts, add_special_tokens=special, verbose=False)
+        for index, (piece, text) in enumerate(zip(pieces, texts, strict=True)):
+            characters = out.encodings[index] if self._tokenizer.is_fast else None
+            piece.set(out["input_ids"][index], characters, len(text))
+
+
+class _Piece:
+    """A text with the tokens of its beginning."""
+
+    __slots__ = ("_characters", "_ids", "_read", "_special", "_tokenizer", "of")
+
+    def __init__(self, text: RowText, tokenizer: PreTrainedTokenizerBase, special: bool):
+        self.of, self._tokenizer, self._special = text, tokenizer, special
+        self._ids: list[int] = []
+        self._characters: Any = None
+        self._read = -1
+
+    def set(self, ids: list[int], characters: Any, read: int) -> None:
+        """Take the tokens of the first `read` characters."""
+        self._ids, self._characters, self._read = ids, characters, read
+
+    def suffices(self, max_length: int) -> bool:
+        """True if no token that is kept could change with more of the text."""
+        return self._read == len(self.of.text) or (
+            self._read > 0 and len(self._ids) > max_length + _MARGIN
+        )
+
+    def write(self, max_length: int, options: RowTexts, rows: TokenWriter) -> bool:
+        """Append the row, cut at `max_length` tokens; False if nothing of it is supervised."""
+        text, ids = self.of, self._ids
+        whole = self._read == len(text.text)
+        labels = [IGNORED] * len(ids)
+        final = first = 0
+        merged = False
+        for begin, end in text.spans:
+            first, merged = self._first(begin)
+            stop = self._last(end)
+            labels[first:stop] = ids[first:stop]
+            if stop > first:
+                final = stop - 1
+        closing: int | None = None
+        if whole and not text.example.messages:
+            labels[first:] = ids[first:]  # also an end token that the tokenizer adds
+            closing = options.end
+            if closing is not None and ids[-1] != closing:
+                ids = [*ids, closing]
+                labels.append(closing)
+        elif whole:
+            token = ids[final]
+            if token in options.added and not _ends_with(text, options.added[token]):
+                closing = token
+        truncated = len(ids) > max_length
+        if truncated:
+            ids, labels = ids[:max_length], labels[:max_length]
+        supervised = len(labels) - 1 - labels.count(IGNORED) + (labels[:1] == [IGNORED])
+        if supervised <= 0:
+            return False
+        aligned = text.same_context and not merged and first <= max_length
+        # Nothing of the response is left, and a prompt of megabytes need not be tokenized whole.
+        beyond = text.spans[-1][0] >= self._read
+        rows.append(
+            text.example.where,
+            ids,
+            labels,
+            supervised,
+            prompt=min(first, len(ids)) if aligned or beyond else self._ids_of(text.prompt),
+            response=text.response,
+            truncated=truncated,
+            merged=merged or not text.same_context,
+            end=None if truncated else closing,
+            numbers=text.example.numbers,
+            other_history=not text.same_context,
+        )
+        return True
+
+    def _first(self, begin: int) -> tuple[int, bool]:
+        """(first token with a character from `begin` on, True if tokens merge across `begin`)."""
+        if self._characters is None:
+            prompt = self._ids_of(self.of.prompt)
+            first = _common_prefix(prompt, self._ids)
+            return first, first < len(prompt)
+        token = self._token_from(begin)
+        merged = token < len(self._ids) and self._characters.token_to_chars(token)[0] < begin
+        before = self.of.text[max(0, begin - 2) : begin]
+        # Only white space can be cut otherwise without a token that stands on both sides.
+        if begin <= self._read and (
+            before.endswith(" ") or (len(before) == 2 and before.isspace())
+        ):
+            prompt = self._ids_of(self.of.text[:begin])
+            common = _common_prefix(prompt, self._ids)
+            if common < len(prompt):
+                return min(common, token), True
+        return token, merged
+
+    def _last(self, end: int) -> int:
+        """The token after the last one with a character before `end`."""
+        if self._characters is None or end >= self._read:
+            return len(self._ids)
+        token = self._token_from(end)
+        if token == len(self._ids):
+            return token
+        return token + (self._characters.token_to_chars(token)[0] < end)
+
+    def _token_from(self, character: int) -> int:
+        """The first token with a character from this place on."""
+        for place in range(character, self._read):
+            token = self._characters.char_to_token(place)
+            if token is not None:
+                return token
+        return len(self._ids)
+
+    def _ids_of(self, prompt: str) -> list[int]:
+        out: Any = self._tokenizer(prompt, add_special_tokens=self._special, verbose=False)
+        ids = out["input_ids"]
+        if self._special and len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id:
+            return ids[:-1]  # it ends every text
+        return ids
+
+
+def _ends_with(text: RowText, token: str) -> bool:
+    """True if the response itself ends with the token's text."""
+    return text.response.rstrip().endswith(token)
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
