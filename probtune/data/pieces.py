@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .texts import RowText, RowTexts
 from .tokens import IGNORED, TokenWriter
-from .words import WordTokenizer, word_tokenizer
+from .words import SIZE, WordTokenizer, as_bytes, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +23,7 @@ __all__ = ["TextTokenizer"]
 _CHARACTERS_PER_TOKEN = 32
 """Texts are cut at this multiple of the tokens kept, before they are tokenized; a text whose tokens
 are longer than that is cut later."""
+_NONE = as_bytes([IGNORED])
 _MARGIN = 64
 """Tokens at the end of a cut text that may differ from those of the whole text."""
 
@@ -69,7 +72,7 @@ class TextTokenizer:
         out: Any = self._tokenizer(texts, add_special_tokens=special, verbose=False)
         for index, (piece, text) in enumerate(zip(pieces, texts, strict=True)):
             characters = out.encodings[index] if self._tokenizer.is_fast else None
-            piece.set(out["input_ids"][index], characters, len(text))
+            piece.set(as_bytes(out["input_ids"][index]), characters, len(text))
 
 
 class _Piece:
@@ -79,48 +82,58 @@ class _Piece:
 
     def __init__(self, text: RowText, tokenizer: PreTrainedTokenizerBase, special: bool):
         self.of, self._tokenizer, self._special = text, tokenizer, special
-        self._ids: list[int] = []
+        self._ids = b""
         self._characters: Any = None
         self._read = -1
 
-    def set(self, ids: list[int], characters: Any, read: int) -> None:
+    def set(self, ids: bytes, characters: Any, read: int) -> None:
         """Take the tokens of the first `read` characters."""
         self._ids, self._characters, self._read = ids, characters, read
+
+    @property
+    def _number(self) -> int:
+        """The number of tokens."""
+        return len(self._ids) // SIZE
 
     def suffices(self, max_length: int) -> bool:
         """True if no token that is kept could change with more of the text."""
         return self._read == len(self.of.text) or (
-            self._read > 0 and len(self._ids) > max_length + _MARGIN
+            self._read > 0 and self._number > max_length + _MARGIN
         )
 
     def write(self, max_length: int, options: RowTexts, rows: TokenWriter) -> bool:
         """Append the row, cut at `max_length` tokens; False if nothing of it is supervised."""
-        text, ids = self.of, self._ids
+        text, ids, number = self.of, self._ids, self._number
         whole = self._read == len(text.text)
-        labels = [IGNORED] * len(ids)
-        final = first = 0
+        stretches: list[tuple[int, int]] = []
+        first = stop = 0
         merged = False
         for begin, end in text.spans:
             first, merged = self._first(begin)
-            stop = self._last(end)
-            labels[first:stop] = ids[first:stop]
-            if stop > first:
-                final = stop - 1
+            if (last := self._last(end)) > first:
+                stretches.append((max(first, stop), last))
+                stop = last
         closing: int | None = None
         if whole and not text.example.messages:
-            labels[first:] = ids[first:]  # also an end token that the tokenizer adds
             closing = options.end
-            if closing is not None and ids[-1] != closing:
-                ids = [*ids, closing]
-                labels.append(closing)
+            if closing is not None and ids[-SIZE:] != (end_token := as_bytes([closing])):
+                ids, number = ids + end_token, number + 1
+            stretches = [(first, number)]  # also an end token that the tokenizer adds
         elif whole:
-            token = ids[final]
+            final = stretches[-1][1] - 1 if stretches else 0
+            token = int(np.frombuffer(ids, np.int32, 1, final * SIZE)[0])
             if token in options.added and not _ends_with(text, options.added[token]):
                 closing = token
-        truncated = len(ids) > max_length
+        truncated = number > max_length
         if truncated:
-            ids, labels = ids[:max_length], labels[:max_length]
-        supervised = len(labels) - 1 - labels.count(IGNORED) + (labels[:1] == [IGNORED])
+            ids, number = ids[: max_length * SIZE], max_length
+        labels = bytearray(_NONE * number)
+        supervised = 0
+        for begin, end in stretches:
+            end = min(end, number)
+            if begin < end:
+                labels[begin * SIZE : end * SIZE] = ids[begin * SIZE : end * SIZE]
+                supervised += end - max(begin, 1)  # position 0 is never a target
         if supervised <= 0:
             return False
         aligned = text.same_context and not merged and first <= max_length
@@ -131,7 +144,7 @@ class _Piece:
             ids,
             labels,
             supervised,
-            prompt=min(first, len(ids)) if aligned or beyond else self._ids_of(text.prompt),
+            prompt=min(first, number) if aligned or beyond else self._ids_of(text.prompt),
             response=text.response,
             truncated=truncated,
             merged=merged or not text.same_context,
@@ -145,17 +158,17 @@ class _Piece:
         """(first token with a character from `begin` on, True if tokens merge across `begin`)."""
         if self._characters is None:
             prompt = self._ids_of(self.of.prompt)
-            first = _common_prefix(prompt, self._ids)
+            first = _common_prefix(prompt, self._list())
             return first, first < len(prompt)
         token = self._token_from(begin)
-        merged = token < len(self._ids) and self._characters.token_to_chars(token)[0] < begin
+        merged = token < self._number and self._characters.token_to_chars(token)[0] < begin
         before = self.of.text[max(0, begin - 2) : begin]
         # Only white space can be cut otherwise without a token that stands on both sides.
         if begin <= self._read and (
             before.endswith(" ") or (len(before) == 2 and before.isspace())
         ):
             prompt = self._ids_of(self.of.text[:begin])
-            common = _common_prefix(prompt, self._ids)
+            common = _common_prefix(prompt, self._list())
             if common < len(prompt):
                 return min(common, token), True
         return token, merged
@@ -163,9 +176,9 @@ class _Piece:
     def _last(self, end: int) -> int:
         """The token after the last one with a character before `end`."""
         if self._characters is None or end >= self._read:
-            return len(self._ids)
+            return self._number
         token = self._token_from(end)
-        if token == len(self._ids):
+        if token == self._number:
             return token
         return token + (self._characters.token_to_chars(token)[0] < end)
 
@@ -175,7 +188,10 @@ class _Piece:
             token = self._characters.char_to_token(place)
             if token is not None:
                 return token
-        return len(self._ids)
+        return self._number
+
+    def _list(self) -> list[int]:
+        return np.frombuffer(self._ids, np.int32).tolist()
 
     def _ids_of(self, prompt: str) -> list[int]:
         out: Any = self._tokenizer(prompt, add_special_tokens=self._special, verbose=False)

@@ -66,8 +66,8 @@ class TokenWriter:
     def append(
         self,
         where: str,
-        input_ids: Sequence[int],
-        labels: Sequence[int],
+        input_ids: bytes,
+        labels: bytes | bytearray,
         supervised: int,
         *,
         prompt: int | Sequence[int],
@@ -81,11 +81,12 @@ class TokenWriter:
         """Write a row at the end.
 
         Args:
+            input_ids, labels: as int32.
             supervised: number of labels that count, not counting the first.
             prompt: how many of the tokens are the prompt, or the prompt's own tokens.
         """
-        self._ids.extend(input_ids)
-        self._labels.extend(labels)
+        self._ids.frombytes(input_ids)
+        self._labels.frombytes(labels)
         self._supervised.append(supervised)
         self._ends.append(len(self._ids))
         if not isinstance(prompt, int):

@@ -17,10 +17,15 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["JoinedWords", "WordTokenizer", "word_tokenizer"]
+__all__ = ["SIZE", "JoinedWords", "WordTokenizer", "as_bytes", "word_tokenizer"]
+
+SIZE = 4
+"""Bytes of a token."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ _BETWEEN_CUTS = re.compile(r" [A-Za-z](?:.*[!-~])?", re.DOTALL)
 _LONGEST = 40
 """Longer words are tokenized wherever they stand, so that the memory is bounded."""
 _MOST = 200_000
+_MOST_CHARACTERS = 50_000
 _TOGETHER = 2000
 """Unseen words that are tokenized as one text."""
 _CHECKED = 256
@@ -50,12 +56,14 @@ class JoinedWords:
 
     __slots__ = ("_before", "_ends", "_of", "_parts", "_token_ends", "_words", "ids")
 
-    def __init__(self, words: list[str], parts: list[list[int]], of: WordTokenizer):
-        self.ids = [*of.prefix, *chain.from_iterable(parts), *of.suffix]
+    def __init__(self, words: list[str], parts: list[bytes], of: WordTokenizer):
+        self.ids = b"".join((of.prefix, *parts, of.suffix))
+        """As int32, since a number as a Python object takes eight times the memory and time."""
         self._words, self._parts, self._of = words, parts, of
-        self._before = len(of.prefix)
+        self._before = len(of.prefix) // SIZE
         self._ends: list[int] | None = None
         self._token_ends: list[int] = []
+        """In bytes."""
 
     def _measure(self) -> list[int]:
         if self._ends is None:
@@ -63,26 +71,28 @@ class JoinedWords:
             self._token_ends = list(accumulate(map(len, self._parts)))
         return self._ends
 
+    def _first_token(self, word: int) -> int:
+        return (self._token_ends[word - 1] // SIZE if word else 0) + self._before
+
     def char_to_token(self, place: int) -> int | None:
         """Return the first token with the character at `place`, or None."""
         ends = self._measure()
-        number = bisect_right(ends, place)
-        if number == len(ends):
+        word = bisect_right(ends, place)
+        if word == len(ends):
             return None
-        start = ends[number] - len(self._words[number])
-        first = (self._token_ends[number - 1] if number else 0) + self._before
-        for index, (begin, end) in enumerate(self._of.characters(self._words[number])):
-            if begin <= place - start < end:
-                return first + index
+        place -= ends[word] - len(self._words[word])
+        for index, (begin, end) in enumerate(self._of.characters(self._words[word])):
+            if begin <= place < end:
+                return self._first_token(word) + index
         return None
 
     def token_to_chars(self, token: int) -> tuple[int, int]:
         """Return the first character of a token, and the one after its last."""
         ends = self._measure()
-        number = bisect_right(self._token_ends, token - self._before)
-        start = ends[number] - len(self._words[number])
-        first = (self._token_ends[number - 1] if number else 0) + self._before
-        begin, end = self._of.characters(self._words[number])[token - first]
+        word = bisect_right(self._token_ends, (token - self._before) * SIZE)
+        start = ends[word] - len(self._words[word])
+        characters = self._of.characters(self._words[word])
+        begin, end = characters[token - self._first_token(word)]
         return start + begin, start + end
 
 
@@ -92,18 +102,15 @@ class WordTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, special: bool):
         self._backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         self._tokenizer, self._special = tokenizer, special
-        self._ids: dict[str, list[int]] = {}
-        self._recent: dict[str, tuple[list[tuple[int, int]], int, int, int]] = {}
-        """Words of the last texts -> characters of tokens of a longer text, the word's first of
-        these tokens, the one after its last, and its first character.
-        """
-        self._characters: dict[str, list[tuple[int, int]]] = {}
+        self._ids: dict[str, bytes] = {}
+        self._characters: dict[str, Sequence[tuple[int, int]]] = {}
         self._unchecked = _CHECKED
         self.trusted = True
         """False once a text had other tokens than the tokenizer gives; never seen so far."""
         bare, ids = (self._backend.encode("a", add_special_tokens=s).ids for s in (False, special))
         place = ids.index(bare[0])
-        self.prefix, self.suffix = ids[:place], ids[place + len(bare) :]
+        self.prefix = as_bytes(ids[:place])
+        self.suffix = as_bytes(ids[place + len(bare) :])
 
     def __call__(self, texts: Sequence[str]) -> list[JoinedWords]:
         """Tokenize texts. If one of them has other tokens than the tokenizer gives, `trusted` is
@@ -111,13 +118,14 @@ class WordTokenizer:
         """
         if len(self._ids) > _MOST:
             self._ids.clear()
-        words = [_CUT.split(text) for text in texts]
+        if len(self._characters) > _MOST_CHARACTERS:
+            self._characters.clear()
+        words = list(map(_CUT.split, texts))
         ids = self._ids
-        unseen = [word for word in set(chain.from_iterable(words)) if word not in ids]
-        self._recent.clear()
-        self._characters.clear()
-        self._tokenize(unseen)
-        joined = [JoinedWords(parts, [ids[word] for word in parts], self) for parts in words]
+        unseen = set(chain.from_iterable(words)).difference(ids)
+        self._tokenize(sorted(unseen))
+        token_ids = ids.__getitem__
+        joined = [JoinedWords(parts, list(map(token_ids, parts)), self) for parts in words]
         self._check(texts, joined)
         for word in unseen:
             if len(word) > _LONGEST:
@@ -132,29 +140,24 @@ class WordTokenizer:
         for start in range(0, len(inner), _TOGETHER):
             some = inner[start : start + _TOGETHER]
             encoding = self._backend.encode("".join(some), add_special_tokens=False)
-            token_ids, offsets = encoding.ids, encoding.offsets
-            first = begin = 0
-            for word in some:
-                end = begin + len(word)
-                last = bisect_right(offsets, end, first, key=_end_of)
-                self._ids[word] = token_ids[first:last]
-                self._recent[word] = (offsets, first, last, begin)
-                first, begin = last, end
-        others = sorted(set(words) - set(inner))
-        for word, encoding in zip(
-            others, self._backend.encode_batch(others, add_special_tokens=False), strict=True
-        ):
-            self._ids[word] = encoding.ids
-            self._recent[word] = (encoding.offsets, 0, len(encoding.ids), 0)
+            token_ids = as_bytes(encoding.ids)
+            token_ends = np.asarray(encoding.offsets)[:, 1]
+            word_ends = np.cumsum([len(word) for word in some])
+            stops = np.searchsorted(token_ends, word_ends, side="right") * SIZE
+            begin = 0
+            for word, end in zip(some, stops.tolist(), strict=True):
+                self._ids[word] = token_ids[begin:end]
+                begin = end
+        others = [word for word in words if not _BETWEEN_CUTS.fullmatch(word)]
+        encodings = self._backend.encode_batch(others, add_special_tokens=False)
+        for word, encoding in zip(others, encodings, strict=True):
+            self._ids[word] = as_bytes(encoding.ids)
 
-    def characters(self, word: str) -> list[tuple[int, int]]:
-        """Return the characters of each token of a word of the last texts."""
+    def characters(self, word: str) -> Sequence[tuple[int, int]]:
+        """Return the characters of each token of a word."""
         if word not in self._characters:
-            if word not in self._recent:
-                encoding = self._backend.encode(word, add_special_tokens=False)
-                self._recent[word] = (encoding.offsets, 0, len(encoding.ids), 0)
-            offsets, first, last, start = self._recent[word]
-            self._characters[word] = [(a - start, b - start) for a, b in offsets[first:last]]
+            encoding = self._backend.encode(word, add_special_tokens=False)
+            self._characters[word] = tuple(encoding.offsets)
         return self._characters[word]
 
     def _check(self, texts: Sequence[str], joined: Sequence[JoinedWords]) -> None:
@@ -165,8 +168,9 @@ class WordTokenizer:
         )
         for index, mine in enumerate(joined[:number]):
             theirs = out.encodings[index]
-            first, last = len(self.prefix), len(mine.ids) - len(self.suffix)
-            if mine.ids != out["input_ids"][index] or any(
+            first = len(self.prefix) // SIZE
+            last = (len(mine.ids) - len(self.suffix)) // SIZE
+            if mine.ids != as_bytes(out["input_ids"][index]) or any(
                 mine.token_to_chars(token) != theirs.token_to_chars(token)
                 for token in range(first, last)
             ):
@@ -179,8 +183,13 @@ class WordTokenizer:
                 return
 
 
-def _end_of(characters: tuple[int, int]) -> int:
-    return characters[1]
+def as_bytes(ids: Sequence[int]) -> bytes:
+    """Return tokens as the bytes of int32.
+
+    >>> len(as_bytes([1, 2]))
+    8
+    """
+    return np.asarray(ids, dtype=np.int32).tobytes()
 
 
 def word_tokenizer(tokenizer: PreTrainedTokenizerBase, *, special: bool) -> WordTokenizer | None:
