@@ -17,6 +17,7 @@ from typing import Any
 from .example import Message
 
 __all__ = [
+    "FLAGS",
     "MEDIA",
     "Broken",
     "check_texts",
@@ -53,10 +54,12 @@ _OTHER_ROLES = {
 }
 """Names in ShareGPT and older formats -> role."""
 
-_FLAGS = ("weight", "train", "trainable", "loss")
+FLAGS = ("weight", "train", "trainable", "train_on_turn", "loss")
 """Fields that say whether a turn is trained on: OpenAI's, axolotl's and ms-swift's."""
 
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
 
 _DEEPEST = 100
 
@@ -110,7 +113,7 @@ def _message(turn: Any, place: str) -> tuple[Message, bool]:
     refuse_media(turn, f"{place} ")
     message = {"role": role, "content": _content(turn.get("content"), place)}
     for name, value in turn.items():
-        if name not in ("role", "content", *_FLAGS) and value is not None:
+        if name not in ("role", "content", *FLAGS) and value is not None:
             message[name] = plain_value(value, f"{place}.{name}")
     if turn["role"] == "function_call" or "function_call" in message:
         _read_call(message)
@@ -135,12 +138,14 @@ def _content(value: Any, place: str) -> str | None:
             if isinstance(part, Mapping):
                 kind = part.get("type")
                 refuse_media(part, f"{place} ")
-                if kind in (None, "text") and isinstance(part.get("text"), str):
+                if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
                     texts.append(part["text"])
                     continue
-                if kind not in (None, "text"):
+                if kind not in _TEXT_PARTS:
+                    media = any(name in str(kind) for name in ("image", "video", "audio"))
                     raise Broken(
-                        f"{place} has a part of the type {kind!r}; only models of texts are trained"
+                        f"{place} has a part of the type {kind!r}; "
+                        + ("only models of texts are trained" if media else "only text is read")
                     )
             raise Broken(f"{place} must have a text as 'content', got a list with {kind_of(part)}")
         return "".join(texts)
@@ -185,7 +190,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_trained(turn: Mapping[str, Any], place: str) -> bool:
-    for name in _FLAGS:
+    for name in FLAGS:
         value = turn.get(name)
         if value is not None and value not in (0, 1):
             raise Broken(

@@ -2,26 +2,21 @@
 
 What a source is, is `datasets`' and fsspec's to say: folders with splits as the hub lays them out,
 globs, compression, addresses (`https://`, `hf://`, `s3://`), hub ids, Parquet and Arrow. Lines of
-text are read here, since a message has to name the line that is wrong, and a row that cannot be
-read must not end the reading: it is given as `Unreadable`.
+text are ours (`formats`).
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import DataError, UsageError
+from .formats import POINTER, Row, Unreadable, read_csv, read_json, read_jsonl, read_tsv
 from .hub import first_line
-from .shapes import kind_of
 
 __all__ = ["Unreadable", "read_source"]
 
@@ -37,18 +32,13 @@ _SUFFIXES = {
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _HUB = ("hf://datasets/", "https://huggingface.co/datasets/")
 _STANDARD_INPUT = ("-", "/dev/stdin")
-_HALF = re.compile("[\udc80-\udcff]")
-_POINTER = "version https://git-lfs"
-
-Row = tuple[str, Any]
-"""(place, row)."""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A row that is no row: the rule it breaks completes 'file:line …'."""
-
-    rule: str
+_SIGNATURES = {
+    b"PAR1": "Parquet: name it .parquet",
+    b"ARROW1": "Arrow: name it .arrow",
+    b"\x1f\x8b": "compressed by gzip: add .gz to its name",
+    b"PK\x03\x04": "a zip archive: unpack it",
+}
+"""First bytes of formats that a text file is sometimes named for."""
 
 
 def read_source(source: str, split: str, subset: str | None) -> Iterator[Row]:
@@ -97,6 +87,10 @@ def _suffix(source: str) -> str:
     return path.with_suffix("").suffix.lower() if suffix in _COMPRESSED else suffix
 
 
+def _is_compressed(source: str) -> bool:
+    return Path(source).suffix.lower() in _COMPRESSED
+
+
 def _form_of(source: str) -> str:
     form = _SUFFIXES.get(_suffix(source))
     if form is None:
@@ -126,9 +120,9 @@ def _read_standard_input() -> Iterator[Row]:
         first = file.readline()
         rest = _Chained(first, file)
         if first.lstrip().startswith("["):
-            yield from _read_json("standard input", rest)
+            yield from read_json("standard input", rest)
         else:
-            yield from _read_jsonl("standard input", rest)
+            yield from read_jsonl("standard input", rest)
 
 
 class _Chained:
@@ -144,6 +138,18 @@ class _Chained:
 
     def read(self) -> str:
         return self._first + self._rest.read()
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Turn the errors of reading into one line that names the source."""
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {source}: {reason}.") from None
+    except ImportError as error:
+        raise UsageError(f"cannot read {source}: {error}.") from None
 
 
 @contextmanager
@@ -172,189 +178,17 @@ def _opened(source: str, form: str) -> Iterator[TextIO]:
     # The CSV reader wants the ends of lines as they are.
     newline = "" if form in ("csv", "tsv") else None
     with _opened_bytes(source) as file:
+        if Path(source).is_file() and not _is_compressed(source):
+            first = file.peek(8)[:8]
+            for signature, what in _SIGNATURES.items():
+                if first.startswith(signature):
+                    raise DataError(f"{source} is no text but {what}.")
         yield io.TextIOWrapper(
             file, encoding="utf-8-sig", errors="surrogateescape", newline=newline
         )
 
 
-def _undecoded(text: str) -> str | None:
-    """The rule that a text breaks if it was not UTF-8."""
-    match = None if text.isascii() else _HALF.search(text)
-    if match is None:
-        return None
-    hint = "it looks like UTF-16; " if text.startswith(("\udcff\udcfe", "\udcfe\udcff")) else ""
-    return f"is not UTF-8 text (at character {match.start() + 1}); {hint}save the file as UTF-8"
-
-
-@contextmanager
-def _readable(source: str) -> Iterator[None]:
-    """Turn the errors of reading into one line that names the source."""
-    try:
-        yield
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read {source}: {reason}.") from None
-    except ImportError as error:
-        raise UsageError(f"cannot read {source}: {error}.") from None
-
-
-def _read_jsonl(source: str, file: Any) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        where = f"{source}:{number}"
-        if rule := _undecoded(line):
-            yield where, Unreadable(rule)
-            continue
-        try:
-            yield where, json.loads(line)
-        except ValueError as error:
-            yield where, Unreadable(_not_json(line, number, error))
-        except RecursionError:
-            yield where, Unreadable("is nested too deeply to be read")
-
-
-def _not_json(line: str, number: int, error: ValueError) -> str:
-    if number == 1 and line.startswith(_POINTER):
-        return "is a pointer of Git LFS, not the data: run git lfs pull"
-    if number == 1 and line.strip() in ("[", "{"):
-        return f"is not JSON: {error}. It looks like one JSON text of several lines: name it .json"
-    return f"is not JSON: {error}"
-
-
-def _read_json(source: str, file: Any) -> Iterator[Row]:
-    text = file.read()
-    if rule := _undecoded(text):
-        raise DataError(f"{source} {rule}.")
-    try:
-        content = json.loads(text)
-    except RecursionError:
-        raise DataError(f"{source} is nested too deeply to be read.") from None
-    except ValueError as error:
-        if text.startswith(_POINTER):
-            raise DataError(f"{source} is a pointer of Git LFS: run git lfs pull.") from None
-        if getattr(error, "msg", "") == "Extra data":  # one object after another
-            yield from _read_objects(source, text)
-            return
-        raise DataError(f"{source} is not JSON: {error}.") from None
-    yield from _rows_of_json(source, content)
-
-
-def _read_objects(source: str, text: str) -> Iterator[Row]:
-    """Objects one after another: one a line, or over several lines each."""
-    try:
-        first = next(line for line in text.split("\n") if line.strip())
-        json.loads(first)
-    except ValueError:
-        decoder, place = json.JSONDecoder(), 0
-        while text[place:].strip():
-            place += len(text[place:]) - len(text[place:].lstrip())
-            where = f"{source}:{text.count(chr(10), 0, place) + 1}"
-            try:
-                row, place = decoder.raw_decode(text, place)
-            except ValueError as error:
-                yield where, Unreadable(f"is not JSON: {error}")
-                return
-            yield where, row
-    else:
-        yield from _read_jsonl(source, text.split("\n"))
-
-
-def _rows_of_json(source: str, content: Any) -> Iterator[Row]:
-    if isinstance(content, dict):
-        lists = {key: value for key, value in content.items() if isinstance(value, list)}
-        of_rows = {
-            key: value for key, value in lists.items() if all(isinstance(r, dict) for r in value)
-        }
-        if len(lists) == 1 and len(of_rows) == 1 and not _is_a_row(content):
-            content = next(iter(of_rows.values()))  # {"data": [...]}
-        elif len(of_rows) > 1 and not _is_a_row(content):
-            raise DataError(
-                f"{source} holds several lists ({', '.join(of_rows)}); keep each in a file of its"
-                " own."
-            )
-        elif len(lists) == len(content) > 1 and len({len(v) for v in lists.values()}) == 1:
-            if not _is_a_row(content):  # columns instead of rows
-                content = [
-                    dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)
-                ]
-    if isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list):
-        raise DataError(f"{source} must hold a list of rows, got {kind_of(content)}.")
-    for number, row in enumerate(content, 1):
-        yield f"{source}: row {number}", row
-
-
-def _is_a_row(content: Mapping[str, Any]) -> bool:
-    """True if an object is itself one row with turns."""
-    return any(
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in value)
-        for value in content.values()
-    )
-
-
-def _read_csv(source: str, file: Any, delimiter: str = ",") -> Iterator[Row]:
-    before = csv.field_size_limit(2**31 - 1)  # the default of 131072 characters refuses long texts
-    try:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        header: Sequence[str] | None = None
-        while True:
-            where = f"{source}:{reader.line_num + 1}"
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                if header is None:
-                    raise DataError(f"{where} is not CSV: {error}.") from None
-                hint = (
-                    "; a field that begins with a quote must end with one, and quotes inside it are"
-                    ' doubled: "Yes," she said is written """Yes,"" she said"'
-                )
-                yield where, Unreadable(f"is not CSV: {error}{hint}")
-                continue
-            if fields is None:
-                return
-            if not fields:
-                continue
-            rule = next((rule for field in fields if (rule := _undecoded(field))), None)
-            if header is None:
-                if rule:
-                    raise DataError(f"{where} {rule}.")
-                header = _header(source, fields)
-            elif rule:
-                yield where, Unreadable(rule)
-            elif len(fields) != len(header):
-                yield (
-                    where,
-                    Unreadable(
-                        f"has {len(fields)} fields, and the header has {len(header)}; put quotes"
-                        f" around texts with a {'tab' if delimiter != ',' else 'comma'}"
-                    ),
-                )
-            else:
-                yield where, dict(zip(header, fields, strict=True))
-    finally:
-        csv.field_size_limit(before)
-
-
-def _header(source: str, fields: list[str]) -> list[str]:
-    if fields[0].startswith(_POINTER):
-        raise DataError(f"{source} is a pointer of Git LFS: run git lfs pull.")
-    twice = sorted({name for name in fields if fields.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{source}:1 names the column {', '.join(map(repr, twice))} more than once; rename it."
-        )
-    return fields
-
-
-def _read_tsv(source: str, file: Any) -> Iterator[Row]:
-    yield from _read_csv(source, file, "\t")
-
-
-_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "tsv": _read_tsv}
+_READERS = {"jsonl": read_jsonl, "json": read_json, "csv": read_csv, "tsv": read_tsv}
 
 
 def _read_parquet(source: str) -> Iterator[Row]:
@@ -369,7 +203,7 @@ def _read_parquet(source: str) -> Iterator[Row]:
                     number += 1
                     yield f"{source}: row {number}", row
     except pyarrow.ArrowException as error:
-        if Path(source).is_file() and Path(source).read_bytes().startswith(_POINTER.encode()):
+        if Path(source).is_file() and Path(source).read_bytes().startswith(POINTER.encode()):
             raise DataError(f"{source} is a pointer of Git LFS: run git lfs pull.") from None
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"{source} is not Parquet: {reason}.") from None
@@ -408,9 +242,30 @@ def _read_folder(path: Path, split: str, subset: str | None) -> Iterator[Row]:
             f"{path} has no split {split!r}; it has {', '.join(splits)}. Choose with --split."
         )
     files = [file for file in splits[split] if _suffix(file) in _SUFFIXES]
+    _refuse_left_out(path, [file for part in splits.values() for file in part])
     if not files:
         raise DataError(f"{path} has no files with a known suffix ({', '.join(_SUFFIXES)}).")
     return (row for file in files for row in _read_file(file, _form_of(file)))
+
+
+def _refuse_left_out(path: Path, read: Sequence[str]) -> None:
+    """Refuse a folder of which `datasets` would read some files of rows and leave others out: it
+    takes the most frequent format, and the files that are named by splits.
+    """
+    names = {Path(file).resolve() for file in read}
+    folders = {name.parent for name in names}
+    left = sorted(
+        file.name
+        for folder in folders
+        for file in folder.iterdir()
+        if _suffix(str(file)) in set(_SUFFIXES) - {".json"} and file.resolve() not in names
+    )
+    if left and any(Path(file).exists() for file in read):
+        raise UsageError(
+            f"{path} holds files that datasets.load_dataset would leave out"
+            f" ({', '.join(left[:5])}), since others have another format or are named by a split;"
+            " name the files to read, separated by commas or as a pattern."
+        )
 
 
 def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .example import Example, Message
 from .messages import (
+    FLAGS,
     MEDIA,
     Broken,
     check_texts,
@@ -76,6 +77,8 @@ CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialo
 
 _TOOLS = ("tools", "functions")
 _SYSTEM = ("system", "system_prompt")
+_MARKS = (*FLAGS, "label")
+"""Columns of numbers and truth values that say whether a row is to be learned."""
 _OPTIONS = "chat_template_kwargs"
 _KNOWN = (
     "known are messages (or conversations, with role/content or from/value), prompt and completion,"
@@ -90,7 +93,8 @@ def schema_of(row: Any, columns: Columns) -> str:
         Broken: it has none of the known ones, or two.
     """
     if not isinstance(row, Mapping):
-        raise Broken(f"is not an object with named fields but {kind_of(row)}")
+        way_out = "; rows in one list belong into a .json file" if isinstance(row, list) else ""
+        raise Broken(f"is not an object with named fields but {kind_of(row)}{way_out}")
     if columns == _BY_NAME:
         talk, pair = row.get("messages"), (row.get("prompt"), row.get("completion"))
         if len(row) == 1 and isinstance(talk, list):
@@ -118,6 +122,11 @@ def schema_of(row: Any, columns: Columns) -> str:
         return talk
     if pair:
         return "/".join(pair)
+    for name in CONVERSATIONS:
+        if name in row and row[name] is None:
+            raise Broken(f"{name!r} must be a list of messages, got nothing")
+    if "chosen" in row:
+        raise Broken(f"has no known shape; {_KNOWN}; {_way_out(row)}")
     if row.get("prompt") is not None or row.get("completion") is not None:
         return "prompt/completion"  # one of them is missing, which the caller says
     raise Broken(f"has no known shape; {_KNOWN}; {_way_out(row)}")
@@ -175,7 +184,8 @@ def unused_columns(
             if schema.startswith("prompt/"):
                 used |= {name for name in CONVERSATIONS if name in row}
     for name, value in row.items():
-        if name not in used and name not in MEDIA and _says_something(value):
+        meaningful = _says_something(value) or (name in _MARKS and value is not None)
+        if name not in used and name not in MEDIA and meaningful:
             yield name
 
 
@@ -205,6 +215,10 @@ def _way_out(row: Mapping[str, Any]) -> str:
         return (
             f"{columns}: it is a preference; take --prompt-column {prompt} --response-column chosen"
         )
+    objects = [name for name, value in row.items() if isinstance(value, Mapping)]
+    if objects and not texts:
+        inner = names_of(row[objects[0]])
+        return f"{columns}: {objects[0]!r} is an object with {inner}; lift its fields into the row"
     if len(talks) > 1:
         return f"{columns}: name the one with the turns with --messages-column"
     if len(texts) == 1:

@@ -233,6 +233,9 @@ class TokenRows(Sequence[Encoded]):
         """Return a further column of the rows."""
         return self._columns.numbers[name][self._indices].tolist()
 
+    def __add__(self, others: Sequence[Encoded]) -> tuple[Encoded, ...]:
+        return (*self, *others)
+
     def __len__(self) -> int:
         return len(self._indices)
 

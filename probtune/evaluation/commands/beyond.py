@@ -314,7 +314,7 @@ def _encoded(
     from ...probe.capability import sample
 
     rows = read(settings, settings.data, terminal, locate=locate)
-    tokenizer = load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model, settings.chat_template)
     chosen = sample(rows.examples, limit, seed=settings.seed)
     length = max_length_of(settings, terminal)
     encoding = encode_rows(chosen, tokenizer, settings, rows.schema, length, terminal)

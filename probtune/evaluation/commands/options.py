@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 ROWS = (
-    *("prompt_column", "response_column", "separator", "chat", "prompt_format", "system"),
-    *("instruction", "response_end", "split", "subset", "max_length", "skip_bad_rows", "seed"),
+    *("prompt_column", "response_column", "messages_column", "separator", "chat", "chat_template"),
+    *("prompt_format", "system", "instruction", "response_end", "split", "subset", "max_length"),
+    *("skip_bad_rows", "seed"),
 )
 """Settings of `tune` for reading rows and writing them as prompts."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...data.readers import kind_of
+from ...data.messages import kind_of
 from ...errors import DataError
 
 __all__ = ["LETTERS", "column", "last_box", "lettered", "numbered", "text"]

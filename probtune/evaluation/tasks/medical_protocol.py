@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ...data.readers import kind_of
+from ...data.messages import kind_of
 from ...errors import DataError
 from . import graders
 from .base import PROTOCOLS as BOTH

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...data.hub import first_line, gated_message
-from ...data.readers import kind_of, read_source
+from ...data.messages import kind_of
+from ...data.readers import read_source
 from ...errors import DataError, UsageError
 from .base import Question, Task
 

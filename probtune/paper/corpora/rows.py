@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ...data.readers import kind_of
+from ...data.messages import kind_of
 from ...errors import DataError
 from ...terminal import Terminal
 from .base import Corpus, Dropped, Part, choose
