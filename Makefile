@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu bench-choice bench-head bench-gpu
+.PHONY: setup demo test check slow gpu bench-choice bench-data bench-head bench-gpu
 
 setup: .venv/.complete
 
@@ -38,6 +38,10 @@ gpu: setup
 # Runs the grid, going on where it stopped; ARGS=--summary prints what the committed table says.
 bench-choice: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.choice $(ARGS)
+
+# Times the preparation of rows beside TRL's and rewrites docs/your-data.md.
+bench-data: setup
+	$(BIN)/python -m benchmarks.data $(ARGS)
 
 # Times the head beside its peers on this CPU and rewrites docs/; needs an idle machine.
 bench-head: setup

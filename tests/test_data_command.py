@@ -41,7 +41,7 @@ def test_counts_spans_and_what_is_not_used(tmp_path, model, capsys):
     assert main(["data", data, "--model", model, "--skip-bad-rows"]) == 0
     out = capsys.readouterr()
     said = " ".join((out.out + out.err).split())
-    assert "2 rows, 4 supervised of 18 tokens (shape: messages)" in said
+    assert "2 rows, 4 supervised of 20 tokens (shape: messages)" in said
     assert "⟦3 <eos>⟧" in said and "end tokens <eos>" in said
     assert "column 'source' is not used (2 rows have it)" in said
     assert "the chat template does not write 'reasoning_content' (2 rows have it)" in said
@@ -53,13 +53,12 @@ def test_another_chat_template(tmp_path, model, capsys):
     (tmp_path / "say.jinja").write_text(helpers.CHAT_TEMPLATE.replace("{{ m.role }}", "say"))
     options = ["--model", model, "--chat-template", str(tmp_path / "say.jinja")]
     main(["data", str(tmp_path / "a.jsonl"), *options])
-    assert "say ask 1 + 2 = <eos> say" in " ".join(capsys.readouterr().out.split())
+    assert "say ask 1 + 2 = <eos>" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("command", ["probe", "tune", "train", "data", "forgetting", "calibration"])
 def test_every_command_that_reads_rows_takes_a_template(command, capsys):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
+    main([command, "--help"])
     said = capsys.readouterr().out
     assert "--chat-template" in said and "--messages-column" in said
 
@@ -95,6 +94,8 @@ def test_a_file_of_the_hub_by_its_address(tmp_path):
         def do_GET(self):
             if "/resolve/" in self.path:
                 return self.answer(content, "text/plain", ETag='"1"', X_Repo_Commit=commit)
+            if "/tree/" in self.path:
+                return self.do_POST()
             info = {"id": "me/rows", "sha": commit, "private": False, "siblings": []}
             self.answer(json.dumps(info | {"tags": [], "downloads": 0}).encode())
 
