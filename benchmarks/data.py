@@ -183,7 +183,8 @@ def first_step(path: str) -> dict[str, Any]:
     clock = Clock()
     options = ["--objective", "nll", "--max-steps", "1", "--out", str(folder / "run")]
     code = main(["train", str(folder / "model"), path, *options])
-    return {**clock.stop(), "exit": code}
+    assert code == 0, code
+    return clock.stop()
 
 
 def large_row(path: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from .errors import DataError
 from .files import write_text
 
 __all__ = [
+    "Digest",
     "SCHEMA_VERSION",
     "digest",
     "environment",

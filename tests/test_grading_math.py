@@ -331,6 +331,19 @@ def test_a_time_out_is_tried_again_alone(tmp_path):
     assert compare_all(_endless, [("a", "b")], timeout_s=0.5)["a", "b"] == (False, "timeout")
 
 
+def test_right_answers_after_endless_ones_are_tried_again_too(tmp_path):
+    """Comparisons that never end come first; the others only took too long at the first try."""
+    endless = [("endless", str(number)) for number in range(3)]
+    slow = [(str(tmp_path / "a"), "a")]
+    verdicts = compare_all(_endless_or_slow_once, [*endless, *slow], timeout_s=2, workers=2)
+    assert [verdicts[task] for task in endless] == [(False, "timeout")] * 3
+    assert [verdicts[task] for task in slow] == [(True, None)]
+
+
+def _endless_or_slow_once(path, name):
+    return _endless() if path == "endless" else _slow_once(path, name)
+
+
 def _slow_once(path, name):
     if name != path and not os.path.exists(path):
         with open(path, "w") as file:

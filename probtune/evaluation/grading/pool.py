@@ -3,8 +3,9 @@
 A comparison is a module-level function of (gold, answer, …) that returns a bool, or raises. Each
 distinct one is made once. One that takes longer than the time-out is killed with its worker; the
 others go on. At the end it is tried once more, alone, and given up if it takes too long again: a
-busy machine is no reason for a wrong answer. Computer algebra can hang in one long integer power,
-where no signal is delivered, so nothing less than killing helps.
+busy machine is no reason for a wrong answer, however many endless ones stand before it. Computer
+algebra can hang in one long integer power, where no signal is delivered, so nothing less than
+killing helps.
 
 Workers are started once, by `spawn` (never forked, so threads and GPUs in the caller do no harm),
 and end with the process. Each imports and warms up before its first task (`warm`), outside of all
@@ -92,9 +93,8 @@ def compare_all(
                 with _alone:
                     in_a_row = 0
                     for task in waiting:
-                        if in_a_row >= _ENOUGH or _compare(
-                            _pool_of(key), comparison, [task], timeout_s, finish
-                        ):
+                        limit = timeout_s if in_a_row < _ENOUGH else timeout_s / _SHORTER
+                        if _compare(_pool_of(key), comparison, [task], limit, finish):
                             in_a_row += 1
                             finish(task, Verdict(False, "timeout"))
                         else:
@@ -145,8 +145,10 @@ def _compare(
 
 
 _ENOUGH = 2
-"""So many comparisons in a row that take too long alone as well: then the machine is not to blame,
-and the rest of a batch is given up without a second try.
+_SHORTER = 10
+"""After so many comparisons in a row that take too long alone as well, the machine is not to blame
+for them, and the rest of a batch has this part of the time each: a comparison that ends takes much
+less when it is alone, and a batch of endless ones must not take another ten seconds each.
 """
 
 _MOST_VERDICTS = 500_000
