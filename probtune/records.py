@@ -23,8 +23,8 @@ from .errors import DataError
 from .files import write_text
 
 __all__ = [
-    "Digest",
     "SCHEMA_VERSION",
+    "Digest",
     "digest",
     "environment",
     "make_record",
