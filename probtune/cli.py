@@ -1,7 +1,8 @@
 """The command line: a command parses, calls one function, prints a table and names its record.
 
-Exit status: 0 done, 1 the work failed, 2 the request is wrong, 130 interrupted. Errors are one line
-on standard error; `--debug` shows the traceback. Nothing heavy is imported before a command runs.
+Exit status: 0 done, 1 the work failed, 2 the request is wrong, 130 or 143 interrupted by SIGINT or
+SIGTERM; the command that goes on is then printed. Errors are one line on standard error; `--debug`
+shows the traceback. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from . import __version__
 from .commands import options as core_options
-from .errors import ProbtuneError, UsageError
+from .errors import Interrupted, ProbtuneError, UsageError
 from .evaluation.commands import options as evaluation_options
 from .options import Parser, request
 from .paper.commands import options as paper_options
+from .texts import redacted, visible
 
 __all__ = ["main"]
 
@@ -59,19 +66,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "run" not in options:
         options.asked.print_help()
         return 0
+    with _terminable():
+        return _run(options, arguments)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, where Ctrl-C would be KeyboardInterrupt."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it says how to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run a command; returns the exit status."""
     try:
         _check_plot(getattr(options, "plot", None))
         module, function = options.run.split(":")
         getattr(importlib.import_module(f".{module}", __package__), function)(request(options))
         return 0
+    except Interrupted as error:
+        return _interrupted(error, error.exit_status, arguments)
     except ProbtuneError as error:
         if options.debug:
             raise
         return _fail(error, error.exit_status)
-    except KeyboardInterrupt:
-        return _fail(
-            "interrupted; finished stages are kept, the same command goes on from there.", 130
-        )
+    except KeyboardInterrupt as stop:
+        status = 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+        said = "interrupted; finished stages are kept, the same command goes on from there."
+        return _interrupted(said, status, arguments)
+    except MemoryError:
+        if options.debug:
+            raise
+        return _fail("out of memory; finished stages are kept. Ask for less at once.", 1)
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -96,7 +136,14 @@ def _check_plot(path: str | None) -> None:
 
 
 def _fail(reason: object, status: int) -> int:
-    print(f"probtune: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(f"probtune: {visible(redacted(' '.join(str(reason).split())))}", file=sys.stderr)
+    return status
+
+
+def _interrupted(reason: object, status: int, arguments: Sequence[str]) -> int:
+    _fail(reason, status)
+    command = redacted(shlex.join(["probtune", *arguments]))
+    print(f"go on with: {visible(command)}", file=sys.stderr)
     return status
 
 

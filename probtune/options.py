@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from .errors import UsageError
+from .texts import redacted, secrets_in, visible
 
 __all__ = [
     "POSITIONAL",
@@ -48,6 +50,7 @@ def option(
     metavar: str | tuple[str, ...] | None = None,
     least: float | None = None,
     above: float | None = None,
+    most: float | None = None,
     short: str | None = None,
     flag: str | None = None,
     nargs: str | int | None = None,
@@ -61,7 +64,8 @@ def option(
         group: heading of the option in the help; `positional` makes it a positional argument.
         choices: the texts it may be.
         metavar: what stands for its value in the help (default: its type).
-        least, above: bounds of its value, which `check_bounds` checks: at least, or more than.
+        least, above, most: bounds of its value, which `check_bounds` checks: at least, more than,
+            at most.
         short: a short flag beside the long one.
         flag: the long flag, where it is not the field's name.
         nargs, const: as in argparse; a field that is a tuple and has no `nargs` may be repeated.
@@ -74,6 +78,7 @@ def option(
         "metavar": metavar,
         "least": least,
         "above": above,
+        "most": most,
         "short": short,
         "flag": flag,
         "nargs": nargs,
@@ -101,6 +106,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
         self._add()
         return super().parse_known_args(*arguments, **keywords)
+
+    def error(self, message: str) -> Any:
+        super().error(visible(redacted(message)))
 
     def format_help(self) -> str:
         self._add()
@@ -276,17 +284,30 @@ def check_bounds(settings: Any) -> None:
     Raises:
         UsageError: a value is out of bounds, with the flag and the bound.
     """
+    secret = secrets_in(dataclasses.asdict(settings))
+    if secret is not None:
+        raise UsageError(
+            f"{secret} holds a secret, and settings are written into records; leave it out, and"
+            " give it by the environment (HF_TOKEN), by `hf auth login` or by ~/.netrc."
+        )
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         least, above = item.metadata.get("least"), item.metadata.get("above")
         flag = item.metadata.get("short") or flag_of(item.name)
         if value is None:
             continue
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise UsageError(f"{flag} is beyond any size, got {value:.0e}; give a smaller one.")
         if least is not None and value < least:
             raise UsageError(f"{flag} must be at least {least}, got {value}.")
+        most = item.metadata.get("most")
+        if most is not None and value > most:
+            raise UsageError(f"{flag} must be at most {most:g}, got {value}.")
         if above is not None and not value > above:
             bound = "positive" if above == 0 else f"more than {above}"
             raise UsageError(f"{flag} must be {bound}, got {value}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{flag} must be a finite number, got {value}.")
 
 
 def kind_of(annotation: Any) -> type:

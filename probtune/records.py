@@ -21,6 +21,7 @@ from typing import Any
 
 from .errors import DataError
 from .files import write_text
+from .shapes import SHAPES, lacking
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -72,26 +73,48 @@ def read_record(path: Path, kind: str | None = None) -> dict[str, Any]:
     """Read a record back.
 
     Raises:
-        DataError: the file cannot be read, is no record, is of another kind, or has a newer schema.
+        DataError: the file cannot be read, is no record, is of another kind, has a newer schema, or
+            lacks a part that its kind has; with the part and the way out.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read the record {path}: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(
-            f"{path} is not a record: it is not JSON. Was it edited or cut off?"
+            f"{path} is not a record: it is not JSON. Was it edited or cut off? {_again(kind)}"
         ) from None
     if not isinstance(record, dict) or "kind" not in record or "schema" not in record:
-        raise DataError(f"{path} is not a record of probtune: it has no 'kind' and 'schema'.")
-    if record["schema"] > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} is not a record of probtune: it has no 'kind' and 'schema'. {_again(kind)}"
+        )
+    schema = record["schema"]
+    if not isinstance(record["kind"], str) or type(schema) is not int or schema < 1:
+        raise DataError(
+            f"{path} is not a whole record: kind {record['kind']!r} and schema {schema!r} are none."
+            f" {_again(kind)}"
+        )
+    if schema > SCHEMA_VERSION:
         raise DataError(
             f"{path} has schema {record['schema']}, newer than {SCHEMA_VERSION}; install a newer"
             " probtune to read it."
         )
     if kind is not None and record["kind"] != kind:
         raise DataError(f"{path} is a record of kind {record['kind']!r}, expected {kind!r}.")
+    missing = lacking(record, SHAPES.get(record["kind"], {}))
+    if missing is not None:
+        raise DataError(
+            f"{path} is not a whole record of kind {record['kind']!r}: {missing}."
+            f" {_again(record['kind'])}"
+        )
     return record
+
+
+def _again(kind: str | None) -> str:
+    """Return the way out of a record that cannot be used."""
+    if kind in ("run", "eval-run", "plan"):
+        return "It says what its folder holds; put it back, or choose another --out."
+    return "Remove it, and the command that wrote it writes it again."
 
 
 def digest(parts: Iterable[Any]) -> str:

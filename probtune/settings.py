@@ -170,14 +170,14 @@ class TuneSettings:
         metavar="DATA",
     )
     max_length: int = option(
-        1024, "tokens per row; longer rows are cut", group="data", metavar="N", least=2
+        1024, "tokens per row; longer rows are cut", group="data", metavar="N", least=2, most=2**24
     )
     skip_bad_rows: bool = option(
         False, "leave unusable rows out, and list them in the record", group="data"
     )
 
     epochs: float = option(
-        1.0, "passes over the training rows", group="training", metavar="N", above=0
+        1.0, "passes over the training rows", group="training", metavar="N", above=0, most=1e6
     )
     max_steps: int = option(-1, "optimizer steps instead of epochs", group="training", metavar="N")
     learning_rate: float = option(
@@ -187,9 +187,16 @@ class TuneSettings:
         metavar="RATE",
         above=0,
     )
-    batch_size: int = option(8, "rows per forward pass", group="training", metavar="N", least=1)
+    batch_size: int = option(
+        8, "rows per forward pass", group="training", metavar="N", least=1, most=2**20
+    )
     gradient_accumulation: int = option(
-        4, "forward passes per optimizer step", group="training", metavar="N", least=1
+        4,
+        "forward passes per optimizer step",
+        group="training",
+        metavar="N",
+        least=1,
+        most=2**20,
     )
     warmup_ratio: float = option(
         0.1,
@@ -203,9 +210,16 @@ class TuneSettings:
         group="training",
         metavar="NAME",
     )
-    weight_decay: float = option(0.01, "AdamW weight decay", group="training", metavar="X", least=0)
+    weight_decay: float = option(
+        0.01, "AdamW weight decay", group="training", metavar="X", least=0, most=1e3
+    )
     seed: int = option(
-        0, "of the split, the data order and adapters", group="training", metavar="N"
+        0,
+        "of the split, the data order and adapters",
+        group="training",
+        metavar="N",
+        least=0,
+        most=2**32 - 1,
     )
     lora_rank: int = option(
         0,
@@ -213,6 +227,7 @@ class TuneSettings:
         group="training",
         metavar="N",
         least=0,
+        most=2**16,
     )
     lora_targets: str = option(
         "all-linear",
@@ -257,6 +272,7 @@ class TuneSettings:
         group="measurement",
         metavar="N",
         least=1,
+        most=2**20,
     )
 
     out: str | None = option(
@@ -265,6 +281,17 @@ class TuneSettings:
 
     def __post_init__(self):
         check_bounds(self)
+        for name in ("model", "data"):
+            if not getattr(self, name).strip():
+                raise UsageError(f"{name.upper()} is empty; name a {_EMPTY[name]}.")
+            try:
+                Path(getattr(self, name)).expanduser()
+            except RuntimeError:
+                raise UsageError(f"{getattr(self, name)}: there is no such user.") from None
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str) and "\0" in value:
+                raise UsageError(f"{flag_of(item.name)} holds a zero byte.")
         if self.heldout is not None and self.heldout >= 1 and self.heldout != int(self.heldout):
             raise UsageError(
                 f"--heldout is a share below 1 or a whole number of rows, got {self.heldout}."
@@ -310,6 +337,9 @@ class TuneSettings:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
 
 
+_EMPTY = {"model": "folder or hub id", "data": "file, folder or dataset id"}
+
+
 def read_yaml(path: str, kind: type[Any]) -> dict[str, Any]:
     """Settings (of `kind`) in a YAML file.
 
@@ -326,6 +356,9 @@ def yaml_content(path: Path, name: str | None = None) -> dict[str, Any]:
     name = name or str(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"cannot read --config {name}: {reason}.") from None
     except OSError as error:
         raise UsageError(f"cannot read --config {name}: {error.strerror}.") from None
     except yaml.YAMLError as error:
@@ -378,6 +411,8 @@ def settings_from(
         UsageError: the file cannot be read, a key is unknown, or a value has the wrong type; with
             file and key.
     """
+    if config == "":
+        raise UsageError("--config is empty; name a file, or leave it out.")
     named = typed.get("model")
     if config is None and isinstance(named, str) and named.endswith((".yaml", ".yml")):
         config, typed = named, {**typed, "model": None}
@@ -424,7 +459,13 @@ def _pair(text: str, flag: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"{flag} takes KEY=VALUE, got {text!r}.")
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = getattr(error, "problem", None) or type(error).__name__
+        raise UsageError(
+            f"{flag} {key.strip()}: {value[:80]!r} is not a YAML value: {reason}."
+        ) from None
     if isinstance(parsed, str):
         try:
             parsed = float(parsed)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .texts import redacted, visible
+
 __all__ = ["Terminal", "quiet_libraries"]
 
 
@@ -27,11 +29,11 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print a note on the way."""
         if not self.quiet:
-            self._notes.print(text, markup=False)
+            self._notes.print(_shown(text), markup=False)
 
     def show(self, text: str, *, wrap: bool = True) -> None:
         """Print a line of the result; a path or a table's line is not wrapped."""
-        self._results.print(text, markup=False, soft_wrap=not wrap)
+        self._results.print(_shown(text), markup=False, soft_wrap=not wrap)
 
     def marked(self, pieces: Sequence[tuple[str, bool]]) -> None:
         """Print a text whose marked pieces stand between ⟦ and ⟧, in colour on a terminal."""
@@ -39,6 +41,7 @@ class Terminal:
 
         text = Text()
         for piece, is_marked in pieces:
+            piece = visible(piece)
             text.append(f"⟦{piece}⟧" if is_marked else piece, "bold green" if is_marked else "dim")
         self._results.print(text, soft_wrap=True)
 
@@ -59,14 +62,16 @@ class Terminal:
         from rich.text import Text
 
         table = Table(
-            title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+            title=Text(_shown(title)), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
         )
         for index, name in enumerate(header):
             table.add_column(
-                Text(name), justify="left" if index == 0 or words else "right", no_wrap=index == 0
+                Text(_shown(name)),
+                justify="left" if index == 0 or words else "right",
+                no_wrap=index == 0,
             )
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(_shown(cell)) for cell in row))
         self._results.print(table)
         for note in notes:
             self.show(note)
@@ -96,7 +101,7 @@ class Terminal:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=self._notes) as progress:
-            task = progress.add_task(what.replace("[", "\\["), total=total, note="")
+            task = progress.add_task(_shown(what).replace("[", "\\["), total=total, note="")
 
             def advance(steps: int = 1, note: str = "", total: int | None = None) -> None:
                 fields: dict[str, Any] = {"note": note} if note else {}
@@ -105,6 +110,11 @@ class Terminal:
                 progress.update(task, advance=steps, **fields)
 
             yield advance
+
+
+def _shown(text: str) -> str:
+    """Return a text as it may stand on a terminal."""
+    return visible(redacted(text))
 
 
 def quiet_libraries() -> None:

@@ -8,8 +8,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 
 LEAVES = [
-    *("errors", "files", "numbers", "options", "records", "statistics", "settings"),
+    "errors",
+    "files",
+    "numbers",
+    "options",
+    "records",
+    "statistics",
+    "settings",
+    "shapes",
     "terminal",
+    "texts",
 ]
 CORE = [
     "objectives",
@@ -27,17 +35,19 @@ CORE = [
 WINGS = ["evaluation", "paper"]
 LINE = [*CORE, "integrations", *WINGS, "commands", "cli"]
 ONLY = {
-    "reports": {"errors", "numbers", "records", "statistics"},
+    "reports": {"errors", "numbers", "records", "statistics", "texts"},
     "probe.features": {"errors"},
     "probe.choosing": {"errors", "numbers"},
     "errors": set(),
     "files": {"errors"},
     "numbers": set(),
-    "records": {"errors", "files"},
+    "records": {"errors", "files", "shapes"},
+    "shapes": set(),
     "statistics": set(),
-    "options": {"errors"},
+    "options": {"errors", "texts"},
     "settings": {"errors", "options"},
-    "terminal": set(),
+    "terminal": {"texts"},
+    "texts": set(),
 }
 """Stricter than the line: a report and a choice must be made without torch."""
 

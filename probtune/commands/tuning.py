@@ -354,7 +354,7 @@ def demo(options: Demo) -> None:
     from ..reports.report import render
 
     plan = grid.FAST if options.fast else grid.FULL if options.full else grid.STANDARD
-    if options.seeds:
+    if options.seeds is not None:
         plan = replace(plan, seeds=_seeds(options.seeds))
     folder = Path(options.out)
     terminal = Terminal()
@@ -366,12 +366,20 @@ def demo(options: Demo) -> None:
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)
 
 
+_MOST_SEEDS = 1000
+
+
 def _seeds(text: str) -> tuple[int, ...]:
     try:
         seeds: list[int] = []
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            seeds.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+            named = range(int(first), int(last if dash else first) + 1)
+            if len(named) + len(seeds) > _MOST_SEEDS or named.stop > 2**32:
+                raise UsageError(f"--seeds {text}: at most {_MOST_SEEDS} seeds, each below 2^32.")
+            seeds.extend(named)
+    except UsageError:
+        raise
     except ValueError:
         raise UsageError(
             f"--seeds must be whole numbers as 0,1,2 or 10-14, got {text!r}."

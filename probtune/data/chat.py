@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .example import Example, Message
+from .limits import check_size, limited
 from .skeletons import Skeleton, inserts_contents, shape_of
 from .written import Refusal, check_answer, text_of, unwritten_fields
 
@@ -332,19 +333,22 @@ class ChatTemplate:
 
         conversation: Any = list(messages)
         try:
-            texts, spans = render_jinja_template(
-                [conversation],
-                tools=list(example.tools) or None,
-                chat_template=template,
-                return_assistant_tokens_mask=marks,
-                add_generation_prompt=add_generation_prompt,
-                **{**self._tokenizer.special_tokens_map, **example.template_options},
-            )
+            with limited():
+                texts, spans = render_jinja_template(
+                    [conversation],
+                    tools=list(example.tools) or None,
+                    chat_template=template,
+                    return_assistant_tokens_mask=marks,
+                    add_generation_prompt=add_generation_prompt,
+                    **{**self._tokenizer.special_tokens_map, **example.template_options},
+                )
+        except UsageError:
+            raise
         # What a template's own expressions raise on rows that they were not written for.
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise _TemplateFailed(" ".join(str(error).split()) or type(error).__name__) from None
         marked: Any = spans[0] if spans else []
-        return texts[0], list(marked)
+        return check_size(texts[0]), list(marked)
 
     def _without_end(self, message: Message) -> Message:
         """The message without an end token that the template will write again."""

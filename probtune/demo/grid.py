@@ -7,10 +7,13 @@ same learning rate.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -152,7 +155,10 @@ def run(folder: Path, plan: Plan, terminal: Terminal, bases: Path | None = None)
                                 new,
                             )
         except BaseException:
+            workers_left = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers_left:  # each would finish its cell first
+                worker.terminate()
             raise
     seeds = [seed for seed in plan.seeds if seed not in failed]
     if not seeds:
@@ -193,8 +199,24 @@ def cores() -> int:
     )
 
 
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however it ends."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() == 1:  # it had ended already
+        os._exit(1)
+
+
 def _start_worker() -> None:
     """Limit a worker to one thread: models so small would let threads wait for each other."""
+    _end_with_parent()
+    # Ctrl-C reaches the whole group; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch

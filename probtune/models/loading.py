@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.encoding import Encoded
+from ..data.limits import limited
 from ..errors import ProbtuneError, TrainingError, UsageError
 from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
@@ -98,7 +99,8 @@ def _read_template(path: str) -> str:
 
     try:
         template = Path(path).read_text(encoding="utf-8")
-        render_jinja_template([], chat_template=template)  # compiles it
+        with limited():
+            render_jinja_template([], chat_template=template)  # compiles it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--chat-template {path}: cannot read it: {error}.") from None
     except TemplateSyntaxError as error:

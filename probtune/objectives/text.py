@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,6 +125,10 @@ def _parse(text: str) -> ast.expr:
     if not isinstance(text, str):
         raise ObjectiveError(f"an objective is a text such as 'power(0.5)', got {text!r}.")
     try:
+        if any(len(digits) > 400 for digits in re.findall(r"\w+", text)):
+            raise ValueError("no name and no number is so long")
+        if unicodedata.normalize("NFKC", text) != text and not re.search(r"\.py:", text):
+            raise ValueError("Python would read other letters than those that stand there")
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _unknown(text.strip()) from None
@@ -147,6 +152,9 @@ def _build(node: ast.expr, text: str, own: _Own) -> Objective:
         raise ObjectiveError(
             f"cannot read {text!r}: write the parameters of {signature(member)} one by one."
         )
+    names = [keyword.arg for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise ObjectiveError(f"{text!r}: a parameter of {name} is named twice; name it once.")
     arguments = [_argument(argument, text, own) for argument in node.args]
     named = {str(keyword.arg): _argument(keyword.value, text, own) for keyword in node.keywords}
     parameters = _signature(member).parameters
@@ -171,7 +179,12 @@ def _argument(node: ast.expr, text: str, own: _Own) -> float | str | Objective:
         if isinstance(number.value, str) and number is node:
             return number.value
         if isinstance(number.value, int | float) and not isinstance(number.value, bool):
-            return sign * float(number.value)
+            try:
+                return sign * float(number.value)
+            except OverflowError:
+                raise ObjectiveError(
+                    "a parameter is beyond any number; give a smaller one."
+                ) from None
         raise ObjectiveError(
             f"a parameter is a number or an objective, got {number.value!r} in {text!r}."
         )

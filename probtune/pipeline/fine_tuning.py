@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..data.tokens import TokenRows
-from ..errors import Interrupted, ProbtuneError, UsageError
+from ..errors import Interrupted, ProbtuneError, TrainingError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, layer_names, load_model
@@ -96,6 +96,7 @@ def train_stage(
             if clock.stopping:
                 raise _interrupted(clock, trainer.state)
             return result
+        _check_trained(trainer.state, str(objective))
         _teach_to_stop(model, prepared.train.rows)
         # with LoRA, the adapter alone
         save_whole(trainer, folder / "model", generation=model.generation_config)
@@ -126,6 +127,21 @@ def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str |
         return None
     terminal.say(f"{what} goes on from the checkpoint of step {step_of(checkpoint)}.")
     return str(checkpoint)
+
+
+def _check_trained(state: Any, objective: str) -> None:
+    """Refuse to call a model trained whose gradient was nothing at every logged step.
+
+    Raises:
+        TrainingError: with the objective.
+    """
+    norms = [entry["grad_norm"] for entry in state.log_history if "grad_norm" in entry]
+    if norms and not any(norms):
+        raise TrainingError(
+            f"{objective} trained nothing in {state.global_step} steps: the gradient was 0 at every"
+            " logged step, so no token was kept or all weights vanish. Choose another objective or"
+            " threshold."
+        )
 
 
 def _interrupted(clock: Any, state: Any) -> Interrupted:
@@ -163,7 +179,7 @@ def training_config(
     settings: TuneSettings,
     stores: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
-    from ..training import CHECKPOINTING, ProbTuneConfig
+    from ..training import CHECKPOINTING, ProbTuneConfig, check_trainer
 
     on_cpu = default_device() == "cpu"
     fields = {
@@ -204,9 +220,25 @@ def training_config(
                 f"--training {name} is set by the run itself; use the option of probtune tune."
             )
     try:
-        return ProbTuneConfig(**{**fields, **settings.training})
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--training: {error}") from None
+        config = ProbTuneConfig(**{**fields, **settings.training})
+        check_trainer(config)
+    except UsageError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        OSError,
+        ImportError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
+        # What a foreign field holds meets foreign code, which raises as it likes.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"--training or --scheduler: {reason}") from None
+    return config
 
 
 def _mixed(settings: TuneSettings, on_cpu: bool) -> bool:
@@ -286,6 +318,8 @@ def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
                 advance(1)
 
             def on_log(self, args, state, control, logs=None, **kwargs):
+                if logs and logs.get("grad_norm") == 0:
+                    terminal.say(f"step {state.global_step}: no token has a weight, gradient 0.")
                 if logs and "nll" in logs:
                     advance(0, note=f"nll {logs['nll']:.3f}  mean p {logs['mean_p']:.3f}")
 

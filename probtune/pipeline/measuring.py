@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from ..data.encoding import Encoded
 from ..measure.heldout import HeldOut, measure
-from ..models.loading import TokenTable, load_model, token_table
+from ..models.loading import TokenTable, context_length, load_model, token_table
 from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -60,6 +60,10 @@ def measure_heldout(
     model = load_model(model_name, dtype="auto")
     rows = prepared.heldout.rows
     longest = max(len(row.input_ids) - len(row.prompt_ids) for row in rows) + 1
+    limit = settings.max_new_tokens or longest
+    context, _ = context_length(settings.model)
+    if context is not None:
+        limit = min(limit, context)  # a model knows no position after its last
     total = len(rows) * (1 if prepared.answer_rule == "none" else 2)
     with terminal.track(label, total) as advance:
         return measure(
@@ -67,6 +71,6 @@ def measure_heldout(
             prepared.tokenizer,
             rows,
             answer_rule=prepared.answer_rule,
-            max_new_tokens=settings.max_new_tokens or longest,
+            max_new_tokens=limit,
             progress=advance,
         )

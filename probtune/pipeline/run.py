@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import TrainingError, UsageError
+from ..files import damage
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
+from ..models.identity import tokenizer_identity
 from ..models.loading import default_device
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
@@ -21,12 +24,14 @@ from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
-from .folder import check_folder, claim_folder
+from .folder import check_folder, check_model, claim_folder, model_hashes
+from .lock import FolderLock
 from .measuring import measure_heldout
 from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .race import race, set_aside
+from .sense import check_weights
 from .stores import check_rows, check_stores, store_logprobs
 
 __all__ = ["Run", "train", "tune"]
@@ -57,14 +62,15 @@ def tune(
             " script with ProbTuneTrainer."
         )
     run = Run(settings, terminal, locate=locate, objective=objective, compare=compare)
-    run.begin()
-    objectives = run.choose()
-    heldout = {"base": run.measure_base()}
-    trained = {}
-    for member, with_thresholds in objectives.items():
-        trained[str(member)] = run.train(member, with_thresholds)
-        heldout[str(member)] = run.measure(member)
-    return run.finish(trained, heldout)
+    with closing(run):
+        run.begin()
+        objectives = run.choose()
+        heldout = {"base": run.measure_base()}
+        trained = {}
+        for member, with_thresholds in objectives.items():
+            trained[str(member)] = run.train(member, with_thresholds)
+            heldout[str(member)] = run.measure(member)
+        return run.finish(trained, heldout)
 
 
 def train(
@@ -90,20 +96,28 @@ def train(
 
     state = PartialState(cpu=default_device() == "cpu")
     terminal = terminal if state.is_main_process else Terminal(quiet=True)
-    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare)
-    with state.main_process_first():
-        run.begin()
-    if run.undecided:
-        race = run.suggestion["race"]
-        raise UsageError(
-            f"the probe cannot decide between {' and '.join(race)}; name one with --objective, or"
-            " let probtune tune race them."
-        )
-    models = {}
-    for member, with_thresholds in run.choose().items():
-        state.wait_for_everyone()
-        run.train(member, with_thresholds)
-        models[str(member)] = run.model_folder(member)
+    run = Run(
+        settings,
+        terminal,
+        locate=locate,
+        objective=objective,
+        compare=compare,
+        alone=state.is_main_process,
+    )
+    with closing(run):
+        with state.main_process_first():
+            run.begin()
+        if run.undecided:
+            race = run.suggestion["race"]
+            raise UsageError(
+                f"the probe cannot decide between {' and '.join(race)}; name one with --objective,"
+                " or let probtune tune race them."
+            )
+        models = {}
+        for member, with_thresholds in run.choose().items():
+            state.wait_for_everyone()
+            run.train(member, with_thresholds)
+            models[str(member)] = run.model_folder(member)
     return models
 
 
@@ -138,7 +152,13 @@ class Run:
         locate: Locate | None = None,
         objective: Objective | None = None,
         compare: Sequence[Objective] = (),
+        alone: bool = True,
     ):
+        """Make a run, which `begin` begins.
+
+        Args:
+            alone: hold the folder's lock until `close`; of several processes only the first does.
+        """
         if objective is not None and settings.objective == "auto":
             settings = replace(settings, objective=str(objective))
         if compare and not settings.compare.strip():
@@ -148,6 +168,7 @@ class Run:
         self.locate = locate
         self.folder = settings.folder
         self.started = time.monotonic()
+        self._lock = FolderLock(self.folder) if alone else None
         if objective is None and settings.objective != "auto":
             objective = read_objective(settings.objective)
         self.requested = objective
@@ -197,10 +218,17 @@ class Run:
         self.scout()
         self.terminal.say(self._explanation())
 
+    def close(self) -> None:
+        """Give the folder back to other processes."""
+        if self._lock is not None:
+            self._lock.release()
+
     def check(self) -> None:
-        """Refuse a wrong request before any work."""
+        """Refuse a wrong request before any work, and a folder in which another process works."""
         check_names(self.named)
         check_folder(self.folder, self.settings, self.named)
+        if self._lock is not None and self.folder.exists():
+            self._lock.take()
         check_stores(self.settings, self.needs)
         check_adapter(self.settings)
 
@@ -218,12 +246,16 @@ class Run:
         for objective in self.named:
             training_config(self.folder, objective, self.settings)
         check_rows(self.settings, self.prepared.train.rows)
-        claim_folder(self.folder, self.settings, self.named, self.prepared.hashes)
+        if self._lock is not None:
+            self._lock.take()
+        hashes = model_hashes(self.settings) | tokenizer_identity(self.prepared.tokenizer)
+        claim_folder(self.folder, self.settings, self.named, self.prepared.hashes, hashes)
 
     def store_logprobs(self) -> None:
         """Measure the better model where an objective compares with one, and name the files of
         log-probabilities.
         """
+        self._check_model()
         self.files = store_logprobs(
             self.folder, self.settings, self.needs, self.prepared.train.rows, self.terminal
         )
@@ -237,6 +269,7 @@ class Run:
         if path.is_file() and (store is None or store.is_file()):
             self.probe_record = read_record(path, "probe")
             return
+        self._check_model()
         rows = self.prepared.train.rows
         size = None if self.settings.all or store is not None else self.settings.probe_examples
         probe = probe_rows(
@@ -258,6 +291,7 @@ class Run:
         if path.is_file():
             self.scout_record = read_record(path, "scout")
             return
+        self._check_model()
         scouted = probe_with_scout(
             self.settings,
             self.prepared.tokenizer,
@@ -286,6 +320,7 @@ class Run:
             for objective in (self.chosen, *self.others)
         }
         for objective, with_thresholds in objectives.items():
+            check_weights(with_thresholds, percentiles)
             if with_thresholds != objective:
                 self.terminal.say(
                     f"{objective} is {with_thresholds}, by the base model's quantiles."
@@ -296,6 +331,7 @@ class Run:
         """Race the objectives of the suggestion and return the record. The rows set aside for it
         are taken from `prepared` for every objective.
         """
+        self._check_model()
         self.prepared, aside = set_aside(self.prepared, seed=self.settings.seed)
         return race(
             self.folder,
@@ -311,6 +347,7 @@ class Run:
 
     def train(self, objective: Objective, with_thresholds: Objective) -> dict[str, Any]:
         """Train an objective and return the record; its folder has the name that the user wrote."""
+        self._check_model()
         return train_stage(
             self.model_folder(objective).parent,
             with_thresholds,
@@ -333,11 +370,32 @@ class Run:
         path = folder / "heldout.json"
         if path.is_file():
             return HeldOut.from_dict(read_record(path, "heldout"))
+        if folder.name == "base":
+            self._check_model()
+        else:
+            self._check_trained(Path(model_name))
         heldout = measure_heldout(
             model_name, self.prepared, self.settings, self.terminal, label=f"measuring {label}"
         )
         write_record(path, "heldout", heldout.to_dict())
         return heldout
+
+    def _check_model(self) -> None:
+        """Refuse a base model that is not the one the run began with."""
+        check_model(self.folder, self.settings)
+
+    def _check_trained(self, model: Path) -> None:
+        """Refuse a fine-tuned model that is not the one that was saved.
+
+        Raises:
+            TrainingError: with the file and the way out.
+        """
+        reason = damage(model)
+        if reason is not None:
+            raise TrainingError(
+                f"{model} is not the model that was trained: {reason}. Remove"
+                f" {model.parent / 'train.json'}, and the same command trains it again."
+            )
 
     def finish(
         self, trained: dict[str, dict[str, Any]], heldout: dict[str, HeldOut]

@@ -4,12 +4,14 @@ wings hand in the makers of their own kinds of record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .. import numbers
 from ..errors import DataError
+from ..texts import visible
 from . import figures
 
 __all__ = ["MAKERS", "METRIC_NAMES", "Maker", "headline", "render"]
@@ -54,6 +56,7 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters |= {name: getattr(numbers, name) for name in numbers.__all__}
     parts = []
@@ -64,11 +67,46 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
                 f"a record of kind {record['kind']!r} has no report; give the folder of a run, a"
                 " demo, an evaluation or a comparison, or a record made with --out."
             )
-        parts.append({"template": maker.template, "record": record, **maker.make(record)})
+        with _whole(record):
+            parts.append({"template": maker.template, "record": record, **maker.make(record)})
     css = environment.get_template("report.css").render()
-    return environment.get_template("report.html").render(
-        parts=parts, css=css, metric_names=METRIC_NAMES
-    )
+    page = environment.get_template("report.html")
+    for part in parts:  # each alone first, so that the one that is not whole is named
+        with _whole(part["record"]):
+            page.render(parts=[part], css="", metric_names=METRIC_NAMES)
+    return page.render(parts=parts, css=css, metric_names=METRIC_NAMES)
+
+
+_NOT_WHOLE = (KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError)
+
+
+@contextmanager
+def _whole(record: Mapping[str, Any]) -> Iterator[None]:
+    """Turn the errors over a record that lacks something, or holds something else, into one.
+
+    Raises:
+        DataError: with what was missed.
+    """
+    from jinja2 import UndefinedError
+
+    try:
+        yield
+    except (UndefinedError, RecursionError, MemoryError, *_NOT_WHOLE) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"the record of kind {record['kind']!r} is not whole, or was edited: its report needs"
+            f" something else ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+            " The command that wrote it writes it again."
+        ) from error
+
+
+def _visible(value: Any) -> Any:
+    """Return what a template prints, with control characters and marks of direction written out."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return value if text == value else type(value)(text)
 
 
 def headline(record: Mapping[str, Any]) -> str:

@@ -15,12 +15,14 @@ clock       checkpoints by the clock
 checkpoints checkpoints that are whole or not there
 progress    what is summed between log entries, kept with a checkpoint
 sources     the code of a user's own objective, kept with a checkpoint
+requests    what the trainer would refuse late
 saving      a whole model, however it was spread over ranks
 """
 
 from .checkpoints import newest_whole, step_of, telling_write_errors
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
+from .requests import check_trainer
 from .saving import gather_when_saved, save_whole
 from .trainer import ProbTuneTrainer
 
@@ -29,6 +31,7 @@ __all__ = [
     "CheckpointClock",
     "ProbTuneConfig",
     "ProbTuneTrainer",
+    "check_trainer",
     "gather_when_saved",
     "newest_whole",
     "save_whole",

@@ -115,9 +115,11 @@ def telling_write_errors(target: Path) -> Iterator[None]:
             raise
         if isinstance(error, RuntimeError) and not _WRITER.search(str(error)):
             raise
-        reason = " ".join(str(error).split())
+        reason = "the file could not be written whole (is the disk full?)"
+        if not isinstance(error, RuntimeError):  # torch's words name its own source
+            reason = " ".join(str(error).split())
         raise ProbtuneError(
-            f"cannot write {target}: {reason}. What was begun is removed, what was finished is"
+            f"cannot write under {target}: {reason}. What was begun is removed, what was finished is"
             " kept; free some space and give the same command again."
         ) from error
 

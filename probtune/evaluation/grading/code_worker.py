@@ -81,7 +81,10 @@ class Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         # Relative entries and the current folder are left out: -I would not have them either.
-        paths = [path for path in sys.path if os.path.isabs(path)]
+        here = os.path.realpath(os.curdir)  # `python -m` names it by its absolute path
+        paths = [
+            path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != here
+        ]
         root = str(Path(__file__).resolve().parents[3])
         command = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *paths])]
         self._process = subprocess.Popen(
@@ -186,9 +189,15 @@ def _say(answers: Any, outcome: dict[str, Any]) -> None:
     answers.flush()
 
 
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages(?:$|[/\\])")
+
+
 def _readable() -> list[str]:
-    """Python's own folders, and those of the C library."""
-    paths = {*sys.path, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}
+    """Python's own folders and those of installed packages, and those of the C library; not the
+    folder that the command was started in, nor a checkout that the package runs from.
+    """
+    paths = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}
+    paths |= {path for path in sys.path if _INSTALLED.search(path)}
     paths |= {"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/localtime"}
     return sorted(path for path in paths if os.path.isabs(path) and os.path.exists(path))
 

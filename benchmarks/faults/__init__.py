@@ -1,0 +1,1 @@
+"""Faults made on purpose: processes killed, disks full; and what is left of a run."""
