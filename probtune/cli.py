@@ -141,10 +141,9 @@ def _fail(reason: object, status: int) -> int:
 
 
 def _interrupted(reason: object, status: int, arguments: Sequence[str]) -> int:
-    _fail(reason, status)
     command = redacted(shlex.join(["probtune", *arguments]))
     print(f"go on with: {visible(command)}", file=sys.stderr)
-    return status
+    return _fail(reason, status)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ _PROBE = {
     "classes": list,
     "positions": list,
     "end_token": _MAPPING_OR_NULL,
-    "features": {"steps": int},
+    "features": {"steps": _NUMBER},
     "suggestion": _SUGGESTION,
 }
 _HELDOUT = {

@@ -119,8 +119,8 @@ def telling_write_errors(target: Path) -> Iterator[None]:
         if not isinstance(error, RuntimeError):  # torch's words name its own source
             reason = " ".join(str(error).split())
         raise ProbtuneError(
-            f"cannot write under {target}: {reason}. What was begun is removed, what was finished is"
-            " kept; free some space and give the same command again."
+            f"cannot write under {target}: {reason}. What was begun is removed, what was finished"
+            " is kept; free some space and give the same command again."
         ) from error
 
 
