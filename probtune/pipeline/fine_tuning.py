@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..data.tokens import TokenRows
-from ..errors import Interrupted, ProbtuneError, TrainingError, UsageError
+from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, layer_names, load_model
@@ -96,7 +96,7 @@ def train_stage(
             if clock.stopping:
                 raise _interrupted(clock, trainer.state)
             return result
-        _check_trained(trainer.state, str(objective))
+        _say_untrained(trainer.state, str(objective), terminal)
         _teach_to_stop(model, prepared.train.rows)
         # with LoRA, the adapter alone
         save_whole(trainer, folder / "model", generation=model.generation_config)
@@ -129,18 +129,14 @@ def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str |
     return str(checkpoint)
 
 
-def _check_trained(state: Any, objective: str) -> None:
-    """Refuse to call a model trained whose gradient was nothing at every logged step.
-
-    Raises:
-        TrainingError: with the objective.
-    """
+def _say_untrained(state: Any, objective: str, terminal: Terminal) -> None:
+    """Warn of a model whose gradient was nothing at every logged step."""
     norms = [entry["grad_norm"] for entry in state.log_history if "grad_norm" in entry]
     if norms and not any(norms):
-        raise TrainingError(
-            f"{objective} trained nothing in {state.global_step} steps: the gradient was 0 at every"
-            " logged step, so no token was kept or all weights vanish. Choose another objective or"
-            " threshold."
+        terminal.say(
+            f"Warning: {objective} trained nothing in {state.global_step} steps: the gradient was 0"
+            " at every logged step, so no token was kept or all weights vanish. Choose another"
+            " objective or threshold."
         )
 
 

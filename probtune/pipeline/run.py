@@ -320,7 +320,12 @@ class Run:
             for objective in (self.chosen, *self.others)
         }
         for objective, with_thresholds in objectives.items():
-            check_weights(with_thresholds, percentiles)
+            try:
+                check_weights(with_thresholds, percentiles)
+            except UsageError as error:
+                if objective is self.requested:
+                    raise
+                self.terminal.say(f"Warning: {error}")  # of a comparison it is a result
             if with_thresholds != objective:
                 self.terminal.say(
                     f"{objective} is {with_thresholds}, by the base model's quantiles."
