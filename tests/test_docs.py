@@ -103,6 +103,7 @@ def test_options_named_in_sentences_exist(words):
         choices = parser._subparsers._group_actions[0].choices
         assert words[0] in choices
         parser, words = choices[words[0]], words[1:]
+    parser.format_usage()  # options are added when a parser is used
     for word in words:
         if re.fullmatch("--?[a-z].*", word):
             assert word.rstrip(",;") in parser._option_string_actions, word
