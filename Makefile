@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu bench-choice bench-data bench-head bench-gpu
+.PHONY: setup demo test check slow gpu faults fuzz bench-choice bench-data bench-head bench-gpu
 
 setup: .venv/.complete
 
@@ -31,6 +31,14 @@ check: setup
 
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+# 200 seeded faults (kills, full disks, damage) and whether the same command then ends as without.
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults $(ARGS)
+
+# A million seeded cases over what strangers can send.
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 gpu: setup
 	$(BIN)/python -m pytest -m gpu $(ARGS)

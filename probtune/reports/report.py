@@ -71,10 +71,12 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
             parts.append({"template": maker.template, "record": record, **maker.make(record)})
     css = environment.get_template("report.css").render()
     page = environment.get_template("report.html")
-    for part in parts:  # each alone first, so that the one that is not whole is named
-        with _whole(part["record"]):
-            page.render(parts=[part], css="", metric_names=METRIC_NAMES)
-    return page.render(parts=parts, css=css, metric_names=METRIC_NAMES)
+    if len(parts) > 1:  # each alone first, so that the one that is not whole is named
+        for part in parts:
+            with _whole(part["record"]):
+                page.render(parts=[part], css="", metric_names=METRIC_NAMES)
+    with _whole(records[0]):
+        return page.render(parts=parts, css=css, metric_names=METRIC_NAMES)
 
 
 _NOT_WHOLE = (KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError)

@@ -1,0 +1,277 @@
+"""Faults on purpose: a seeded part of `make faults` and `make fuzz`, and what each promise of
+SECURITY.md is shown by.
+"""
+
+import json
+import os
+import random
+import shutil
+import sys
+
+import helpers
+import pytest
+from test_pipeline import QUIET, settings
+
+from benchmarks import fuzz
+from benchmarks.faults.cases import Bench
+from benchmarks.faults.runs import save_model, write_rows
+from probtune import pipeline
+from probtune.cli import main
+from probtune.errors import DataError, UsageError
+from probtune.files import damage, whole_folder
+from probtune.pipeline.lock import LOCK, FolderLock, locked
+from probtune.records import make_record, read_record, write_record
+from probtune.reports.report import render
+from probtune.settings import TuneSettings
+from probtune.shapes import SHAPES
+from probtune.terminal import Terminal
+from probtune.texts import redacted, secrets_in, visible
+
+ROWS = helpers.sums(40)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    save_model(folder / "base")
+    return Bench(folder, folder / "base", write_rows(folder / "rows.jsonl", 30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_the_same_command_ends_as_without_the_fault(seed, bench):
+    verdict = bench.strike(seed)
+    assert verdict.wrong is None, verdict
+
+
+def test_a_kill_in_training_changes_nothing(bench):
+    """The first seed that kills `train`, in the default suite."""
+    names = ["tune", "compare", "auto", "race", "train"]
+    seed = next(s for s in range(100) if random.Random(s).choice(names) == "train")
+    verdict = bench.strike(seed)
+    assert verdict.command == "train" and verdict.wrong is None, verdict
+
+
+@pytest.mark.parametrize("target", ["texts", "records", "record files", "answers", "parser"])
+def test_a_seeded_part_of_the_fuzzing(target, tmp_path):
+    number = 200 if target == "parser" else 2000
+    assert fuzz.fuzz(target, number, tmp_path) >= number
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    with whole_folder(tmp_path / "a") as beside:
+        (beside / "x").write_bytes(b"12345")
+        assert not (tmp_path / "a").exists()
+    assert damage(tmp_path / "a") is None
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "b") as beside:
+        (beside / "x").write_bytes(b"1")
+        raise KeyboardInterrupt
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+    for content, said in ((b"12344", "other bytes"), (b"123", "3 bytes, and 5")):
+        (tmp_path / "a" / "x").write_bytes(content)
+        assert said in damage(tmp_path / "a")
+    (tmp_path / "a" / "x").unlink()
+    assert "x is missing" in damage(tmp_path / "a")
+    for text in ("", "{}", '{"files": 3}', '{"files": {"x": 1}}'):
+        (tmp_path / "a" / "manifest.json").write_text(text)
+        assert "manifest.json is damaged" in damage(tmp_path / "a")
+    (tmp_path / "a" / "manifest.json").unlink()
+    assert "was not finished" in damage(tmp_path / "a")
+
+
+def test_a_lock_names_its_process_and_a_dead_one_is_none(tmp_path):
+    ready, child_ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        FolderLock(tmp_path).take()
+        os.write(child_ready, b"1")
+        os.read(ready, 0)
+        import time
+
+        time.sleep(60)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        with pytest.raises(UsageError, match=f"in use: process {child} on .* choose another"):
+            FolderLock(tmp_path).take()
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert (tmp_path / LOCK).is_file()  # left by the dead process
+    with locked(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.fixture(scope="module")
+def finished(word_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    model = shutil.copytree(word_model, folder / "model")
+    data = helpers.write_jsonl(folder / "rows.jsonl", ROWS)
+    chosen = settings(model, data, folder / "out")
+    return chosen, pipeline.tune(chosen, QUIET)
+
+
+def edited(path, **changes):
+    content = json.loads(path.read_text())
+    content.update(changes)
+    path.write_text(json.dumps(content))
+
+
+def test_another_base_version_or_setting_is_refused(finished):
+    chosen, _ = finished
+    run, base = chosen.folder / "run.json", chosen.folder.parent / "model"
+    before = run.read_text()
+    for changes, said in (
+        ({"version": "9.9"}, "version 9.9 of probtune"),
+        ({"version": None}, "an earlier version"),
+        ({"settings": {**json.loads(before)["settings"], "nonsense": 1}}, "not have: nonsense"),
+    ):
+        edited(run, **changes)
+        with pytest.raises(UsageError, match=said):
+            pipeline.tune(chosen, QUIET)
+        run.write_text(before)
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        content = (base / name).read_bytes()
+        (base / name).write_bytes(content.replace(b"  ", b" \t", 1) if name != "model.safetensors"
+                                  else content[:-1] + bytes([content[-1] ^ 1]))  # fmt: skip
+        with pytest.raises(UsageError, match=f"{name} of .* has changed"):
+            pipeline.tune(chosen, QUIET)
+        (base / name).write_bytes(content)
+
+
+def test_a_damaged_model_is_not_measured(finished):
+    chosen, _ = finished
+    model = chosen.folder / "nll" / "model"
+    assert damage(model) is None and not (model / "training_args.bin").exists()
+    heldout, weights = model.parent / "heldout.json", model / "model.safetensors"
+    record, content = heldout.read_text(), weights.read_bytes()
+    heldout.unlink()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RuntimeError, match="is not the model that was trained"):
+        pipeline.tune(chosen, QUIET)
+    weights.write_bytes(content)
+    heldout.write_text(record)
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cases", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_damaged_records_are_named_with_the_way_out(cases, finished, capsys, tmp_path):
+    """Damaged or foreign records: a report, or an error that is meant."""
+    _, record = finished
+    rng, path = random.Random(0), tmp_path / "record.json"
+    for case in range(cases):
+        damaged = json.loads(json.dumps(record))
+        part = damaged
+        for _ in range(rng.randrange(1, 4)):
+            key = rng.choice(list(part) if isinstance(part, dict) else range(len(part)))
+            if not isinstance(part[key], dict | list) or not part[key]:
+                break
+            parent, part = part, part[key]
+        else:
+            part, key = parent, key
+        if case % 2 and isinstance(part, dict):
+            del part[key]
+        else:
+            part[key] = rng.choice([None, "x", [], {}, 3, True])
+        path.write_text(json.dumps(damaged))
+        status = main(["report", str(path), "--out", str(tmp_path / "r.html")])
+        said = capsys.readouterr().err
+        assert "unexpected" not in said and status in (0, 1), (case, said)
+
+
+@pytest.mark.parametrize("kind", [k for k in SHAPES if k not in ("demo", "tune")])
+def test_what_a_record_lacks_is_named(kind, tmp_path):
+    path = tmp_path / "x.json"
+    write_record(path, kind, {})
+    key = next(iter(SHAPES[kind]))
+    with pytest.raises(DataError, match=f"'{key}' is missing.*(writes it again|another --out)"):
+        read_record(path, kind)
+    for text in ("", "[" * 100_000, '{"kind": "run", "schema": "1"}', '{"kind": 1, "schema": 1}'):
+        path.write_text(text)
+        with pytest.raises(DataError, match="writes it again|choose another"):
+            read_record(path)
+
+
+# --- trust ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"hub_token": "x"}},
+        {"training": {"model_init_kwargs": {"token": "x"}}},
+        {"training": {"run_name": "hf_" + "a" * 30}},
+        {"data": "https://me:pw@host/rows.jsonl"},
+        {"data": "https://host/rows.jsonl?token=abc"},
+    ],
+)
+def test_secrets_are_refused_and_never_shown(changes, capsys):
+    with pytest.raises(UsageError, match="holds a secret") as caught:
+        TuneSettings(**{"model": "m", "data": "d", **changes})
+    for secret in ("pw@", "abc", "a" * 30):
+        assert secret not in str(caught.value)
+    Terminal().say("read https://me:pw@host/x?token=abc with hub_token=hf_1")
+    assert "pw" not in capsys.readouterr().err
+
+
+def test_public_names_are_no_secrets():
+    assert secrets_in({"pad_token": "<pad>", "max_new_tokens": "3", "data": "a:b@c"}) is None
+
+
+def test_control_characters_and_directions_are_visible(finished, capsys):
+    _, record = finished
+    hostile = "a\x1b[31m\u202eb\x00"
+    assert visible(hostile) == "a\\x1b[31m\\u202eb\\x00" and redacted(hostile) == hostile
+    Terminal().show(hostile)
+    assert main(["objectives", "--list", "\x1b[31m"]) == 2
+    streams = capsys.readouterr()
+    assert not {"\x1b", "\u202e", "\x00"} & set(streams.out + streams.err)
+    page = render([{**record, "settings": {**record["settings"], "model": hostile + "<script>"}}])
+    assert not {"\x1b", "\u202e", "\x00"} & set(page) and "<script" not in page
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux")
+@pytest.mark.parametrize(
+    "template", ["{{ 'x' * 3000000000 }}", "{% for i in range(99999999999) %}x{% endfor %}"]
+)
+def test_a_template_has_limits(template, word_model, tmp_path, capsys):
+    path = tmp_path / "t.jinja"
+    path.write_text(template)
+    data = helpers.write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    arguments = ["data", str(data), "--model", str(word_model), "--chat"]
+    assert main([*arguments, "--chat-template", str(path)]) == 2
+    assert "the chat template" in capsys.readouterr().err
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--epochs inf", "--heldout inf", "--seed -1", "--seed 4294967296", "--lora-rank 1e9"),
+        *("--batch-size 99999999999999999999", "--checkpoint-minutes nan", "--weight-decay 1e9"),
+        *(f"--training adam_beta2={x}" for x in ("abc", "nan", "2", "!!python/object:os.x")),
+        *("--training dataloader_num_workers=-1", "--training eval_strategy=steps"),
+        *("--training max_grad_norm=-1", "--training logging_steps=-1", "--config ''"),
+        *("--scheduler cosine_with_min_lr", "--objective power(alpha=1,alpha=2)"),
+        *("--objective ｎｌｌ", f"--objective power(0x{'f' * 2000})", "--training fsdp=full_shard"),
+        *("--max-new-tokens 1000000000", "--objective above(0.9,nll)"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, capsys):
+    data = helpers.write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    name, _, value = option.partition(" ")
+    arguments = ["tune", str(word_model), str(data), "--out", str(tmp_path / "out")]
+    assert main([*arguments, name, value.strip("'")]) == 2
+    assert not (tmp_path / "out" / "base").exists() and "unexpected" not in capsys.readouterr().err
+
+
+def test_a_record_made_here_is_read_by_its_shape():
+    assert make_record("run", {"settings": {}, "hashes": {}})["schema"] == 1
