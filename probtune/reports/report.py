@@ -75,7 +75,7 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
         for part in parts:
             with _whole(part["record"]):
                 page.render(parts=[part], css="", metric_names=METRIC_NAMES)
-    with _whole(records[0]):
+    with _whole(records[0] if records else {}):
         return page.render(parts=parts, css=css, metric_names=METRIC_NAMES)
 
 
