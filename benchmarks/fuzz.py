@@ -147,10 +147,10 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
     "reports": _reports,
 }
 SHARES = {
-    "parser": 0.02,
-    "texts": 0.48,
+    "parser": 0.015,
+    "texts": 0.545,
     "records": 0.28,
-    "record files": 0.1,
+    "record files": 0.04,
     "answers": 0.1,
     "readers": 0.019,
     "reports": 0.001,
