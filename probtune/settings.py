@@ -275,6 +275,24 @@ class TuneSettings:
         most=2**20,
     )
 
+    draws: int = option(
+        1,
+        "answers drawn at temperature 1 for each held-out row whose short answer stands at the end"
+        " of a working, to measure sampled answers; 0: none. Where the answer is the whole response"
+        " its probability is exact, and nothing is drawn",
+        group="measurement",
+        metavar="N",
+        least=0,
+    )
+    answered_rows: int = option(
+        32,
+        "held-out rows that are answered where rows have no short answer, to see whether answers"
+        " end; 0: none",
+        group="measurement",
+        metavar="N",
+        least=0,
+    )
+
     out: str | None = option(
         None, "folder of the run (default: runs/MODEL-DATA)", group="output", metavar="DIR"
     )

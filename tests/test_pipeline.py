@@ -76,7 +76,7 @@ def test_record_holds_everything(finished):
         assert run["heldout"]["metrics"]["exact_match"]["standard_error"] is not None
         if run["train"]:
             assert run["train"]["steps"] == 3 and run["train"]["log"][0]["mean_p"] > 0
-    assert len(record["comparisons"]) == 6 * 4
+    assert len(record["comparisons"]) == 6 * (5 + 4)  # metrics, and how answers end
     assert len(record["data"]["items"]) == 10 and record["data"]["items"][0]["reference"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from probtune import pipeline
 from probtune.errors import DataError
 from probtune.reports import figures
-from probtune.reports.report import headline, render
+from probtune.reports.report import headline, render, verdicts
 from probtune.settings import TuneSettings
 from probtune.terminal import Terminal
 
@@ -77,13 +77,14 @@ def no_outside(html):
 def test_tune_report_is_whole_and_self_contained(record):
     html = render([record])
     no_outside(html)
-    assert html.count("<svg") == 4 + 3 + 3  # differences, probe, curves
+    assert html.count("<svg") == 5 + 3 + 3  # differences, probe, curves
     ids = re.findall(r"<h2>(.*?)</h2>", html)
     assert ids[:3] == ["Result", "Probe: what the base model already knew", "Training"]
     assert "What this does not show" in html
     for run in record["runs"]:
         assert f"<td>{run['name']}</td>" in html
-    assert headline(record) in html.replace("&#39;", "'")
+    assert all(line in html.replace("&#39;", "'") for line in verdicts(record))
+    assert "<th>cut off</th>" in html and "reached the limit" not in html
 
 
 def test_text_from_data_is_escaped(record):
@@ -140,6 +141,74 @@ def test_headline_says_what_was_found(record):
     )
     assert "level with p()" in with_difference("exact_match", 0.0, 0.0, 0.0)
     assert with_difference("none", 0.2, 0.1, 0.3).startswith("Token accuracy on")
+
+
+def arms(record, *, exact, sampled, stops):
+    """The record with these values of (nll(), p()): (first, second, half of the interval of the
+    difference)."""
+    changed = copy.deepcopy(record)
+    values = {"exact_match": exact, "sampled": sampled, "stops": stops}
+    for run in changed["runs"]:
+        for metric, (nll, p, _) in values.items():
+            held = run["heldout"]["rates" if metric == "stops" else "metrics"]
+            held[metric]["value"] = {"base": 0.0, "nll()": nll, "p()": p}[run["name"]]
+    for row in changed["comparisons"]:
+        if row["metric"] in values and (row["first"], row["second"]) == ("nll()", "p()"):
+            nll, p, half = values[row["metric"]]
+            row["difference"] = estimate(nll - p, half)
+    return changed
+
+
+ALL_STOP = (1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "exact, sampled, advice",
+    [
+        ((0.5, 0.6, 0.05), (0.3, 0.5, 0.1), "Best with greedy and with sampled answers: p()."),
+        ((0.5, 0.6, 0.2), (0.3, 0.5, 0.1), "Best with greedy and with sampled answers: p()."),
+        ((0.5, 0.6, 0.2), (0.3, 0.5, 0.3), "answers: p(); not told apart from nll() with either."),
+        (
+            (0.6, 0.5, 0.05),
+            (0.3, 0.5, 0.1),
+            "The two disagree: take p() if answers will be sampled, as most servers do by default,"
+            " and nll() if they will be greedy.",
+        ),
+        ((0.6, 0.5, 0.2), (0.3, 0.5, 0.1), "Take p(): only its lead is told apart from 0."),
+        ((0.6, 0.5, 0.05), (0.3, 0.5, 0.3), "Take nll(): only its lead is told apart from 0."),
+        ((0.6, 0.5, 0.2), (0.3, 0.5, 0.3), "Neither lead is told apart from 0."),
+    ],
+)
+def test_both_ways_of_drawing_answers_are_told(record, exact, sampled, advice):
+    changed = arms(record, exact=exact, sampled=sampled, stops=ALL_STOP)
+    lines = verdicts(changed)
+    assert lines[0] == headline(changed) and lines[1].startswith("Sampled answers on")
+    assert lines[2].endswith(advice) and len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    "stops, said",
+    [
+        ((0.98, 0.60, 0.1), "p() ends 60% of its answers, nll() 98%"),
+        ((0.98, 0.95, 0.01), None),  # told apart, and small
+        ((0.98, 0.60, 0.5), None),  # large, and not told apart
+        ((0.50, 0.52, 0.1), "nll() ends 50% of its answers; the others reach the limit"),
+    ],
+)
+def test_an_arm_that_does_not_stop_is_named(record, stops, said):
+    same = (0.5, 0.5, 0.1)
+    lines = verdicts(arms(record, exact=same, sampled=same, stops=stops))[3:]
+    assert (lines == []) if said is None else (said in lines[0] and len(lines) == 1)
+
+
+@pytest.mark.parametrize("value", [0.2, 0.0004, 0.00003, -0.0004])
+def test_the_word_agrees_with_the_numbers_beside_it(record, value):
+    """A lead whose interval excludes 0 is never shown as +0.0 or [+0.0, ...]."""
+    half = abs(value) / 2
+    changed = arms(record, exact=(0.5 + value, 0.5, half), sampled=ALL_STOP, stops=ALL_STOP)
+    word = "ahead of" if value > 0 else "behind"
+    (shown,) = re.findall(rf"{word} p\(\): (\S+) points \[(\S+), (\S+)\]", headline(changed))
+    assert all(float(number) * value > 0 for number in shown)
 
 
 def test_report_needs_no_torch(tmp_path):

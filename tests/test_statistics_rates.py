@@ -15,7 +15,9 @@ from probtune.statistics import (
     mean,
     pass_at_k,
     rate,
+    ratio,
     read_scores,
+    share,
     wilson,
 )
 
@@ -179,3 +181,32 @@ def test_no_data_is_nan():
 def test_wrong_scores_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_share_of_zeros_and_ones_has_wilsons_interval():
+    for right in ([0] * 9, [1] * 9, [0, 1, 1, 0, 1, 1, 1]):
+        share_of, wilson_of = share(right, [1] * len(right)), wilson(right)
+        assert share_of.low == pytest.approx(wilson_of.low, abs=1e-9)
+        assert share_of.high == pytest.approx(wilson_of.high, abs=1e-9)
+    # An item without a count does not count.
+    assert share([1, 0, 0], [1, 1, 0])[2:] == share([1, 0], [1, 1])[2:]
+
+
+def test_a_share_far_from_its_ends_has_the_t_interval():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(5, 15, 4000)
+    sums = rng.binomial(counts, 0.5)
+    for ends in zip(share(sums, counts)[2:4], ratio(sums, counts)[2:4], strict=True):
+        assert ends[0] == pytest.approx(ends[1], abs=1e-4)
+
+
+def test_a_share_never_leaves_its_range_and_covers():
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(400):
+        p = np.clip(rng.beta(8, 1, 20), 0, 1)  # mean 8 / 9, close to 1
+        estimate = share(p, np.ones(20))
+        assert 0.0 <= estimate.low <= estimate.value <= estimate.high <= 1.0
+        covered.append(estimate.low <= 8 / 9 <= estimate.high)
+    assert 0.92 <= np.mean(covered) <= 0.99
+    assert np.isnan(share([0.5], [1]).low) and np.isnan(share([], []).value)

@@ -93,7 +93,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
-    from ..reports.report import METRIC_NAMES, headline
+    from ..reports.report import METRIC_NAMES, verdicts
 
     chosen = record["choice"]["objective"]
     metrics = list(record["runs"][0]["heldout"]["metrics"])
@@ -107,11 +107,37 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
         f"{count} held-out rows, ± one standard error",
         ["", *(METRIC_NAMES[metric] for metric in metrics)],
         rows,
-        notes=[f"* {record['choice']['reason']}", headline(record)],
+        notes=[f"* {record['choice']['reason']}"],
     )
+    _show_endings(record, terminal)
+    for line in verdicts(record):
+        terminal.show(line)
     terminal.show(f"model   {folder / _slug(chosen) / 'model'}", wrap=False)
     terminal.show(f"record  {folder / 'record.json'}", wrap=False)
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)
+
+
+def _show_endings(record: dict[str, Any], terminal: Terminal) -> None:
+    """Print how the answers of each model end."""
+    from ..reports.report import RATE_NAMES
+
+    runs = [run for run in record["runs"] if run["heldout"]["rates"]]
+    if not runs:
+        return
+    rates = list(runs[0]["heldout"]["rates"])
+    limit = runs[0]["heldout"]["max_new_tokens"]
+    title = "p of the end token after the right response"
+    if "stops" in rates:
+        number = runs[0]["heldout"]["rates"]["stops"]["n"]
+        title = f"How {number} greedy answers of at most {limit} tokens end [95 %]"
+    rows = [
+        [
+            "base model" if run["name"] == "base" else run["name"],
+            *(interval(run["heldout"]["rates"][rate], spec=".2f") for rate in rates),
+        ]
+        for run in runs
+    ]
+    terminal.table(title, ["", *(RATE_NAMES[rate] for rate in rates)], rows)
 
 
 def _slug(text: str) -> str:

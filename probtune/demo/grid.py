@@ -250,6 +250,7 @@ def _tune(folder: Path, bases: Path, seed: int, cell: Cell, recipe: dict[str, An
         compare=", ".join(cell.objectives),
         seed=seed,
         answer=ANSWER_RULE,
+        draws=0,
         out=str(run_folder / cell.name),
         **of_trainer,
     )

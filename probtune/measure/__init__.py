@@ -2,6 +2,7 @@
 them.
 
 answers    the short answer in a response, and whether it is right
+ends       how a generated answer ends: by its end token, at the limit, in a loop
 boxes      the last `\\boxed{…}` of a text
 heldout    a model on held-out rows
 compare    two models on the same held-out rows, paired

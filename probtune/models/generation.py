@@ -7,7 +7,7 @@ they would change the measurement without a word.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,65 @@ from .loading import batches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["generate", "generate_ids"]
+__all__ = ["Continuation", "continue_prompts", "generate", "generate_ids"]
 
 Prompts = Sequence[Sequence[int] | np.ndarray]
+
+
+class Continuation(NamedTuple):
+    """A generated text."""
+
+    text: str
+    """Without special tokens."""
+    ids: list[int]
+    """Up to and with its end token."""
+    ended: bool
+    """True if an end token ended it; False if it reached the limit."""
+
+
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    stop: Collection[int] = (),
+    seed: int | None = None,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Continuation]:
+    """Return a continuation of each tokenized prompt, greedy or drawn.
+
+    Args:
+        stop: ids that end a text, besides the end-of-text tokens of model and tokenizer.
+        seed: draw from the model's own distribution (temperature 1), and let this seed decide; None
+            takes the most probable token.
+        batch_tokens: tokens of a batch, padding and answers included; default 8192 on a CPU, 65536
+            elsewhere.
+        progress: called with the number of prompts finished since the last call.
+    """
+    decoding: dict[str, Any] = {"do_sample": False, "num_beams": 1}
+    if seed is not None:
+        decoding = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    devices = [] if model.device.type == "cpu" else [model.device]
+    with torch.random.fork_rng(devices, enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        continuations = generate_ids(
+            model,
+            tokenizer,
+            prompts,
+            {**decoding, "max_new_tokens": max_new_tokens},
+            stop=stop,
+            batch_tokens=batch_tokens or (8192 if model.device.type == "cpu" else 65536),
+            progress=progress,
+        )
+    ends = _end_ids(model, tokenizer, stop)
+    texts = tokenizer.batch_decode(continuations, skip_special_tokens=True)
+    return [
+        Continuation(text, ids, bool(ids) and ids[-1] in ends)
+        for text, ids in zip(texts, continuations, strict=True)
+    ]
 
 
 def generate(
@@ -32,24 +88,17 @@ def generate(
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return greedy continuations of tokenized prompts, as text without special tokens.
-
-    Args:
-        stop: ids that end a text, besides the end-of-text tokens of model and tokenizer.
-        batch_tokens: tokens of a batch, padding and answers included; default 8192 on a CPU, 65536
-            elsewhere.
-        progress: called with the number of prompts finished since the last call.
-    """
-    continuations = generate_ids(
+    """Return the texts of greedy continuations; arguments as in `continue_prompts`."""
+    continuations = continue_prompts(
         model,
         tokenizer,
         prompts,
-        {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens},
+        max_new_tokens=max_new_tokens,
         stop=stop,
-        batch_tokens=batch_tokens or (8192 if model.device.type == "cpu" else 65536),
+        batch_tokens=batch_tokens,
         progress=progress,
     )
-    return tokenizer.batch_decode(continuations, skip_special_tokens=True)
+    return [continuation.text for continuation in continuations]
 
 
 @torch.no_grad()
@@ -71,8 +120,7 @@ def generate_ids(
     from transformers import GenerationConfig
 
     stored, was_training = model.generation_config, model.training
-    ends = {*stop, *_as_list(tokenizer.eos_token_id)}
-    ends.update(_as_list(stored.eos_token_id if stored is not None else None))
+    ends = _end_ids(model, tokenizer, stop)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
     settings = GenerationConfig(pad_token_id=pad, eos_token_id=sorted(ends) or None, **decoding)
     continuations: list[list[int]] = [[]] * len(prompts)
@@ -101,6 +149,15 @@ def generate_ids(
         model.generation_config = stored
         model.train(was_training)
     return continuations
+
+
+def _end_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Collection[int]
+) -> set[int]:
+    """Return the ids that end a text: those of model and tokenizer, and `stop`."""
+    stored = model.generation_config
+    of_model = _as_list(stored.eos_token_id if stored is not None else None)
+    return {*stop, *_as_list(tokenizer.eos_token_id), *of_model}
 
 
 def _as_list(value: Any) -> list[int]:

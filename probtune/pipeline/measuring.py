@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..data.encoding import Encoded
-from ..measure.heldout import HeldOut, measure
+from ..measure.heldout import Generation, HeldOut, measure, passes
 from ..models.loading import TokenTable, context_length, load_model, token_table
 from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..settings import TuneSettings
@@ -64,13 +64,12 @@ def measure_heldout(
     context, _ = context_length(settings.model)
     if context is not None:
         limit = min(limit, context)  # a model knows no position after its last
-    total = len(rows) * (1 if prepared.answer_rule == "none" else 2)
-    with terminal.track(label, total) as advance:
-        return measure(
-            model,
-            prepared.tokenizer,
-            rows,
-            answer_rule=prepared.answer_rule,
-            max_new_tokens=limit,
-            progress=advance,
-        )
+    generation = Generation(
+        max_new_tokens=limit,
+        answer_rule=prepared.answer_rule,
+        rows_without_rule=settings.answered_rows,
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+    with terminal.track(label, passes(len(rows), generation)) as advance:
+        return measure(model, prepared.tokenizer, rows, generation=generation, progress=advance)

@@ -13,15 +13,9 @@ from .. import numbers
 from ..errors import DataError
 from ..texts import visible
 from . import figures
+from .verdict import METRIC_NAMES, RATE_NAMES, against, headline, verdicts
 
-__all__ = ["MAKERS", "METRIC_NAMES", "Maker", "headline", "render"]
-
-METRIC_NAMES = {
-    "exact_match": "exact match",
-    "token_accuracy": "token accuracy",
-    "mean_p": "mean p",
-    "nll": "NLL",
-}
+__all__ = ["MAKERS", "METRIC_NAMES", "RATE_NAMES", "Maker", "headline", "render", "verdicts"]
 
 _MAX_ITEMS = 8
 
@@ -71,12 +65,13 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
             parts.append({"template": maker.template, "record": record, **maker.make(record)})
     css = environment.get_template("report.css").render()
     page = environment.get_template("report.html")
+    names = {**METRIC_NAMES, **RATE_NAMES}
     if len(parts) > 1:  # each alone first, so that the one that is not whole is named
         for part in parts:
             with _whole(part["record"]):
-                page.render(parts=[part], css="", metric_names=METRIC_NAMES)
+                page.render(parts=[part], css="", metric_names=names)
     with _whole(records[0] if records else {}):
-        return page.render(parts=parts, css=css, metric_names=METRIC_NAMES)
+        return page.render(parts=parts, css=css, metric_names=names)
 
 
 _NOT_WHOLE = (KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError)
@@ -111,60 +106,13 @@ def _visible(value: Any) -> Any:
     return value if text == value else type(value)(text)
 
 
-def headline(record: Mapping[str, Any]) -> str:
-    """Return the result of a tune run in one sentence: the trained objective against the other
-    models.
-    """
-    chosen = record["choice"]["objective"]
-    metric = _main_metric(record)
-    clauses = []
-    for name, difference in _against(record, chosen, metric):
-        value, low, high = difference["value"], difference["low"], difference["high"]
-        if low is None or (low == high == 0.0):
-            clauses.append(f"level with {name}" if low == 0.0 else f"not compared with {name}")
-            continue
-        verdict = "ahead of" if (value < 0) == (metric == "nll") else "behind"
-        if low <= 0 <= high:
-            verdict = "not told apart from"
-        if metric == "nll":
-            size = numbers.signed(difference, 1, unit="nats")
-        else:
-            size = numbers.signed(numbers.in_points(difference), 1, unit="points")
-        clauses.append(f"{verdict} {name}: {size}")
-    rows = record["data"]["heldout"]["rows"]
-    name = METRIC_NAMES[metric]
-    return f"{name[0].upper()}{name[1:]} on {rows} held-out rows: {chosen} is {'; '.join(clauses)}."
-
-
-def _main_metric(record: Mapping[str, Any]) -> str:
-    """Exact match where any model gets an answer right; else token accuracy, which no objective
-    trains directly.
-    """
-    exact = [run["heldout"]["metrics"].get("exact_match") for run in record["runs"]]
-    if all(exact) and any(estimate["value"] for estimate in exact):
-        return "exact_match"
-    return "token_accuracy"
-
-
-def _against(
-    record: Mapping[str, Any], chosen: str, metric: str
-) -> list[tuple[str, dict[str, Any]]]:
-    """Return the paired differences chosen - other, for every other model of the run."""
-    differences = []
-    for row in record["comparisons"]:
-        if row["metric"] == metric and row["first"] == chosen:
-            differences.append((row["second"], row["difference"]))
-        elif row["metric"] == metric and row["second"] == chosen:
-            differences.append((row["first"], numbers.negative(row["difference"])))
-    return differences
-
-
 def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template needs of a tune record: figures, and rows chosen for showing."""
     probe = record["probe"]
     chosen = record["choice"]["objective"]
     trained = [run for run in record["runs"] if run["train"]]
     metrics = list(record["runs"][0]["heldout"]["metrics"])
+    rates = list(record["runs"][0]["heldout"].get("rates", {}))
 
     def log_of(name: str) -> dict[str, list[tuple[float, float]]]:
         return {
@@ -175,13 +123,15 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "link": f"{record['settings']['model']} on {record['data']['source']}",
         "headline": headline(record),
+        "verdicts": verdicts(record),
         "chosen": chosen,
         "metrics": metrics,
+        "rates": rates,
         "differences": {
             metric: figures.differences(
                 [
                     (f"{chosen} - {name}", difference)
-                    for name, difference in _against(record, chosen, metric)
+                    for name, difference in against(record, chosen, metric)
                 ],
                 label=f"difference in {METRIC_NAMES[metric]}",
             )

@@ -6,7 +6,7 @@ SciPy and statsmodels do the statistics; here is which one, for what. No torch.
 
     estimates   mean and ratio over items: t interval, bootstrap
     questions   scores by question, read and checked; clusters of questions
-    rates       avg@k, Wilson's interval for one answer, the unbiased pass@k
+    rates       avg@k, Wilson's interval for one answer and for shares, the unbiased pass@k
     paired      two systems on the same questions: difference, sign-flip test, McNemar
     macro       the mean over benchmarks and its paired difference; Holm
     seeds       several runs on the same questions
@@ -25,7 +25,7 @@ from .macro import Comparison, holm, macro_average, macro_difference
 from .paired import mcnemar, paired_difference, sign_flip_test
 from .power import detectable_difference, minimum_detectable_difference, questions_needed
 from .questions import Clusters, Questions, Scores, by_question, read_scores
-from .rates import avg_at_k, pass_at_k, rate, wilson
+from .rates import avg_at_k, pass_at_k, rate, share, wilson
 from .seeds import TwoLevel, two_level_bootstrap, two_level_difference
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "rate",
     "ratio",
     "read_scores",
+    "share",
     "sign_flip_test",
     "t_interval",
     "two_level_bootstrap",

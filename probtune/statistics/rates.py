@@ -7,6 +7,9 @@ References:
     2025, https://arxiv.org/abs/2503.01747. Wilson, "Probable Inference, the Law of Succession, and
     Statistical Inference", 1927, https://doi.org/10.1080/01621459.1927.10502953. Chen et al.,
     "Evaluating Large Language Models Trained on Code", 2021, https://arxiv.org/abs/2107.03374.
+    Franco, Little, Louis and Slud, "Comparative Study of Confidence Intervals for Proportions in
+    Complex Sample Surveys", 2019, https://doi.org/10.1093/jssam/smy019 (score intervals with an
+    effective number of items).
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .estimates import Estimate, bootstrap_ratio, ratio
 from .questions import Clusters, Floats, Scores, by_cluster, read_scores
 
-__all__ = ["avg_at_k", "interval_of_means", "pass_at_k", "rate", "wilson"]
+__all__ = ["avg_at_k", "interval_of_means", "pass_at_k", "rate", "share", "wilson"]
 
 Method = Literal["t", "bca"]
 
@@ -110,6 +114,43 @@ def rate(scores: Scores, *, clusters: Clusters = None, confidence: float = 0.95)
     if plain and len(shares) and (np.ptp(sizes) == 0 or np.ptp(shares) == 0):
         return _wilson(int(shares.sum()), len(shares), confidence)
     return ratio(sums, sizes, confidence=confidence)
+
+
+def share(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+    """`ratio` of numbers from 0 to 1, with an interval that lies in [0, 1].
+
+    Value and standard error are those of `ratio`. The interval is Wilson's score interval with the
+    effective number of items p (1 - p) / error^2 in place of n: it equals `wilson` where every item
+    counts one and is 0 or 1, and tends to the t interval of `ratio` where the error is small
+    against the distance to 0 and 1.
+
+    >>> share([9.9, 9.6], [10, 10]).high <= 1.0, share([1, 1, 1], [1, 1, 1]).low > 0.4
+    (True, True)
+    """
+    x, n = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    estimate = ratio(x, n, confidence=confidence)
+    p, items = estimate.value, estimate.n
+    if items == 0 or math.isnan(estimate.standard_error):
+        return estimate
+    x, n = x[n > 0], n[n > 0]
+    freedom = math.inf if bool((n == 1).all() and np.isin(x, (0.0, 1.0)).all()) else items - 1
+    # `ratio` has n - 1 in its variance, Wilson's interval n.
+    variance = estimate.standard_error**2 * (items - 1) / items
+    effective = p * (1.0 - p) / variance if variance > 0 and 0 < p < 1 else float(items)
+    low, high = _score_interval(min(max(p, 0.0), 1.0), effective, confidence, freedom)
+    return estimate._replace(low=low, high=high)
+
+
+def _score_interval(p: float, n: float, confidence: float, freedom: float) -> tuple[float, float]:
+    """Wilson's score interval of a share p of n items, which need not be a whole number."""
+    from scipy.stats import norm, t
+
+    upper = 0.5 + confidence / 2.0
+    q = float(norm.ppf(upper) if math.isinf(freedom) else t.ppf(upper, freedom))
+    scale = 1.0 + q * q / n
+    centre = (p + q * q / (2.0 * n)) / scale
+    half = q / scale * math.sqrt(p * (1.0 - p) / n + q * q / (4.0 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def pass_at_k(
