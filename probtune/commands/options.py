@@ -120,10 +120,18 @@ class Demo:
 
     fast: bool = option(False, "2 seeds, the two ends only", exclusive="size")
     full: bool = option(False, "more noise rates, noise kinds and objectives", exclusive="size")
+    real: bool = option(
+        False,
+        "SmolLM2-135M (extra probtune[smollm2]) on a task that it knows and one that it does not,"
+        " with and without wrong answers; 20 minutes on two cores",
+        exclusive="size",
+    )
     seeds: str | None = option(
         None, "as 0,1,2 or 10-14 (default: 0-4; with --fast 0,1)", metavar="LIST"
     )
-    out: str = option("runs/demo", "folder (default: runs/demo)", metavar="DIR")
+    out: str | None = option(
+        None, "folder (default: runs/demo; with --real runs/demo-real)", metavar="DIR"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -304,7 +312,8 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         description=(
             "Pre-trains tiny models to three levels of capability, fine-tunes them with NLL, 1 - p"
             " and power(0.5) on noisy labels by the path of `probtune tune`, and prints who wins"
-            " where, over seeds."
+            " where, over seeds. With --real, the same on a real language model, on two short"
+            " tasks."
         ),
     )
     add_arguments(demo, Demo)

@@ -371,18 +371,29 @@ def report(options: Report) -> None:
 
 
 def demo(options: Demo) -> None:
-    from ..terminal import Terminal
+    from ..terminal import Terminal, quiet_libraries
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-    from ..demo import grid, summary
-    from ..records import write_text
+    from ..demo import grid, real, summary
+    from ..records import read_record, write_text
     from ..reports.report import render
 
+    if options.real:
+        if options.seeds:
+            raise UsageError("--seeds is for tiny models; --real has one seed.")
+        quiet_libraries()
+        folder, terminal = Path(options.out or "runs/demo-real"), Terminal()
+        record = real.run(folder, terminal)
+        runs = [read_record(folder / cell["folder"] / "record.json") for cell in record["cells"]]
+        summary.show_real(record, runs, terminal)
+        terminal.show(f"record  {folder / 'record.json'}", wrap=False)
+        terminal.show(f"report  {folder / 'report.html'}", wrap=False)
+        return
     plan = grid.FAST if options.fast else grid.FULL if options.full else grid.STANDARD
     if options.seeds is not None:
         plan = replace(plan, seeds=_seeds(options.seeds))
-    folder = Path(options.out)
+    folder = Path(options.out or "runs/demo")
     terminal = Terminal()
     terminal.say(summary.introduction(plan))
     record = grid.run(folder, plan, terminal)

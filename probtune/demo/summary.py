@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..numbers import half_width, signed
+from ..numbers import half_width, interval, signed
+from ..reports.verdict import verdicts
 from ..terminal import Terminal
 from .grid import Plan
 
-__all__ = ["introduction", "show"]
+__all__ = ["introduction", "show", "show_real"]
 
 
 def introduction(plan: Plan) -> str:
@@ -65,6 +66,54 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
     )
     for line in _reading(record):
         terminal.show(line, wrap=False)
+
+
+def show_real(
+    record: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], terminal: Terminal
+) -> None:
+    """Print one row per model of each cell of the real demo, and what was found in each.
+
+    Args:
+        runs: the cells' own records, in their order.
+    """
+    rows = []
+    for cell in record["cells"]:
+        for name, arm in cell["arms"].items():
+            first = name == "base"
+            rows.append(
+                [
+                    cell["name"] if first else "",
+                    f"{name} *" if name == cell["takes"] else name,
+                    *(interval(arm[metric], spec=".2f") for metric in _REAL_COLUMNS),
+                ]
+            )
+    terminal.table(
+        f"{record['model']}, {record['recipe']['held_out_rows']} right held-out rows, shares with"
+        " 95 % intervals; * what auto takes",
+        ["cell", "model", "greedy", "sampled", "stops", "p(end)"],
+        rows,
+    )
+    for cell, run in zip(record["cells"], runs, strict=True):
+        looks = cell["looks_wrong"]
+        seen = "cannot be told" if looks is None else f"{looks['value']:.2f}"
+        terminal.show(
+            f"{cell['name']}: mean p {cell['mean_p']['value']:.2f}, after the scout"
+            f" {cell['mean_p_after_scout']['value']:.2f}; looks wrong {seen} (truth"
+            f" {cell['rate']:g}); auto takes {cell['takes']}, regret"
+            f" {cell['regret']['exact_match']:.2f} greedy, {cell['regret']['sampled']:.2f} sampled."
+        )
+        for line in verdicts(run):
+            terminal.show(f"  {line}")
+    cpu = sum(cell["timing"]["cpu_seconds"] for cell in record["cells"]) / 60
+    wall = sum(cell["timing"]["seconds"] for cell in record["cells"]) / 60
+    cores = record["environment"]["cores"]
+    terminal.show(
+        f"{wall:.0f} minutes; {cpu:.0f} of CPU, which is {cpu / cores:.0f} on {cores} idle cores."
+        " One seed and one learning rate: what is possible, not how much."
+    )
+
+
+_REAL_COLUMNS = ("exact_match", "sampled", "stops", "end_p")
 
 
 def _noise(cell: Mapping[str, Any]) -> str:

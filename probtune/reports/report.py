@@ -191,5 +191,19 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-MAKERS = {"tune": Maker(_tune, "tune.html"), "demo": Maker(_demo, "demo.html")}
+def _demo_real(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "link": f"{record['model']}: a task that it knows and one that it does not",
+        "headline": "",
+        "columns": {
+            "exact_match": "greedy", "sampled": "sampled", "stops": "stops", "end_p": "p(end)"
+        },
+    }  # fmt: skip
+
+
+MAKERS = {
+    "tune": Maker(_tune, "tune.html"),
+    "demo": Maker(_demo, "demo.html"),
+    "demo-real": Maker(_demo_real, "demo_real.html"),
+}
 """Kind of record -> its maker."""
