@@ -15,6 +15,7 @@ __all__ = [
     "half_width",
     "in_points",
     "interval",
+    "lead",
     "negative",
     "number",
     "p_value",
@@ -102,6 +103,23 @@ def points(estimate: Estimate | None, digits: int = 2) -> str:
 def signed_points(estimate: Estimate | None, digits: int = 2) -> str:
     """Return a difference of shares in points of 100."""
     return "-" if estimate is None else signed(in_points(estimate), digits)
+
+
+def lead(difference: Estimate) -> str:
+    """Return a difference of shares in points of 100, with as many digits as show on which side of
+    0 the interval lies.
+
+    >>> lead({"value": 0.1, "low": -0.1, "high": 0.3})
+    '+10.0 points [-10.0, +30.0]'
+    >>> lead({"value": 0.0004, "low": 0.0002, "high": 0.0006})
+    '+0.04 points [+0.02, +0.06]'
+    """
+    scaled = in_points(difference)
+    low, high = scaled["low"], scaled["high"]
+    digits = 1
+    if low is not None and high is not None and not low <= 0 <= high:
+        digits = next((d for d in range(1, 6) if all(round(x, d) for x in scaled.values())), 6)
+    return signed(scaled, digits, unit="points")
 
 
 def percent(estimate: Estimate | None) -> str:

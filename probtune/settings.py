@@ -43,7 +43,8 @@ class TuneSettings:
 
     objective: str = option(
         "auto",
-        "objective to train; auto lets the probe choose; FILE.py:NAME takes one of your own",
+        "objective to train; auto lets the probe choose; select:A,B trains each arm in full and"
+        " takes the one with the better held-out rows; FILE.py:NAME takes one of your own",
         group="objective",
         metavar="OBJECTIVE",
     )
@@ -67,10 +68,16 @@ class TuneSettings:
         group="objective",
         choices=("mean", "sum"),
     )
+    keep: str = option(
+        "all",
+        "models that stay on disk after select:A,B: those of all arms, or that of the one taken",
+        group="objective",
+        choices=("all", "taken"),
+    )
     decoding: str = option(
         "greedy",
         "how answers will be drawn from the model: what suits greedy decoding may not suit sampling"
-        " at temperature 1; auto looks at this",
+        " at temperature 1; auto and select look at this",
         group="objective",
         choices=("greedy", "sampled"),
     )

@@ -66,7 +66,7 @@ def test_record_holds_everything(finished):
     assert record["probe"]["suggestion"]["verdict"] == "model-weak"
     choice, suggested = record["choice"], record["scout"]["probe"]["suggestion"]
     assert choice["asked"] == "auto" and choice["reason"] == suggested["reason"]
-    assert choice["objective"] == suggested["objective"] and choice["race"] is None
+    assert choice["objective"] == suggested["objective"] and choice["select"] is None
     assert record["probe"]["features"]["steps"] == 3
     assert [run["name"] for run in record["runs"]] == [
         "base", "nll()", "p()", "above(0.2, nll())"

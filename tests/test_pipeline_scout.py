@@ -103,10 +103,7 @@ def test_no_scout_where_it_is_not_wanted(word_model, rows, tmp_path, monkeypatch
     )
     record = pipeline.tune(chosen, QUIET)
     assert record["scout"] is None
-    assert (
-        record["choice"]["reason"] == record["probe"]["suggestion"]["reason"]
-        or record["choice"]["race"]
-    )
+    assert record["choice"]["reason"] == record["probe"]["suggestion"]["reason"]
 
 
 def test_a_warm_up_leaves_the_probe_as_it_is(word_model, rows, monkeypatch):

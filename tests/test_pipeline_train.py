@@ -19,7 +19,9 @@ from probtune.models.loading import load_tokenizer
 from probtune.objectives import objective
 from probtune.paper.corpora import locate
 from probtune.pipeline.preparation import prepare
+from probtune.probe import capability, choosing
 from probtune.records import read_record
+from probtune.terminal import Terminal
 
 
 @pytest.fixture()
@@ -75,20 +77,27 @@ def test_train_on_two_processes_equals_one(word_model, rows, tmp_path):
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
 
 
-def test_an_undecided_probe_is_left_to_tune(word_model, rows, tmp_path, monkeypatch):
-    from probtune.pipeline import run
+def test_an_undecided_probe_takes_the_safe_one_and_names_the_way_out(
+    word_model, rows, tmp_path, monkeypatch, capsys
+):
+    """Nothing is raced: a short comparison chose worse than none."""
 
-    suggestion = {"undecided": True, "race": ["nll()", "p()"], "race_share": 0.1}
-    suggestion |= {"verdict": "", "reason": "", "cautions": [], "objective": "nll()"}
-
-    def probe(self):
-        self.probe_record = {"suggestion": suggestion}
-
-    monkeypatch.setattr(run.Run, "probe", probe)
-    with pytest.raises(UsageError, match="cannot decide between nll.. and p.."):
-        pipeline.train(
-            settings(word_model, rows, tmp_path / "out", objective="auto", scout_steps=0), QUIET
+    def never_sure(features, *, metric):
+        return choosing.Choice(
+            "nll()", "who knows", "p()", None, undecided=True, race=("nll()", "p()")
         )
+
+    monkeypatch.setattr(capability, "auto", never_sure)
+    chosen = settings(word_model, rows, tmp_path / "out", objective="auto", scout_steps=0)
+    assert list(pipeline.train(chosen, Terminal())) == ["nll()"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot tell nll() from p()" in said and "--objective 'select:nll(),p()'" in said
+
+
+def test_a_selection_is_left_to_tune(word_model, rows, tmp_path):
+    chosen = settings(word_model, rows, tmp_path / "out", objective="select:nll,p")
+    with pytest.raises(UsageError, match="use probtune tune"):
+        pipeline.train(chosen, QUIET)
 
 
 def test_training_reads_the_prompt_that_evaluation_asks(word_model, rows, tmp_path):

@@ -57,6 +57,11 @@ def _own_objectives(settings: TuneSettings) -> dict[str, Any]:
     from ..objectives import objective, objective_list
 
     own: dict[str, Any] = {}
+    if settings.objective.startswith("select:") and _names_code(settings.objective):
+        raise UsageError(
+            f"--objective {settings.objective}: select takes objectives by name; compare one of"
+            " your own with --compare FILE.py:NAME."
+        )
     if _names_code(settings.objective):
         own["objective"] = objective(settings.objective, run_code=True)
     if _names_code(settings.compare):

@@ -10,13 +10,13 @@ again: an interrupted run goes on where it was when the same command is given on
     DIR/run.json                what the run is: settings and data hashes
     DIR/probe.json              the probe and its suggestion
     DIR/scout.json              where the probe chooses: the scout, and the probe after it
-    DIR/race.json               where the probe could not decide: short runs, and which won
     DIR/reference.arrow         the base model's log-probabilities, if an objective needs them
     DIR/better.arrow            those of a better model
     DIR/base/heldout.json       the base model on the held-out rows
     DIR/<objective>/model/      the fine-tuned model
     DIR/<objective>/train.json  how it was trained
     DIR/<objective>/heldout.json
+    DIR/select.json             with select:A,B: which arm was taken, by how much
     DIR/record.json             all of it, with the paired comparison
     DIR/report.html             the same to look at, in one file
 """

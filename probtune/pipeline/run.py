@@ -30,7 +30,7 @@ from .measuring import measure_heldout
 from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
-from .race import race, set_aside
+from .selecting import cost, is_select, read_arms, remove_models, select
 from .sense import check_weights
 from .stores import check_rows, check_stores, store_logprobs
 
@@ -70,6 +70,7 @@ def tune(
         for member, with_thresholds in objectives.items():
             trained[str(member)] = run.train(member, with_thresholds)
             heldout[str(member)] = run.measure(member)
+        run.select(heldout)
         return run.finish(trained, heldout)
 
 
@@ -89,11 +90,15 @@ def train(
         Objective -> folder of its model.
 
     Raises:
-        UsageError, DataError, TrainingError: as `tune`; also when the objective is left to the
-            probe and the probe would race two of them.
+        UsageError, DataError, TrainingError: as `tune`; also for `select:`, which compares.
     """
     from accelerate import PartialState
 
+    if is_select(settings.objective):
+        raise UsageError(
+            f"--objective {settings.objective} compares after training, which probtune train does"
+            " not; use probtune tune."
+        )
     state = PartialState(cpu=default_device() == "cpu")
     terminal = terminal if state.is_main_process else Terminal(quiet=True)
     run = Run(
@@ -107,12 +112,6 @@ def train(
     with closing(run):
         with state.main_process_first():
             run.begin()
-        if run.undecided:
-            race = run.suggestion["race"]
-            raise UsageError(
-                f"the probe cannot decide between {' and '.join(race)}; name one with --objective,"
-                " or let probtune tune race them."
-            )
         models = {}
         for member, with_thresholds in run.choose().items():
             state.wait_for_everyone()
@@ -130,7 +129,7 @@ class Run:
     """
 
     prepared: Prepared
-    """The data, since `prepare`; a race takes some of its training rows away."""
+    """The data, since `prepare`."""
     files: dict[str, str]
     """Files of log-probabilities that the objectives need, by the trainer's names for them, since
     `store_logprobs`. That of the model before training is written by the probe.
@@ -139,10 +138,13 @@ class Run:
     """The record of the probe, since `probe`."""
     scout_record: dict[str, Any] | None
     """The record of the scout and the probe after it, since `scout`; None if none was sent."""
-    race_record: dict[str, Any] | None
-    """The record of the race, since `choose`; None if there was none."""
+    candidates: tuple[Objective, ...]
+    """The arms as objectives, `auto` settled, since `choose`."""
+    select_record: dict[str, Any] | None
+    """The record of the selection, since `select`; None where one arm was trained."""
     chosen: Objective
-    """The objective that the user asked for or the probe or the race chose, since `choose`."""
+    """The objective that the user asked for, or that the probe or the selection chose, since
+    `choose`; with several candidates since `select`."""
 
     def __init__(
         self,
@@ -169,30 +171,32 @@ class Run:
         self.folder = settings.folder
         self.started = time.monotonic()
         self._lock = FolderLock(self.folder) if alone else None
-        if objective is None and settings.objective != "auto":
-            objective = read_objective(settings.objective)
-        self.requested = objective
-        """The objective that the user asked for; None leaves it to the probe."""
+        self.arms = self._arms(objective)
+        """The objectives to choose from after training; None leaves one to the probe."""
         if not compare and settings.compare.strip():
             compare = objective_list(settings.compare)
         self.others = tuple(compare)
         """Further objectives to train and compare."""
-        self.scout_record = self.race_record = None
+        self.scout_record = self.select_record = None
+
+    def _arms(self, objective: Objective | None) -> tuple[Objective | None, ...]:
+        text = self.settings.objective
+        if objective is not None:
+            return (objective,)
+        if is_select(text):
+            return read_arms(text)
+        return (None if text == "auto" else read_objective(text),)
 
     @property
     def named(self) -> tuple[Objective, ...]:
         """The objectives that the settings name, NLL standing for the probe's choice."""
-        return (self.requested or read_objective("nll"), *self.others)
+        nll = read_objective("nll")
+        return tuple(dict.fromkeys((*(arm or nll for arm in self.arms), *self.others)))
 
     @property
     def needs(self) -> frozenset[str]:
         """The signals that the named objectives need."""
         return frozenset().union(*(objective.needs for objective in self.named))
-
-    @property
-    def undecided(self) -> bool:
-        """True if the objective is left to the probe, and the probe would race two."""
-        return self.requested is None and self.suggestion["undecided"]
 
     @property
     def suggestion(self) -> dict[str, Any]:
@@ -285,7 +289,7 @@ class Run:
 
     def scout(self) -> None:
         """Send a scout and probe again after it, where the choice is left to the probe."""
-        if self.requested is not None or self.settings.scout_steps == 0:
+        if None not in self.arms or self.settings.scout_steps == 0:
             return
         path = self.folder / "scout.json"
         if path.is_file():
@@ -304,26 +308,29 @@ class Run:
     # --- the objectives -------------------------------------------------------------------------
 
     def choose(self) -> dict[Objective, Objective]:
-        """Settle on an objective, by a race where the probe is undecided.
+        """Settle on the objectives to train.
 
         Returns:
-            The objectives to train, the chosen one first, each with what it is with shares of
+            The candidates first, then those of `compare`, each with what it is with shares of
             tokens as thresholds of the base model.
         """
-        suggestion = self.suggestion
-        if self.undecided:
-            self.race_record = suggestion = self.race()
-        self.chosen = self.requested or read_objective(suggestion["objective"])
+        suggested = read_objective(self.suggestion["objective"])
+        self.candidates = tuple(dict.fromkeys(arm or suggested for arm in self.arms))
+        self.chosen = self.candidates[0]
+        if len(self.arms) > 1:
+            steps = self.probe_record["features"]["steps"]
+            rows = len(self.prepared.heldout.rows)
+            self.terminal.say(cost(self.candidates, steps, rows))
         percentiles = self.probe_record["percentiles"]
         objectives = {
             objective: objective.fixed(lambda share: _quantile(percentiles, share))
-            for objective in (self.chosen, *self.others)
+            for objective in (*self.candidates, *self.others)
         }
         for objective, with_thresholds in objectives.items():
             try:
                 check_weights(with_thresholds, percentiles)
             except UsageError as error:
-                if objective is self.requested:
+                if objective in self.arms:
                     raise
                 self.terminal.say(f"Warning: {error}")  # of a comparison it is a result
             if with_thresholds != objective:
@@ -332,21 +339,27 @@ class Run:
                 )
         return objectives
 
-    def race(self) -> dict[str, Any]:
-        """Race the objectives of the suggestion and return the record. The rows set aside for it
-        are taken from `prepared` for every objective.
+    def select(self, heldout: dict[str, HeldOut]) -> None:
+        """Take the candidate with the best held-out rows, where there are several, and remove the
+        models of the others if the settings say so.
+
+        Args:
+            heldout: the measurements of all models by their names.
         """
-        self._check_model()
-        self.prepared, aside = set_aside(self.prepared, seed=self.settings.seed)
-        return race(
-            self.folder,
-            self.suggestion,
-            self.settings,
-            self.prepared,
-            aside,
-            self.terminal,
-            planned_steps=self.probe_record["features"]["steps"],
+        if len(self.candidates) == 1:
+            return
+        self.select_record = select(
+            self.folder / "select.json",
+            {str(objective): heldout[str(objective)] for objective in self.candidates},
+            decoding=self.settings.decoding,
+            steps=self.probe_record["features"]["steps"],
         )
+        taken = self.select_record["objective"]
+        self.chosen = next(o for o in self.candidates if str(o) == taken)
+        self.terminal.say(f"{self.select_record['reason']} Taking {taken}.")
+        if self.settings.keep == "taken":
+            losers = {*self.candidates} - {self.chosen, *self.others}
+            remove_models([self.model_folder(objective) for objective in losers])
 
     # --- training and measuring -----------------------------------------------------------------
 
@@ -406,7 +419,9 @@ class Run:
         self, trained: dict[str, dict[str, Any]], heldout: dict[str, HeldOut]
     ) -> dict[str, Any]:
         """Compare the models, write the record and the report, and return the record."""
-        reason = (self.race_record or self.suggestion)["reason"]
+        reason = "asked for" if self.arms[0] is not None else self.suggestion["reason"]
+        if self.select_record is not None:
+            reason = self.select_record["reason"]
         record = write_record(
             self.folder / "record.json",
             "tune",
@@ -420,8 +435,8 @@ class Run:
                     "objective": str(self.chosen),
                     "sources": sources_of(self.named),
                     "asked": self.settings.objective,
-                    "reason": reason if self.requested is None else "asked for",
-                    "race": self.race_record,
+                    "reason": reason,
+                    "select": self.select_record,
                 },
                 "runs": [
                     {"name": name, "train": trained.get(name), "heldout": result.to_dict()}
@@ -444,13 +459,15 @@ class Run:
             f"{where}: {suggestion['verdict']}. {suggestion['reason']}",
             *suggestion["cautions"],
         ]
-        if self.requested is not None:
-            lines.append(f"Training {self.requested}, as asked for.")
-        elif suggestion["undecided"]:
-            race, share = " and ".join(suggestion["race"]), suggestion["race_share"]
-            lines.append(f"Undecided: racing {race} for {share:.0%} of the steps.")
-        else:
-            lines.append(f"Training {suggestion['objective']}.")
+        if self.arms != (None,):
+            lines.append(f"Training {self.settings.objective}, as asked for.")
+            return "\n".join(lines)
+        lines.append(f"Training {suggestion['objective']}.")
+        if suggestion["undecided"]:
+            lines.append(
+                f"The probe cannot tell {' from '.join(suggestion['race'])}; to let held-out rows"
+                f" decide, --objective 'select:{','.join(suggestion['race'])}'."
+            )
         return "\n".join(lines)
 
 

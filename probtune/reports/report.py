@@ -125,6 +125,7 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
         "headline": headline(record),
         "verdicts": verdicts(record),
         "chosen": chosen,
+        "selection": record["choice"].get("select"),
         "metrics": metrics,
         "rates": rates,
         "differences": {

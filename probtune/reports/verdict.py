@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import numbers
+from ..numbers import lead
 
 __all__ = [
     "METRIC_NAMES",
@@ -115,20 +116,7 @@ def _clause(name: str, difference: Mapping[str, Any]) -> str:
     if low is None or (low == high == 0.0):
         return f"level with {name}" if low == 0.0 else f"not compared with {name}"
     word = "not told apart from" if low <= 0 <= high else "behind" if high < 0 else "ahead of"
-    return f"{word} {name}: {_points(difference)}"
-
-
-def _points(difference: Mapping[str, Any]) -> str:
-    """Return a difference of shares in points, with as many digits as show on which side of 0 the
-    interval lies.
-    """
-    scaled = numbers.in_points(difference)
-    ends = [value for value in scaled.values() if value]
-    digits = next((d for d in range(1, 6) if all(round(value, d) for value in ends)), 6)
-    low, high = scaled["low"], scaled["high"]
-    if low is None or high is None or low <= 0 <= high:
-        digits = 1
-    return numbers.signed(scaled, digits, unit="points")
+    return f"{word} {name}: {lead(difference)}"
 
 
 def _advice(record: Mapping[str, Any]) -> list[str]:
@@ -143,22 +131,22 @@ def _advice(record: Mapping[str, Any]) -> list[str]:
         close = [
             name
             for name in arms
-            if name != greedy and not any(_above_zero(lead[name]) for lead in leads)
+            if name != greedy and not any(_above_zero(each[name]) for each in leads)
         ]
         but = f"; not told apart from {' and '.join(close)} with either" if close else ""
         return [f"Best with greedy and with sampled answers: {greedy}{but}."]
-    lead = dict(against(record, greedy, greedy_by))[sampled]
+    ahead = dict(against(record, greedy, greedy_by))[sampled]
     other = dict(against(record, sampled, sampled_by))[greedy]
     by = "" if sampled_by == "sampled" else " (by mean p)"
     both = (
-        f"Best with greedy answers: {greedy} ({_points(lead)} over {sampled}); with sampled"
-        f" ones{by}: {sampled} ({_points(other)} over {greedy})."
+        f"Best with greedy answers: {greedy} ({lead(ahead)} over {sampled}); with sampled"
+        f" ones{by}: {sampled} ({lead(other)} over {greedy})."
     )
-    if _above_zero(other) and not _above_zero(lead):
+    if _above_zero(other) and not _above_zero(ahead):
         return [f"{both} Take {sampled}: only its lead is told apart from 0."]
-    if _above_zero(lead) and not _above_zero(other):
+    if _above_zero(ahead) and not _above_zero(other):
         return [f"{both} Take {greedy}: only its lead is told apart from 0."]
-    if _above_zero(lead):
+    if _above_zero(ahead):
         return [
             f"{both} The two disagree: take {sampled} if answers will be sampled, as most servers"
             f" do by default, and {greedy} if they will be greedy."
@@ -180,7 +168,7 @@ def _endings(record: Mapping[str, Any]) -> list[str]:
             fall = dict(against(record, name, "stops"))[_NLL]
             if fall["value"] <= -WELL_BELOW and fall["high"] is not None and fall["high"] < 0:
                 lines.append(
-                    f"{value}, nll() {rates[_NLL]['value']:.0%} ({_points(fall)}): it does not"
+                    f"{value}, nll() {rates[_NLL]['value']:.0%} ({lead(fall)}): it does not"
                     f" learn to stop. {_mended(name)}"
                 )
         elif stops["value"] < FEW_STOP:

@@ -1,0 +1,143 @@
+"""`--objective select:A,B`: train every arm in full, and take the one that does better on the
+held-out rows.
+
+It costs a whole training for each arm, and it is the surest choice that we measured: a comparison
+after training beats every rule that looks before it (docs/choosing-an-objective.md). All arms have
+the same rows in the same order, the same steps and the same seed. Of arms that are level the first
+is taken, so name the safe one first. `auto` may be an arm.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..measure.compare import difference
+from ..measure.heldout import METRICS, HeldOut
+from ..numbers import lead as points
+from ..numbers import number
+from ..objectives import Objective
+from ..objectives import objective as read_objective
+from ..records import read_record, write_record
+
+__all__ = ["cost", "is_select", "read_arms", "remove_models", "select", "selection_metric"]
+
+_PREFIX = "select:"
+
+
+def is_select(text: str) -> bool:
+    """True if the setting names arms to select from."""
+    return text.strip().startswith(_PREFIX)
+
+
+def read_arms(text: str) -> tuple[Objective | None, ...]:
+    """Return the arms of a text such as `select:auto,power(0.5)`; None stands for `auto`.
+
+    >>> read_arms("select:nll, above(0.2, p)")
+    (nll(), above(0.2, p()))
+
+    Raises:
+        UsageError: fewer than two arms, or one of them twice.
+        ObjectiveError: an arm cannot be read.
+    """
+    names = [name.strip() for name in _parts(text.strip().removeprefix(_PREFIX))]
+    arms = tuple(None if name == "auto" else read_objective(name) for name in names if name)
+    if len(arms) < 2:
+        raise UsageError(
+            f"--objective {text} selects from two arms or more, as select:nll,power(0.5), got"
+            f" {len(arms)}."
+        )
+    if len(set(arms)) < len(arms):
+        raise UsageError(f"--objective {text} names an arm twice; name each arm once.")
+    return arms
+
+
+def _parts(text: str) -> list[str]:
+    """Return a text cut at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def cost(arms: Sequence[Objective], steps: int, rows: int) -> str:
+    """Return what a selection will cost, in words."""
+    number = len(arms)
+    named = " and ".join(map(str, arms))
+    if number == 1:
+        return f"auto takes {named}, which is an arm already, so one training is enough."
+    return (
+        f"select trains {number} arms in full, {named}: {number} x the cost of one ({number} x"
+        f" {steps} steps). The {rows} held-out rows decide; of equals the first is taken."
+    )
+
+
+def selection_metric(results: Mapping[str, HeldOut], decoding: str) -> str:
+    """Return the metric that decides.
+
+    For greedy answers exact match, or token accuracy where no arm gets an answer right or rows have
+    no short answer. For sampled ones the probability of the right answer where it is exact, else
+    mean p, which one drawn answer for each row is too noisy to beat.
+    """
+    arms = list(results.values())
+    if decoding == "sampled":
+        exact = all(arm.sampled is not None and arm.answer_rule == "whole" for arm in arms)
+        return "sampled" if exact else "mean_p"
+    right = all(arm.exact is not None for arm in arms) and any(any(arm.exact or ()) for arm in arms)
+    return "exact_match" if right else "token_accuracy"
+
+
+def select(
+    path: Path, results: Mapping[str, HeldOut], *, decoding: str, steps: int
+) -> dict[str, Any]:
+    """Take the arm with the best held-out rows, and write the record of it.
+
+    Args:
+        results: the arms' measurements, in the order in which the user named them.
+        decoding: how answers will be drawn, `greedy` or `sampled`.
+
+    Returns:
+        The record: `objective`, `reason`, `metric`, `decoding`, `arms` with their estimates,
+        `runner_up`, the paired `difference` to it, and the cost (`trainings`, `steps` of each).
+    """
+    if path.is_file():
+        return read_record(path, "select")
+    metric = selection_metric(results, decoding)
+    estimates = {name: arm.estimate(metric) for name, arm in results.items()}
+    first, second = sorted(estimates, key=lambda name: -estimates[name].value)[:2]
+    lead = difference(results[first], results[second], metric)
+    listed = ", ".join(f"{name} {number(e.value)}" for name, e in estimates.items())
+    reason = (
+        f"{METRICS[metric][0].upper()}{METRICS[metric][1:]}, {len(results[first].tokens)} held-out"
+        f" rows, {decoding} answers: {listed}."
+    )
+    if lead.value == 0.0:
+        reason += f" {first} is level with {second} and was named first."
+    else:
+        told = "told apart" if lead.excludes_zero else "not told apart"
+        reason += f" {first} leads {second} by {points(lead._asdict())}, {told} from 0."
+    content = {
+        "objective": first,
+        "reason": reason,
+        "decoding": decoding,
+        "metric": metric,
+        "arms": estimates,
+        "runner_up": second,
+        "difference": lead,
+        "trainings": len(results),
+        "steps": steps,
+    }
+    return write_record(path, "select", content)
+
+
+def remove_models(folders: Sequence[Path]) -> None:
+    """Remove the models of arms that were not taken; their records stay."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
