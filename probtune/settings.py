@@ -71,9 +71,8 @@ class TuneSettings:
     keep: str = option(
         "all",
         "models that stay on disk after select:A,B: those of all arms, or that of the one taken",
-        group="objective",
-        choices=("all", "taken"),
-    )
+        group="objective", choices=("all", "taken"),
+    )  # fmt: skip
     decoding: str = option(
         "greedy",
         "how answers will be drawn from the model: what suits greedy decoding may not suit sampling"
@@ -284,21 +283,15 @@ class TuneSettings:
 
     draws: int = option(
         1,
-        "answers drawn at temperature 1 for each held-out row whose short answer stands at the end"
-        " of a working, to measure sampled answers; 0: none. Where the answer is the whole response"
-        " its probability is exact, and nothing is drawn",
-        group="measurement",
-        metavar="N",
-        least=0,
-    )
+        "answers drawn at temperature 1 for each held-out row where the answer stands at the end of"
+        " a working (elsewhere the probability of the right one is exact); 0: none",
+        group="measurement", metavar="N", least=0,
+    )  # fmt: skip
     answered_rows: int = option(
         32,
-        "held-out rows that are answered where rows have no short answer, to see whether answers"
-        " end; 0: none",
-        group="measurement",
-        metavar="N",
-        least=0,
-    )
+        "held-out rows that are answered where none has a short answer, to see whether answers end",
+        group="measurement", metavar="N", least=0,
+    )  # fmt: skip
 
     out: str | None = option(
         None, "folder of the run (default: runs/MODEL-DATA)", group="output", metavar="DIR"

@@ -38,16 +38,11 @@ def train_stage(
     prepared: Prepared,
     terminal: Terminal,
     stores: Mapping[str, str],
-    *,
-    until: int | None = None,
-    measure: Callable[[Any], Any] | None = None,
-) -> Any:
+) -> dict[str, Any]:
     """Train, unless the record is there, and return the record.
 
     Args:
         stores: files of log-probabilities, by the names of `ProbTuneConfig`'s fields.
-        until, measure: stop after this many steps with a checkpoint, from which the same call
-            without them goes on, and return what `measure` makes of the model.
     """
     path = folder / "train.json"
     if path.is_file():
@@ -67,7 +62,7 @@ def train_stage(
         adapter=settings.lora_rank or "merged",
     )
     _check_space(folder, model)
-    clock = CheckpointClock(settings.checkpoint_minutes, until=until)
+    clock = CheckpointClock(settings.checkpoint_minutes)
     rows = Dataset.from_dict(
         {
             **prepared.train.rows.table(),
@@ -83,19 +78,13 @@ def train_stage(
         peft_config=None if adapter_settings(settings.model) else _adapter(settings),
     )
     gather_when_saved(trainer)
-    what = "training" if until is None else f"racing for {until} steps:"
     checkpoint = _resumed(trainer, folder / "checkpoints", terminal, str(objective))
-    shown = _shown(trainer, terminal, f"{what} {objective}")
+    shown = _shown(trainer, terminal, f"training {objective}")
     with _interruptible(clock):
         with shown:
             result = trainer.train(resume_from_checkpoint=checkpoint)
         if clock.stopped:
             raise _interrupted(clock, trainer.state)
-        if measure is not None:
-            result = measure(model)
-            if clock.stopping:
-                raise _interrupted(clock, trainer.state)
-            return result
         _say_untrained(trainer.state, str(objective), terminal)
         _teach_to_stop(model, prepared.train.rows)
         # with LoRA, the adapter alone

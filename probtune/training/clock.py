@@ -13,9 +13,6 @@ class CheckpointClock(TrainerCallback):
     """Writes a checkpoint whenever `minutes` have passed since the last one: little lost, little
     written.
 
-    With `until`, training ends after that many steps with a checkpoint; a checkpoint of that step
-    is not trained on.
-
     With `stop_after_save()` training ends at the next step with a checkpoint, for interruptions.
     `stopped` is True once it has.
     """
@@ -23,9 +20,8 @@ class CheckpointClock(TrainerCallback):
     signal: int = 2
     """The signal that asked for it."""
 
-    def __init__(self, minutes: float, *, until: int | None = None):
+    def __init__(self, minutes: float):
         self.minutes = minutes
-        self.until = until
         self.stopping = self.stopped = False
         self._last = time.monotonic()
 
@@ -34,15 +30,10 @@ class CheckpointClock(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._last = time.monotonic()
-        if self.until is not None and state.global_step >= self.until:
-            control.should_training_stop = True
 
     def on_step_end(self, args, state, control, **kwargs):
         due = time.monotonic() - self._last >= 60.0 * self.minutes
-        if self.until is not None and state.global_step >= self.until:
-            control.should_save = control.should_training_stop = True
-            self.stopped = self.stopping
-        elif self.stopping or (due and state.global_step < state.max_steps):
+        if self.stopping or (due and state.global_step < state.max_steps):
             control.should_save = True
             self.stopped = self.stopping
             control.should_training_stop = control.should_training_stop or self.stopping
