@@ -8,7 +8,7 @@ import pytest
 from benchmarks.blocks import block
 from benchmarks.blocks import markdown as as_text
 from benchmarks.choice import after_scout as bench
-from benchmarks.choice import policies, table
+from benchmarks.choice import policies, selecting, table
 from benchmarks.choice.real import estimates, noise, tasks
 from probtune.errors import UsageError
 from probtune.probe import after_scout as rule
@@ -73,3 +73,19 @@ def test_rows_are_distinct_and_reproducible(name):
         assert sum(wrong) == 24
         differ = [a.response != b.response for a, b in zip(rows, changed, strict=True)]
         assert differ == wrong, kind
+
+
+def test_the_document_shows_what_selecting_gains(grid):
+    assert block(selecting.DOCUMENT, "selecting") == as_text(selecting.page(grid))
+
+
+def test_the_arm_with_the_better_validation_is_selected(grid):
+    """As `probtune tune` does it: the first of equals, and never worse on the rows that decide."""
+    arms = ("nll()", "p()")
+    chosen = selecting.selected(grid, arms, "greedy")
+    rate = grid.scores["validation_exact"].argmax(-1)[..., None]
+    right = np.take_along_axis(grid.scores["validation_exact"], rate, -1)[..., 0]
+    nll, p = (right[..., grid.index(name)] for name in arms)
+    assert (chosen[nll > p] == grid.index("nll()")).all()
+    assert (chosen[nll < p] == grid.index("p()")).all()
+    assert (chosen[nll == p] == grid.index("nll()")).all()
