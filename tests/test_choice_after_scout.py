@@ -89,3 +89,11 @@ def test_the_arm_with_the_better_validation_is_selected(grid):
     assert (chosen[nll > p] == grid.index("nll()")).all()
     assert (chosen[nll < p] == grid.index("p()")).all()
     assert (chosen[nll == p] == grid.index("nll()")).all()
+
+
+def test_both_ways_of_drawing_answers_are_stated():
+    said = rule.both_ways("nll_on_special(power(0.5))")
+    for metric in ("greedy", "sampled"):
+        gain = rule.after_scout(noise_of(20, 100), metric=metric).expected_gain
+        assert f"{gain}" in said and f"with {metric} ones" in said
+    assert rule.both_ways("nll()") == "The same for greedy and for sampled answers."

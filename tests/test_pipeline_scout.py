@@ -133,6 +133,7 @@ def test_probe_warms_up(word_model, rows, tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "After a scout of" in shown and "cannot be told" in shown
+    assert "The same for greedy and for sampled answers." in shown
     record = read_record(out, "probe")
     assert record["scout"]["probe"]["suggestion"]["objective"] == "nll()"
     assert main([*arguments[:-1], str(tmp_path / "other.json"), "--scout-steps", "0"]) == 2

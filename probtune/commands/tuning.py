@@ -232,6 +232,7 @@ def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
     for row in noise["worst"][:_WORST] if noise["known"] else ():
         terminal.show(f"  {row['where']}  (excess surprise {row['excess']:.1f})", wrap=False)
     terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
+    terminal.show(scouted["decodings"])
 
 
 def objectives(options: Objectives) -> None:

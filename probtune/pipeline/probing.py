@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
+from ..probe.after_scout import both_ways
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
@@ -115,7 +116,8 @@ def probe_with_scout(
     *,
     before: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Send a scout on some of the training rows, and probe the base model under it on others.
+    """Send a scout on some of the training rows, and probe the base model under it on others. The
+    record says under `decodings` what the choice means for greedy and for sampled answers.
 
     Args:
         before: the record of the base model's probe without a scout.
@@ -128,7 +130,7 @@ def probe_with_scout(
     with terminal.track(
         f"a scout of {settings.scout_steps} steps, and the probe", total
     ) as advance:
-        return probe_after_scout(
+        record = probe_after_scout(
             model,
             tokenizer,
             train,
@@ -140,6 +142,8 @@ def probe_with_scout(
             seed=settings.seed,
             progress=advance,
         )
+    objective = record["probe"]["suggestion"].objective
+    return {**record, "decodings": both_ways(objective)}
 
 
 def _plan(settings: TuneSettings, rows: int) -> Plan:

@@ -459,6 +459,8 @@ class Run:
             f"{where}: {suggestion['verdict']}. {suggestion['reason']}",
             *suggestion["cautions"],
         ]
+        if self.scout_record is not None and "decodings" in self.scout_record:
+            lines.append(self.scout_record["decodings"])
         if self.arms != (None,):
             lines.append(f"Training {self.settings.objective}, as asked for.")
             return "\n".join(lines)

@@ -23,7 +23,7 @@ from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
 from .noise import Noise
 
-__all__ = ["LEAST_NOISE", "SEEN", "after_scout"]
+__all__ = ["LEAST_NOISE", "SEEN", "after_scout", "both_ways"]
 
 LEAST_NOISE = 0.08
 """Share of rows that look wrong from which `SEEN` is taken."""
@@ -70,3 +70,23 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
         " from those"
     )
     return Choice(SEEN, reason, NLL, gain)
+
+
+def both_ways(objective: str) -> str:
+    """Return what the choice means for greedy and for sampled answers, in words. The two agree, so
+    nobody has to say in advance how answers will be drawn.
+
+    >>> both_ways("nll()")
+    'The same for greedy and for sampled answers.'
+    """
+    same = "The same for greedy and for sampled answers"
+    if SEEN not in objective:
+        return f"{same}."
+    gains = {}
+    for metric in METRICS:
+        bench = _bench()[metric]
+        gains[metric] = Gain(bench["points"], bench["low"], bench["high"])
+    return (
+        f"{same}; expected over NLL: {gains['greedy']} points with greedy ones,"
+        f" {gains['sampled']} with sampled ones."
+    )
