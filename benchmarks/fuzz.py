@@ -155,7 +155,7 @@ SHARES = {
     "readers": 0.019,
     "reports": 0.001,
 }
-"""Of the cases, by what one costs."""
+"""Shares of the cases, by what one costs."""
 
 
 def fuzz(target: str, cases: int, folder: Path) -> int:

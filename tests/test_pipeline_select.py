@@ -64,7 +64,7 @@ def test_wrong_arms_are_refused(text, error, said):
         read_arms(text)
 
 
-def held(exact, p, *, rule="whole"):
+def measured(exact, p, *, rule="whole"):
     n = len(exact)
     return HeldOut(
         [2] * n, [1.0] * n, list(p), [1] * n, exact, None, rule, 0.0, sampled=[x / 2 for x in p]
@@ -72,7 +72,10 @@ def held(exact, p, *, rule="whole"):
 
 
 def test_the_better_rows_win_and_the_first_of_equals(tmp_path):
-    right, wrong = held([True] * 8 + [False] * 2, [1.0] * 10), held([False] * 10, [1.5] * 10)
+    right, wrong = (
+        measured([True] * 8 + [False] * 2, [1.0] * 10),
+        measured([False] * 10, [1.5] * 10),
+    )
     record = select(tmp_path / "a", {"nll()": wrong, "p()": right}, decoding="greedy", steps=3)
     assert record["objective"] == "p()" and record["metric"] == "exact_match"
     assert record["difference"]["value"] == pytest.approx(0.8) and record["trainings"] == 2
@@ -89,11 +92,11 @@ def test_the_better_rows_win_and_the_first_of_equals(tmp_path):
 
 
 def test_what_decides():
-    none, some = held([False] * 4, [1.0] * 4), held([True] * 4, [1.0] * 4)
+    none, some = measured([False] * 4, [1.0] * 4), measured([True] * 4, [1.0] * 4)
     assert selection_metric({"a": none, "b": some}, "greedy") == "exact_match"
     assert selection_metric({"a": none, "b": none}, "greedy") == "token_accuracy"
     assert selection_metric({"a": none, "b": some}, "sampled") == "sampled"
-    drawn = held([True] * 4, [1.0] * 4, rule="hash")  # one answer a row is noisy
+    drawn = measured([True] * 4, [1.0] * 4, rule="hash")  # one answer a row is noisy
     assert selection_metric({"a": drawn, "b": drawn}, "sampled") == "mean_p"
     without = replace(none, exact=None, sampled=None)
     assert selection_metric({"a": without, "b": without}, "greedy") == "token_accuracy"

@@ -150,8 +150,8 @@ def arms(record, *, exact, sampled, stops):
     values = {"exact_match": exact, "sampled": sampled, "stops": stops}
     for run in changed["runs"]:
         for metric, (nll, p, _) in values.items():
-            held = run["heldout"]["rates" if metric == "stops" else "metrics"]
-            held[metric]["value"] = {"base": 0.0, "nll()": nll, "p()": p}[run["name"]]
+            values_of = run["heldout"]["rates" if metric == "stops" else "metrics"]
+            values_of[metric]["value"] = {"base": 0.0, "nll()": nll, "p()": p}[run["name"]]
     for row in changed["comparisons"]:
         if row["metric"] in values and (row["first"], row["second"]) == ("nll()", "p()"):
             nll, p, half = values[row["metric"]]

@@ -55,20 +55,20 @@ def gains(grid: table.Grid, chosen: np.ndarray, metric: str) -> np.ndarray:
 
 def policies(grid: table.Grid, metric: str) -> dict[str, tuple[np.ndarray, str]]:
     """Name -> (index of what is trained to the end, (C, S); trainings that it costs)."""
-    found = {}
+    named = {}
     for arms in ARMS:
         of = ", ".join(f"`{name}`" for name in arms)
-        found[f"select {of}"] = (selected(grid, arms, metric), f"{len(arms)}")
+        named[f"select {of}"] = (selected(grid, arms, metric), f"{len(arms)}")
         for share in SHARES if "outlier" not in arms else ():
             chosen, _ = raced(grid, arms, share)
             trainings = 1 + (len(arms) - 1) * share
-            found[f"race of {of}, {share:.0%}"] = (chosen, f"{trainings:.2f}")
+            named[f"race of {of}, {share:.0%}"] = (chosen, f"{trainings:.2f}")
     for name in ("power(0.5)", "p()", "outlier", "outlier_half"):
-        found[f"always `{name}`"] = (
+        named[f"always `{name}`"] = (
             np.full(grid.scores["accuracy"].shape[:2], grid.index(name)),
             "1",
         )
-    return found
+    return named
 
 
 def page(grid: table.Grid) -> Table:

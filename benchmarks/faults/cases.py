@@ -78,8 +78,8 @@ class Bench:
             second = self._run(command, out)
             wrong = _judge(first, second, kind, note)
             if wrong is None:
-                found = contents(out)
-                other = [n for n in {*expected, *found} if expected.get(n, 0) != found.get(n, 0)]
+                now = contents(out)
+                other = [n for n in {*expected, *now} if expected.get(n, 0) != now.get(n, 0)]
                 wrong = f"other than uninterrupted: {sorted(other)[:4]} {note}" if other else None
         if wrong is None:
             shutil.rmtree(out, ignore_errors=True)

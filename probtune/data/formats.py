@@ -110,12 +110,12 @@ def _read_objects(source: str, text: str) -> Iterator[Row]:
         first = next(line for line in text.split("\n") if line.strip())
         json.loads(first)
     except ValueError:
-        place = 0
-        while text[place:].strip():
-            place += len(text[place:]) - len(text[place:].lstrip())
-            where = f"{source}:{text.count(chr(10), 0, place) + 1}"
+        offset = 0
+        while text[offset:].strip():
+            offset += len(text[offset:]) - len(text[offset:].lstrip())
+            where = f"{source}:{text.count(chr(10), 0, offset) + 1}"
             try:
-                row, place = _DECODER.raw_decode(text, place)
+                row, offset = _DECODER.raw_decode(text, offset)
             except ValueError as error:
                 yield where, Unreadable(f"is not JSON: {error}")
                 return

@@ -84,7 +84,7 @@ def messages_of(value: Any, name: str) -> tuple[tuple[Message, ...], tuple[int, 
     return tuple(messages), tuple(untrained)
 
 
-def _message(turn: Any, place: str) -> tuple[Message, bool]:
+def _message(turn: Any, path: str) -> tuple[Message, bool]:
     """(message, True if it may be trained on)."""
     if type(turn) is dict and len(turn) == 2 and turn.get("role") in _ROLES:
         content = turn.get("content")
@@ -101,34 +101,34 @@ def _message(turn: Any, place: str) -> tuple[Message, bool]:
     if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
         fields = f" with {names_of(turn)}" if isinstance(turn, Mapping) else ""
         raise Broken(
-            f"{place} must be an object with 'role' and 'content' (or 'from' and 'value'), got"
+            f"{path} must be an object with 'role' and 'content' (or 'from' and 'value'), got"
             f" {kind_of(turn)}{fields}"
         )
     role = _OTHER_ROLES.get(turn["role"].lower(), turn["role"])
     if role not in _ROLES:
         raise Broken(
-            f"{place} has the role {turn['role']!r}; known are {', '.join(_ROLES)}, and"
+            f"{path} has the role {turn['role']!r}; known are {', '.join(_ROLES)}, and"
             f" {', '.join(_OTHER_ROLES)}"
         )
-    refuse_media(turn, f"{place} ")
-    message = {"role": role, "content": _content(turn.get("content"), place)}
+    refuse_media(turn, f"{path} ")
+    message = {"role": role, "content": _content(turn.get("content"), path)}
     for name, value in turn.items():
         if name not in ("role", "content", *FLAGS) and value is not None:
-            message[name] = plain_value(value, f"{place}.{name}")
+            message[name] = plain_value(value, f"{path}.{name}")
     if turn["role"] == "function_call" or "function_call" in message:
         _read_call(message)
     if message.get("tool_calls"):
-        message["tool_calls"] = _calls(message["tool_calls"], place)
+        message["tool_calls"] = _calls(message["tool_calls"], path)
     if message["content"] is None:
         if not message.get("tool_calls"):
-            raise Broken(f"{place} must have a text as 'content', got nothing")
+            raise Broken(f"{path} must have a text as 'content', got nothing")
         message["content"] = ""
     if role == "assistant" and not message["content"].strip() and not message.get("tool_calls"):
-        raise Broken(f"{place} is an assistant message without text")
-    return message, _is_trained(turn, place)
+        raise Broken(f"{path} is an assistant message without text")
+    return message, _is_trained(turn, path)
 
 
-def _content(value: Any, place: str) -> str | None:
+def _content(value: Any, path: str) -> str | None:
     """The text of a message, of which a list of text parts may be made."""
     if value is None or isinstance(value, str):
         return value
@@ -137,19 +137,19 @@ def _content(value: Any, place: str) -> str | None:
         for part in value:
             if isinstance(part, Mapping):
                 kind = part.get("type")
-                refuse_media(part, f"{place} ")
+                refuse_media(part, f"{path} ")
                 if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
                     texts.append(part["text"])
                     continue
                 if kind not in _TEXT_PARTS:
                     media = any(name in str(kind) for name in ("image", "video", "audio"))
                     raise Broken(
-                        f"{place} has a part of the type {kind!r}; "
+                        f"{path} has a part of the type {kind!r}; "
                         + ("only models of texts are trained" if media else "only text is read")
                     )
-            raise Broken(f"{place} must have a text as 'content', got a list with {kind_of(part)}")
+            raise Broken(f"{path} must have a text as 'content', got a list with {kind_of(part)}")
         return "".join(texts)
-    raise Broken(f"{place} must have a text as 'content', got {kind_of(value)}")
+    raise Broken(f"{path} must have a text as 'content', got {kind_of(value)}")
 
 
 def _read_call(message: dict[str, Any]) -> None:
@@ -166,12 +166,12 @@ def _read_call(message: dict[str, Any]) -> None:
     message["tool_calls"] = [{"type": "function", "function": dict(call)}]
 
 
-def _calls(value: Any, place: str) -> list[Any]:
+def _calls(value: Any, path: str) -> list[Any]:
     """Tool calls with their arguments as objects, as transformers wants them."""
     if isinstance(value, str):
         value = json_list(value) or value
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
-        raise Broken(f"{place} must have a list of objects as 'tool_calls', got {kind_of(value)}")
+        raise Broken(f"{path} must have a list of objects as 'tool_calls', got {kind_of(value)}")
     return [_call(call) for call in value]
 
 
@@ -189,12 +189,12 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _is_trained(turn: Mapping[str, Any], place: str) -> bool:
+def _is_trained(turn: Mapping[str, Any], path: str) -> bool:
     for name in FLAGS:
         value = turn.get(name)
         if value is not None and value not in (0, 1):
             raise Broken(
-                f"{place} has {name!r} = {value!r}; a turn is trained on (1, true) or not (0,"
+                f"{path} has {name!r} = {value!r}; a turn is trained on (1, true) or not (0,"
                 " false): weights of whole rows go into a column for weighted()"
             )
         if value is not None and not value:
@@ -202,10 +202,10 @@ def _is_trained(turn: Mapping[str, Any], place: str) -> bool:
     return True
 
 
-def refuse_media(row: Mapping[str, Any], place: str = "") -> None:
+def refuse_media(row: Mapping[str, Any], path: str = "") -> None:
     for name in MEDIA:
         if row.get(name):
-            raise Broken(f"{place}has {name!r}; only models of texts are trained")
+            raise Broken(f"{path}has {name!r}; only models of texts are trained")
 
 
 def has_turns(value: Any) -> bool:
@@ -262,7 +262,7 @@ def check_texts(value: Any, depth: int = 0) -> None:
             check_texts(part, depth + 1)
 
 
-def plain_value(value: Any, place: str) -> Any:
+def plain_value(value: Any, path: str) -> Any:
     """The value as JSON has it: dates and decimals, which Parquet has, as text.
 
     Raises:
@@ -271,12 +271,12 @@ def plain_value(value: Any, place: str) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Mapping):
-        return {str(name): plain_value(part, place) for name, part in value.items()}
+        return {str(name): plain_value(part, path) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_value(part, place) for part in value]
+        return [plain_value(part, path) for part in value]
     if isinstance(value, datetime.date | datetime.time | decimal.Decimal | uuid.UUID):
         return str(value)
-    raise Broken(f"{place} must be text, numbers, lists and objects, got {kind_of(value)}")
+    raise Broken(f"{path} must be text, numbers, lists and objects, got {kind_of(value)}")
 
 
 def kind_of(value: Any) -> str:

@@ -183,9 +183,9 @@ class _Piece:
         return token + (self._characters.token_to_chars(token)[0] < end)
 
     def _token_from(self, character: int) -> int:
-        """The first token with a character from this place on."""
-        for place in range(character, self._read):
-            token = self._characters.char_to_token(place)
+        """The first token with a character from this offset on."""
+        for offset in range(character, self._read):
+            token = self._characters.char_to_token(offset)
             if token is not None:
                 return token
         return self._number

@@ -77,8 +77,8 @@ class Skeleton:
         names = [message["content"] for message in example.messages]
         literals, rest = [], text
         for name in names:
-            literal, found, rest = rest.partition(name)
-            if not found:
+            literal, separator, rest = rest.partition(name)
+            if not separator:
                 return None
             literals.append(literal)
         if any(name in rest for name in names) or len(spans) != len(example.trained):

@@ -74,15 +74,15 @@ class JoinedWords:
     def _first_token(self, word: int) -> int:
         return (self._token_ends[word - 1] // SIZE if word else 0) + self._before
 
-    def char_to_token(self, place: int) -> int | None:
-        """Return the first token with the character at `place`, or None."""
+    def char_to_token(self, offset: int) -> int | None:
+        """Return the first token with the character at `offset`, or None."""
         ends = self._measure()
-        word = bisect_right(ends, place)
+        word = bisect_right(ends, offset)
         if word == len(ends):
             return None
-        place -= ends[word] - len(self._words[word])
+        offset -= ends[word] - len(self._words[word])
         for index, (begin, end) in enumerate(self._of.characters(self._words[word])):
-            if begin <= place < end:
+            if begin <= offset < end:
                 return self._first_token(word) + index
         return None
 
@@ -108,9 +108,9 @@ class WordTokenizer:
         self.trusted = True
         """False once a text had other tokens than the tokenizer gives; never seen so far."""
         bare, ids = (self._backend.encode("a", add_special_tokens=s).ids for s in (False, special))
-        place = ids.index(bare[0])
-        self.prefix = as_bytes(ids[:place])
-        self.suffix = as_bytes(ids[place + len(bare) :])
+        offset = ids.index(bare[0])
+        self.prefix = as_bytes(ids[:offset])
+        self.suffix = as_bytes(ids[offset + len(bare) :])
 
     def __call__(self, texts: Sequence[str]) -> list[JoinedWords]:
         """Tokenize texts. If one of them has other tokens than the tokenizer gives, `trusted` is

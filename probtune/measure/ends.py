@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["LOOP_TOKENS", "LOOP_TIMES", "loops"]
+__all__ = ["LOOP_TIMES", "LOOP_TOKENS", "loops"]
 
 LOOP_TIMES = 3
 LOOP_TOKENS = 12

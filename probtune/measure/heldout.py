@@ -57,7 +57,7 @@ class Generation:
     max_new_tokens: int
     """Length limit of an answer."""
     answer_rule: str
-    """How to find the short answer, or `none`."""
+    """Rule to find the short answer, or `none`."""
     rows_without_rule: int = 0
     """Rows that are answered where the rule is `none`, to see how answers end."""
     draws: int = 0
@@ -216,11 +216,11 @@ def measure(
     logp = table.per_example(table.logp)
     columns: dict[str, Any] = {"exact": None, "predictions": None}
 
-    def answers(asked: Sequence[Encoded], seed: int | None = None) -> list[Continuation]:
+    def answers(some: Sequence[Encoded], seed: int | None = None) -> list[Continuation]:
         return continue_prompts(
             model,
             tokenizer,
-            [row.prompt_ids for row in asked],
+            [row.prompt_ids for row in some],
             max_new_tokens=generation.max_new_tokens,
             stop={row.end for row in rows if row.end is not None},
             seed=seed,

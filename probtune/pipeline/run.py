@@ -462,7 +462,9 @@ class Run:
         if self.scout_record is not None and "decodings" in self.scout_record:
             lines.append(self.scout_record["decodings"])
         if self.arms != (None,):
-            lines.append(f"Training {self.settings.objective}, as asked for.")
+            (objective, *others) = self.arms
+            named = self.settings.objective if others else objective
+            lines.append(f"Training {named}, as asked for.")
             return "\n".join(lines)
         lines.append(f"Training {suggestion['objective']}.")
         if suggestion["undecided"]:

@@ -34,9 +34,9 @@ def check_weights(objective: Objective, percentiles: Sequence[float]) -> None:
     lowest, highest = float(p.min()), float(p.max())
     most = float(weights.max())
     if most < _LEAST:
-        kept = "keeps no token" if most == 0.0 else f"weighs every token by less than {_LEAST:g}"
+        fault = "keeps no token" if most == 0.0 else f"weighs every token by less than {_LEAST:g}"
         raise UsageError(
-            f"{objective} {kept} of this data: the base model's p lies between {lowest:.2g} and"
+            f"{objective} {fault} of this data: the base model's p lies between {lowest:.2g} and"
             f" {highest:.2g}. It would train nothing; choose another objective or threshold."
         )
     # NLL of a token has weight 1; powers below zero may be large at small p, which is their point.

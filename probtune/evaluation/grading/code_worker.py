@@ -81,9 +81,9 @@ class Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         # Relative entries and the current folder are left out: -I would not have them either.
-        here = os.path.realpath(os.curdir)  # `python -m` names it by its absolute path
+        current = os.path.realpath(os.curdir)  # `python -m` names it by its absolute path
         paths = [
-            path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != here
+            path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != current
         ]
         root = str(Path(__file__).resolve().parents[3])
         command = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *paths])]
