@@ -129,6 +129,7 @@ def damage(folder: Path, *, contents: bool = True) -> str | None:
         return f"{MANIFEST} cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
+    name = ""
     try:
         for name, (size, sha256) in files.items():
             path = folder / name

@@ -147,7 +147,9 @@ def scout(
                 until = steps if done < steps else min(most, done + _MORE)
             spread = spread_table(model, measure, batch_tokens=batch_tokens, progress=progress)
             swapped = exchanged(measure)
-            others = swapped and spread_table(model, swapped, batch_tokens=batch_tokens)
+            others = None
+            if swapped is not None:
+                others = spread_table(model, swapped, batch_tokens=batch_tokens)
         finally:
             adapted.unload()
             for name, p in model.named_parameters():
