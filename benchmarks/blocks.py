@@ -13,6 +13,14 @@ def markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def aligned(table: Table) -> str:
+    """Return header and rows as text for the terminal, in columns."""
+    lines = [table[0], *table[1]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ((cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
 def block(document: Path, name: str) -> str:
     """Return the content of a block."""
     text = document.read_text()

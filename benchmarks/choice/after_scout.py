@@ -39,17 +39,23 @@ def seen(grid: table.Grid) -> np.ndarray:
     return (noise >= LEAST_NOISE) & (level >= LEAST_LEVEL)
 
 
-def gains(grid: table.Grid, objective: str, metric: str) -> np.ndarray:
-    """Gain over NLL in points, (C, S)."""
+def gains(grid: table.Grid, chosen: int | np.ndarray, metric: str) -> np.ndarray:
+    """Gain over NLL in points, (C, S).
+
+    Args:
+        chosen: index of the objective that is taken, everywhere or in each run, (C, S).
+    """
     values = accuracy(grid, metric=METRICS[metric])
-    return 100.0 * (values[..., grid.index(objective)] - values[..., grid.index("nll()")])
+    each = np.broadcast_to(chosen, values.shape[:2])[..., None]
+    picked = np.take_along_axis(values, each, -1)[..., 0]
+    return 100.0 * (picked - values[..., grid.index("nll()")])
 
 
 def row(grid: table.Grid, objective: str, metric: str, splits: tuple[str, ...]) -> dict[str, float]:
     """Figures over the cells of these splits in which the rule fires; elsewhere it is NLL."""
     everything = grid.where(splits)
     cells = everything[seen(grid)[everything]]
-    single = gains(grid, objective, metric)[cells]
+    single = gains(grid, grid.index(objective), metric)[cells]
     means = single.mean(1)
     low, high = worst_kind(single, np.array([grid.cells[c]["kind"] for c in cells]))
     return {

@@ -15,33 +15,19 @@ import numpy as np
 from probtune.probe.after_scout import SEEN
 from probtune.probe.choosing import NLL
 
-from ..blocks import Table
+from ..blocks import Table, aligned
 from .after_scout import CANDIDATES, HELD_OUT, METRICS, gains, seen, worst_kind
 from .regret import accuracy, crossed_regret, naive_regret, resampled
 from .rules import paper_rule
+from .selecting import selected
 from .standing import interval
 from .table import Grid
 
-__all__ = ["DOCUMENT", "coverage", "page", "policies", "select", "text"]
+__all__ = ["DOCUMENT", "coverage", "page", "policies", "text"]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
 
-_JUDGED_BY = {"greedy": "validation_exact", "sampled": "validation_p"}
 _ARMS = ((NLL, SEEN), (NLL, "outlier_half"))
-
-
-def select(grid: Grid, arms: tuple[str, ...], metric: str) -> np.ndarray:
-    """Return the better arm of every run, (C, S), by noisy validation rows; ties go to the first.
-
-    Greedy answers are judged by the share of validation rows that are right token by token, sampled
-    ones by mean p, each objective at the learning rate that its validation picks.
-    """
-    shares = grid.scores["validation_exact"]
-    rank = shares + 1e-3 * grid.scores["validation_token"] + 1e-6 * grid.scores["validation_p"]
-    rate = rank.argmax(-1)[..., None]
-    judged = np.take_along_axis(grid.scores[_JUDGED_BY[metric]], rate, -1)[..., 0]
-    indices = np.array([grid.index(arm) for arm in arms])
-    return indices[judged[..., indices].argmax(-1)]
 
 
 def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
@@ -51,7 +37,7 @@ def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
     by_paper = [[grid.index(paper_rule(f).objective) for f in cell] for cell in grid.features]
     return {
         "auto": np.broadcast_to(np.where(seen(grid), leaning, nll)[:, None], shape),
-        **{f"select:{','.join(arms)}": select(grid, arms, metric) for arms in _ARMS},
+        **{f"select:{','.join(arms)}": selected(grid, arms, metric) for arms in _ARMS},
         "paper's rule": np.array(by_paper),
         **{f"always {name}": np.full(shape, grid.index(name)) for name in CANDIDATES},
     }
@@ -95,11 +81,7 @@ def page(grid: Grid) -> Table:
 
 def text(grid: Grid) -> str:
     """The table for the terminal, and how well the stated ranges cover."""
-    header, rows = page(grid)
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)) for line in (header, *rows)
-    ]
+    lines = [aligned(page(grid))]
     for metric in METRICS:
         share, width = coverage(grid, metric)
         lines.append(
@@ -116,7 +98,7 @@ def coverage(grid: Grid, metric: str) -> tuple[float, float]:
     cells = grid.where(HELD_OUT)
     cells = cells[seen(grid)[cells]]
     kinds = np.array([grid.cells[c]["kind"] for c in cells])
-    runs = gains(grid, SEEN, metric)[cells]
+    runs = gains(grid, grid.index(SEEN), metric)[cells]
     inside, widths = [], []
     for kind in sorted(set(kinds)):
         low, high = worst_kind(runs[kinds != kind], kinds[kinds != kind])

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..blocks import Table, write
+from ..blocks import Table, aligned, write
 from . import table
-from .after_scout import HELD_OUT, METRICS
+from .after_scout import HELD_OUT, METRICS, gains
 from .evaluate import raced
 from .regret import accuracy
 
@@ -32,25 +32,16 @@ ARMS = (
 )
 """`outlier` is `inliers(nll())`, `outlier_half` is `inliers(power(0.5))`; the first of equals is
 taken."""
+_JUDGED_BY = {"greedy": "validation_exact", "sampled": "validation_p"}
 SHARES = (0.05, 0.2)
 """Shares of the steps of the races beside it."""
 
 
 def selected(grid: table.Grid, arms: Sequence[str], metric: str) -> np.ndarray:
     """Index of the arm that validation takes, (C, S)."""
-    columns = [grid.index(name) for name in arms]
-    of_rate = grid.scores["validation_exact"] + 1e-3 * grid.scores["validation_token"]
-    by = "validation_exact" if metric == "greedy" else "validation_p"
-    rate = (of_rate + 1e-6 * grid.scores["validation_p"]).argmax(-1)[..., None]
-    values = np.take_along_axis(grid.scores[by], rate, -1)[..., 0][..., columns]
-    return np.asarray(columns)[values.argmax(-1)]
-
-
-def gains(grid: table.Grid, chosen: np.ndarray, metric: str) -> np.ndarray:
-    """Gain over NLL in points, (C, S)."""
-    values = accuracy(grid, metric=METRICS[metric])
-    picked = np.take_along_axis(values, chosen[..., None], -1)[..., 0]
-    return 100.0 * (picked - values[..., grid.index("nll()")])
+    columns = np.array([grid.index(name) for name in arms])
+    judged = accuracy(grid, metric=_JUDGED_BY[metric])[..., columns]
+    return columns[judged.argmax(-1)]
 
 
 def policies(grid: table.Grid, metric: str) -> dict[str, tuple[np.ndarray, str]]:
@@ -90,11 +81,9 @@ def page(grid: table.Grid) -> Table:
 
 def main() -> None:
     grid = table.load()
-    header, rows = page(grid)
-    for row in [header, *rows]:
-        print(f"{row[0]:8} {row[1]:48} {row[2]:>9} {row[3]:>14} {row[4]:>11} {row[5]:>9}")
+    print(aligned(page(grid)))
     if "--write" in sys.argv[1:]:
-        write(DOCUMENT, "selecting", (header, rows))
+        write(DOCUMENT, "selecting", page(grid))
 
 
 if __name__ == "__main__":

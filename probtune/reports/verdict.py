@@ -55,7 +55,7 @@ def headline(record: Mapping[str, Any]) -> str:
 
 
 def verdicts(record: Mapping[str, Any]) -> list[str]:
-    """Return all that a tune run found, a sentence or two each: greedy and sampled answers, what to
+    """Return the results of a tune run, a sentence or two each: greedy and sampled answers, what to
     take where they disagree, and arms that do not end their answers.
     """
     lines = [headline(record)]

@@ -37,7 +37,7 @@ from torch import Tensor
 from probtune.data.encoding import Encoded
 from probtune.kernels import IGNORE_INDEX
 
-from ...blocks import Table, write
+from ...blocks import Table, aligned, write
 from .noise import HELD_OUT as HELD_OUT_KINDS
 from .tasks import GSM8K, HELD_OUT, TASKS
 
@@ -272,11 +272,7 @@ def summary(lines: list[dict[str, Any]]) -> str:
     """The table for the terminal, and the means over cells."""
     if not lines:
         return "no cell was run yet."
-    header, rows = page(lines)
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    text = [
-        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)) for line in (header, *rows)
-    ]
+    text = [aligned(page(lines))]
     for metric in ("greedy", "sampled"):
         gains = {
             arm: [
