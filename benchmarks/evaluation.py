@@ -163,11 +163,12 @@ def fill(root: Path) -> int:
     """Fill a folder as the first two phases do, with random grades; return the sample count."""
     from probtune.data.prompts import PromptSpec
     from probtune.evaluation.generate import Generation
-    from probtune.evaluation.graded import file_sha256, graded_path, write_graded
+    from probtune.evaluation.graded import graded_path, write_graded
     from probtune.evaluation.grading.base import VERSION, versions
     from probtune.evaluation.samples import Sample, append_samples, sha256
     from probtune.evaluation.tasks.base import Decoding
     from probtune.evaluation.tasks.table import TASKS
+    from probtune.files import hash_file
     from probtune.records import environment, write_record
 
     rng = random.Random(0)
@@ -216,7 +217,7 @@ def fill(root: Path) -> int:
                     })  # fmt: skip
             header = {"task": name, "protocol": protocol, "grader": VERSION,
                       "versions": versions(),
-                      "samples_sha256": file_sha256(folder / "samples.jsonl")}  # fmt: skip
+                      "samples_sha256": hash_file(folder / "samples.jsonl")}  # fmt: skip
             write_graded(graded_path(folder, protocol), header, lines)
         total += len(keys)
     return total

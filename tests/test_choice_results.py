@@ -9,6 +9,7 @@ from benchmarks.blocks import block, markdown
 from benchmarks.choice import regret, summary, table
 from benchmarks.choice.__main__ import main
 from benchmarks.choice.page import DOCUMENT
+from probtune.files import hash_file
 from probtune.probe.choosing import read_rule
 
 
@@ -19,7 +20,7 @@ def grid():
 
 def test_the_rule_was_fitted_on_this_table(grid):
     source = read_rule()["source"]
-    assert source["table"] == table.file_hash(table.RESULTS)
+    assert source["table"] == hash_file(table.RESULTS)
     assert source["development cells"] == grid.where("development").size
     assert table.RESULTS.stat().st_size < 3_000_000
 

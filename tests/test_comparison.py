@@ -13,10 +13,11 @@ from probtune.data.prompts import PromptSpec
 from probtune.errors import DataError, UsageError
 from probtune.evaluation.comparison import compare_runs, read_runs
 from probtune.evaluation.generate import Generation
-from probtune.evaluation.graded import file_sha256, write_graded
+from probtune.evaluation.graded import write_graded
 from probtune.evaluation.grading.base import VERSION, versions
 from probtune.evaluation.samples import Sample, append_samples, sha256
 from probtune.evaluation.tasks.base import Decoding
+from probtune.files import hash_file
 from probtune.records import write_record
 
 
@@ -62,7 +63,7 @@ def make_run(root, scores, *, task="toy", strict_only=False, version=VERSION, cl
         header = {
             "task": task, "protocol": protocol, "grader": version,
             "versions": grader_versions or versions(),
-            "samples_sha256": file_sha256(folder / "samples.jsonl"),
+            "samples_sha256": hash_file(folder / "samples.jsonl"),
         }  # fmt: skip
         write_graded(folder / f"graded.{protocol}.jsonl", header, lines)
     return root

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from probtune.files import hash_file
 from probtune.probe import choosing
 from probtune.records import environment, write_text
 
 from .evaluate import WITH_OUTLIERS, index_of, race_scores
 from .regret import accuracy, crossed_regret
 from .rules import after_race, theory_rule
-from .table import Grid, file_hash, load
+from .table import Grid, load
 
 __all__ = [
     "CANDIDATES",
@@ -321,7 +322,7 @@ def write(path: Path) -> Path:
     grid = load(path)
     source = {
         "written by": "python -m benchmarks.choice --fit",
-        "table": file_hash(path),
+        "table": hash_file(path),
         "development cells": int(grid.where("development").size),
         "seeds": len(grid.seeds),
         "versions": {k: environment()["versions"][k] for k in ("probtune", "numpy")},

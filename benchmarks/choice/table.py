@@ -4,7 +4,6 @@ Parquet file with the environment in its metadata; and as arrays.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .cell import Cell
 from .design import split_of
 from .noise import WRONG_LABELS
 
-__all__ = ["RESULTS", "Grid", "build", "file_hash", "load", "save"]
+__all__ = ["RESULTS", "Grid", "build", "load", "save"]
 
 RESULTS = Path(__file__).with_name("results.parquet")
 
@@ -149,11 +148,6 @@ def load(path: Path = RESULTS) -> Grid:
     }
     metadata = json.loads((table.schema.metadata or {})[b"choice"])
     return Grid(cells, seeds, objectives, scores, records, of_run, metadata)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 _TEXT = ("family", "kind", "budget", "split", "objective")

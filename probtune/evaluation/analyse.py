@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
+from ..files import hash_file
 from ..records import SCHEMA_VERSION
 from .generate import load_generations, question_hashes
-from .graded import file_sha256, graded_path, read_graded
+from .graded import graded_path, read_graded
 from .grading.base import VERSION
 from .grading.judge import JudgeGrader
 from .samples import check_samples, read_samples
@@ -112,7 +113,7 @@ def _measured(
             f"{path} was graded by version {header['grader']} of the graders, this is version"
             f" {VERSION}; their numbers do not compare. To mend it, {again}"
         )
-    if header["samples_sha256"] != file_sha256(folder / "samples.jsonl"):
+    if header["samples_sha256"] != hash_file(folder / "samples.jsonl"):
         raise DataError(
             f"{path} is of other samples than {folder / 'samples.jsonl'} holds; {again}"
         )

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import hash_file
 from ..terminal import Terminal
 from .generate import question_hashes
-from .graded import file_sha256, graded_path, read_header, write_graded
+from .graded import graded_path, read_header, write_graded
 from .grading.base import VERSION, Grader, GradingItem, versions
 from .grading.code import CodeGrader
 from .grading.judge import Judge, JudgeGrader
@@ -33,7 +34,7 @@ def is_current(folder: Path, protocol: str, grader: Grader) -> bool:
         header is not None
         and header.get("versions") == versions()
         and header.get("judge") == _judge(grader)
-        and header.get("samples_sha256") == file_sha256(folder / "samples.jsonl")
+        and header.get("samples_sha256") == hash_file(folder / "samples.jsonl")
     )
 
 
@@ -119,7 +120,7 @@ def grade(
         "grader": VERSION,
         "versions": versions(),
         "judge": _judge(grader),
-        "samples_sha256": file_sha256(path),
+        "samples_sha256": hash_file(path),
         "samples": len(samples),
         "seconds": time.monotonic() - start,
     }

@@ -9,7 +9,6 @@ Lines are sorted by question, in the order of the task, then by sample. Standard
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError
 from ..records import SCHEMA_VERSION, write_text
 
-__all__ = ["Graded", "file_sha256", "graded_path", "read_graded", "read_header", "write_graded"]
+__all__ = ["Graded", "graded_path", "read_graded", "read_header", "write_graded"]
 
 
 class Graded(NamedTuple):
@@ -31,12 +30,6 @@ class Graded(NamedTuple):
 def graded_path(folder: Path, protocol: str) -> Path:
     """Return the path of a generation's grades under a protocol."""
     return folder / f"graded.{protocol}.jsonl"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_graded(path: Path, header: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import DataError, ProbtuneError, UsageError
+from ...files import hash_file
 from ...records import environment, read_record, write_record, write_text
 from ...terminal import Terminal
 from . import sources
@@ -105,7 +106,7 @@ def find(folder: Path, requested: Mapping[str, Any]) -> Manifest | None:
             " the folder."
         )
     manifest = Manifest(folder, record)
-    if not manifest.path.is_file() or _file_sha256(manifest.path) != record["file_sha256"]:
+    if not manifest.path.is_file() or hash_file(manifest.path) != record["file_sha256"]:
         raise DataError(
             f"{manifest.path} is not the file that {path} was written for; remove the folder and"
             " prepare again."
@@ -259,11 +260,6 @@ def _write_in_order(
         "file_sha256": whole.hexdigest(),
         "bytes": path.stat().st_size,
     }
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions(*packages: str) -> dict[str, str]:
