@@ -221,7 +221,7 @@ class TuneSettings:
     )
     seed: int = option(
         0,
-        "of the split, the data order and adapters",
+        "seed of the split, the data order and adapters",
         group="training",
         metavar="N",
         least=0,

@@ -168,8 +168,12 @@ class Crossover:
     """Options of `probtune theory crossover`."""
 
     plot: str | None = _plot("crossover")
-    noise: str = option("0.05,0.1,0.2,0.3,0.4", "noise rates (%(default)s)", metavar="LIST")
-    classes: str = option("10", "effective numbers of classes (%(default)s)", metavar="LIST")
+    noise: str = option(
+        "0.05,0.1,0.2,0.3,0.4", "noise rates (default: %(default)s)", metavar="LIST"
+    )
+    classes: str = option(
+        "10", "effective numbers of classes (default: %(default)s)", metavar="LIST"
+    )
     budget: str | None = option(
         None, "show it also after these training times, as 10,100", metavar="LIST"
     )
@@ -184,9 +188,9 @@ class PhaseDiagram:
         None, "objectives to compare (default: seven powers)", metavar="LIST"
     )
     budget: float = option(30.0, "training time; 0: the first instant (%(default)g)", metavar="T")
-    classes: int = option(10, "effective classes (%(default)s)", metavar="K")
+    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K")
     max_noise: float = option(0.6, "highest noise rate (%(default)g)", metavar="X")
-    size: int = option(200, "points per axis of the grid (%(default)s)", metavar="N")
+    size: int = option(200, "points per axis of the grid (default: %(default)s)", metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -197,10 +201,12 @@ class Escape:
     objectives: str | None = option(
         None, "objectives to compare, as nll,power(0.5),p", metavar="LIST"
     )
-    p: str = option("0.01,0.0001", "starting probabilities (%(default)s)", metavar="LIST")
+    p: str = option("0.01,0.0001", "starting probabilities (default: %(default)s)", metavar="LIST")
     noise: float = option(0.0, "label noise rate (%(default)g)", metavar="X")
     classes: int = option(
-        2, "effective classes; with 2 all other mass is on one class (%(default)s)", metavar="K"
+        2,
+        "effective classes; with 2 all other mass is on one class (default: %(default)s)",
+        metavar="K",
     )
     to: float = option(0.5, "probability to reach (%(default)g)", metavar="P")
 
@@ -210,10 +216,10 @@ class Theorem:
     """Options of `probtune theory theorem`."""
 
     plot: str | None = _plot("theorem")
-    first: str = option("p()", "objective to compare (%(default)s)", metavar="OBJECTIVE")
-    second: str = option("nll()", "the one beside it (%(default)s)", metavar="OBJECTIVE")
-    noise: str = option("0,0.05,0.1,0.3", "noise rates (%(default)s)", metavar="LIST")
-    classes: int = option(1000, "effective classes (%(default)s)", metavar="K")
+    first: str = option("p()", "objective to compare (default: %(default)s)", metavar="OBJECTIVE")
+    second: str = option("nll()", "the one beside it (default: %(default)s)", metavar="OBJECTIVE")
+    noise: str = option("0,0.05,0.1,0.3", "noise rates (default: %(default)s)", metavar="LIST")
+    classes: int = option(1000, "effective classes (default: %(default)s)", metavar="K")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -222,8 +228,10 @@ class Advice:
 
     p: float = option(REQUIRED, "mean probability of right targets", metavar="P")
     noise: float = option(REQUIRED, "label noise rate", metavar="X")
-    budget: str = option("3,30,300", "training times to compare (%(default)s)", metavar="LIST")
-    classes: int = option(10, "effective classes (%(default)s)", metavar="K")
+    budget: str = option(
+        "3,30,300", "training times to compare (default: %(default)s)", metavar="LIST"
+    )
+    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:

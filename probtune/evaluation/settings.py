@@ -135,7 +135,7 @@ class EvalSettings:
         " as truncated",
         group="decoding",
     )
-    seed: int = option(0, "of sampling", group="decoding", metavar="N", least=0)
+    seed: int = option(0, "seed of sampling", group="decoding", metavar="N", least=0)
 
     backend: str = option(
         "hf",
@@ -145,7 +145,7 @@ class EvalSettings:
     )
     server: str | None = option(
         None,
-        "its address, as http://localhost:8000/v1; implies --backend server",
+        "address of the server, as http://localhost:8000/v1; implies --backend server",
         group="engine",
         metavar="URL",
     )
@@ -157,7 +157,7 @@ class EvalSettings:
     )
     dtype: str = option(
         "auto",
-        "of the weights; auto is how they are stored",
+        "dtype of the weights; auto is how they are stored",
         group="engine",
         choices=("auto", "float32", "bfloat16", "float16"),
     )

@@ -32,7 +32,7 @@ ROWS = (
 
 
 def _protocol() -> Any:
-    return option("strict", "(%(default)s)", choices=("strict", "reference"))
+    return option("strict", "grades to use (default: %(default)s)", choices=("strict", "reference"))
 
 
 def _out() -> Any:
@@ -44,7 +44,7 @@ def _out() -> Any:
 
 
 def _limit() -> Any:
-    return option(500, "rows of DATA, at random (%(default)s)", flag="--rows", metavar="N")
+    return option(500, "rows of DATA, at random (default: %(default)s)", flag="--rows", metavar="N")
 
 
 def _dtype() -> Any:
@@ -93,15 +93,19 @@ class Forgetting:
     tuned: str = _positional("the fine-tuned model", "TUNED")
     rows: str | None = option(None, "rows, as `tune` reads them", flag="--data", metavar="ROWS")
     text: str | None = option(None, "documents: .txt, or rows with a text", metavar="FILE")
-    text_column: str = option("text", "(%(default)s)", metavar="NAME")
+    text_column: str = option(
+        "text", "column with a document (default: %(default)s)", metavar="NAME"
+    )
     eval: tuple[str, ...] | None = option(
         None, "folders of `probtune eval`", nargs=2, metavar=("base=DIR", "tuned=DIR")
     )
     target: str = option("", "benchmarks that the tuning was for", metavar="LIST")
     max_new_tokens: int = option(
-        256, "length of each sample of the base model; 0: no samples (%(default)s)", metavar="N"
+        256,
+        "length of each sample of the base model; 0: no samples (default: %(default)s)",
+        metavar="N",
     )
-    window: int = option(2048, "tokens of text at once (%(default)s)", metavar="N")
+    window: int = option(2048, "tokens of text at once (default: %(default)s)", metavar="N")
     row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
     limit: int = _limit()
     dtype: str = _dtype()
@@ -132,7 +136,7 @@ class Calibration:
 class Diversity:
     """Options of `probtune diversity`."""
 
-    folders: tuple[str, ...] = _positional("of `probtune eval`", "[LABEL=]DIR", nargs="+")
+    folders: tuple[str, ...] = _positional("folder of `probtune eval`", "[LABEL=]DIR", nargs="+")
     protocol: str = _protocol()
     out: str | None = _out()
 
@@ -144,7 +148,9 @@ class Drift:
     base: str = _positional("folder with safetensors, or hub id", "BASE")
     tuned: str = _positional("the same", "TUNED")
     no_ranks: bool = option(False, "norms only, which takes seconds")
-    device: str = option("cpu", "device that computes ranks (%(default)s)", metavar="DEVICE")
+    device: str = option(
+        "cpu", "device that computes ranks (default: %(default)s)", metavar="DEVICE"
+    )
     out: str | None = _out()
 
 
@@ -153,12 +159,14 @@ class JudgeAnswers:
     """Options of `probtune judge`."""
 
     folder: str = _positional("folder of `probtune eval`", "DIR")
-    against: str | None = option(None, "another one (default: the benchmark's)", metavar="DIR")
+    against: str | None = option(
+        None, "evaluation to compare with (default: the benchmark's own answers)", metavar="DIR"
+    )
     url: str = option(REQUIRED, "an OpenAI-compatible server, up to /v1", metavar="URL")
     model: str = option(REQUIRED, "the judge's name there", metavar="NAME")
     key_variable: str | None = option(None, "environment variable with its key", metavar="NAME")
     prompt: str | None = option(None, "prompt of the judge, instead of ours", metavar="FILE")
-    concurrent: int = option(8, "(%(default)s)", metavar="N")
+    concurrent: int = option(8, "requests at a time (default: %(default)s)", metavar="N")
     protocol: str = _protocol()
     benchmark_data: str | None = _benchmark_data()
     out: str | None = _out()
