@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["redacted", "secrets_in", "visible"]
+__all__ = ["redacted", "secrets_in", "slug", "visible"]
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
@@ -86,3 +86,12 @@ def secrets_in(values: Mapping[str, Any], where: str = "") -> str | None:
             ):
                 return name
     return None
+
+
+def slug(name: object) -> str:
+    """Return an objective, or another short text, as a folder name.
+
+    >>> slug("above(0.2, power(-0.5))")
+    'above_0.2_power_-0.5'
+    """
+    return re.sub(r"[^\w.+-]+", "_", str(name)).strip("_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,9 +99,10 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
-    from ..reports.report import METRIC_NAMES, verdicts
+    from ..reports.report import METRIC_NAMES, decide, verdicts
 
     chosen = record["choice"]["objective"]
+    decision = decide(record)
     metrics = list(record["runs"][0]["heldout"]["metrics"])
     rows = []
     for run in record["runs"]:
@@ -117,9 +119,40 @@ def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
     _show_endings(record, terminal)
     for line in verdicts(record):
         terminal.show(line)
-    terminal.show(f"model   {folder / _slug(chosen) / 'model'}", wrap=False)
+    terminal.show(f"\n{decision.title}")
+    if decision.why:
+        terminal.show(decision.why)
+    if decision.model is not None:
+        terminal.show(f"model   {folder / decision.model}", wrap=False)
     terminal.show(f"record  {folder / 'record.json'}", wrap=False)
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)
+    terminal.show(f"next    {_next_of(record, folder, decision.model)}", wrap=False)
+
+
+_SHARED = {
+    "chat": "--chat",
+    "prompt_column": "--prompt-column",
+    "response_column": "--response-column",
+    "messages_column": "--messages-column",
+    "prompt_format": "--prompt-format",
+}
+"""Settings of the data that `forgetting` takes as well."""
+
+
+def _next_of(record: dict[str, Any], folder: Path, model: str | None) -> str:
+    """Return the command that comes next: what the best model cost elsewhere; where it is the base
+    model, the page.
+    """
+    if model is None:
+        return f"probtune report {shlex.quote(str(folder))}"
+    settings = record["settings"]
+    words = ["probtune", "forgetting", settings["model"], str(folder / model)]
+    words += ["--data", settings["data"]]
+    for name, flag in _SHARED.items():
+        value = settings.get(name)
+        if value:
+            words += [flag] if value is True else [flag, str(value)]
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def _show_endings(record: dict[str, Any], terminal: Terminal) -> None:
@@ -143,12 +176,6 @@ def _show_endings(record: dict[str, Any], terminal: Terminal) -> None:
         for run in runs
     ]
     terminal.table(title, ["", *(RATE_NAMES[rate] for rate in rates)], rows)
-
-
-def _slug(text: str) -> str:
-    from ..pipeline import slug
-
-    return slug(text)
 
 
 def probe(options: argparse.Namespace) -> None:

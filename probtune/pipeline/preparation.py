@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,11 +18,11 @@ from ..data.rows import Example, Rows, hold_out, read_rows
 from ..errors import DataError, UsageError
 from ..measure.answers import choose_rule, read_rule
 from ..models.loading import context_length, load_tokenizer
-from ..objectives import Objective
 from ..probe.capability import sample
 from ..records import digest
 from ..settings import TuneSettings
 from ..terminal import Terminal
+from ..texts import slug
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -304,13 +303,3 @@ def say_losses(rows: Rows, encoding: Encoding, terminal: Terminal, max_length: i
         terminal.say(f"  column {name!r} is not used ({number} rows have it).")
     for name, number in encoding.unwritten.items():
         terminal.say(f"  the chat template does not write {name!r} ({number} rows have it).")
-
-
-def slug(objective: Objective | str) -> str:
-    """Return the objective as a folder name.
-
-    >>> from probtune.objectives import objective
-    >>> slug(objective("above(0.2, power(-0.5))"))
-    'above_0.2_power_-0.5'
-    """
-    return re.sub(r"[^\w.+-]+", "_", str(objective)).strip("_")

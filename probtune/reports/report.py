@@ -13,9 +13,19 @@ from .. import numbers
 from ..errors import DataError
 from ..texts import visible
 from . import figures
+from .decision import decide, demo_title
 from .verdict import METRIC_NAMES, RATE_NAMES, against, headline, verdicts
 
-__all__ = ["MAKERS", "METRIC_NAMES", "RATE_NAMES", "Maker", "headline", "render", "verdicts"]
+__all__ = [
+    "MAKERS",
+    "METRIC_NAMES",
+    "RATE_NAMES",
+    "Maker",
+    "decide",
+    "headline",
+    "render",
+    "verdicts",
+]
 
 _MAX_ITEMS = 8
 
@@ -109,6 +119,7 @@ def _visible(value: Any) -> Any:
 def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template needs of a tune record: figures, and rows chosen for showing."""
     probe = record["probe"]
+    decision = decide(record)
     chosen = record["choice"]["objective"]
     trained = [run for run in record["runs"] if run["train"]]
     metrics = list(record["runs"][0]["heldout"]["metrics"])
@@ -122,7 +133,9 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         "link": f"{record['settings']['model']} on {record['data']['source']}",
-        "headline": headline(record),
+        "headline": decision.title,
+        "title": decision.title,
+        "decision": decision,
         "verdicts": verdicts(record),
         "chosen": chosen,
         "selection": record["choice"].get("select"),
@@ -181,7 +194,8 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
                 rows.append((f"{cell['level']}, {noise}", row["difference"]))
     return {
         "link": "The model-capability continuum in miniature",
-        "headline": "",
+        "headline": demo_title(record),
+        "title": demo_title(record),
         "continuum": figures.continuum(record["cells"]),
         "pair": figures.differences(
             rows, label="exact match of p() minus that of nll(), paired by seed"
