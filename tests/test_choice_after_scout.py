@@ -39,17 +39,28 @@ def noise_of(wrong, rows, known=True):
 
 @pytest.mark.parametrize("metric", ["greedy", "sampled"])
 def test_one_question_decides(metric):
+    wrong, right = rule.TAKEN[metric]
     seen = rule.after_scout(noise_of(20, 100), metric=metric)
-    assert seen.objective == "power(0.5)" and seen.expected_gain.low < seen.expected_gain.points
+    assert seen.objective == wrong and seen.expected_gain.low < seen.expected_gain.points
     assert "20% of the rows look wrong" in seen.reason
-    assert rule.after_scout(noise_of(7, 100), metric=metric).objective == "nll()"
+    few = rule.after_scout(noise_of(7, 100), metric=metric)
+    assert few.objective == right and "few or none" in few.reason
     unknown = rule.after_scout(noise_of(90, 100, known=False), metric=metric)
     assert unknown.objective == "nll()" and "too few to tell" in unknown.reason
     no_support = noise_of(9, 100, known=False)._replace(power=0.3)
     in_words = rule.after_scout(no_support, metric=metric)
     assert in_words.objective == "nll()" and "30% of the answers are more likely" in in_words.reason
-    for choice in (seen, unknown, in_words):  # the user's words, no names of features
+    for choice in (seen, few, unknown, in_words):  # the user's words, no names of features
+        assert choice.runner_up != choice.objective
         assert not {"usual_p", "half-sureness", "noise_known"} & set(choice.reason.split())
+
+
+@pytest.mark.parametrize("metric", ["greedy", "sampled"])
+def test_the_objectives_are_chosen_on_development_cells(grid, metric):
+    assert bench.chosen(grid, metric) == rule.TAKEN[metric]
+    cells = grid.where("development")
+    means = bench.gains(grid, bench.taken(grid, rule.TAKEN[metric])[:, None], metric)[cells].mean(1)
+    assert (means < -1.0).mean() <= bench.MOST_LOSING and means.min() >= bench.WORST
 
 
 def test_the_metric_is_checked():
@@ -92,8 +103,12 @@ def test_the_arm_with_the_better_validation_is_selected(grid):
 
 
 def test_both_ways_of_drawing_answers_are_stated():
-    said = rule.both_ways("nll_on_special(power(0.5))")
+    said = rule.both_ways(noise_of(20, 100))
     for metric in ("greedy", "sampled"):
         gain = rule.after_scout(noise_of(20, 100), metric=metric).expected_gain
-        assert f"{gain}" in said and f"with {metric} ones" in said
-    assert rule.both_ways("nll()") == "The same for greedy and for sampled answers."
+        assert f"{gain}" in said and rule.TAKEN[metric].wrong in said
+    assert said.endswith("For both, take power(0.5).")
+    said = rule.both_ways(noise_of(0, 100))
+    assert "greedy answers auto takes nll()." in said and "it takes power(0.3)" in said
+    unknown = rule.both_ways(noise_of(90, 100, known=False))
+    assert unknown == "The same for greedy and for sampled answers."

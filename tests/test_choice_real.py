@@ -68,7 +68,14 @@ def line(task, auto, greedy, knows=True):
     base = {"greedy": 0.1, "sampled": 0.05, "end": 0.1}
     return {
         **{"task": task, "kind": "slip", "rate": 0.2, "seed": 0, "below": 20, "rows": 192},
-        **{"true": 0.2, "estimate": 0.19, "known": knows, "auto": auto, "base": base, "arms": arms},
+        **{
+            "true": 0.2,
+            "estimate": 0.19,
+            "known": knows,
+            "auto": {"greedy": auto, "sampled": auto},
+            "base": base,
+            "arms": arms,
+        },
     }
 
 

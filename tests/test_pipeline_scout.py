@@ -27,7 +27,7 @@ def takes_power(monkeypatch):
     """A scout that sees wrong rows."""
 
     def choose(noise, *, metric):
-        return after_scout.Choice(after_scout.SEEN, "it looks wrong", "nll()", None)
+        return after_scout.Choice(after_scout.TAKEN[metric].wrong, "it looks wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)
 

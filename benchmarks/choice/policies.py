@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from probtune.probe.after_scout import SEEN
+from probtune.probe.after_scout import TAKEN
 from probtune.probe.choosing import NLL
 
 from ..blocks import Table, aligned
-from .after_scout import CANDIDATES, HELD_OUT, METRICS, gains, seen, worst_kind
+from .after_scout import CANDIDATES, HELD_OUT, METRICS, gains, seen, taken, worst_kind
 from .regret import accuracy, crossed_regret, naive_regret, resampled
 from .rules import paper_rule
 from .selecting import selected
@@ -27,16 +27,15 @@ __all__ = ["DOCUMENT", "coverage", "page", "policies", "text"]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
 
-_ARMS = ((NLL, SEEN), (NLL, "outlier_half"))
+_ARMS = ((NLL, "power(0.5)"), (NLL, "outlier_half"))
 
 
 def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
     """Return policy -> index of the objective it takes, (C, S)."""
     shape = (len(grid.cells), len(grid.seeds))
-    nll, leaning = grid.index(NLL), grid.index(SEEN)
     by_paper = [[grid.index(paper_rule(f).objective) for f in cell] for cell in grid.features]
     return {
-        "auto": np.broadcast_to(np.where(seen(grid), leaning, nll)[:, None], shape),
+        "auto": np.broadcast_to(taken(grid, TAKEN[metric])[:, None], shape),
         **{f"select:{','.join(arms)}": selected(grid, arms, metric) for arms in _ARMS},
         "paper's rule": np.array(by_paper),
         **{f"always {name}": np.full(shape, grid.index(name)) for name in CANDIDATES},
@@ -44,39 +43,50 @@ def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
 
 
 def page(grid: Grid) -> Table:
-    """Every policy on the held-out cells, the confirmation included."""
+    """Every policy on the held-out cells, the confirmation included. The rivals are the paper's
+    rule, and the best fixed objectives of development: of all, and of those that need p alone.
+    """
     cells = grid.where(HELD_OUT)
     family = np.array([grid.cells[c]["family"] for c in cells])
     development = grid.where("development")
     rows = []
     for metric in METRICS:
         values = accuracy(grid, metric=METRICS[metric])
-        fixed = [values[development][..., grid.index(name)].mean() for name in CANDIDATES]
-        best = CANDIDATES[int(np.argmax(fixed))]
-        for name, chosen in policies(grid, metric).items():
-            picked = 100.0 * np.take_along_axis(values, chosen[..., None], -1)[cells, :, 0].mean(1)
-            base, rival = (100.0 * values[cells][..., grid.index(o)].mean(1) for o in (NLL, best))
-            gain = picked - base
-            regret = [
-                f(values[cells], chosen[cells]).mean() for f in (crossed_regret, naive_regret)
-            ]
+        chosen = policies(grid, metric)
+        points = {
+            name: 100.0 * np.take_along_axis(values, index[..., None], -1)[cells, :, 0].mean(1)
+            for name, index in chosen.items()
+        }
+        fixed = {
+            name: values[development][..., grid.index(name)].mean() for name in (*CANDIDATES, NLL)
+        }
+        best = max(fixed, key=fixed.__getitem__)
+        best_of_p = max((n for n in fixed if "outlier" not in n), key=fixed.__getitem__)
+        base = 100.0 * values[cells][..., grid.index(NLL)].mean(1)
+        points[f"always {NLL}"] = base
+        rivals = (f"always {best}", f"always {best_of_p}", "paper's rule")
+        for name, index in chosen.items():
+            gain = points[name] - base
+            regret = [f(values[cells], index[cells]).mean() for f in (crossed_regret, naive_regret)]
             against = (
                 "-"
-                if name == f"always {best}"
-                else interval(resampled(picked - rival, family), sign=True)
+                if name == rival
+                else interval(resampled(points[name] - points[rival], family), sign=True)
+                for rival in rivals
             )
             rows.append(
                 [
-                    *(metric, f"`{name}`" + (" (best fixed)" if name == f"always {best}" else "")),
+                    *(metric, f"`{name}`" + (" (best fixed)" if name == rivals[0] else "")),
                     interval(resampled(gain, family), sign=True),
-                    against,
+                    *against,
                     "[{:.1f}, {:.1f}]".format(*regret),
                     f"{gain.min():+.1f}",
                     f"{(gain < -1.0).mean():.0%}",
                 ]
             )
     header = [f"answers, {len(cells)} cells", "policy", "gain over NLL [95 %]"]
-    return [*header, "over the best fixed [95 %]", "regret", "worst cell", "lose > 1"], rows
+    header += ["over the best fixed", "over the best fixed of p", "over the paper's rule"]
+    return [*header, "regret", "worst cell", "lose > 1"], rows
 
 
 def text(grid: Grid) -> str:
@@ -98,7 +108,7 @@ def coverage(grid: Grid, metric: str) -> tuple[float, float]:
     cells = grid.where(HELD_OUT)
     cells = cells[seen(grid)[cells]]
     kinds = np.array([grid.cells[c]["kind"] for c in cells])
-    runs = gains(grid, grid.index(SEEN), metric)[cells]
+    runs = gains(grid, grid.index(TAKEN[metric].wrong), metric)[cells]
     inside, widths = [], []
     for kind in sorted(set(kinds)):
         low, high = worst_kind(runs[kinds != kind], kinds[kinds != kind])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
-from ..probe.after_scout import both_ways
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
@@ -130,7 +129,7 @@ def probe_with_scout(
     with terminal.track(
         f"a scout of {settings.scout_steps} steps, and the probe", total
     ) as advance:
-        record = probe_after_scout(
+        return probe_after_scout(
             model,
             tokenizer,
             train,
@@ -142,8 +141,6 @@ def probe_with_scout(
             seed=settings.seed,
             progress=advance,
         )
-    objective = record["probe"]["suggestion"].objective
-    return {**record, "decodings": both_ways(objective)}
 
 
 def _plan(settings: TuneSettings, rows: int) -> Plan:

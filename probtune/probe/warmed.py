@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.chat import added_tokens
 from ..data.encoding import Encoded
-from .after_scout import after_scout
+from .after_scout import after_scout, both_ways
 from .capability import Plan, Suggestion, summarize, verdict
 from .choosing import NLL
 from .noise import Noise, Others, estimate
@@ -73,6 +73,7 @@ def probe_after_scout(
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
+        "decodings": both_ways(noise),
         "probe": asdict(replace(probe, suggestion=suggestion)),
         "seconds": time.monotonic() - started,
     }

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from probtune.data.encoding import Encoded
 from probtune.kernels import IGNORE_INDEX
+from probtune.probe.choosing import METRICS
 
 from ...blocks import Table, aligned, write
 from .noise import HELD_OUT as HELD_OUT_KINDS
@@ -208,11 +209,11 @@ def run(
         for name, part in (("train", train), ("validation", validation), ("test", clean))
     }
     base = _measure(top, parts["test"])
-    chosen = after_scout(noise).objective
-    if chosen != "nll()" and base["end"] < END_TOKEN:
-        chosen = f"nll_on_special({chosen})"
+    chosen = {metric: after_scout(noise, metric=metric).objective for metric in METRICS}
+    if base["end"] < END_TOKEN:
+        chosen = {m: o if o == "nll()" else f"nll_on_special({o})" for m, o in chosen.items()}
     results: dict[str, list[dict[str, Any]]] = {}
-    for arm in dict.fromkeys((*ARMS, chosen)):
+    for arm in dict.fromkeys((*ARMS, *chosen.values())):
         results[arm] = []
         for learning_rate in RATES:
             _train(top, parts["train"], arm, learning_rate, weights, seed)
@@ -253,16 +254,16 @@ def page(lines: list[dict[str, Any]]) -> Table:
     for r in lines:
         name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
         kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
-        for metric in ("greedy", "sampled"):
+        for metric in METRICS:
             nll = picked(r["arms"]["nll()"], metric)
             differences = [f"{100 * (picked(r['arms'][a], metric) - nll):+.0f}" for a in ARMS[1:]]
-            auto = f"{100 * (picked(r['arms'][r['auto']], metric) - nll):+.0f}"
+            auto = f"{100 * (picked(r['arms'][r['auto'][metric]], metric) - nll):+.0f}"
             caveat = "" if r["known"] else " (not known)"
             rows.append(
                 [
                     *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
                     *(f"{r['estimate']:.0%}{caveat}", metric, f"{100 * r['base'][metric]:.0f}"),
-                    *(f"{100 * nll:.0f}", *differences, f"`{r['auto']}`", auto),
+                    *(f"{100 * nll:.0f}", *differences, f"`{r['auto'][metric]}`", auto),
                 ]
             )
     return header, rows
@@ -273,10 +274,10 @@ def summary(lines: list[dict[str, Any]]) -> str:
     if not lines:
         return "no cell was run yet."
     text = [aligned(page(lines))]
-    for metric in ("greedy", "sampled"):
+    for metric in METRICS:
         gains = {
             arm: [
-                picked(r["arms"][r["auto"] if arm == "auto" else arm], metric)
+                picked(r["arms"][r["auto"][metric] if arm == "auto" else arm], metric)
                 - picked(r["arms"]["nll()"], metric)
                 for r in lines
             ]
