@@ -27,21 +27,8 @@ EXCEPTIONS = {
     "probtune/training/counts.py": {"kept"},
     # A judge's bias for the first place: a column of the record.
     "probtune/evaluation/grading/judge.py": {"place"},
-    # To be renamed with the next change of these files.
-    "probtune/data/encoding.py": {"place", "What"},
-    "probtune/data/example.py": {"What"},
-    "probtune/data/prompts.py": {"known", "What", "How", "Whether"},
-    "probtune/data/readers.py": {"place"},
-    "probtune/data/rows.py": {"held"},
-    "probtune/data/shapes.py": {"place", "What"},
-    "probtune/models/loading.py": {"found", "Whether"},
-    "probtune/probe/capability.py": {"How", "Where"},
-    "probtune/probe/choosing.py": {"How", "What"},
-    "probtune/probe/scout.py": {"wanted"},
-    "probtune/probe/warmed.py": {"place"},
 }
-"""File -> the words that it may have; of `probe/features.py` also an opening of a docstring."""
-EXCEPTIONS["probtune/probe/features.py"] |= {"Whether"}
+"""File -> the words that it may have."""
 
 FILES = sorted(
     path
@@ -50,30 +37,30 @@ FILES = sorted(
 )
 
 
-def bound_names(tree):
-    """Yield (line, name) of every variable, parameter, function and class of a module."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
-        elif isinstance(node, ast.arg):
-            yield node.lineno, node.arg
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.lineno, node.name
-
-
-def openings(tree):
-    """Yield (line, first word) of every docstring, of attributes as well."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            text = node.value.value
-            if isinstance(text, str) and text.strip():
-                yield node.lineno, text.split()[0].rstrip(",:")
-
-
 def findings(text):
-    tree = ast.parse(text)
-    words = [(line, name) for line, name in bound_names(tree) if name in NAMES]
-    return words + [(line, word) for line, word in openings(tree) if word in OPENINGS]
+    """Return (line, word) of every name of `NAMES` that is bound, and of every docstring, of
+    attributes as well, that begins with a word of `OPENINGS`.
+    """
+    words = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            word = node.id
+        elif isinstance(node, ast.arg):
+            word = node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            word = node.name
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            value = node.value.value
+            first = value.split(maxsplit=1)[:1] if isinstance(value, str) else []
+            word = first[0].rstrip(",:") if first and first[0].rstrip(",:") in OPENINGS else None
+            if word:
+                words.append((node.lineno, word))
+            continue
+        else:
+            continue
+        if word in NAMES:
+            words.append((node.lineno, word))
+    return words
 
 
 def test_names_and_docstrings():

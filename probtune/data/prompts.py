@@ -1,5 +1,5 @@
-"""How a question becomes the text a model reads. One `PromptSpec` serves training and evaluation,
-so that a model is never asked in another form than it was taught.
+"""Prompts: from a question to the text that a model reads. One `PromptSpec` serves training and
+evaluation, so that a model is never asked in another form than it was taught.
 
 A prompt is a question, an instruction after it, a system text, and the form of turns that the
 model's family writes around them:
@@ -28,12 +28,12 @@ from ..errors import UsageError
 __all__ = ["FORMATS", "PromptSpec", "TurnFormat", "format_of"]
 
 _DATE = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
-"""What LLaMA 3.1's own chat template puts before the system text."""
+"""Text of LLaMA 3.1's own chat template before the system text."""
 
 
 @dataclass(frozen=True)
 class TurnFormat:
-    """What a model family writes around a system text and a question."""
+    """Turns that a model family writes around a system text and a question."""
 
     name: str
     system: str
@@ -41,11 +41,11 @@ class TurnFormat:
     user: str
     """With `{user}`, up to where the response begins."""
     start: str = ""
-    """What stands before everything: the token that begins a text, where the form names it."""
+    """Beginning of the whole text: the token that begins a text, where the form names it."""
     end: str | None = None
     """The token that ends the assistant's turn; None: the tokenizer's end of text."""
     gap: str = ""
-    """What stands between the prompt and a response that begins without white space. A model
+    """Text between the prompt and a response that begins without white space. A model
     writes it itself when it is asked."""
 
 
@@ -157,7 +157,7 @@ class PromptSpec:
     """A name of `FORMATS`."""
     system: str | None = None
     instruction: str = ""
-    """What follows the question in the user's turn, with the white space before it."""
+    """Text after the question in the user's turn, with the white space before it."""
 
     def __post_init__(self):
         if self.format not in FORMATS:
@@ -181,7 +181,7 @@ class PromptSpec:
 
     @property
     def begins(self) -> bool:
-        """Whether the text brings its own beginning-of-text token."""
+        """True if the text brings its own beginning-of-text token."""
         return bool(self.form.start)
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def format_of(tokenizer: Any) -> str:
 
     It looks at the vocabulary, never at the model's path: a folder may have any name.
     """
-    known = set(tokenizer.get_vocab())
-    if "<|im_start|>" in known:
+    vocabulary = set(tokenizer.get_vocab())
+    if "<|im_start|>" in vocabulary:
         return "chatml"
-    if "<|start_header_id|>" in known:
+    if "<|start_header_id|>" in vocabulary:
         return "llama3"
-    if "<｜begin▁of▁sentence｜>" in known:
+    if "<｜begin▁of▁sentence｜>" in vocabulary:
         return "deepseek"
     return "plain"

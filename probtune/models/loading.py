@@ -58,7 +58,7 @@ class TokenTable:
     entropy: np.ndarray
     """Entropy of the distribution in nats (float64)."""
     is_top1: np.ndarray
-    """Whether no token was more probable (bool)."""
+    """True if no token was more probable (bool)."""
     num_examples: int
 
     def per_example(self, values: np.ndarray) -> np.ndarray:
@@ -319,14 +319,14 @@ def _measure_batch(
     model: Any, measure: _Measure, rows: list[Encoded], indices: list[int]
 ) -> tuple[np.ndarray, ...]:
     batch, targets = collate(rows, model.device)
-    found = measure(model, batch, targets)
+    measured = measure(model, batch, targets)
     where = targets != IGNORE_INDEX
     lengths = batch["input_ids"].shape[1] - 1
     row_of = where.nonzero().squeeze(1) // lengths
     example = np.asarray(indices)[row_of.cpu().numpy()]
     counts = where.view(len(rows), lengths).sum(1).tolist()
     position = np.concatenate([np.arange(count) for count in counts])
-    logp, entropy = (x[where].cpu().double().numpy() for x in (found.logp, found.entropy))
+    logp, entropy = (x[where].cpu().double().numpy() for x in (measured.logp, measured.entropy))
     if not np.isfinite(logp).all():
         bad = example[~np.isfinite(logp)][0]
         raise TrainingError(
@@ -339,7 +339,7 @@ def _measure_batch(
         targets[where].cpu().numpy(),
         logp,
         entropy,
-        found.is_top1[where].cpu().numpy(),
+        measured.is_top1[where].cpu().numpy(),
     )
 
 

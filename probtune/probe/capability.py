@@ -76,14 +76,14 @@ class Plan(NamedTuple):
     epochs: float
     learning_rate: float
     decoding: str = "greedy"
-    """How answers will be drawn from the model: `greedy` or `sampled` (temperature 1)."""
+    """Way of drawing answers from the model: `greedy` or `sampled` (temperature 1)."""
 
 
 class Suggestion(NamedTuple):
     """An objective with its reason in words and numbers; see `probtune.probe.choosing.auto`."""
 
     objective: str
-    """Where undecided, what to take if no race is run."""
+    """Objective to take if no race is run, where undecided."""
     verdict: str
     """Place on the continuum: `model-weak`, `model-strong` or `model-intermediate`."""
     reason: str

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 METRICS = ("greedy", "sampled")
-"""How answers are drawn from the trained model."""
+"""Ways of drawing answers from the trained model."""
 
 NLL = "nll()"
 
@@ -63,8 +63,8 @@ class Choice:
     """An objective with its reason."""
 
     objective: str
-    """What to train with, as `probtune.objectives.objective` reads it. Where `undecided`, what to
-    take if no race is run."""
+    """Objective to train with, as `probtune.objectives.objective` reads it; where `undecided`, the
+    one to take if no race is run."""
     reason: str
     runner_up: str
     expected_gain: Gain | None

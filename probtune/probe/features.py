@@ -73,7 +73,7 @@ class Noise(NamedTuple):
     separation: float
     """Distance between the two groups of sequences in pooled standard deviations."""
     known: bool
-    """Whether there are two groups, or one that the model agrees with."""
+    """True if there are two groups, or one that the model agrees with."""
     suspect: np.ndarray
     """(sequences,) probability that a sequence is of the upper group."""
 

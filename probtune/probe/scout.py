@@ -77,8 +77,7 @@ def split(
         steps: the scout's steps at most.
     """
     order = np.random.default_rng([seed, 1]).permutation(len(rows))
-    wanted = steps * ROWS_PER_STEP
-    number = min(wanted, max(len(rows) - measured, len(rows) // 2))
+    number = min(steps * ROWS_PER_STEP, max(len(rows) - measured, len(rows) // 2))
     chosen = sorted(order[number : number + measured].tolist())
     return [rows[i] for i in order[:number]], [rows[i] for i in chosen]
 

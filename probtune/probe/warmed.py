@@ -68,8 +68,8 @@ def probe_after_scout(
     table = report.spread.table
     noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
-    place = verdict(probe.mean_p, probe.below_0_1)
-    suggestion = _suggest(noise, place, plan.decoding, end_p)
+    position = verdict(probe.mean_p, probe.below_0_1)
+    suggestion = _suggest(noise, position, plan.decoding, end_p)
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
@@ -96,7 +96,7 @@ def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
     )
 
 
-def _suggest(noise: Noise, place: str, decoding: str, end_p: float | None) -> Suggestion:
+def _suggest(noise: Noise, position: str, decoding: str, end_p: float | None) -> Suggestion:
     choice = after_scout(noise, metric=decoding)
     objective, reason = choice.objective, choice.reason
     if objective != NLL and end_p is not None and end_p < END_TOKEN:
@@ -111,7 +111,7 @@ def _suggest(noise: Noise, place: str, decoding: str, end_p: float | None) -> Su
             f" Expected over NLL: {choice.expected_gain} points of accuracy (90 % range for one"
             " run in the worst kind of wrong rows, from a bench of small models)."
         )
-    return Suggestion(objective, place, reason, (), choice.runner_up, choice.expected_gain)
+    return Suggestion(objective, position, reason, (), choice.runner_up, choice.expected_gain)
 
 
 def _scout_record(report: Scouted) -> dict[str, Any]:
