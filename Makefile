@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo demo-real test check slow gpu faults fuzz bench-choice bench-data bench-head bench-gpu
+.PHONY: setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-gpu
 
 setup: .venv/.complete
 
@@ -38,6 +38,14 @@ check: setup
 
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+# The integrations against the engines' own packages, in .venv-engines, which it sets up.
+integrations: setup
+	benchmarks/integrations.sh $(ARGS)
+
+# Two processes beside one: training, all stages of tune, the heads.
+test-distributed: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m distributed $(ARGS)
 
 # 200 seeded faults (kills, full disks, damage) and whether the same command then ends as without.
 faults: setup

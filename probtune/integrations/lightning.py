@@ -1,0 +1,85 @@
+"""Lightning: a module for its `Trainer`, exact however a step is split.
+
+    model = ObjectiveModule(AutoModelForCausalLM.from_pretrained(...), "power(0.5)")
+    Trainer(accumulate_grad_batches=4).fit(model, batches)
+
+Lightning averages micro-batches and ranks, so that a token in a short batch weighs more. The module
+hands over sums, and divides the gradient by the tokens of the whole step before it is clipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+
+from ..kernels import IGNORE_INDEX
+from ..kernels import loss as logits_loss
+from ..objectives import Objective
+from .loss import logits_objective
+from .proof import Proof, logits_sums
+from .statistics import TokenStatistics
+from .versions import check_version
+
+__all__ = ["ObjectiveModule"]
+
+
+class ObjectiveModule(LightningModule):
+    """Fine-tunes a causal language model with an objective.
+
+    A batch holds `input_ids`, `labels` and what else the model's forward takes.
+    """
+
+    def __init__(
+        self, model: Any, objective: Objective | str = "nll()", *, learning_rate: float = 5e-5
+    ):
+        super().__init__()
+        check_version("lightning")
+        self.model = model
+        self.objective = logits_objective(objective)
+        self.learning_rate = learning_rate
+        self.statistics = TokenStatistics(self.objective)
+        self.proof = Proof(
+            self.objective, engine="Lightning", way_out="Another training_step is in the way."
+        )
+        self._sums: list[float] = [0.0, 0.0]
+        """The step's loss and tokens so far, on this rank."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        labels = batch["labels"]
+        logits = self.model(**{k: x for k, x in batch.items() if k != "labels"}).logits
+        loss = logits_loss(logits, labels, self.objective, num_items_in_batch=1.0)
+        tokens = float((labels[..., 1:] != IGNORE_INDEX).sum())
+        self._sums = [self._sums[0] + float(loss.detach()), self._sums[1] + tokens]
+        self.statistics.add_logits(logits.detach(), labels)
+        if not self.proof.proven:
+            self.proof.add(0.0, logits_sums(self.objective, logits.detach(), labels))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Divide the gradient by the tokens of the step; log what the model does."""
+        total, tokens = self._over_ranks(torch.tensor(self._sums, dtype=torch.float64)).tolist()
+        self._sums = [0.0, 0.0]
+        # Lightning has divided by the micro-batches, and data parallelism by the ranks.
+        ranks = self.trainer.world_size
+        factor = self.trainer.accumulate_grad_batches * ranks / max(tokens, 1.0)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        loss = total / max(tokens, 1.0)
+        if not self.proof.proven:
+            self.proof.add(loss, (0.0, 0.0, 0.0))
+            self.proof.finish(self._over_ranks, ranks)
+        means = self.statistics.means(self._over_ranks)
+        self.log_dict({"loss": loss, **means}, on_step=True, on_epoch=False)
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return sums
+        return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()

@@ -1,0 +1,294 @@
+"""The proof that an engine trains the objective: on the first real step its loss is compared with
+f(p) of the same tokens, and training stops with words when it is another one.
+
+Engines replace a loss without an error: by a fused kernel, by the name of a function, by a class
+that a model does not support, or by a parallel path of their own (docs/engines.md names them). What
+is compared is what the step minimised: the losses of all micro-batches and ranks against the sum of
+f(p) over all their tokens, divided by the number of these tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..kernels import IGNORE_INDEX
+from ..kernels import loss as logits_loss
+from ..objectives import Objective, nll
+from ..objectives import objective as read_objective
+from .loss import token_loss
+
+__all__ = ["Ledger", "Proof", "logits_sums", "logprob_sums", "prove_trainer"]
+
+_LOGGER = logging.getLogger(__name__)
+
+TOLERANCE = 0.02
+"""Relative difference that bfloat16 logits and their sums explain; NLL differs by more, or the step
+proves nothing and the next one is taken."""
+
+_STEPS = 20
+"""Steps after which a loss that looks the same under both objectives is no longer examined."""
+
+
+class Proof:
+    """The comparison of an engine's loss with an objective, over the first step with tokens.
+
+    `add` takes each micro-batch, `finish` ends an optimizer step.
+
+    Args:
+        engine: name for the messages.
+        way_out: what to do where the engine takes another loss.
+        ranks: the engine's gradients are the `mean` or the `sum` of those of its ranks.
+    """
+
+    def __init__(
+        self, objective: Objective | str, *, engine: str, way_out: str = "", ranks: str = "mean"
+    ):
+        self.objective = read_objective(objective)
+        self.engine, self.way_out, self.ranks = engine, way_out, ranks
+        self.proven = self.objective == nll()
+        self._steps = 0
+        self._sums: list[float] = [0.0] * 4
+
+    def add(self, returned: float | Tensor, sums: Sequence[float]) -> None:
+        """Add a micro-batch.
+
+        Args:
+            returned: the loss whose gradient the engine has taken.
+            sums: of `logits_sums` or `logprob_sums`.
+        """
+        if isinstance(returned, Tensor):
+            returned = float(returned.detach())
+        micro_batch = (returned, *sums)
+        self._sums = [a + b for a, b in zip(self._sums, micro_batch, strict=True)]
+
+    def finish(self, reduce: Callable[[Tensor], Tensor] | None = None, ranks: int = 1) -> bool:
+        """End an optimizer step; return True if the engine's loss is proven.
+
+        Args:
+            reduce: the sum of a tensor over all ranks; default: this process is alone.
+
+        Raises:
+            TrainingError: the engine trained NLL, or another loss, or a multiple of the objective.
+        """
+        sums = torch.tensor(self._sums, dtype=torch.float64)
+        self._sums = [0.0] * 4
+        if reduce is not None:
+            sums = reduce(sums)
+        returned, objective, other, tokens = sums.tolist()
+        if self.proven or not tokens:
+            return self.proven
+        if self.ranks == "mean":
+            returned /= ranks
+        self._steps += 1
+        self._judge(returned, objective / tokens, other / tokens, int(tokens))
+        if self._steps >= _STEPS and not self.proven:
+            _LOGGER.warning(
+                "%s: in %d steps %s and NLL had the same loss, so that the engine's loss is not"
+                " proven.",
+                self.engine, _STEPS, self.objective,
+            )  # fmt: skip
+            self.proven = True
+        return self.proven
+
+    def _judge(self, returned: float, objective: float, other: float, tokens: int) -> None:
+        if _same(returned, objective):
+            # If NLL would look the same, another batch must tell.
+            self.proven = not _same(other, objective)
+            return
+        numbers = (
+            f"on the first step the engine's loss is {returned:.6g}, and over its {tokens} tokens"
+            f" the mean of {self.objective} is {objective:.6g} and that of NLL {other:.6g}"
+        )
+        if _same(returned, other):
+            raise TrainingError(
+                f"{self.engine} trains NLL and not {self.objective}: {numbers}. {self.way_out}"
+            )
+        ratio = returned / objective if objective else 0.0
+        if ratio > 0 and _near_whole(ratio):
+            raise TrainingError(
+                f"{self.engine} trains {self.objective} times {ratio:.4g}: {numbers}. Micro-batches"
+                " or ranks are counted twice, or not at all; the learning rate would be wrong by"
+                f" this factor. {self.way_out}"
+            )
+        raise TrainingError(
+            f"{self.engine} trains neither {self.objective} nor NLL: {numbers}. {self.way_out}"
+        )
+
+
+def _same(x: float, y: float) -> bool:
+    return abs(x - y) <= TOLERANCE * max(abs(x), abs(y), 1e-6)
+
+
+def _near_whole(ratio: float) -> bool:
+    """True for 2, 3, ... and for 1/2, 1/3, ..., up to the tolerance."""
+    ratio = max(ratio, 1 / ratio)
+    return ratio > 1.5 and abs(ratio - round(ratio)) <= TOLERANCE * ratio
+
+
+@torch.no_grad()
+def logits_sums(
+    objective: Objective, logits: Tensor, labels: Tensor, *, shift: bool = True
+) -> tuple[float, float, float]:
+    """Return the sums of the objective and of NLL over a batch's tokens, and their number."""
+    tokens = (labels[..., 1:] if shift else labels) != IGNORE_INDEX
+    options: dict[str, Any] = {"num_items_in_batch": 1.0, "shift": shift}
+    of_objective = logits_loss(logits, labels, objective, **options)
+    of_nll = logits_loss(logits, labels, nll(), **options)
+    return float(of_objective), float(of_nll), float(tokens.sum())
+
+
+@torch.no_grad()
+def logprob_sums(
+    objective: Objective, logprobs: Tensor, mask: Tensor, signals: dict[str, Any] | None = None
+) -> tuple[float, float, float]:
+    """Return the same sums of log-probabilities."""
+    of_objective = token_loss(objective, logprobs, mask, 1.0, signals)
+    of_nll = token_loss(nll(), logprobs, mask, 1.0)
+    return float(of_objective), float(of_nll), float((mask != 0).sum())
+
+
+class Ledger:
+    """Sums of the tokens that a loss function of ours has seen, for an engine that calls it.
+
+    The function adds each batch, and a wrapper around the engine's step calls `check` with the loss
+    that the engine reports. A function that was never called has been replaced.
+    """
+
+    def __init__(self, proof: Proof):
+        self.proof = proof
+        self._sums: list[float] | None = None
+
+    def add(self, logprobs: Tensor, mask: Tensor, signals: dict[str, Any] | None = None) -> None:
+        """Add the tokens of a batch, until the loss is proven."""
+        if self.proof.proven:
+            return
+        self.add_sums(logprob_sums(self.proof.objective, logprobs.detach(), mask, signals))
+
+    def add_sums(self, sums: Sequence[float]) -> None:
+        """Add the sums of a batch, as `logprob_sums` or `logits_sums` return them."""
+        self._sums = [a + b for a, b in zip(self._sums or [0.0] * 3, sums, strict=True)]
+
+    def check(
+        self,
+        returned: float,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+        ranks: int = 1,
+    ) -> bool:
+        """End a step with the loss that the engine reports; arguments as `Proof.finish`.
+
+        Raises:
+            TrainingError: the engine trained another loss, or did not call the function at all.
+        """
+        if self.proof.proven:
+            return True
+        sums, self._sums = self._sums, None
+        if sums is None:
+            raise TrainingError(
+                f"{self.proof.engine} never asked for the loss of {self.proof.objective} on its"
+                f" first step: it trains another one, NLL most likely. {self.proof.way_out}"
+            )
+        self.proof.add(returned, sums)
+        return self.proof.finish(reduce, ranks)
+
+
+def prove_trainer(trainer: Any, objective: Objective | str, *, engine: str, way_out: str) -> Proof:
+    """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step.
+
+    Until it has, each micro-batch goes through the model once more without labels, under the same
+    random numbers (dropout), so that no loss of the model is involved. It costs a forward pass with
+    full logits for a step.
+
+    Raises (from `trainer.train`):
+        TrainingError: the loss is another one.
+    """
+    proof = Proof(objective, engine=engine, way_out=way_out)
+    trained = trainer.training_step
+
+    def training_step(
+        model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None, **others: Any
+    ) -> Tensor:
+        batch = dict(inputs)  # compute_loss takes the labels out
+        random = _random_state(trainer.args.device)
+        loss = trained(model, inputs, num_items_in_batch, **others)
+        proof.add(loss, _sums_of_batch(trainer, model, batch, proof, random))
+        if trainer.accelerator.sync_gradients:
+            ranks = trainer.accelerator.num_processes // _copies(trainer)
+            device = trainer.args.device
+
+            def reduce(sums: Tensor) -> Tensor:
+                wide = torch.float32 if device.type == "mps" else torch.float64
+                total = trainer.accelerator.reduce(sums.to(device, wide), "sum")
+                return total.cpu().double() / _copies(trainer)
+
+            if proof.finish(reduce, ranks):
+                trainer.training_step = trained
+        return loss
+
+    if not proof.proven:
+        trainer.training_step = training_step
+    return proof
+
+
+def _copies(trainer: Any) -> int:
+    """Ranks that see the same tokens (tensor parallelism)."""
+    get = getattr(trainer, "get_tp_size", None)
+    return max(1, get()) if get is not None else 1
+
+
+def _sums_of_batch(
+    trainer: Any, model: Any, batch: dict[str, Any], proof: Proof, random: Any
+) -> tuple[float, float, float]:
+    """Return `logits_sums` of a batch, by a forward pass of the model without labels."""
+    batch = trainer._prepare_inputs(batch)
+    shifted = batch.pop("shift_labels", None)
+    labels = batch.pop("labels", None)
+    if labels is None and shifted is None:
+        raise TrainingError(
+            f"{proof.engine}: the batch has no labels, so nothing says what is trained."
+        )
+    arguments = {name: x for name, x in batch.items() if name not in _OF_THE_LOSS}
+    with torch.no_grad(), trainer.compute_loss_context_manager(), _replayed(random):
+        outputs = model(**arguments)
+    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
+    if not isinstance(logits, Tensor):
+        raise TrainingError(
+            f"{proof.engine}: the model returns no logits even without labels, so that its loss"
+            f" cannot be compared with {proof.objective}. {proof.way_out}"
+        )
+    if shifted is not None:
+        return logits_sums(proof.objective, logits, shifted, shift=False)
+    return logits_sums(proof.objective, logits, labels)
+
+
+_OF_THE_LOSS = frozenset({"num_items_in_batch", "compute_loss_func", "loss_scale", "channel"})
+"""Entries of a batch that are meant for a loss and not for the model."""
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Any]:
+    accelerator = None
+    if device.type == "cuda":
+        accelerator = torch.cuda.get_rng_state(device)
+    return torch.get_rng_state(), accelerator
+
+
+class _replayed:
+    """Random numbers as they were when `_random_state` was called; afterwards as before."""
+
+    def __init__(self, state: tuple[Tensor, Any]):
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._fork = torch.random.fork_rng()
+        self._fork.__enter__()
+        torch.set_rng_state(self._state[0])
+        if self._state[1] is not None:
+            torch.cuda.set_rng_state(self._state[1])
+
+    def __exit__(self, *error: Any) -> None:
+        self._fork.__exit__(*error)

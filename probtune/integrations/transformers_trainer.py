@@ -1,0 +1,120 @@
+"""`transformers.Trainer`, and whatever inherits from it: one call on the trainer.
+
+    trainer = Trainer(model, arguments, train_dataset=rows)
+    use_objective(trainer, "power(0.5)")
+    trainer.train()
+
+The loss is `probtune.compute_loss_func`; on the first step it is compared with the objective, and
+every log entry says how the model does, whatever the objective.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import TrainerCallback
+
+from ..errors import UsageError
+from ..kernels import compute_loss_func
+from ..objectives import Objective
+from .loss import logits_objective
+from .proof import prove_trainer
+from .statistics import TokenStatistics
+
+__all__ = ["ObjectiveLoss", "StatisticsCallback", "use_objective"]
+
+WAY_OUT = (
+    "Switch off what computes a loss of its own (use_liger_kernel, cut cross-entropy, sequence"
+    " parallelism, a compiled forward), or train with ProbTuneTrainer."
+)
+
+
+class ObjectiveLoss:
+    """`probtune.compute_loss_func` that remembers the statistics of the tokens it has seen."""
+
+    def __init__(self, objective: Objective | str):
+        self.objective = logits_objective(objective)
+        self.statistics = TokenStatistics(self.objective)
+        self.watching = True
+        """True in a step that ends with a log entry; the others are not measured."""
+        self._loss = compute_loss_func(self.objective)
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None, **others: Any
+    ) -> Tensor:
+        loss = self._loss(outputs, labels, num_items_in_batch=num_items_in_batch)
+        if self.watching and loss.requires_grad:  # not in evaluation
+            logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
+            self.statistics.add_logits(logits.detach(), labels.to(logits.device))
+        return loss
+
+
+class StatisticsCallback(TrainerCallback):
+    """Adds what the model did in the last step before a log entry to it, over all ranks."""
+
+    def __init__(self, loss: ObjectiveLoss, trainer: Any):
+        self.loss, self.trainer = loss, trainer
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if args.logging_strategy == "steps":
+            step = state.global_step + 1
+            first = args.logging_first_step and step == 1
+            self.loss.watching = first or step % state.logging_steps == 0
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs is None or "loss" not in logs:
+            return
+        accelerator = self.trainer.accelerator
+        means = self.loss.statistics.means(lambda sums: accelerator.reduce(sums, "sum"))
+        logs.update(means)
+        if state.log_history and state.log_history[-1].get("step") == state.global_step:
+            state.log_history[-1].update(means)
+
+
+def use_objective(
+    trainer: Any, objective: Objective | str, *, engine: str = "Trainer", way_out: str = WAY_OUT
+) -> ObjectiveLoss:
+    """Let a trainer minimise an objective, log what the model does, and prove its loss on the first
+    step.
+
+    Args:
+        trainer: a `transformers.Trainer` before `train`.
+
+    Raises:
+        UsageError: the trainer has a loss function already, or another loss of its own.
+        ObjectiveError: the objective needs more than a batch's logits.
+    """
+    refuse_other_losses(trainer, objective)
+    loss = ObjectiveLoss(objective)
+    trainer.compute_loss_func = loss
+    # The trainer counts the step's tokens from the labels as ours shifts them.
+    trainer._loss_shifts_labels = True
+    # First, so that trackers and bars get the entries whole.
+    trainer.callback_handler.callbacks.insert(0, StatisticsCallback(loss, trainer))
+    prove_trainer(trainer, loss.objective, engine=engine, way_out=way_out)
+    return loss
+
+
+def refuse_other_losses(trainer: Any, objective: Objective | str) -> None:
+    """Refuse settings of a trainer that put another loss in the objective's place.
+
+    Raises:
+        UsageError: with the setting and what to do.
+    """
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        raise UsageError(
+            f"the trainer has a compute_loss_func already, which {objective} would replace; leave"
+            " one of them out."
+        )
+    if getattr(trainer, "label_smoother", None) is not None:
+        raise UsageError(
+            "label_smoothing_factor would be without effect beside an objective; set it to 0, or"
+            " train label_smoothing(...)."
+        )
+    parallelism = getattr(trainer.accelerator, "parallelism_config", None)
+    if parallelism is not None and parallelism.sp_enabled:
+        raise UsageError(
+            "sequence parallelism takes the model's own loss, which is NLL, and would drop"
+            f" {objective}; use FSDP, context parallelism or packing instead."
+        )

@@ -1,0 +1,125 @@
+"""TRL's `SFTTrainer` as it is: a mixin for a subclass of your own.
+
+    class MyTrainer(ObjectiveMixin, SFTTrainer):
+        objective = "power(0.5)"
+
+Loss and statistics come from TRL's fused head, which never stores the logits. `ProbTuneTrainer` is
+the whole of ours: more objectives, our head, checkpoints that are whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ObjectiveError, UsageError
+from ..objectives import Objective, Signals
+from ..objectives import objective as read_objective
+from .loss import token_loss
+from .proof import prove_trainer
+from .statistics import TokenStatistics
+
+__all__ = ["ObjectiveMixin"]
+
+_OFFERED = frozenset({"entropy", "progress"})
+"""Signals that TRL's head and trainer have."""
+
+
+class ObjectiveMixin:
+    """Minimises `objective` in a subclass of `trl.SFTTrainer`; stands before it in the bases.
+
+    Raises:
+        UsageError: the configuration asks for another loss.
+        ObjectiveError: the objective needs more than p, entropy and progress.
+    """
+
+    objective: Objective | str = "nll()"
+    loss_is_scaled_for_ga = True
+    """The loss is divided by the tokens of the whole step, not by the number of micro-batches."""
+
+    args: Any
+    accelerator: Any
+    model: Any
+    state: Any
+
+    def __init__(self, *arguments: Any, **options: Any):
+        f = read_objective(self.objective)
+        missing = sorted(f.needs - _OFFERED)
+        if missing or f.terms:
+            raise ObjectiveError(
+                f"{f} needs {', '.join(missing or sorted(f.terms))}, which SFTTrainer does not"
+                " have; train it with ProbTuneTrainer."
+            )
+        if options.get("compute_loss_func") is not None:
+            raise UsageError(f"compute_loss_func would replace {f}; leave one of them out.")
+        super().__init__(*arguments, **options)
+        if self.args.loss_type not in ("nll", "chunked_nll") or self.args.label_smoothing_factor:
+            raise UsageError(
+                f"loss_type={self.args.loss_type!r} and label_smoothing_factor ="
+                f" {self.args.label_smoothing_factor:g} would replace {f}; leave them out."
+            )
+        parallelism = self.accelerator.parallelism_config
+        if parallelism is not None and parallelism.sp_enabled:
+            raise UsageError(
+                f"sequence parallelism takes the model's own loss, NLL, and would drop {f};"
+                " use FSDP, context parallelism or packing instead."
+            )
+        self.objective = f
+        self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
+        self._statistics = {mode: TokenStatistics(f) for mode in ("train", "eval")}
+        if not f.needs:
+            way_out = "Another class in the bases overrides compute_loss, or a compiled forward."
+            prove_trainer(self, f, engine="SFTTrainer", way_out=way_out)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the objective's part of the step's loss, by TRL's fused head."""
+        mode = "train" if self.model.training else "eval"
+        trainer: Any = self
+        inputs["use_cache"] = False
+        if trainer.aux_loss_enabled:
+            inputs["output_router_logits"] = True
+        out = model(**inputs, fused_lm_head=True)
+        mask = out.label_mask
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        signals = Signals(entropy=out.entropy.detach(), progress=progress)
+        f = read_objective(self.objective)
+        offered = {name: x for name, x in signals.items() if name in f.needs}
+        loss = token_loss(f, out.log_probs, mask, num_items_in_batch, offered)
+        if not bool(mask.any()):
+            loss = loss + 0.0 * out.log_probs.sum()  # other ranks wait for its gradient
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // trainer.get_tp_size())
+        if trainer.aux_loss_enabled:
+            steps = trainer.current_gradient_accumulation_steps if mode == "train" else 1
+            loss = loss + trainer.router_aux_loss_coef * out.aux_loss / steps
+        with torch.no_grad():
+            tokens = (out.log_probs, out.is_top1, out.entropy)
+            self._statistics[mode].add(*(x[mask].detach().float() for x in tokens))
+            self._count(inputs, mode)
+        if not return_outputs:
+            return loss
+        with torch.no_grad():
+            return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def _count(self, inputs: Any, mode: str) -> None:
+        """TRL's `num_tokens`: what the model has read so far, all ranks."""
+        trainer: Any = self
+        if mode == "train":
+            read = inputs.get("attention_mask")
+            tokens: Tensor = (
+                read.sum() if read is not None else torch.tensor(inputs["position_ids"].size(1))
+            )
+            gathered = self.accelerator.gather_for_metrics(tokens.to(self.args.device)).sum()
+            trainer._total_train_tokens += int(gathered) // trainer.get_tp_size()
+        trainer._metrics[mode]["num_tokens"] = [trainer._total_train_tokens]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        means = self._statistics[mode].means(lambda x: self.accelerator.reduce(x, "sum"))
+        prefix = "eval_" if mode == "eval" else ""
+        logs.update({prefix + name: value for name, value in means.items()})
+        super().log(logs, start_time)  # type: ignore[misc]
