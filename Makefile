@@ -45,7 +45,8 @@ integrations: setup
 
 # Two processes beside one: training, all stages of tune, the heads.
 test-distributed: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m distributed $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m distributed tests/test_pipeline_ranks.py \
+		tests/test_pipeline_train.py tests/test_integrations.py $(ARGS)
 
 # 200 seeded faults (kills, full disks, damage) and whether the same command then ends as without.
 faults: setup
@@ -65,6 +66,10 @@ bench-choice: setup
 # Times the preparation of rows beside TRL's and rewrites docs/your-data.md.
 bench-data: setup
 	$(BIN)/python -m benchmarks.data $(ARGS)
+
+# Times training beside TRL's and writes docs/speed.md; an hour on an idle machine, --try in ARGS: minutes.
+bench-train: setup
+	$(BIN)/python -m benchmarks.train $(ARGS)
 
 # Times the head beside its peers on this CPU and rewrites docs/; needs an idle machine.
 bench-head: setup

@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -135,12 +136,29 @@ def _check_plot(path: str | None) -> None:
         raise UsageError(f"--plot {path}: the file must end in .png, .svg or .pdf.")
 
 
+_PATIENCE_S = 3.0
+"""Seconds in which a launcher ends the other processes when the first has failed."""
+
+
 def _fail(reason: object, status: int) -> int:
+    if _is_later_process():
+        # The first process most likely says the same; if it does not, it waits for this one.
+        try:
+            time.sleep(_PATIENCE_S)
+        except KeyboardInterrupt:
+            return status
     print(f"probtune: {visible(redacted(' '.join(str(reason).split())))}", file=sys.stderr)
     return status
 
 
+def _is_later_process() -> bool:
+    """True in all processes of torchrun or accelerate but the first."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
 def _interrupted(reason: object, status: int, arguments: Sequence[str]) -> int:
+    if _is_later_process():
+        return status
     command = redacted(shlex.join(["probtune", *arguments]))
     print(f"go on with: {visible(command)}", file=sys.stderr)
     return _fail(reason, status)

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -420,6 +421,34 @@ def test_a_step_of_lightning(text):
     trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
     same({n: x.detach() for n, x in model.named_parameters()}, ours(text))
     assert module.proof.proven and {"nll", "mean_p"} <= trainer.callback_metrics.keys()
+
+
+def on_ranks(ranks, *arguments):
+    folder = Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={ranks}", str(folder / "engine_ranks_script.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{folder.parent}:{folder}"}
+    return subprocess.run(
+        [*command, *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("text", OBJECTIVES)
+def test_two_ranks_step_as_one(text, tmp_path):
+    one, two = (on_ranks(ranks, tmp_path / str(ranks), text) for ranks in (1, 2))
+    assert one.returncode == two.returncode == 0, two.stderr[-3000:]
+    alone, both = (json.loads(done.stdout.splitlines()[-1]) for done in (one, two))
+    for kind, sums in alone.items():
+        assert both[kind] == pytest.approx(sums, rel=1e-5), kind
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_nll_on_two_ranks_is_stopped(tmp_path):
+    done = on_ranks(2, tmp_path, "power(10)", "nll")
+    assert done.returncode != 0 and "trains NLL and not power(10" in done.stderr
 
 
 # --- the proof: five engines that train NLL silently ---------------------------------------------

@@ -346,12 +346,6 @@ def test_too_little_room_is_said_before_training(word_model, rows, tmp_path, mon
     assert (tmp_path / "out" / "probe.json").exists()  # what was finished is kept
 
 
-def test_several_processes_are_refused(word_model, rows, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="one process"):
-        pipeline.tune(settings(word_model, rows, tmp_path / "out"), QUIET)
-
-
 @pytest.mark.parametrize("text", ["nll", "power(0.5)", "power(-0.5)", "above(0.2, nll())"])
 def test_folder_names_tell_objectives_apart(text):
     assert pipeline.slug(objective(text)).isprintable() and " " not in pipeline.slug(

@@ -54,6 +54,7 @@ def test_train_then_tune_is_tune(word_model, rows, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.distributed
 def test_train_on_two_processes_equals_one(word_model, rows, tmp_path):
     def command(out, rows_per_batch):
         options = [word_model, rows, "--objective", "p", "--heldout", 8, "--out", out]

@@ -56,6 +56,20 @@ class _TuneToo:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _DryRun(_TuneToo):
+    """Options of `probtune tune` alone."""
+
+    dry_run: str | None = option(
+        None,
+        "say what training needs and takes, and do nothing: parameters, memory by what it holds,"
+        " tokens and time of a step, on DEVICES such as 8xH100 (default: this machine)",
+        metavar="DEVICES",
+        nargs="?",
+        const="here",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _ProbeToo:
     """Options of `probtune probe` besides its settings."""
 
@@ -70,6 +84,12 @@ class _ProbeToo:
         False,
         "send a scout as well (--scout-steps steps of NLL on an adapter that is thrown away), probe"
         " again after it, and list the rows that look wrong",
+    )
+    emit: str | None = option(
+        None,
+        "print the lines that train the suggested objective in another engine",
+        metavar="ENGINE",
+        choices=("axolotl", "swift", "trl", "verl", "llamafactory"),
     )
 
 
@@ -252,7 +272,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         formatter_class=plain,
     )
     add_options(tune, TuneSettings)
-    add_arguments(tune, _TuneToo, besides=True)
+    add_arguments(tune, _DryRun, besides=True)
     tune.set_defaults(run="commands.tuning:tune")
 
     train = commands.add_parser(
@@ -260,7 +280,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         help="only train: tune without measuring, also on several processes",
         description=(
             "The training of `probtune tune`, in the same folder, without measuring and comparing;"
-            " `probtune tune` with the same settings goes on from there. To train on several"
+            " `probtune tune` with the same settings goes on from there. On several"
             " devices: torchrun --nproc_per_node N -m probtune train …, or accelerate launch with"
             " its configuration (FSDP, DeepSpeed)."
         ),

@@ -76,11 +76,18 @@ def tune(options: argparse.Namespace) -> None:
     settings = _settings(options)
     quiet_libraries()
     from ..paper.corpora import locate
+
+    if options.dry_run is not None:
+        from ..pipeline.dry_run import dry_run
+
+        dry_run(settings, options.dry_run, Terminal(), locate=locate)
+        return
     from ..pipeline import tune
 
-    terminal = Terminal()
+    terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     record = tune(settings, terminal, locate=locate, **_own_objectives(settings))
-    _show_run(record, settings.folder, terminal)
+    if not terminal.quiet:
+        _show_run(record, settings.folder, terminal)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -242,6 +249,12 @@ def probe(options: argparse.Namespace) -> None:
             terminal.show(caution)
     if settings.out is not None:
         terminal.show(f"record  {settings.out}", wrap=False)
+    if options.emit is not None:
+        from ..integrations.emitted import lines
+
+        suggestion = (record.get("scout") or {"probe": record})["probe"]["suggestion"]
+        text = lines(options.emit, suggestion["objective"], settings.model, settings.data)
+        terminal.show(f"\n{text}", wrap=False)
 
 
 def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:

@@ -30,14 +30,14 @@ def patch(trainer_class: type[Any], objective: Objective | str) -> None:
     Args:
         trainer_class: `llamafactory.train.sft.trainer.CustomSeq2SeqTrainer`.
     """
-    made = trainer_class.__init__
+    original = trainer_class.__init__
 
     def initialise(self: Any, finetuning_args: Any, *arguments: Any, **options: Any) -> None:
         refuse(finetuning_args, objective)
-        made(self, finetuning_args, *arguments, **options)
+        original(self, finetuning_args, *arguments, **options)
         use_objective(self, objective, engine="LLaMA-Factory")
 
-    trainer_class.__init__ = initialise
+    setattr(trainer_class, "__init__", initialise)  # noqa: B010
 
 
 def refuse(arguments: Any, objective: Objective | str) -> None:

@@ -246,9 +246,9 @@ def _sums_of_batch(
 ) -> tuple[float, float, float]:
     """Return `logits_sums` of a batch, by a forward pass of the model without labels."""
     batch = trainer._prepare_inputs(batch)
-    shifted = batch.pop("shift_labels", None)
-    labels = batch.pop("labels", None)
-    if labels is None and shifted is None:
+    shifted, labels = batch.pop("shift_labels", None), batch.pop("labels", None)
+    targets = labels if shifted is None else shifted
+    if targets is None:
         raise TrainingError(
             f"{proof.engine}: the batch has no labels, so nothing says what is trained."
         )
@@ -261,9 +261,7 @@ def _sums_of_batch(
             f"{proof.engine}: the model returns no logits even without labels, so that its loss"
             f" cannot be compared with {proof.objective}. {proof.way_out}"
         )
-    if shifted is not None:
-        return logits_sums(proof.objective, logits, shifted, shift=False)
-    return logits_sums(proof.objective, logits, labels)
+    return logits_sums(proof.objective, logits, targets, shift=shifted is None)
 
 
 _OF_THE_LOSS = frozenset({"num_items_in_batch", "compute_loss_func", "loss_scale", "channel"})

@@ -1,4 +1,4 @@
-"""What is logged, whatever the engine and the objective: nll, mean p, accuracy, entropy and the
+"""Numbers that are logged, whatever the engine and objective: nll, mean p, accuracy, entropy, the
 share of silent tokens. They mean the same for every objective, and the loss does not.
 """
 

@@ -45,7 +45,7 @@ class ObjectiveLoss:
     ) -> Tensor:
         loss = self._loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         if self.watching and loss.requires_grad:  # not in evaluation
-            logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
+            logits: Any = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
             self.statistics.add_logits(logits.detach(), labels.to(logits.device))
         return loss
 

@@ -20,7 +20,8 @@ import numpy as np
 from ..data.encoding import Encoded
 from ..kernels import IGNORE_INDEX
 from ..models.generation import Continuation, continue_prompts
-from ..models.loading import TokenTable, token_table
+from ..models.loading import TokenTable
+from ..models.ranks import ALONE, Ranks, shared_table
 from ..statistics import Estimate, ratio, share
 from .answers import exact_match, read_rule
 from .ends import loops
@@ -205,14 +206,16 @@ def measure(
     *,
     generation: Generation,
     progress: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> HeldOut:
     """Measure one model on held-out rows.
 
     Args:
         progress: called with the number of rows finished since the last call; see `passes`.
+        ranks: the processes that share the work; all of them return the whole.
     """
     started = time.monotonic()
-    table = token_table(model, rows, progress=progress)
+    table = shared_table(model, rows, ranks, progress=progress)
     logp = table.per_example(table.logp)
     columns: dict[str, Any] = {"exact": None, "predictions": None}
 
@@ -229,7 +232,8 @@ def measure(
 
     number = generation.rows(len(rows))
     if number:
-        written = answers(rows[:number])
+        some = ranks.share(rows[:number])
+        written = ranks.joined(answers(some) if some else [])
         rest = [None] * (len(rows) - number)
         columns["ended"] = [*(answer.ended for answer in written), *rest]
         columns["loops"] = [*(not a.ended and loops(a.ids) for a in written), *rest]
@@ -240,9 +244,11 @@ def measure(
         columns["sampled"] = _response_p(table, rows)
     if generation.drawn:
         right = np.zeros(len(rows))
-        for draw in range(generation.drawn):
+        # Whole draws to each process: a draw depends on its seed and on the rows before it.
+        for draw in ranks.share(range(generation.drawn)):
             drawn = answers(rows, seed=generation.seed + draw)
             right += _graded([a.text for a in drawn], rows, generation.answer_rule)["exact"]
+        right = np.sum(ranks.gathered(right), axis=0)
         columns["sampled"] = (right / generation.drawn).tolist()
     return HeldOut(
         tokens=table.counts.tolist(),

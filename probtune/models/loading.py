@@ -39,6 +39,7 @@ __all__ = [
     "lm_head",
     "load_model",
     "load_tokenizer",
+    "readable",
     "token_table",
 ]
 
@@ -82,7 +83,7 @@ def load_tokenizer(name: str, chat_template: str | None = None) -> PreTrainedTok
     """
     from transformers import AutoTokenizer
 
-    with _readable(name, "tokenizer"):
+    with readable(name, "tokenizer"):
         base = base_of(name)
         own = base is None or (Path(name).expanduser() / "tokenizer_config.json").is_file()
         tokenizer = AutoTokenizer.from_pretrained(
@@ -116,7 +117,7 @@ def context_length(name: str) -> tuple[int | None, int | None]:
     """
     from transformers import AutoConfig
 
-    with _readable(name, "configuration"):
+    with readable(name, "configuration"):
         folder = model_folder(base_of(name) or name)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     return getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None)
@@ -142,7 +143,7 @@ def load_model(
     Raises:
         UsageError: there is no such model, it cannot be read, or its weights are not whole.
     """
-    with _readable(name, "model"):
+    with readable(name, "model"):
         base = base_of(name)
         folder = model_folder(base or name)
         if Path(folder).is_dir():
@@ -167,16 +168,16 @@ def layer_names(name: str) -> list[str]:
     """The last parts of the names of a model's linear layers, from its configuration alone."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _readable(name, "model"):
+    with readable(name, "model"):
         folder = model_folder(base_of(name) or name)
-    with _readable(name, "model"), torch.device("meta"):
+    with readable(name, "model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     return sorted({n.rpartition(".")[2] for n in linear})
 
 
-class _readable:
+class readable:
     """Turns the many errors of loading into one line that names the model and the way out."""
 
     def __init__(self, name: str, what: str):

@@ -28,7 +28,13 @@ from .preparation import Prepared
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["check_adapter", "number_columns", "train_stage", "training_config"]
+__all__ = [
+    "check_adapter",
+    "mixed_precision",
+    "number_columns",
+    "train_stage",
+    "training_config",
+]
 
 
 def train_stage(
@@ -181,7 +187,7 @@ def training_config(
         "lr_scheduler_type": settings.scheduler,
         "weight_decay": settings.weight_decay,
         "seed": settings.seed,
-        "bf16": _mixed(settings, on_cpu),
+        "bf16": mixed_precision(settings, on_cpu),
         "use_cpu": on_cpu,
         CHECKPOINTING: not on_cpu,
         "packing": settings.packing,
@@ -204,6 +210,12 @@ def training_config(
             raise UsageError(
                 f"--training {name} is set by the run itself; use the option of probtune tune."
             )
+    if on_cpu and settings.training.get("fsdp"):
+        raise UsageError(
+            f"--training fsdp={settings.training['fsdp']!r}: accelerate shards on accelerators"
+            " alone and would ignore it on this CPU; leave it out, each process then has the whole"
+            " model."
+        )
     try:
         config = ProbTuneConfig(**{**fields, **settings.training})
         check_trainer(config)
@@ -226,7 +238,7 @@ def training_config(
     return config
 
 
-def _mixed(settings: TuneSettings, on_cpu: bool) -> bool:
+def mixed_precision(settings: TuneSettings, on_cpu: bool) -> bool:
     """True if precisions are mixed: on an accelerator, unless the weights are bfloat16."""
     if settings.bf16 is not None:
         return settings.bf16

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from ..data.encoding import Encoded
 from ..measure.heldout import Generation, HeldOut, measure, passes
-from ..models.loading import TokenTable, context_length, load_model, token_table
+from ..models.loading import TokenTable, context_length, load_model
+from ..models.ranks import ALONE, Ranks, shared_table
 from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -25,6 +26,7 @@ def measure_tokens(
     label: str,
     store: Path | None = None,
     files: Mapping[str, str] = MappingProxyType({}),
+    ranks: Ranks = ALONE,
 ) -> TokenTable:
     """Return a model's statistics of the rows' target tokens.
 
@@ -33,6 +35,7 @@ def measure_tokens(
         store: a file to write the log-probabilities to.
         files: files of log-probabilities that must be this model's (`reference`) or another's
             (`better`).
+        ranks: the processes that share the work; all of them return the whole, the first writes.
     """
     model = load_model(model_name, dtype="auto")
     for name, path in files.items():
@@ -40,8 +43,8 @@ def measure_tokens(
             same = name == "reference"
             LogprobStore(path).check_model(model_name, fingerprint(model), same=same)
     with terminal.track(label, len(rows)) as advance:
-        table = token_table(model, rows, progress=advance)
-    if store is not None:
+        table = shared_table(model, rows, ranks, progress=advance)
+    if store is not None and ranks.is_first:
         store_logprobs(store, rows, table, model=model_name, fingerprint=fingerprint(model))
     return table
 
@@ -53,6 +56,7 @@ def measure_heldout(
     terminal: Terminal,
     *,
     label: str,
+    ranks: Ranks = ALONE,
 ) -> HeldOut:
     """Measure a model on the held-out rows; a generated answer may be as long as the longest
     response, unless the settings say otherwise.
@@ -72,4 +76,11 @@ def measure_heldout(
         seed=settings.seed,
     )
     with terminal.track(label, passes(len(rows), generation)) as advance:
-        return measure(model, prepared.tokenizer, rows, generation=generation, progress=advance)
+        return measure(
+            model,
+            prepared.tokenizer,
+            rows,
+            generation=generation,
+            progress=advance,
+            ranks=ranks,
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
+from ..models.ranks import ALONE, Ranks
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
@@ -89,20 +90,27 @@ def probe_rows(
     of_examples: int,
     store: Path | None = None,
     files: Mapping[str, str] = MappingProxyType({}),
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Probe the base model on these of `of_examples` rows, for the training that the settings plan.
     Arguments as in `measure_tokens`.
     """
     started = time.monotonic()
     table = measure_tokens(
-        settings.model, rows, terminal, label="probing the base model", store=store, files=files
+        settings.model,
+        rows,
+        terminal,
+        label="probing the base model",
+        store=store,
+        files=files,
+        ranks=ranks,
     )
     probe = summarize(
         table,
         tokenizer,
         of_examples=of_examples,
         seed=settings.seed,
-        plan=_plan(settings, of_examples),
+        plan=_plan(settings, of_examples, ranks),
     )
     return {**probe.to_dict(), "seconds": time.monotonic() - started}
 
@@ -114,6 +122,7 @@ def probe_with_scout(
     terminal: Terminal,
     *,
     before: Mapping[str, Any],
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Send a scout on some of the training rows, and probe the base model under it on others. The
     record says under `decodings` what the choice means for greedy and for sampled answers.
@@ -134,7 +143,7 @@ def probe_with_scout(
             tokenizer,
             train,
             measure,
-            plan=_plan(settings, len(rows)),
+            plan=_plan(settings, len(rows), ranks),
             of_examples=len(rows),
             end_p=None if end is None else end["mean_p"]["value"],
             steps=settings.scout_steps,
@@ -143,9 +152,9 @@ def probe_with_scout(
         )
 
 
-def _plan(settings: TuneSettings, rows: int) -> Plan:
-    """Return the training that the settings ask for on this many rows."""
-    per_step = settings.batch_size * settings.gradient_accumulation
+def _plan(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:
+    """Return the training that the settings ask for on this many rows and processes."""
+    per_step = settings.batch_size * settings.gradient_accumulation * ranks.number
     steps = settings.max_steps
     if steps < 0:
         steps = math.ceil(settings.epochs * math.ceil(rows / per_step))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..files import damage
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
-from ..models.loading import default_device
+from ..models.ranks import ALONE, Ranks, start_ranks
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
@@ -46,7 +45,8 @@ def tune(
     compare: Sequence[Objective] = (),
 ) -> dict[str, Any]:
     """Run all stages and return the run's record. See the module; `settings.folder` holds
-    everything afterwards.
+    everything afterwards. On several processes, started by torchrun or accelerate, probing and
+    measuring are split and training is distributed; the first writes.
 
     Args:
         objective, compare: objectives of your own, in place of the texts in the settings.
@@ -56,12 +56,8 @@ def tune(
         DataError: the data cannot be used; nothing was loaded or written but the folder.
         TrainingError: training diverged; what was finished is kept.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "probtune tune runs in one process; to train on several, launch `probtune train`, or a"
-            " script with ProbTuneTrainer."
-        )
-    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare)
+    ranks = start_ranks()
+    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare, ranks=ranks)
     with closing(run):
         run.begin()
         objectives = run.choose()
@@ -92,29 +88,17 @@ def train(
     Raises:
         UsageError, DataError, TrainingError: as `tune`; also for `select:`, which compares.
     """
-    from accelerate import PartialState
-
     if is_select(settings.objective):
         raise UsageError(
             f"--objective {settings.objective} compares after training, which probtune train does"
             " not; use probtune tune."
         )
-    state = PartialState(cpu=default_device() == "cpu")
-    terminal = terminal if state.is_main_process else Terminal(quiet=True)
-    run = Run(
-        settings,
-        terminal,
-        locate=locate,
-        objective=objective,
-        compare=compare,
-        alone=state.is_main_process,
-    )
+    ranks = start_ranks()
+    run = Run(settings, terminal, locate=locate, objective=objective, compare=compare, ranks=ranks)
     with closing(run):
-        with state.main_process_first():
-            run.begin()
+        run.begin()
         models = {}
         for member, with_thresholds in run.choose().items():
-            state.wait_for_everyone()
             run.train(member, with_thresholds)
             models[str(member)] = run.model_folder(member)
     return models
@@ -154,23 +138,27 @@ class Run:
         locate: Locate | None = None,
         objective: Objective | None = None,
         compare: Sequence[Objective] = (),
-        alone: bool = True,
+        ranks: Ranks = ALONE,
     ):
         """Make a run, which `begin` begins.
 
         Args:
-            alone: hold the folder's lock until `close`; of several processes only the first does.
+            ranks: the processes that share the run. The first holds the folder's lock until
+                `close`, writes and speaks; all of them call the stages in the same order.
         """
         if objective is not None and settings.objective == "auto":
             settings = replace(settings, objective=str(objective))
         if compare and not settings.compare.strip():
             settings = replace(settings, compare=", ".join(map(str, compare)))
         self.settings = settings
+        self.ranks = ranks
         self.terminal = terminal or Terminal()
+        if not ranks.is_first:
+            self.terminal = Terminal(quiet=True)
         self.locate = locate
         self.folder = settings.folder
         self.started = time.monotonic()
-        self._lock = FolderLock(self.folder) if alone else None
+        self._lock = FolderLock(self.folder) if ranks.is_first else None
         self.arms = self._arms(objective)
         """The objectives to choose from after training; None leaves one to the probe."""
         if not compare and settings.compare.strip():
@@ -215,8 +203,9 @@ class Run:
         Raises:
             UsageError, DataError: a request that cannot be honoured, before any model is loaded.
         """
-        self.check()
-        self.prepare()
+        with self.ranks.first():
+            self.check()
+            self.prepare()
         self.store_logprobs()
         self.probe()
         self.scout()
@@ -250,6 +239,12 @@ class Run:
         for objective in self.named:
             training_config(self.folder, objective, self.settings)
         check_rows(self.settings, self.prepared.train.rows)
+        number = len(self.prepared.train.rows)
+        if self.ranks.number > number:
+            raise UsageError(
+                f"{self.ranks.number} processes share {number} training rows, and each needs one;"
+                " start fewer (--nproc_per_node)."
+            )
         if self._lock is not None:
             self._lock.take()
         hashes = model_hashes(self.settings) | tokenizer_identity(self.prepared.tokenizer)
@@ -261,7 +256,12 @@ class Run:
         """
         self._check_model()
         self.files = store_logprobs(
-            self.folder, self.settings, self.needs, self.prepared.train.rows, self.terminal
+            self.folder,
+            self.settings,
+            self.needs,
+            self.prepared.train.rows,
+            self.terminal,
+            self.ranks,
         )
 
     def probe(self) -> None:
@@ -270,40 +270,66 @@ class Run:
         store = None
         if "reference" in self.files and self.settings.reference is None:
             store = Path(self.files["reference"])
-        if path.is_file() and (store is None or store.is_file()):
-            self.probe_record = read_record(path, "probe")
-            return
-        self._check_model()
         rows = self.prepared.train.rows
         size = None if self.settings.all or store is not None else self.settings.probe_examples
-        probe = probe_rows(
-            self.settings,
-            self.prepared.tokenizer,
-            sample(rows, size, seed=self.settings.seed),
-            self.terminal,
-            of_examples=len(rows),
-            store=store,
-            files=self.files,
-        )
-        self.probe_record = write_record(path, "probe", probe)
+
+        def probe() -> dict[str, Any]:
+            self._check_model()
+            return probe_rows(
+                self.settings,
+                self.prepared.tokenizer,
+                sample(rows, size, seed=self.settings.seed),
+                self.terminal,
+                of_examples=len(rows),
+                store=store,
+                files=self.files,
+                ranks=self.ranks,
+            )
+
+        done = path.is_file() and (store is None or store.is_file())
+        self.probe_record = self._recorded(path, "probe", probe, done=done, together=True)
 
     def scout(self) -> None:
         """Send a scout and probe again after it, where the choice is left to the probe."""
         if None not in self.arms or self.settings.scout_steps == 0:
             return
         path = self.folder / "scout.json"
-        if path.is_file():
-            self.scout_record = read_record(path, "scout")
-            return
-        self._check_model()
-        scouted = probe_with_scout(
-            self.settings,
-            self.prepared.tokenizer,
-            self.prepared.train.rows,
-            self.terminal,
-            before=self.probe_record,
-        )
-        self.scout_record = write_record(path, "scout", scouted)
+
+        def scout() -> dict[str, Any]:
+            self._check_model()
+            return probe_with_scout(
+                self.settings,
+                self.prepared.tokenizer,
+                self.prepared.train.rows,
+                self.terminal,
+                before=self.probe_record,
+                ranks=self.ranks,
+            )
+
+        self.scout_record = self._recorded(path, "scout", scout, done=path.is_file())
+
+    def _recorded(
+        self,
+        path: Path,
+        kind: str,
+        work: Callable[[], dict[str, Any]],
+        *,
+        done: bool,
+        together: bool = False,
+    ) -> dict[str, Any]:
+        """Return a stage's record; if it is not done, of its work, which the first process writes.
+
+        Args:
+            together: all processes share the work; else the first does it, and the others wait.
+        """
+        self.ranks.wait()  # until all have looked at the record
+        record = None
+        if not done and (together or self.ranks.is_first):
+            content = work()
+            if self.ranks.is_first:
+                record = write_record(path, kind, content)
+        self.ranks.wait()
+        return read_record(path, kind) if record is None else record
 
     # --- the objectives -------------------------------------------------------------------------
 
@@ -348,16 +374,17 @@ class Run:
         """
         if len(self.candidates) == 1:
             return
-        self.select_record = select(
-            self.folder / "select.json",
-            {str(objective): heldout[str(objective)] for objective in self.candidates},
-            decoding=self.settings.decoding,
-            steps=self.probe_record["features"]["steps"],
-        )
+        with self.ranks.first():  # the others read its record
+            self.select_record = select(
+                self.folder / "select.json",
+                {str(objective): heldout[str(objective)] for objective in self.candidates},
+                decoding=self.settings.decoding,
+                steps=self.probe_record["features"]["steps"],
+            )
         taken = self.select_record["objective"]
         self.chosen = next(o for o in self.candidates if str(o) == taken)
         self.terminal.say(f"{self.select_record['reason']} Taking {taken}.")
-        if self.settings.keep == "taken":
+        if self.settings.keep == "taken" and self.ranks.is_first:
             losers = {*self.candidates} - {self.chosen, *self.others}
             remove_models([self.model_folder(objective) for objective in losers])
 
@@ -366,7 +393,8 @@ class Run:
     def train(self, objective: Objective, with_thresholds: Objective) -> dict[str, Any]:
         """Train an objective and return the record; its folder has the name that the user wrote."""
         self._check_model()
-        return train_stage(
+        self.ranks.wait()
+        record = train_stage(
             self.model_folder(objective).parent,
             with_thresholds,
             self.settings,
@@ -374,6 +402,8 @@ class Run:
             self.terminal,
             self.files,
         )
+        self.ranks.wait()
+        return record
 
     def measure_base(self) -> HeldOut:
         """Measure the base model on the held-out rows."""
@@ -386,16 +416,25 @@ class Run:
 
     def _measure(self, folder: Path, model_name: str, label: str) -> HeldOut:
         path = folder / "heldout.json"
-        if path.is_file():
+        done = path.is_file()
+        self.ranks.wait()
+        if done:
             return HeldOut.from_dict(read_record(path, "heldout"))
         if folder.name == "base":
             self._check_model()
         else:
             self._check_trained(Path(model_name))
         heldout = measure_heldout(
-            model_name, self.prepared, self.settings, self.terminal, label=f"measuring {label}"
+            model_name,
+            self.prepared,
+            self.settings,
+            self.terminal,
+            label=f"measuring {label}",
+            ranks=self.ranks,
         )
-        write_record(path, "heldout", heldout.to_dict())
+        if self.ranks.is_first:
+            write_record(path, "heldout", heldout.to_dict())
+        self.ranks.wait()
         return heldout
 
     def _check_model(self) -> None:
@@ -422,10 +461,9 @@ class Run:
         reason = "asked for" if self.arms[0] is not None else self.suggestion["reason"]
         if self.select_record is not None:
             reason = self.select_record["reason"]
-        record = write_record(
-            self.folder / "record.json",
-            "tune",
-            {
+
+        def content() -> dict[str, Any]:
+            return {
                 "settings": self.settings.to_dict(),
                 "environment": environment(),
                 "data": self.prepared.to_dict(),
@@ -444,9 +482,11 @@ class Run:
                 ],
                 "comparisons": compare_heldout(heldout),
                 "seconds": time.monotonic() - self.started,
-            },
-        )
-        write_text(self.folder / "report.html", render([record]))
+            }
+
+        record = self._recorded(self.folder / "record.json", "tune", content, done=False)
+        if self.ranks.is_first:
+            write_text(self.folder / "report.html", render([record]))
         return record
 
     # --- words ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.encoding import Encoded
 from ..errors import UsageError
+from ..models.ranks import ALONE, Ranks
 from ..models.store import LogprobStore
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -46,6 +47,7 @@ def store_logprobs(
     needs: Collection[str],
     rows: Sequence[Encoded],
     terminal: Terminal,
+    ranks: Ranks = ALONE,
 ) -> dict[str, str]:
     """Measure the better model where an objective compares with one, and return the files of
     log-probabilities by the trainer's names for them. That of the model before training is written
@@ -62,8 +64,12 @@ def store_logprobs(
     if not better.endswith(".arrow"):
         path = folder / "better.arrow"
         files["better"] = str(path)
-        if not path.is_file():
-            measure_tokens(better, rows, terminal, label="measuring the better model", store=path)
+        exists = path.is_file()
+        ranks.wait()
+        if not exists:
+            label = "measuring the better model"
+            measure_tokens(better, rows, terminal, label=label, store=path, ranks=ranks)
+        ranks.wait()
     return files
 
 

@@ -1,0 +1,128 @@
+"""`probtune tune` on two processes: every stage, one writer, the record of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_pipeline import QUIET, settings
+
+from probtune import cli, pipeline
+from probtune.errors import UsageError
+from probtune.models.ranks import Ranks
+from probtune.records import read_record
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, ranks=0):
+    """Run a command of probtune, under torchrun on this many processes."""
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    done = [sys.executable, *(start if ranks else []), "-m", "probtune", *map(str, command)]
+    return subprocess.run(
+        done, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+
+
+def compared(one, two, where="record"):
+    """Assert that two records are the same up to rounding, but for times and places."""
+    if where.rsplit(".", 1)[-1] in (
+        *("seconds", "environment", "processes", "batch_size", "out", "started", "loss", "log"),
+    ):
+        return
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for name, value in one.items():
+            compared(value, two[name], f"{where}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(two), where
+        for i, (a, b) in enumerate(zip(one, two, strict=True)):
+            compared(a, b, f"{where}.{i}")
+    elif isinstance(one, float):
+        assert two == pytest.approx(one, rel=2e-3, abs=2e-5), where
+    else:
+        assert one == two, where
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_tune_on_two_processes_is_tune_on_one(word_model, tmp_path):
+    """Probe, scout, two trainings, measuring, selection and comparison, from one configuration."""
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(40))
+    for out, batch in (("one", 8), ("two", 4)):
+        (tmp_path / f"{out}.yaml").write_text(
+            f"model: {word_model}\ndata: {rows}\nobjective: 'select:auto,p'\nheldout: 9\n"
+            f"batch_size: {batch}\ngradient_accumulation: 1\nmax_steps: 3\nlearning_rate: 0.1\n"
+            f"training: {{optim: sgd}}\nout: {tmp_path / out}\ncompare: 'top(0.5, nll)'\n"
+        )
+    alone = run("tune", "--config", tmp_path / "one.yaml")
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    both = run("tune", "--config", tmp_path / "two.yaml", ranks=2)
+    assert both.returncode == 0, both.stderr[-3000:]
+    assert both.stdout.count("held-out rows, ± one standard error") == 1  # one speaks
+    one, two = (read_record(tmp_path / out / "record.json", "tune") for out in ("one", "two"))
+    assert [r["train"]["processes"] for r in two["runs"] if r["train"]] == [2, 2, 2]
+    compared(one, two)
+    for path in (tmp_path / "one").glob("*/model/model.safetensors"):
+        same = load_file(tmp_path / "two" / path.relative_to(tmp_path / "one"))
+        torch.testing.assert_close(same, load_file(path), rtol=1e-5, atol=1e-6)
+    again = run("tune", "--config", tmp_path / "two.yaml", ranks=2)  # nothing is left to do
+    assert again.returncode == 0, again.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_one_failing_process_stops_all_with_one_message(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    done = run("tune", word_model, rows, "--heldout", 11, "--out", tmp_path / "out", ranks=2)
+    assert done.returncode != 0
+    assert done.stderr.count("2 processes share 1 training rows") == 1, done.stderr[-3000:]
+    assert "go on with" not in done.stderr
+
+
+def test_more_processes_than_rows_are_refused(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    chosen = settings(word_model, rows, tmp_path / "out", heldout=10.0)
+    begun = pipeline.run.Run(chosen, QUIET, ranks=Ranks(0, 3))
+    begun.check()
+    with pytest.raises(UsageError, match="3 processes share 2 training rows"):
+        begun.prepare()
+    begun.close()
+
+
+def test_fsdp_that_a_cpu_ignores_is_refused(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    chosen = settings(word_model, rows, tmp_path / "out", training={"fsdp": "full_shard"})
+    with pytest.raises(UsageError, match="would ignore it on this CPU"):
+        pipeline.tune(chosen, QUIET)
+
+
+def test_shares_join_in_the_order_of_the_rows():
+    rows = list(range(7))
+    shares = [Ranks(rank, 3).share(rows) for rank in range(3)]
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+
+    class Gathered(Ranks):
+        def gathered(self, value):
+            return shares
+
+    assert Gathered(0, 3).joined(shares[0]) == rows
+
+
+def test_later_processes_leave_the_message_to_the_first(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_PATIENCE_S", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    assert cli._interrupted("stopped", 143, ["tune"]) == 143
+    assert capsys.readouterr().err == ""
+
+    def ended(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", ended)
+    assert cli._fail("the same", 2) == 2 and capsys.readouterr().err == ""
+    monkeypatch.undo()
+    assert cli._fail("said", 2) == 2 and "said" in capsys.readouterr().err
