@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import helpers
@@ -93,6 +94,21 @@ def test_an_undecided_probe_takes_the_safe_one_and_names_the_way_out(
     assert list(pipeline.train(chosen, Terminal())) == ["nll()"]
     said = " ".join(capsys.readouterr().err.split())
     assert "cannot tell nll() from p()" in said and "--objective 'select:nll(),p()'" in said
+
+
+def test_bfloat16_on_a_cpu_is_an_option(word_model, rows, tmp_path):
+    """Mixed precision is off on a CPU; with --bf16 the weights stay float32 and the curve is near,
+    but not the same."""
+    curves = {}
+    for bf16 in (None, True):
+        chosen = settings(word_model, rows, tmp_path / str(bf16), bf16=bf16, max_steps=4)
+        chosen = replace(chosen, training={"logging_steps": 1})
+        (model,) = pipeline.train(chosen, QUIET).values()
+        assert {x.dtype for x in weights(model).values()} == {torch.float32}
+        log = read_record(model.parent / "train.json")["log"]
+        curves[bf16] = [entry["nll"] for entry in log]
+    assert len(curves[True]) == 4 and curves[True] != curves[None]
+    assert curves[True] == pytest.approx(curves[None], rel=0.01)
 
 
 def test_a_selection_is_left_to_tune(word_model, rows, tmp_path):

@@ -189,8 +189,35 @@ def _adapters(model: Any, shape: Shape, head: Any) -> int:
     )
 
 
+_ATTENTION = "probtune_footprint"
+"""Name under which transformers finds `_attention`."""
+
+
+class _Attention(torch.autograd.Function):
+    """Stand-in for a fused attention, which keeps inputs, output and a number a query. On the meta
+    device torch would take the plain one, which keeps every weight.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        rows, heads, length, size = q.shape
+        out = q.new_empty(rows, length, heads, size).transpose(1, 2)
+        ctx.save_for_backward(q, k, v, out, q.new_empty(rows, heads, length, dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx, upstream):  # type: ignore[override]
+        raise NotImplementedError
+
+
+def _attention(module: Any, query: Any, key: Any, value: Any, *others: Any, **options: Any) -> Any:
+    return _Attention.apply(query, key, value).transpose(1, 2).contiguous(), None  # type: ignore[union-attr]
+
+
 def _saved_bytes(model: Any, shape: Shape) -> float:
     """Return the bytes of the tensors that autograd keeps of a forward pass up to the head."""
+    from transformers import AttentionInterface
+
     if shape.activation_bytes == 2:
         model = model.to(torch.bfloat16)
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
@@ -202,6 +229,8 @@ def _saved_bytes(model: Any, shape: Shape) -> float:
             saved[storage._cdata] = storage  # held, so that no other takes its place
         return x
 
+    AttentionInterface.register(_ATTENTION, _attention)
+    model.config.get_text_config()._attn_implementation = _ATTENTION
     ids = torch.zeros((shape.rows, shape.length), dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
         out = model.base_model(input_ids=ids, use_cache=False)
