@@ -61,7 +61,7 @@ def measured(case: Case) -> float:
     model: Any = LlamaForCausalLM(config_of(case)).train()
     add_objective_head(model)
     if case.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
     ids = torch.randint(0, case.vocabulary, (case.rows, case.length))
 
