@@ -81,12 +81,12 @@ def measured(case: Case) -> float:
     )
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         step()
-    held = most = 0
+    total = most = 0
     results: Any = trace.profiler
     for event in results.kineto_results.events():
         if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
+            total += event.nbytes()
+            most = max(most, total)
     return state + most
 
 
