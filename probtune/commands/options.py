@@ -30,6 +30,8 @@ examples:
   probtune tune Qwen/Qwen2.5-1.5B train.jsonl --compare nll,p
   probtune tune ./my-model gsm8k.jsonl --prompt-column question --response-column answer
   probtune tune --config run.yaml --learning-rate 1e-5
+  probtune tune --config run.yaml --dry-run 8xH100
+  torchrun --nproc_per_node 8 -m probtune tune --config run.yaml
 
 A run that was interrupted goes on when the same command is given again.
 --config takes the same names: 'learning_rate: 1e-5'. The command line wins.
