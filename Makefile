@@ -5,6 +5,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
 .PHONY: setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-gpu
+.PHONY: docs docs-links gallery test-trackers
 
 setup: .venv/.complete
 
@@ -51,6 +52,30 @@ test-distributed: setup
 # 200 seeded faults (kills, full disks, damage) and whether the same command then ends as without.
 faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults $(ARGS)
+
+# The site in docs/_build/html, with warnings as errors: internal links, anchors, docstrings, and both
+# notebooks executed. docs-links asks the network about links to elsewhere.
+docs: setup
+	@$(BIN)/python -c "import furo, ipykernel, myst_nb" 2> /dev/null \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html $(ARGS)
+
+docs-links: setup
+	PROBTUNE_NOTEBOOKS=off $(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links $(ARGS)
+
+# TensorBoard and Trackio for real, in an environment beside .venv: Trackio wants an older Pillow.
+test-trackers: setup .venv-trackers/.complete
+	PYTHONPATH=$$(.venv-trackers/bin/python -c "import site; print(site.getsitepackages()[0])") \
+		$(BIN)/python -m pytest tests/test_following.py -k real $(ARGS)
+
+.venv-trackers/.complete:
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/pip install --quiet --disable-pip-version-check tensorboard==2.21.0 trackio==0.43.0
+	@touch $@
+
+# The reports that docs/gallery.md links; ARGS=--real adds those of SmolLM2-135M.
+gallery: setup
+	$(BIN)/python docs/gallery.py $(ARGS)
 
 # A million seeded cases over what strangers can send.
 fuzz: setup

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import example
 
 from probtune.cli import _parser, main
 from probtune.objectives import CORE, objective, objective_list, signature
+from probtune.settings import TuneSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -85,6 +87,50 @@ def test_the_two_losses_of_the_readme_are_equal(desk):
     names: dict = {}
     exec(next(block for name, _, block in BLOCKS if "fused = " in block), names)
     torch.testing.assert_close(names["fused"], names["plain"])
+
+
+def test_yaml_blocks_are_settings_of_tune_or_of_accelerate():
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    names = {*TuneSettings.__dataclass_fields__, *ClusterConfig.__dataclass_fields__}
+    for name, language, block in BLOCKS:
+        if language == "yaml":
+            assert set(yaml.safe_load(block)) <= names, name
+
+
+NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_and_hold_no_output(path, tmp_path, monkeypatch):
+    """The cells in their order, as one program; `make docs` runs them in Jupyter's kernel."""
+    cells = json.loads(path.read_text())["cells"]
+    programs = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(programs) >= 4 and not any(cell["outputs"] for cell in programs)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "examples")])
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "__main__"}
+    for cell in programs:
+        exec(compile("".join(cell["source"]), path.name, "exec"), names)
+
+
+def test_every_public_name_is_in_the_reference():
+    import probtune
+
+    text = (ROOT / "docs" / "api.rst").read_text()
+    for name in set(probtune.__all__) - set(probtune._MEMBERS) - {"__version__", "probe"}:
+        assert f"probtune.{name}\n" in text, name
+    assert "probtune.probe.capability.probe\n" in text and text.endswith("\nMEMBERS\n")
+
+
+def test_every_page_is_in_the_site():
+    text = (ROOT / "docs" / "index.md").read_text()
+    pages = [p.relative_to(ROOT / "docs").with_suffix("") for p in ROOT.glob("docs/**/*.md")]
+    pages += [p.relative_to(ROOT / "docs").with_suffix("") for p in NOTEBOOKS]
+    for page in pages:
+        if page.parts[0] not in ("index", "_build"):
+            assert f"\n{page}\n" in text, page
 
 
 def test_rows_of_the_readme_are_rows(desk):
@@ -247,5 +293,30 @@ def test_every_table_of_the_theory_is_filled(scripts):
 def test_every_block_has_a_language_that_a_test_reads():
     """Shell blocks have none; `text` is for what cannot run."""
     for name, language, block in BLOCKS:
-        assert language in ("", "bash", "json", "python", "text"), f"{name}: {language}"
+        assert language in ("", "bash", "json", "python", "text", "yaml"), f"{name}: {language}"
         assert language == "python" or "import " not in block, f"{name}: {block}"
+
+
+def test_the_gallery_holds_the_reports_of_the_demos(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    gallery = importlib.import_module("gallery")
+    asked_for = []
+
+    def demo(arguments):
+        asked_for.append(arguments[:2])
+        run = Path(arguments[arguments.index("--out") + 1])
+        (run / "cell").mkdir(parents=True)
+        for path in (run, run / "cell"):
+            (path / "report.html").write_text(str(path))
+        return 0
+
+    monkeypatch.setattr(gallery, "probtune", demo)
+    monkeypatch.setattr(gallery, "FOLDER", tmp_path / "gallery")
+    monkeypatch.setattr(gallery, "RUNS", tmp_path / "runs")
+    assert gallery.main(["--real"]) == 0
+    sys.modules.pop("gallery")
+    assert asked_for == [["demo", "--fast"], ["demo", "--real"]]
+    names = {path.name for path in (tmp_path / "gallery").iterdir()}
+    assert names == {
+        *("demo.html", "demo-cell.html", "demo-real.html", "demo-real-cell.html"),
+    }
