@@ -91,6 +91,15 @@ def test_greedy_runs_by_mcnemar(tmp_path):
     assert comparison["scores"][0]["scores"]["a"].value == pytest.approx(9 / 11)
 
 
+def test_an_interval_says_no_more_than_the_exact_test(tmp_path):
+    """Of 7 questions the first gets 4 more right and none less: p = 0.125."""
+    a = make_run(tmp_path / "a", greedy("1111000"))
+    b = make_run(tmp_path / "b", greedy("0000000"))
+    (row,) = compare_runs({"a": [a], "b": [b]})["protocols"]["strict"]["differences"]
+    assert row["p_value"] == pytest.approx(0.125)
+    assert -1 <= row["difference"].low < 0 < row["difference"].value < row["difference"].high <= 1
+
+
 def test_sampled_runs_by_sign_flips_and_holm_over_pairs(tmp_path):
     rng = random.Random(0)
     runs = {}

@@ -14,6 +14,7 @@ from probtune.statistics import (
     macro_average,
     macro_difference,
     mcnemar,
+    mcnemar_interval,
     mean,
     minimum_detectable_difference,
     paired_difference,
@@ -373,3 +374,15 @@ def test_wrong_power_is_named():
     with pytest.raises(ValueError, match="power must be between 0 and 1, got 80"):
         questions_needed(0.1, 1.0, power=80)
     assert questions_needed(0.1, 0.0) == 2
+
+
+@pytest.mark.parametrize("items", [1, 7, 24])
+def test_the_exact_interval_agrees_with_the_exact_test(items):
+    for only_a in range(items + 1):
+        for only_b in range(items + 1 - only_a):
+            a = [True] * only_a + [False] * (items - only_a)
+            b = [False] * only_a + [True] * only_b + [False] * (items - only_a - only_b)
+            low, high = mcnemar_interval(a, b)
+            assert -1 <= low <= (only_a - only_b) / items <= high <= 1
+            assert (low > 0 or high < 0) == (mcnemar(a, b) < 0.05)
+            assert mcnemar_interval(b, a) == pytest.approx((-high, -low))

@@ -199,11 +199,13 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
     from ..statistics import (
         detectable_difference,
         mcnemar,
+        mcnemar_interval,
         paired_difference,
         sign_flip_test,
         two_level_difference,
     )
 
+    exact: tuple[float, float] | None = None
     clusters = first[0].clusters
     a, b = _over_seeds(first), _over_seeds(second)
     over_questions = paired_difference(a, b, clusters=clusters)
@@ -222,14 +224,19 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
     single = all(len(samples) == 1 for scores in (a, b) for samples in scores.values())
     if single and clusters is None and set(values) <= {0.0, 1.0}:
         difference["test"] = "exact McNemar"
-        difference["p_value"] = mcnemar(
-            [a[question][0] == 1.0 for question in a], [b[question][0] == 1.0 for question in a]
-        )
+        right = [[x[question][0] == 1.0 for question in a] for x in (a, b)]
+        difference["p_value"] = mcnemar(*right)
+        exact = mcnemar_interval(*right)
     else:
         difference["test"] = "sign flips"
         difference["p_value"] = sign_flip_test(a, b, clusters=clusters)
     smallest = detectable_difference(difference["difference"])
-    difference["difference"] = difference["difference"].without_spread()
+    estimate = difference["difference"].without_spread()
+    if exact is not None and not math.isnan(estimate.low):
+        # Where the exact test cannot tell the two apart, the interval must not either.
+        low, high = min(estimate.low, exact[0]), max(estimate.high, exact[1])
+        estimate = estimate._replace(low=max(low, -1.0), high=min(high, 1.0))
+    difference["difference"] = estimate
     difference["detectable"] = None if math.isnan(smallest) else smallest
     return difference
 

@@ -22,7 +22,7 @@ from .estimates import (
     t_interval,
 )
 from .macro import Comparison, holm, macro_average, macro_difference
-from .paired import mcnemar, paired_difference, sign_flip_test
+from .paired import mcnemar, mcnemar_interval, paired_difference, sign_flip_test
 from .power import detectable_difference, minimum_detectable_difference, questions_needed
 from .questions import Clusters, Questions, Scores, by_question, read_scores
 from .rates import avg_at_k, pass_at_k, rate, share, wilson
@@ -43,6 +43,7 @@ __all__ = [
     "macro_average",
     "macro_difference",
     "mcnemar",
+    "mcnemar_interval",
     "mean",
     "minimum_detectable_difference",
     "paired_difference",

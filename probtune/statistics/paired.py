@@ -15,7 +15,7 @@ from .estimates import Estimate
 from .questions import Clusters, Floats, Scores, by_cluster, pair
 from .rates import Method, interval_of_means
 
-__all__ = ["flip_signs", "mcnemar", "paired_difference", "sign_flip_test"]
+__all__ = ["flip_signs", "mcnemar", "mcnemar_interval", "paired_difference", "sign_flip_test"]
 
 
 def paired_difference(
@@ -98,9 +98,36 @@ def mcnemar(right: ArrayLike, other_right: ArrayLike) -> float:
     """
     from scipy.stats import binomtest
 
+    only_a, only_b, _ = _discordant(right, other_right)
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def mcnemar_interval(right: ArrayLike, other_right: ArrayLike) -> tuple[float, float]:
+    """Exact 95 % interval of the difference of two shares on the same items, given how many items
+    exactly one system gets right: Clopper and Pearson's for the share of these that each has.
+
+    It leaves 0 out exactly where `mcnemar` is below 0.05, and lies in [-1, 1]. It holds the number
+    of discordant items fixed, so it may be narrower than an interval over items.
+
+    >>> low, high = mcnemar_interval([1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0])
+    >>> round(low, 2), round(high, 2)
+    (-0.12, 0.57)
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b, items = _discordant(right, other_right)
+    discordant = only_a + only_b
+    if not discordant:
+        return 0.0, 0.0
+    ends = binomtest(only_a, discordant).proportion_ci(0.95, method="exact")
+    low, high = (discordant / items * (2.0 * share - 1.0) for share in (ends.low, ends.high))
+    return low, high
+
+
+def _discordant(right: ArrayLike, other_right: ArrayLike) -> tuple[int, int, int]:
+    """Return how many items only the first system gets right, only the other one, and all items."""
     a = np.asarray(right, dtype=bool)
     b = np.asarray(other_right, dtype=bool)
     if a.shape != b.shape:
         raise ValueError(f"McNemar's test needs the same items, got {a.shape} and {b.shape}.")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return int((a & ~b).sum()), int((b & ~a).sum()), a.size
