@@ -15,9 +15,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import ProbtuneError
 
@@ -28,6 +29,7 @@ __all__ = [
     "finish_folder",
     "hash_file",
     "remove_leftovers",
+    "replace_in_folder",
     "whole_folder",
     "write_text",
 ]
@@ -111,6 +113,22 @@ def finish_folder(beside: Path, target: Path) -> None:
     _remove_if_empty(beside.parent)
 
 
+def replace_in_folder(folder: Path, name: str, text: str) -> None:
+    """Replace a text of a folder that `whole_folder` wrote, or add one. Whenever it is interrupted,
+    the folder is whole: with the old text or with the new one.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content = text.encode("utf-8")
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    before = manifest["files"].get(name)
+    # Until the text is there, the manifest names both.
+    manifest["files"][name] = {**entry, "before": before}
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(folder / name, text)
+    manifest["files"][name] = entry
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
 def damage(folder: Path, *, contents: bool = True) -> str | None:
     """Return what is wrong with a folder that `whole_folder` wrote, or None if it is whole.
 
@@ -119,10 +137,7 @@ def damage(folder: Path, *, contents: bool = True) -> str | None:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = {
-            str(name): (int(entry["bytes"]), str(entry["sha256"]))
-            for name, entry in manifest["files"].items()
-        }
+        files = {str(name): _versions(entry) for name, entry in manifest["files"].items()}
     except FileNotFoundError:
         return f"it has no {MANIFEST}, so it was not finished"
     except OSError as error:
@@ -131,17 +146,31 @@ def damage(folder: Path, *, contents: bool = True) -> str | None:
         return f"{MANIFEST} is damaged"
     name = ""
     try:
-        for name, (size, sha256) in files.items():
+        for name, versions in files.items():
             path = folder / name
             if not path.is_file():
+                if None in versions:
+                    continue
                 return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes, and {size} were written"
-            if contents and hash_file(path) != sha256:
+            size, sizes = path.stat().st_size, [v[0] for v in versions if v is not None]
+            if size not in sizes:
+                return f"{name} has {size} bytes, and {sizes[0]} were written"
+            if contents and (size, hash_file(path)) not in versions:
                 return f"{name} has other bytes than were written"
     except OSError as error:
         return f"{name} cannot be read: {error.strerror}"
     return None
+
+
+def _versions(entry: Mapping[str, Any]) -> list[tuple[int, str] | None]:
+    """Return the sizes and hashes that a file may have: one, and of a text that is being replaced
+    also the one before, or None if there was none.
+    """
+    version = (int(entry["bytes"]), str(entry["sha256"]))
+    if "before" not in entry:
+        return [version]
+    before = entry["before"]
+    return [version, before and (int(before["bytes"]), str(before["sha256"]))]
 
 
 def remove_leftovers(folder: Path) -> None:

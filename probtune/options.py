@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import MISSING, field
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "Parser",
     "add_arguments",
     "add_options",
+    "arguments_of",
     "check_bounds",
     "flag_of",
     "kind_of",
@@ -276,6 +278,35 @@ def request(options: argparse.Namespace) -> Any:
             value = getattr(options, item.name)
             values[item.name] = tuple(value) if isinstance(value, list) else value
     return command(**values)
+
+
+def arguments_of(settings: Any, only: Container[str] | None = None) -> list[str]:
+    """Return the arguments that give a settings object: what is required, and what is not at its
+    default.
+
+    Args:
+        only: names of the fields that the command takes; all by default.
+    """
+    words: list[str] = []
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if only is not None and item.name not in only:
+            continue
+        required = item.default is MISSING and item.default_factory is MISSING
+        if required or item.metadata.get("group") == POSITIONAL:
+            words += [] if value is None else [str(value)]
+        elif isinstance(value, dict):
+            for key, content in value.items():
+                words += [flag_of(item.name), f"{key}={json.dumps(content)}"]
+        elif value == item.default:
+            continue
+        elif isinstance(value, bool):
+            words.append(flag_of(item.name if value else f"no_{item.name}"))
+        else:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            exact = not isinstance(value, float) or float(text) == value
+            words += [flag_of(item.name), text if exact else str(value)]
+    return words
 
 
 def check_bounds(settings: Any) -> None:

@@ -296,6 +296,24 @@ class TuneSettings:
     out: str | None = option(
         None, "folder of the run (default: runs/MODEL-DATA)", group="output", metavar="DIR"
     )
+    report_to: str = option(
+        "",
+        "trackers to report to, one run for each objective: tensorboard, wandb, trackio, mlflow",
+        group="output",
+        metavar="LIST",
+    )
+    push_to_hub: bool = option(
+        False, "upload the model that is taken, with its card, when all is measured", group="output"
+    )
+    hub_model_id: str | None = option(
+        None,
+        "repository to upload to (default: the run's folder and the objective, as your user)",
+        group="output",
+        metavar="NAME",
+    )
+    hub_private_repo: bool = option(
+        False, "make the repository private, if it is a new one", group="output"
+    )
 
     def __post_init__(self):
         check_bounds(self)
@@ -351,10 +369,15 @@ class TuneSettings:
         return Path("runs") / f"{_stem(self.model)}-{_stem(self.data)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings but the folder: what two runs must share to be the same run."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
+        """Return what two runs must share to be the same run: all settings but the folder, and who
+        is told of it.
+        """
+        content = dataclasses.asdict(self)
+        return {name: value for name, value in content.items() if name not in _OUTPUT}
 
 
+_OUTPUT = ("out", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo")
+"""Settings of `TuneSettings` that do not change what a run is."""
 _EMPTY = {"model": "folder or hub id", "data": "file, folder or dataset id"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +11,16 @@ from typing import Any
 
 from .texts import redacted, visible
 
-__all__ = ["Terminal", "quiet_libraries"]
+__all__ = ["Terminal", "duration", "quiet_libraries"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+"""Least time between two lines of progress where no bar can be drawn."""
 
 
 class Terminal:
-    """Progress bars, notes and tables. With `quiet`, only tables."""
+    """Progress, notes and tables. With `quiet`, only tables. Progress is a bar on a terminal, and
+    lines in a file, a pipe or a log of a cluster.
+    """
 
     def __init__(self, *, quiet: bool = False):
         from rich.console import Console
@@ -26,14 +32,37 @@ class Terminal:
             # A pipe has no width of its own; 80 columns would break a table's numbers over lines.
             self._results = Console(highlight=False, width=200)
 
+    @property
+    def attached(self) -> bool:
+        """True if progress goes to a terminal, which can draw a bar."""
+        return self._notes.is_terminal
+
+    @property
+    def width(self) -> int:
+        """Columns of a result; 200 in a file or a pipe."""
+        return self._results.width
+
     def say(self, text: str) -> None:
-        """Print a note on the way."""
+        """Print a note on the way; in a file it is not broken into lines."""
         if not self.quiet:
-            self._notes.print(_shown(text), markup=False)
+            self._notes.print(_shown(text), markup=False, soft_wrap=not self.attached)
 
     def show(self, text: str, *, wrap: bool = True) -> None:
         """Print a line of the result; a path or a table's line is not wrapped."""
         self._results.print(_shown(text), markup=False, soft_wrap=not wrap)
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print a row of words to a line, in columns; what does not fit ends with "…"."""
+        from rich.cells import cell_len, set_cell_size
+
+        shown = [[_shown(cell) for cell in row] for row in rows]
+        widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+        for row in shown:
+            cells = zip(row, widths, strict=True)
+            line = "  ".join(set_cell_size(cell, width) for cell, width in cells).rstrip()
+            if cell_len(line) > self.width:
+                line = line[: self.width - 1].rsplit(" ", 1)[0] + "…"
+            self._results.print(line, markup=False, soft_wrap=True)
 
     def marked(self, pieces: Sequence[tuple[str, bool]]) -> None:
         """Print a text whose marked pieces stand between ⟦ and ⟧, in colour on a terminal."""
@@ -78,9 +107,16 @@ class Terminal:
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """Show a progress bar; the function advances it and may replace its note."""
+        """Show progress; the function advances it and may replace its note."""
         if self.quiet:
             yield lambda steps=1, note="", total=None: None
+            return
+        if not self.attached:
+            lines = _Lines(self, what, total)
+            try:
+                yield lines.advance
+            finally:
+                lines.print()
             return
         from rich.progress import (
             BarColumn,
@@ -93,7 +129,7 @@ class Terminal:
 
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self._notes.width >= 120 else 6),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -110,6 +146,43 @@ class Terminal:
                 progress.update(task, advance=steps, **fields)
 
             yield advance
+
+
+class _Lines:
+    """Progress as lines, now and then."""
+
+    def __init__(self, terminal: Terminal, what: str, total: int):
+        self._terminal, self._what, self._total = terminal, what, total
+        self._done, self._note = 0, ""
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "", total: int | None = None) -> None:
+        """Take steps, and print a line if the last one is old."""
+        self._done += steps
+        self._note = note or self._note
+        self._total = self._total if total is None else total
+        if time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
+            self.print()
+
+    def print(self) -> None:
+        """Print where the work stands."""
+        self._printed = time.monotonic()
+        took = self._printed - self._started
+        parts = [self._what, f"{self._done:,} of {self._total:,}", duration(took)]
+        if 0 < self._done < self._total:
+            parts.append(f"{duration(took / self._done * (self._total - self._done))} left")
+        self._terminal.say("  ".join([*parts, *([self._note] if self._note else [])]))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a clock shows it.
+
+    >>> duration(8.2), duration(130), duration(7384)
+    ('0:08', '2:10', '2:03:04')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _shown(text: str) -> str:

@@ -2,7 +2,8 @@
 `cli` see everything.
 
 options       what each command of the core takes
-tuning        tune, train, probe, objectives, report, demo
+tuning        tune, train, probe, report, demo
+objectives    objectives
 theory        theory and its questions
 evaluation    eval, compare, forgetting, calibration: with recipes and `corpus:NAME`
 

@@ -12,6 +12,7 @@ from ..options import REQUIRED, add_arguments, add_options, option, options_of
 from ..settings import TuneSettings
 
 __all__ = [
+    "PROBE_FIELDS",
     "Advice",
     "Crossover",
     "Data",
@@ -44,6 +45,14 @@ _ROW_FIELDS = (
     *("max_length", "skip_bad_rows"),
 )
 """Settings that say how rows become tokens."""
+
+
+PROBE_FIELDS = (
+    *("model", "data", *_ROW_FIELDS),
+    *("probe_examples", "scout_steps", "all", "seed", "decoding"),
+    *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
+)
+"""Settings of `probtune tune` that `probtune probe` takes too."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -101,7 +110,7 @@ class Objectives:
 
     list: str | None = option(
         None,
-        "the ones to show, as nll,power(0.5) (default: all)",
+        "the ones to show in full, as power,dft or nll,power(0.5) (default: a line for each)",
         group="positional",
         metavar="LIST",
     )
@@ -300,18 +309,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
             " training that is planned (--epochs and so on; nothing is trained)."
         ),
     )
-    probe_fields = (
-        *("model", "data", *_ROW_FIELDS),
-        *(
-            "probe_examples",
-            "scout_steps",
-            "all",
-            "seed",
-            "decoding",
-        ),
-        *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
-    )
-    add_options(probe, TuneSettings, only=probe_fields)
+    add_options(probe, TuneSettings, only=PROBE_FIELDS)
     add_arguments(probe, _ProbeToo, besides=True)
     probe.set_defaults(run="commands.tuning:probe")
 
@@ -319,12 +317,13 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
         "objectives",
         help="list the objectives, and draw f, w and W_f",
         description=(
-            "The objectives with their token weight. With --plot, the curves of f(p), of the token"
+            "The objectives, a line each; those that are named, with formula, weight, leaning and"
+            " source. With --plot, the curves of f(p), of the token"
             " weight w(p) = -p f'(p) and of the logit gradient W_f(p) = w(p)(1 - p), as a picture."
         ),
     )
     add_arguments(objectives, Objectives)
-    objectives.set_defaults(run="commands.tuning:objectives")
+    objectives.set_defaults(run="commands.objectives:objectives")
 
     report = commands.add_parser(
         "report",

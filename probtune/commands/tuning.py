@@ -6,16 +6,17 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, ProbtuneError, UsageError
+from ..errors import DataError, UsageError
 from ..numbers import interval, plus_minus
+from ..options import arguments_of
 from ..paper.settings import read_configuration
 from ..settings import TuneSettings, settings_from
-from .options import Demo, Objectives, Report
+from .options import PROBE_FIELDS, Demo, Report
 
 if TYPE_CHECKING:
     from ..terminal import Terminal
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _WORST = 5
 """Rows that look wrong, shown in the terminal; the record names more."""
 
-__all__ = ["demo", "objectives", "probe", "report", "train", "tune"]
+__all__ = ["demo", "probe", "report", "train", "tune"]
 
 
 def _settings(options: argparse.Namespace) -> TuneSettings:
@@ -103,6 +104,15 @@ def train(options: argparse.Namespace) -> None:
     if not terminal.quiet:
         for objective, folder in models.items():
             terminal.show(f"{objective}  {folder}", wrap=False)
+        _show_next(terminal, "tune", settings)
+
+
+def _show_next(
+    terminal: Terminal, command: str, settings: TuneSettings, only: Container[str] | None = None
+) -> None:
+    """Print the command that goes on, as the last line."""
+    words = shlex.join(["probtune", command, *arguments_of(settings, only)])
+    terminal.show(f"next    {words}", wrap=False)
 
 
 def _show_run(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
@@ -249,12 +259,20 @@ def probe(options: argparse.Namespace) -> None:
             terminal.show(caution)
     if settings.out is not None:
         terminal.show(f"record  {settings.out}", wrap=False)
+    suggestion = (record.get("scout") or {"probe": record})["probe"]["suggestion"]
     if options.emit is not None:
         from ..integrations.emitted import lines
 
-        suggestion = (record.get("scout") or {"probe": record})["probe"]["suggestion"]
         text = lines(options.emit, suggestion["objective"], settings.model, settings.data)
         terminal.show(f"\n{text}", wrap=False)
+        return
+    objective = "auto"
+    if suggestion["undecided"]:
+        objective = f"select:{','.join(suggestion['race'])}"
+    _show_next(terminal, "tune", replace(settings, objective=objective), _NEXT_FIELDS)
+
+
+_NEXT_FIELDS = {*PROBE_FIELDS, "objective"} - {"out"}
 
 
 def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
@@ -273,115 +291,6 @@ def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
         terminal.show(f"  {row['where']}  (excess surprise {row['excess']:.1f})", wrap=False)
     terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
     terminal.show(scouted["decodings"])
-
-
-def objectives(options: Objectives) -> None:
-    from ..objectives import MEMBERS, objective, objective_list, signature
-    from ..terminal import Terminal
-
-    terminal = Terminal()
-    chosen = (
-        objective_list(options.list, run_code=True)
-        if options.list
-        else [objective(m.example) for m in MEMBERS.values()]
-    )
-    if not 0 < options.tau < 1:
-        raise UsageError(f"--tau must lie strictly between 0 and 1, got {options.tau}.")
-    if not options.list:
-        terminal.table(
-            "Objectives: functions f(p) of the target probability; -log p is ordinary fine-tuning",
-            [
-                "objective",
-                "f(p)",
-                "weight w(p) = -p f'(p)",
-                f"leaning, tau = {options.tau:g}",
-                "what for",
-            ],
-            [
-                [
-                    signature(m),
-                    m.formula,
-                    m.weight_formula,
-                    f"{_leaning(o, options.tau)}: {o}",
-                    m.summary,
-                ]
-                for m, o in zip(MEMBERS.values(), chosen, strict=True)
-            ],
-            words=True,
-        )
-        for member in MEMBERS.values():
-            terminal.show(f"{member.__name__:8s} {member.source}")
-    else:
-        terminal.table(
-            f"Leaning at tau = {options.tau:g}",
-            ["objective", "leaning", "share of the mass of W_f above tau"],
-            [
-                *(
-                    [str(o), o.leaning(options.tau), f"{o.mass_above(options.tau):.3f}"]
-                    for o in _ends(chosen)
-                ),
-                *(
-                    [str(o), "not of p alone", f"needs {', '.join(sorted(o.needs))}"]
-                    for o in chosen
-                    if not o.kinds <= {"progress"}
-                ),
-            ],
-        )
-    if options.plot:
-        _plot(chosen, options.plot)
-        terminal.show(f"curves  {options.plot}", wrap=False)
-    if options.verify:
-        _verify(chosen, terminal)
-
-
-_LARGEST_ERROR = 1e-6
-
-
-def _verify(chosen: Sequence[Any], terminal: Any) -> None:
-    from ..kernels.verification import gradient_error
-
-    errors = {str(o): gradient_error(o) for o in chosen}
-    terminal.table(
-        "Largest relative error of a logit gradient against float64 autograd through full logits",
-        ["objective", "error", f"below {_LARGEST_ERROR:g}"],
-        [[name, f"{e:.1e}", "yes" if e <= _LARGEST_ERROR else "NO"] for name, e in errors.items()],
-    )
-    wrong = [name for name, e in errors.items() if not e <= _LARGEST_ERROR]
-    if wrong:
-        raise ProbtuneError(
-            f"the gradient of {', '.join(wrong)} is off by more than {_LARGEST_ERROR:g}: its token"
-            " weight is not the derivative of its formula."
-        )
-
-
-def _ends(chosen: Sequence[Any]) -> list[Any]:
-    """Return the objectives that have curves over p, each scheduled one at its start and at its
-    end.
-    """
-    of_p = [o for o in chosen if o.kinds <= {"progress"}]
-    return list(dict.fromkeys(o.at(progress) for o in of_p for progress in (0.0, 1.0)))
-
-
-def _leaning(objective: Any, tau: float) -> str:
-    if not objective.kinds <= {"progress"}:
-        return "not of p alone"
-    if not objective.needs:
-        return objective.leaning(tau)
-    return f"{objective.at(0.0).leaning(tau)} to {objective.at(1.0).leaning(tau)}"
-
-
-def _plot(chosen: Sequence[Any], path: str) -> None:
-    import torch
-
-    from ..reports.figures import objective_curves, save
-
-    p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
-    quantities = ("value", "token_weight", "logit_gradient")
-    curves = {
-        str(o): {name: getattr(o, name)(p.log()).tolist() for name in quantities}
-        for o in _ends(chosen)
-    }
-    save(objective_curves(p.tolist(), curves), path)
 
 
 def report(options: Report) -> None:

@@ -329,6 +329,11 @@ class Objective(ABC):
         arguments = ", ".join(map(repr, _parameters(self)))
         return f"{type(self).__name__}({arguments})"
 
+    def _repr_html_(self) -> str:
+        from .notebook import objective_html
+
+        return objective_html(self)
+
 
 def _parameters(objective: Objective) -> list[Any]:
     """The values that make up an objective; of a class that is no dataclass its attributes."""

@@ -15,7 +15,9 @@ again: an interrupted run goes on where it was when the same command is given on
     DIR/base/heldout.json       the base model on the held-out rows
     DIR/<objective>/model/      the fine-tuned model
     DIR/<objective>/train.json  how it was trained
+    DIR/<objective>/metrics.jsonl  its log entries, written as it is trained
     DIR/<objective>/heldout.json
+    DIR/logs/                   files of the trackers that --report-to names
     DIR/select.json             with select:A,B: which arm was taken, by how much
     DIR/record.json             all of it, with the paired comparison
     DIR/report.html             the same to look at, in one file

@@ -23,7 +23,9 @@ from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal
+from .metrics import Turn
 from .preparation import Prepared
+from .trackers import Trackers, foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,11 +46,18 @@ def train_stage(
     prepared: Prepared,
     terminal: Terminal,
     stores: Mapping[str, str],
+    *,
+    turn: Turn | None = None,
+    trackers: Trackers | None = None,
+    card: str | None = None,
 ) -> dict[str, Any]:
     """Train, unless the record is there, and return the record.
 
     Args:
         stores: files of log-probabilities, by the names of `ProbTuneConfig`'s fields.
+        turn: which of the run's trainings this is.
+        trackers: where it is reported; none by default.
+        card: text of the model's card.
     """
     path = folder / "train.json"
     if path.is_file():
@@ -56,6 +65,7 @@ def train_stage(
     from datasets import Dataset, disable_progress_bars
 
     from ..training import CheckpointClock, ProbTuneTrainer, gather_when_saved, save_whole
+    from .following import follow
 
     disable_progress_bars()
     started = time.monotonic()
@@ -85,16 +95,27 @@ def train_stage(
     )
     gather_when_saved(trainer)
     checkpoint = _resumed(trainer, folder / "checkpoints", terminal, str(objective))
-    shown = _shown(trainer, terminal, f"training {objective}")
+    trackers = trackers or Trackers((), folder)
+    config = {"objective": str(objective), **settings.to_dict()}
     with _interruptible(clock):
-        with shown:
+        with (
+            trackers.run(str(objective), folder.name, config) as runs,
+            follow(
+                trainer,
+                terminal,
+                str(objective),
+                turn or Turn(),
+                folder / "metrics.jsonl",
+                runs,
+            ),
+        ):
             result = trainer.train(resume_from_checkpoint=checkpoint)
         if clock.stopped:
             raise _interrupted(clock, trainer.state)
         _say_untrained(trainer.state, str(objective), terminal)
         _teach_to_stop(model, prepared.train.rows)
         # with LoRA, the adapter alone
-        save_whole(trainer, folder / "model", generation=model.generation_config)
+        save_whole(trainer, folder / "model", generation=model.generation_config, card=card)
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,
@@ -217,7 +238,7 @@ def training_config(
             " model."
         )
     try:
-        config = ProbTuneConfig(**{**fields, **settings.training})
+        config = ProbTuneConfig(**{**fields, **settings.training, "report_to": foreign(settings)})
         check_trainer(config)
     except UsageError:
         raise
@@ -298,31 +319,6 @@ def _check_space(folder: Path, model: PreTrainedModel) -> None:
             f"{folder} has {free / 1e9:.1f} GB free, and training needs {needed / 1e9:.1f} GB for"
             " the model and a checkpoint; free some space, or choose another --out."
         )
-
-
-@contextmanager
-def _shown(trainer: Any, terminal: Terminal, what: str) -> Iterator[None]:
-    """Our progress bar, with the last logged numbers, instead of printed dictionaries."""
-    from transformers import PrinterCallback, TrainerCallback
-
-    with terminal.track(what, 0) as advance:
-
-        class Shown(TrainerCallback):
-            def on_train_begin(self, args, state, control, **kwargs):
-                advance(state.global_step, total=state.max_steps)
-
-            def on_step_end(self, args, state, control, **kwargs):
-                advance(1)
-
-            def on_log(self, args, state, control, logs=None, **kwargs):
-                if logs and logs.get("grad_norm") == 0:
-                    terminal.say(f"step {state.global_step}: no token has a weight, gradient 0.")
-                if logs and "nll" in logs:
-                    advance(0, note=f"nll {logs['nll']:.3f}  mean p {logs['mean_p']:.3f}")
-
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Shown())
-        yield
 
 
 @contextmanager

@@ -22,16 +22,19 @@ from ..records import environment, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
+from .cards import check_hub, run_card, update_card, upload
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
 from .folder import check_folder, check_model, claim_folder, model_hashes
 from .lock import FolderLock
 from .measuring import measure_heldout
+from .metrics import Turn
 from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .selecting import cost, is_select, read_arms, remove_models, select
 from .sense import check_weights
 from .stores import check_rows, check_stores, store_logprobs
+from .trackers import Trackers, check_trackers, tracker_names
 
 __all__ = ["Run", "train", "tune"]
 
@@ -63,8 +66,9 @@ def tune(
         objectives = run.choose()
         heldout = {"base": run.measure_base()}
         trained = {}
-        for member, with_thresholds in objectives.items():
-            trained[str(member)] = run.train(member, with_thresholds)
+        for number, (member, with_thresholds) in enumerate(objectives.items(), start=1):
+            turn = Turn(number, len(objectives), heldout["base"].seconds)
+            trained[str(member)] = run.train(member, with_thresholds, turn)
             heldout[str(member)] = run.measure(member)
         run.select(heldout)
         return run.finish(trained, heldout)
@@ -98,8 +102,9 @@ def train(
     with closing(run):
         run.begin()
         models = {}
-        for member, with_thresholds in run.choose().items():
-            run.train(member, with_thresholds)
+        objectives = run.choose()
+        for number, (member, with_thresholds) in enumerate(objectives.items(), start=1):
+            run.train(member, with_thresholds, Turn(number, len(objectives)))
             models[str(member)] = run.model_folder(member)
     return models
 
@@ -166,6 +171,8 @@ class Run:
         self.others = tuple(compare)
         """Further objectives to train and compare."""
         self.scout_record = self.select_record = None
+        names = tracker_names(settings) if ranks.is_first else ()
+        self.trackers = Trackers(names, self.folder, settings.training.get("project"))
 
     def _arms(self, objective: Objective | None) -> tuple[Objective | None, ...]:
         text = self.settings.objective
@@ -219,6 +226,8 @@ class Run:
     def check(self) -> None:
         """Refuse a wrong request before any work, and a folder in which another process works."""
         check_names(self.named)
+        check_trackers(tracker_names(self.settings))
+        check_hub(self.settings)
         check_folder(self.folder, self.settings, self.named)
         if self._lock is not None and self.folder.exists():
             self._lock.take()
@@ -390,7 +399,9 @@ class Run:
 
     # --- training and measuring -----------------------------------------------------------------
 
-    def train(self, objective: Objective, with_thresholds: Objective) -> dict[str, Any]:
+    def train(
+        self, objective: Objective, with_thresholds: Objective, turn: Turn | None = None
+    ) -> dict[str, Any]:
         """Train an objective and return the record; its folder has the name that the user wrote."""
         self._check_model()
         self.ranks.wait()
@@ -401,6 +412,9 @@ class Run:
             self.prepared,
             self.terminal,
             self.files,
+            turn=turn,
+            trackers=self.trackers,
+            card=self._card(objective),
         )
         self.ranks.wait()
         return record
@@ -433,9 +447,23 @@ class Run:
             ranks=self.ranks,
         )
         if self.ranks.is_first:
-            write_record(path, "heldout", heldout.to_dict())
+            record = write_record(path, "heldout", heldout.to_dict())
+            self._report(folder, label, record)
         self.ranks.wait()
         return heldout
+
+    def _report(self, folder: Path, name: str, heldout: dict[str, Any]) -> None:
+        """Report a measurement to the trackers; of the base model also the probe."""
+        values = {f"heldout/{k}": v["value"] for k, v in heldout["metrics"].items()}
+        values |= {f"heldout/{k}": v["value"] for k, v in heldout["rates"].items()}
+        if folder.name == "base":
+            names = ("mean_p", "nll", "entropy", "token_accuracy", "below_0_1")
+            values |= {f"probe/{name}": self.probe_record[name]["value"] for name in names}
+            histograms, step = {"probe/p": self.probe_record["histogram"]}, 0
+        else:
+            histograms, step = {}, read_record(folder / "train.json", "train")["steps"]
+        values = {name: value for name, value in values.items() if value is not None}
+        self.trackers.log(name, folder.name, values, step, histograms)
 
     def _check_model(self) -> None:
         """Refuse a base model that is not the one the run began with."""
@@ -487,7 +515,16 @@ class Run:
         record = self._recorded(self.folder / "record.json", "tune", content, done=False)
         if self.ranks.is_first:
             write_text(self.folder / "report.html", render([record]))
+            for objective in dict.fromkeys((*self.candidates, *self.others)):
+                update_card(self.model_folder(objective), self._card(objective, record))
+            upload(self.model_folder(self.chosen), self.chosen, self.settings, self.terminal)
+        self.ranks.wait()
         return record
+
+    def _card(self, objective: Objective, record: dict[str, Any] | None = None) -> str:
+        """Return the card of an objective's model."""
+        settings, probe, scout = self.settings, self.probe_record, self.scout_record
+        return run_card(objective, settings, self.prepared, probe, scout, record)
 
     # --- words ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ capability   the probe itself; `probtune.probe(model, rows)` is its `probe`
 scout        a few steps of NLL on an adapter that is thrown away
 noise        the share of rows that look wrong after it
 warmed       the probe after the scout; after_scout is the choice that follows
+notebook     a probe as HTML
 choosing     features -> objective, reason, expected gain; choosing.json holds what was fitted
 
 The package carries the name of the function that users call, so the module is callable:

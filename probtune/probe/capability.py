@@ -147,6 +147,11 @@ class Probe:
             f" {self.examples} rows, {self.suggestion.verdict}: {self.suggestion.objective})"
         )
 
+    def _repr_html_(self) -> str:
+        from .notebook import probe_html
+
+        return probe_html(self)
+
     def __str__(self) -> str:
         lines = [
             (

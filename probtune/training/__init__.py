@@ -12,6 +12,7 @@ trl_head    TRL's fused head
 counts      sums over the tokens of a step, of a log entry
 opening     a model that is given by name, read whole
 clock       checkpoints by the clock
+card        the model card that a trainer writes
 checkpoints checkpoints that are whole or not there
 progress    what is summed between log entries, kept with a checkpoint
 sources     the code of a user's own objective, kept with a checkpoint

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..models.head import PerToken
 
-__all__ = ["StepCounts", "TokenSums", "row_sums"]
+__all__ = ["P_BINS", "StepCounts", "TokenSums", "p_histogram", "row_sums"]
 
+P_BINS = 20
+"""Bins of equal width between 0 and 1 in which p is counted."""
 _LOW_WEIGHT = 0.01
 
 
@@ -80,6 +82,14 @@ def row_sums(tokens: PerToken) -> Tensor:
         ],
         -1,
     )
+
+
+def p_histogram(tokens: PerToken) -> Tensor:
+    """Return how many supervised tokens have p in each bin: (P_BINS,); does not synchronise."""
+    index = (tokens.log_probs.detach().float().exp() * P_BINS).long().clamp(0, P_BINS - 1)
+    index = torch.where(tokens.label_mask, index, -1).flatten()
+    bins = torch.arange(P_BINS, device=index.device)
+    return (index.unsqueeze(1) == bins).sum(0)
 
 
 def _dtype(device: torch.device) -> torch.dtype:

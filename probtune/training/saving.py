@@ -28,13 +28,16 @@ def gather_when_saved(trainer: Any) -> None:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
 
 
-def save_whole(trainer: Any, folder: Path, *, generation: Any = None) -> None:
+def save_whole(
+    trainer: Any, folder: Path, *, generation: Any = None, card: str | None = None
+) -> None:
     """Save the model, or with PEFT the adapter, as `from_pretrained` loads it, whole and with a
     manifest; by all ranks.
 
     Args:
         generation: settings of generation, which are written beside an adapter; with a whole model
             they are saved anyway.
+        card: text of the model's card, its README.md.
 
     Raises:
         TrainingError: no weights were written.
@@ -56,6 +59,8 @@ def save_whole(trainer: Any, folder: Path, *, generation: Any = None) -> None:
                 if generation is not None and (beside / "adapter_config.json").is_file():
                     generation.save_pretrained(str(beside))
                 _check_weights(beside, folder)
+                if card is not None:
+                    (beside / "README.md").write_text(card, encoding="utf-8")
                 finish_folder(beside, folder)
             wait()
     except BaseException:

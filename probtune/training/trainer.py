@@ -26,6 +26,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from ..errors import TrainingError, UsageError
+from ..files import write_text
 from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
 from ..models.packaged import model_folder
@@ -38,6 +39,7 @@ from ..objectives import (
     kind_of,
     parameter_of,
 )
+from .card import card_of_trainer
 from .checkpoints import check_checkpoint, newest_whole, save_checkpoint
 from .columns import (
     ColumnCollator,
@@ -46,7 +48,7 @@ from .columns import (
     with_sequence_weights,
 )
 from .config import ProbTuneConfig
-from .counts import StepCounts, TokenSums, row_sums
+from .counts import StepCounts, TokenSums, p_histogram, row_sums
 from .head_choice import (
     adapters_on_the_head,
     check_two_pass,
@@ -145,6 +147,10 @@ class ProbTuneTrainer(SFTTrainer):
         self._cuts: dict[str, Tensor] = {}
         self._passes = Passes(self)
         self._sums = {"train": TokenSums(), "eval": TokenSums()}
+        self._histogram: Tensor | None = None
+        self.p_histogram: list[int] | None = None
+        """Counts of p of the training tokens between the last two log entries, in equal bins from 0
+        to 1."""
         self._step = StepCounts()
         self._resuming = Resuming(self)
         self._writing: str | None = None
@@ -219,6 +225,18 @@ class ProbTuneTrainer(SFTTrainer):
             (Path(output_dir or self.args.output_dir or ".") / TRAINING_ARGS_NAME).unlink(
                 missing_ok=True
             )
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """Write the model's card into `output_dir`: base model, objective, results."""
+        if self.is_world_process_zero():
+            named = [tags] if isinstance(tags, str) else tags or []
+            text = card_of_trainer(self, model_name, dataset_name, named)
+            write_text(Path(self.args.output_dir or ".") / "README.md", text)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         check_sources(Path(resume_from_checkpoint), self.objective)
@@ -369,6 +387,8 @@ class ProbTuneTrainer(SFTTrainer):
             if training:
                 self._check_finite(loss, out.tokens.log_probs, inputs)
                 self._sums["train"].add(sums)
+                counts = p_histogram(out.tokens)
+                self._histogram = counts if self._histogram is None else self._histogram + counts
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
                     self._step.kept += float(out.tokens.kept[out.tokens.label_mask].sum())
@@ -492,6 +512,9 @@ class ProbTuneTrainer(SFTTrainer):
         means = self._sums[mode].means(self.accelerator if mode == "train" else None)
         means.pop("objective", None)
         if mode == "train":
+            if self._histogram is not None:
+                counts = self.accelerator.reduce(self._histogram, "sum")
+                self.p_histogram, self._histogram = counts.tolist(), None
             for index, share in enumerate(anneal_shares(self.objective, self._progress())):
                 logs[f"anneal_{index + 1}" if index else "anneal"] = share
         logs.update(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...numbers import p_value, percent, points, signed_points
+from ...options import arguments_of
 from ...settings import read_yaml, settings_from
 from ...terminal import Terminal
 from ..settings import EvalSettings
@@ -24,7 +27,7 @@ def evaluate(
 ) -> None:
     """Run `probtune eval`; `read` reads its configuration."""
     if options.list:
-        return _list(Terminal())
+        return _list(Terminal(), getattr(options, "tasks", None))
     chosen = {
         name: value
         for name, value in vars(options).items()
@@ -40,6 +43,9 @@ def evaluate(
     folder = settings.folder
     if record["kind"] != "eval":
         terminal.show(f"answers and grades  {folder}", wrap=False)
+        phase = "grade" if settings.phase == "generate" else "analyse"
+        words = arguments_of(replace(settings, phase=phase))
+        terminal.show(f"next    {shlex.join(['probtune', 'eval', *words])}", wrap=False)
         return
     from ...records import write_text
     from ...reports.report import render
@@ -49,37 +55,71 @@ def evaluate(
     _show(record, terminal)
     terminal.show(f"record  {folder / 'record.json'}", wrap=False)
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)
+    terminal.show(f"next    {_next(settings)}", wrap=False)
 
 
-def _list(terminal: Terminal) -> None:
-    from ..tasks.table import TASKS
+def _list(terminal: Terminal, names: str | None) -> None:
+    """List the benchmarks, a line each; of those that are named, all that is known."""
+    from ..tasks.table import TASKS, find_tasks
 
-    rows = []
-    for task in TASKS.values():
-        source = task.source
-        strict = next(iter(task.protocols.values())).decoding
-        drawn = (
-            f"T = {strict.temperature:g}, {strict.samples} answers"
-            if strict.temperature > 0
-            else "greedy"
-        )
-        rows.append(
-            [
-                task.name,
-                task.domain,
-                f"{source.rows:,}",
-                f"{drawn}, {strict.max_new_tokens} tokens",
-                source.licence,
-                source.dataset + (f" ({source.config})" if source.config else ""),
-                task.local or "",
-            ]
-        )
-    terminal.table(
-        "Benchmarks; --tasks takes their names and domains",
-        ["task", "domain", "rows", "decoding", "licence", "dataset", "file under --data"],
-        rows,
-        words=True,
-    )
+    if names is not None:
+        for task in find_tasks(names):
+            terminal.show(task.name, wrap=False)
+            for what, text in (
+                ("domain", task.domain),
+                ("rows", f"{task.source.rows:,}"),
+                ("answers", _answers(task)),
+                ("licence", task.source.licence),
+                ("dataset", _dataset(task)),
+                ("file", f"{task.local} under --data" if task.local else ""),
+            ):
+                if text:
+                    terminal.show(f"  {what:8s} {text}", wrap=False)
+        return
+    terminal.show("Benchmarks; --tasks takes their names and domains\n")
+    tasks = TASKS.values()
+    rows = [[task.name, task.domain, f"{task.source.rows:>6,}", _answers(task)] for task in tasks]
+    if terminal.width >= _WIDE:
+        header = ["task", "domain", "  rows", "answers", "licence", "dataset", "file under --data"]
+        more = [[task.source.licence, _dataset(task), task.local or ""] for task in tasks]
+        terminal.lines([header, *(row + rest for row, rest in zip(rows, more, strict=True))])
+        return
+    terminal.lines([["task", "domain", "  rows", "answers"], *rows])
+    terminal.show("\nLicence, dataset and file of some: probtune eval --list --tasks gsm8k,math")
+
+
+_WIDE = 150
+"""Columns from which a line of the list has room for licence, dataset and file."""
+
+
+def _answers(task: Any) -> str:
+    """Return how answers are drawn by the strict protocol."""
+    strict = next(iter(task.protocols.values())).decoding
+    drawn = "greedy"
+    if strict.temperature > 0:
+        drawn = f"T = {strict.temperature:g}, {strict.samples} answers"
+    return f"{drawn}, {strict.max_new_tokens} tokens"
+
+
+def _dataset(task: Any) -> str:
+    return task.source.dataset + (f" ({task.source.config})" if task.source.config else "")
+
+
+def _next(settings: EvalSettings) -> str:
+    """Return the command that goes on: a comparison with the newest evaluation beside this one, or
+    the same evaluation of another model.
+    """
+    folder = settings.folder
+    records = [
+        path
+        for path in folder.parent.glob("*/record.json")
+        if path.parent.name != folder.name and '"kind":"eval"' in path.open().read(100)
+    ]
+    if records:
+        newest = max(records, key=lambda path: path.stat().st_mtime).parent
+        return shlex.join(["probtune", "compare", str(folder), str(newest)])
+    words = arguments_of(replace(settings, model="OTHER_MODEL", out=None))
+    return shlex.join(["probtune", "eval", *words])
 
 
 def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
