@@ -113,7 +113,7 @@ def model_card(card: Card) -> str:
     """Return the card as Markdown with its metadata."""
     from huggingface_hub import ModelCardData
 
-    licence = licence_of(card.base)
+    licence: dict[str, Any] = {**licence_of(card.base)}
     data = ModelCardData(
         base_model=hub_name(card.base),
         datasets=hub_name(card.data) if card.data else None,

@@ -95,7 +95,7 @@ def check_trackers(names: Sequence[str]) -> None:
         )
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun")
     if "wandb" in names and not offline:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         if not wandb.api.api_key:
             raise UsageError(
@@ -207,7 +207,7 @@ class _TensorBoard:
 
 class _Wandb:
     def __init__(self, trackers: Trackers, name: str, slug: str, config: Mapping[str, Any]):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         trackers.files.mkdir(parents=True, exist_ok=True)
         self._wandb = wandb
@@ -236,7 +236,7 @@ class _Wandb:
 
 class _Trackio:
     def __init__(self, trackers: Trackers, name: str, slug: str, config: Mapping[str, Any]):
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]
 
         self._trackio = trackio
         self._run: Any = trackio.init(
@@ -265,7 +265,7 @@ class _Trackio:
 
 class _Mlflow:
     def __init__(self, trackers: Trackers, name: str, slug: str, config: Mapping[str, Any]):
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]
 
         trackers.files.mkdir(parents=True, exist_ok=True)
         self._mlflow = mlflow

@@ -36,7 +36,7 @@ def card_of_trainer(
             objective=trainer.objective,
             base=getattr(config, "_name_or_path", "") or "a model made in Python",
             title=title,
-            adapter=is_peft_model(trainer.model),
+            adapter=bool(is_peft_model(trainer.model)),
             data=dataset_name or "",
             rows=len(rows) if dataset_name and hasattr(rows, "__len__") else 0,
             heldout=_evaluated(trainer),
