@@ -57,10 +57,12 @@ def complete(app: Any, page: str, source: list[str]) -> None:
 
 def members() -> str:
     """Return the directives of all objectives."""
+    from probtune.objectives import MEMBERS, signature
+
     lines = []
     for name in probtune._MEMBERS:
-        kind = "autoclass" if inspect.isclass(getattr(probtune, name)) else "autofunction"
-        lines.append(f".. {kind}:: probtune.{name}\n")
+        kind = "autoclass" if inspect.isclass(MEMBERS[name]) else "autofunction"
+        lines.append(f".. {kind}:: probtune.{signature(MEMBERS[name])}\n")
     return "\n".join(lines)
 
 
