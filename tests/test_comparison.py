@@ -92,7 +92,7 @@ def test_greedy_runs_by_mcnemar(tmp_path):
 
 
 def test_an_interval_says_no_more_than_the_exact_test(tmp_path):
-    """Of 7 questions the first gets 4 more right and none less: p = 0.125."""
+    """The first gets 4 of 7 questions right that the second does not: p = 0.125."""
     a = make_run(tmp_path / "a", greedy("1111000"))
     b = make_run(tmp_path / "b", greedy("0000000"))
     (row,) = compare_runs({"a": [a], "b": [b]})["protocols"]["strict"]["differences"]

@@ -101,7 +101,13 @@ def test_yaml_blocks_are_settings_of_tune_or_of_accelerate():
 NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == "probing"))
+        for path in NOTEBOOKS
+    ],
+)
 def test_notebooks_run_and_hold_no_output(path, tmp_path, monkeypatch):
     """The cells in their order, as one program; `make docs` runs them in Jupyter's kernel."""
     cells = json.loads(path.read_text())["cells"]
@@ -172,7 +178,8 @@ def test_commands_of_the_documents_are_valid(arguments, capsys):
 CHEAP = [
     arguments
     for arguments in commands_of_blocks()
-    if {"--list", "--dry-run"} & set(arguments)
+    if "--list" in arguments
+    or (arguments[0] == "reproduce" and "--dry-run" in arguments)
     or arguments[0] in ("objectives", "theory")
     or arguments[0] == "probe"
 ]
