@@ -245,9 +245,10 @@ class TuneSettings:
     weights: str = option(
         "float32",
         "dtype of the trained weights and of AdamW's states; the paper's code has bfloat16, in"
-        " which small updates round to nothing",
+        " which small updates round to nothing; nf4: the base in 4 bits under float32 adapters"
+        " (QLoRA; needs --lora-rank and probtune[qlora])",
         group="training",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "nf4"),
     )
     packing: bool = option(False, "pack rows into blocks of --max-length tokens", group="training")
     bf16: bool | None = option(
@@ -350,6 +351,11 @@ class TuneSettings:
             )
         if self.bf16 and self.weights == "bfloat16":
             raise UsageError("--bf16 mixes precisions; with --weights bfloat16 there is only one.")
+        if self.weights == "nf4" and not self.lora_rank:
+            raise UsageError(
+                "--weights nf4 keeps the base in 4 bits, which cannot be trained; add"
+                " --lora-rank 16 to train adapters on it."
+            )
         if (self.prompt_column is None) != (self.response_column is None):
             raise UsageError(
                 "--prompt-column and --response-column belong together: name both columns or"
@@ -360,6 +366,11 @@ class TuneSettings:
                 "--messages-column names turns, --prompt-column and --response-column two texts:"
                 " choose one."
             )
+
+    @property
+    def measured_as(self) -> str:
+        """The dtype in which models of the run are measured, for `load_model`."""
+        return "nf4" if self.weights == "nf4" else "auto"
 
     @property
     def folder(self) -> Path:

@@ -58,7 +58,7 @@ def test_parameters_are_those_of_the_models_card(name, tmp_path):
 @pytest.mark.parametrize(
     "file, devices",
     [
-        ("lora-7b-24gb.yaml", "RTX4090"),
+        ("qlora-7b-24gb.yaml", "RTX4090"),
         ("full-1.5b-80gb.yaml", "H100"),
         ("lora-8b-80gb.yaml", "H100"),
         ("full-8b-8x80gb.yaml", "8xH100"),

@@ -32,6 +32,10 @@ _BLOCK_BYTES = {"cpu": 64 * 2**20, "gpu": 512 * 2**20}
 """Size of the head's block of logits (`kernels/torch_rows.py`)."""
 
 
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a number in NF4: 4 bits, a scale of 8 bits for 64 of them, a float32 for 256 scales."""
+
+
 class Device(NamedTuple):
     """A kind of device."""
 
@@ -76,6 +80,8 @@ class Shape(NamedTuple):
     """Tokens of its longest row."""
     weight_bytes: int = 4
     activation_bytes: int = 4
+    four_bits: bool = False
+    """True if the linear layers but the head are in 4 bits (NF4 with quantized constants)."""
     lora_rank: int = 0
     lora_targets: str = "all-linear"
     checkpointing: bool = False
@@ -138,6 +144,10 @@ def footprint(model: Any, shape: Shape) -> Footprint:
     trained = parameters
     if shape.lora_rank:
         trained = _adapters(model, shape, head)
+    quantized = 0
+    if shape.four_bits:
+        linear = (m for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
+        quantized = sum(module.weight.numel() for module in linear)
     layers = int(getattr(config, "num_hidden_layers", 1))
     saved = _saved_bytes(model, shape)
     inputs = shape.rows * shape.length * config.hidden_size * shape.activation_bytes
@@ -163,7 +173,9 @@ def footprint(model: Any, shape: Shape) -> Footprint:
     return Footprint(
         parameters=parameters,
         trained=trained,
-        weights=state * parameters + (4.0 * trained / shape.shards if shape.lora_rank else 0.0),
+        weights=state * (parameters - quantized)
+        + _NF4_BYTES * quantized / shape.shards
+        + (4.0 * trained / shape.shards if shape.lora_rank else 0.0),
         gradients=(4.0 / shape.shards if shape.lora_rank else state) * trained,
         optimizer=2.0 * (4.0 / shape.shards if shape.lora_rank else state) * trained,
         activations=saved,

@@ -135,20 +135,31 @@ def load_model(
 
     Args:
         dtype: of the weights; float32 for training (float32 master weights), `"auto"` for the
-            stored one.
+            stored one, `"nf4"` for 4 bits a number in all linear layers but the head (Dettmers et
+            al.: QLoRA, 2023, https://arxiv.org/abs/2305.14314).
         device: default: the accelerator if there is one, else the CPU.
         adapter: for a folder with an adapter: `beside` the weights, `merged` into them, or its
             rank, to train it further.
 
     Raises:
-        UsageError: there is no such model, it cannot be read, or its weights are not whole.
+        UsageError: there is no such model, it cannot be read, its weights are not whole, or 4 bits
+            are asked for without bitsandbytes.
     """
+    device = device or default_device()
+    options: dict[str, Any] = {"dtype": dtype}
+    if dtype == "nf4":
+        if adapter == "merged" and base_of(name) is not None:
+            raise UsageError(
+                f"{name} is an adapter, and 4 bits take no merged weights: train it further with"
+                " its own rank (--lora-rank), or merge it first (`probtune merge`)."
+            )
+        options = four_bits(device)
     with readable(name, "model"):
         base = base_of(name)
         folder = model_folder(base or name)
         if Path(folder).is_dir():
             folder = str(Path(folder).resolve())  # an adapter of this model will name it
-        model: Any = read_whole(name, folder, dtype=dtype)
+        model: Any = read_whole(name, folder, **options)
         if base is not None:
             stops = stops_of(name)
             if stops is not None:
@@ -161,7 +172,33 @@ def load_model(
                 model = merged(model, name)
             else:
                 model = trainable(model, name, int(adapter))
-    return model.to(device or default_device())
+    return model if dtype == "nf4" else model.to(device)
+
+
+def four_bits(device: str) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that put a model on a device in 4 bits (NF4, with
+    quantized constants). What is not quantized, and what 4 bits are taken to for a matmul, is
+    bfloat16 on an accelerator and float32 on a CPU.
+
+    Raises:
+        UsageError: bitsandbytes is missing.
+    """
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError(
+            "--weights nf4 needs bitsandbytes: pip install 'probtune[qlora]', or take bfloat16."
+        )
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
 
 
 def layer_names(name: str) -> list[str]:

@@ -109,7 +109,8 @@ def dry_run(
 def shape_of(settings: TuneSettings, longest: int, *, on_cpu: bool, shards: int = 1) -> Shape:
     """Return the layout of a training: its largest micro-batch, dtypes, adapters."""
     mixed = mixed_precision(settings, on_cpu)
-    weight_bytes = 2 if settings.weights == "bfloat16" else 4
+    bfloat16 = settings.weights == "bfloat16" or (settings.weights == "nf4" and not on_cpu)
+    weight_bytes = 2 if bfloat16 else 4
     checkpointing = settings.training.get(
         "activation_checkpointing", settings.training.get("gradient_checkpointing", not on_cpu)
     )
@@ -118,6 +119,7 @@ def shape_of(settings: TuneSettings, longest: int, *, on_cpu: bool, shards: int 
         length=settings.max_length if settings.packing else min(longest, settings.max_length),
         weight_bytes=weight_bytes,
         activation_bytes=2 if mixed else weight_bytes,
+        four_bits=settings.weights == "nf4",
         lora_rank=settings.lora_rank,
         lora_targets=settings.lora_targets,
         checkpointing=bool(checkpointing),
@@ -198,8 +200,9 @@ def _too_large(plan: Plan, settings: TuneSettings, shape: Shape) -> str:
             ways.append("--training fsdp=full_shard")
         if not settings.lora_rank:
             ways.append("--lora-rank 32")
-        elif settings.weights == "float32":
-            ways.append("--weights bfloat16")
+        else:
+            lighter = {"float32": ("bfloat16", "nf4"), "bfloat16": ("nf4",)}
+            ways += [f"--weights {name}" for name in lighter.get(settings.weights, ())]
     way_out = f"; try {' or '.join(ways)}, or more devices" if ways else "; take more devices"
     return (
         f"the training needs {f.peak / 1e9:.1f} GB on each device, and"

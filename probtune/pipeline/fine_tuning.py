@@ -74,7 +74,7 @@ def train_stage(
     model = load_model(
         settings.model,
         dtype=settings.weights,
-        device=None if alone else "cpu",
+        device=None if alone else _own_device(settings),
         adapter=settings.lora_rank or "merged",
     )
     _check_space(folder, model)
@@ -259,11 +259,20 @@ def training_config(
     return config
 
 
+def _own_device(settings: TuneSettings) -> str:
+    """Return the device that one of several processes loads a model on: a model in 4 bits stays
+    where it is made.
+    """
+    if settings.weights == "nf4" and default_device() == "cuda":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
+
+
 def mixed_precision(settings: TuneSettings, on_cpu: bool) -> bool:
     """True if precisions are mixed: on an accelerator, unless the weights are bfloat16."""
     if settings.bf16 is not None:
         return settings.bf16
-    return not on_cpu and settings.weights == "float32"
+    return not on_cpu and settings.weights != "bfloat16"
 
 
 def _teach_to_stop(model: PreTrainedModel, rows: TokenRows) -> None:

@@ -27,6 +27,7 @@ def measure_tokens(
     store: Path | None = None,
     files: Mapping[str, str] = MappingProxyType({}),
     ranks: Ranks = ALONE,
+    dtype: str = "auto",
 ) -> TokenTable:
     """Return a model's statistics of the rows' target tokens.
 
@@ -36,8 +37,9 @@ def measure_tokens(
         files: files of log-probabilities that must be this model's (`reference`) or another's
             (`better`).
         ranks: the processes that share the work; all of them return the whole, the first writes.
+        dtype: as in `load_model`.
     """
-    model = load_model(model_name, dtype="auto")
+    model = load_model(model_name, dtype=dtype)
     for name, path in files.items():
         if Path(path).is_file():
             same = name == "reference"
@@ -61,7 +63,7 @@ def measure_heldout(
     """Measure a model on the held-out rows; a generated answer may be as long as the longest
     response, unless the settings say otherwise.
     """
-    model = load_model(model_name, dtype="auto")
+    model = load_model(model_name, dtype=settings.measured_as)
     rows = prepared.heldout.rows
     longest = max(len(row.input_ids) - len(row.prompt_ids) for row in rows) + 1
     limit = settings.max_new_tokens or longest

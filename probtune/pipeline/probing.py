@@ -104,6 +104,7 @@ def probe_rows(
         store=store,
         files=files,
         ranks=ranks,
+        dtype=settings.measured_as,
     )
     probe = summarize(
         table,
@@ -133,7 +134,7 @@ def probe_with_scout(
     end = before["end_token"]
     measured = len(rows) if settings.all else settings.probe_examples
     train, measure = split(rows, measured, seed=settings.seed)
-    model = load_model(settings.model, dtype="auto")
+    model = load_model(settings.model, dtype=settings.measured_as)
     total = min(len(train), settings.scout_steps * ROWS_PER_STEP) + len(measure)
     with terminal.track(
         f"a scout of {settings.scout_steps} steps, and the probe", total
