@@ -8,7 +8,10 @@ import pytest
 
 from probtune import from_function, probe
 from probtune.cli import main
+from probtune.evaluation.commands.evaluation import next_command
+from probtune.evaluation.settings import EvalSettings
 from probtune.objectives import MEMBERS, objective
+from probtune.records import write_record
 from probtune.terminal import Terminal
 
 
@@ -62,6 +65,14 @@ def test_the_last_line_of_a_probe_and_of_a_training_goes_on(word_model, tmp_path
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"next    probtune tune {word_model} {rows} --objective p")
     assert options_of(last)["out"] == str(tmp_path / "out")
+
+
+def test_an_evaluation_goes_on_with_another_model_or_a_comparison(tmp_path):
+    settings = EvalSettings(model="base", tasks="gsm8k", limit=5, out=str(tmp_path / "a"))
+    assert next_command(settings) == "probtune eval OTHER_MODEL --tasks gsm8k --limit 5"
+    for name, kind in (("a", "eval"), ("b", "eval"), ("c", "tune")):
+        write_record(tmp_path / name / "record.json", kind, {})
+    assert next_command(settings) == f"probtune compare {tmp_path / 'a'} {tmp_path / 'b'}"
 
 
 # --- notebooks ----------------------------------------------------------------------------------

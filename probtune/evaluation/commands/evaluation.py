@@ -17,7 +17,7 @@ from ...terminal import Terminal
 from ..settings import EvalSettings
 from .options import Compare
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "next_command"]
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
     _show(record, terminal)
     terminal.show(f"record  {folder / 'record.json'}", wrap=False)
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)
-    terminal.show(f"next    {_next(settings)}", wrap=False)
+    terminal.show(f"next    {next_command(settings)}", wrap=False)
 
 
 def _list(terminal: Terminal, names: str | None) -> None:
@@ -105,7 +105,7 @@ def _dataset(task: Any) -> str:
     return task.source.dataset + (f" ({task.source.config})" if task.source.config else "")
 
 
-def _next(settings: EvalSettings) -> str:
+def next_command(settings: EvalSettings) -> str:
     """Return the command that goes on: a comparison with the newest evaluation beside this one, or
     the same evaluation of another model.
     """
