@@ -22,7 +22,8 @@ __all__ = ["check_hub", "run_card", "update_card", "upload"]
 
 _SHOWN = (
     *("learning_rate", "epochs", "max_steps", "batch_size", "gradient_accumulation"),
-    *("scheduler", "warmup_ratio", "weight_decay", "normalizer", "lora_rank", "packing", "seed"),
+    *("scheduler", "warmup_ratio", "weight_decay", "normalizer", "lora_rank", "weights", "packing"),
+    "seed",
 )
 
 
