@@ -100,6 +100,12 @@ def test_devices_that_cannot_be_read(text):
         read_devices(text)
 
 
+def test_a_field_that_nobody_reads_is_refused_before_the_data_is_read(word_model, tmp_path):
+    chosen = settings(word_model, tmp_path / "none.jsonl", None, training={"fspd": "full_shard"})
+    with pytest.raises(UsageError, match="Did you mean 'fsdp'"):
+        dry_run(chosen, "8xH100", QUIET)
+
+
 def test_devices():
     assert read_devices("8xH100")[0] == 8 and read_devices("A100")[1].memory == 80e9
     assert read_devices("4 x RTX 4090")[1].name == "RTX 4090"

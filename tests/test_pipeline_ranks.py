@@ -101,6 +101,13 @@ def test_fsdp_that_a_cpu_ignores_is_refused(word_model, tmp_path):
         pipeline.tune(chosen, QUIET)
 
 
+def test_a_field_of_training_that_nobody_reads_is_refused(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    chosen = settings(word_model, rows, tmp_path / "out", training={"adam_beta": 0.9})
+    with pytest.raises(UsageError, match="Did you mean 'adam_beta"):
+        pipeline.tune(chosen, QUIET)
+
+
 def test_shares_join_in_the_order_of_the_rows():
     rows = list(range(7))
     shares = [Ranks(rank, 3).share(rows) for rank in range(3)]

@@ -25,7 +25,7 @@ from ..models.footprint import (
 from ..models.loading import default_device
 from ..settings import TuneSettings
 from ..terminal import Terminal
-from .fine_tuning import mixed_precision
+from .fine_tuning import check_fields, mixed_precision
 from .preparation import Locate, prepare
 
 __all__ = ["Plan", "dry_run", "read_devices"]
@@ -84,6 +84,7 @@ def dry_run(
         UsageError: the training does not fit these devices; with what to change.
     """
     number, device = read_devices(devices)
+    check_fields(settings)
     prepared = prepare(settings, terminal, locate=locate)
     lengths = prepared.train.rows.lengths
     on_cpu = device.name == "CPU"

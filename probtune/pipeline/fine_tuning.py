@@ -3,6 +3,8 @@ fine-tuned model at the end."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 import shutil
 import signal
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_adapter",
+    "check_fields",
     "mixed_precision",
     "number_columns",
     "train_stage",
@@ -231,6 +234,7 @@ def training_config(
             raise UsageError(
                 f"--training {name} is set by the run itself; use the option of probtune tune."
             )
+    check_fields(settings)
     if on_cpu and settings.training.get("fsdp"):
         raise UsageError(
             f"--training fsdp={settings.training['fsdp']!r}: accelerate shards on accelerators"
@@ -266,6 +270,22 @@ def _own_device(settings: TuneSettings) -> str:
     if settings.weights == "nf4" and default_device() == "cuda":
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return "cpu"
+
+
+def check_fields(settings: TuneSettings) -> None:
+    """Refuse fields of the trainer that nobody reads.
+
+    Raises:
+        UsageError: with the nearest name.
+    """
+    from ..training import ProbTuneConfig
+
+    names = [item.name for item in dataclasses.fields(ProbTuneConfig)]
+    for name in settings.training:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"--training {name}: ProbTuneConfig has no such field.{hint}")
 
 
 def mixed_precision(settings: TuneSettings, on_cpu: bool) -> bool:
