@@ -14,7 +14,7 @@ if [ ! -e "$folder/.complete" ]; then
     for package in verl==0.9.1 torchtitan==0.3.0 axolotl==0.19.0 ms-swift==4.6.0 tinker==0.38.0 \
         nemo-automodel==0.7.0 unsloth==2026.10.9 unsloth_zoo llamafactory==0.9.5 \
         pytorch-lightning==2.6.6 lightning-utilities torchmetrics spmd_types tyro httpx distro \
-        orjson addict tensordict modelscope ray hydra-core omegaconf codetiming; do
+        orjson addict tensordict modelscope modelscope_hub json_repair msgpack ray hydra-core omegaconf codetiming; do
         "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps "$package" \
             2> "$folder/pip.log" || echo "not installed: $package ($(tail -n 1 "$folder/pip.log"))"
     done
@@ -25,7 +25,7 @@ echo "hooks, as recorded in tests/engine_hooks.json:"
 "$folder/bin/python" -m benchmarks.engine_hooks
 real=()
 for pair in lightning:pytorch_lightning torchtitan:torchtitan.components.loss \
-    automodel:nemo_automodel.recipes.llm.train_ft axolotl:axolotl.integrations.base \
+    automodel:nemo_automodel.components.loss.masked_ce axolotl:axolotl.integrations.base \
     swift:swift.loss verl:verl.workers.utils.losses llamafactory:llamafactory.train.sft.trainer \
     tinker:tinker unsloth:unsloth; do
     if said=$("$folder/bin/python" -W ignore -c "import ${pair#*:}" 2>&1); then
