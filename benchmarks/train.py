@@ -188,7 +188,10 @@ def main() -> None:
     results = []
     started = time.monotonic()
     for model, layout, masked in settings:
-        arms = {arm: in_process(model, layout, masked, arm) for arm in ARMS}
+        arms = {}
+        for arm in ARMS:
+            arms[arm] = in_process(model, layout, masked, arm)
+            print(f"{arm:18s} {arms[arm]['seconds']:.3f} s", file=sys.stderr, flush=True)
         results.append({"model": model, "layout": layout, "masked": masked, "arms": arms})
         print(table(results[-1:]), flush=True)
     print(f"{time.monotonic() - started:.0f} s")

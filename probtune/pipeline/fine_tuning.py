@@ -122,7 +122,7 @@ def train_stage(
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,
-        "loss": result.training_loss,
+        "loss": _over_processes(trainer, result.training_loss),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         "processes": trainer.accelerator.num_processes,
         "seconds": time.monotonic() - started,
@@ -134,6 +134,18 @@ def train_stage(
     if clock.stopping:  # the signal came after the last step
         raise _interrupted(clock, trainer.state)
     return record
+
+
+def _over_processes(trainer: Any, loss: float) -> float:
+    """Return the mean training loss over all processes; the trainer's own is that of one, since the
+    last log entry.
+    """
+    if trainer.accelerator.num_processes == 1:
+        return loss
+    import torch
+
+    of_process = torch.tensor(loss, device=trainer.args.device)
+    return float(trainer.accelerator.reduce(of_process, "mean"))
 
 
 def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str | None:
