@@ -7,14 +7,16 @@ REPOSITORY is a clone of https://github.com/GaotangLi/Beyond-Log-Likelihood, whi
 this project. PYTHON, by default this one, is an interpreter that has what `paper_oracle.py` names.
 The first form grades `--number` answers of each domain both ways, prints what differs, and fails if
 anything does; it writes the counts into benchmarks/paper_graders.json and docs/evaluation.md. The
-second writes a smaller sample with the paper's verdicts into tests/paper_verdicts.jsonl, which the
-tests read where there is no clone.
+counts of every thousand answers are kept in `--state`, and the same command goes on with the next
+thousand. The second form writes a smaller sample with the paper's verdicts into
+tests/paper_verdicts.jsonl, which the tests read where there is no clone.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +34,8 @@ RESULTS = HERE / "paper_graders.json"
 TABLE = HERE.parent / "tests" / "paper_verdicts.jsonl"
 IN_TABLE = 80
 """Cases of each domain in the table."""
+PART = 1000
+"""Cases that are graded together."""
 
 
 def main() -> None:
@@ -43,25 +47,28 @@ def main() -> None:
     parser.add_argument("--domain", choices=[*DOMAINS], action="append")
     parser.add_argument("--table", action="store_true", help="write the table for the tests")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--state", type=Path, help="file of finished thousands (JSON lines)")
     options = parser.parse_args()
-    counts = {}
+    counts: dict[str, dict[str, int]] = {}
     lines = []
     for domain in options.domain or DOMAINS:
         number = IN_TABLE if options.table else options.number
         cases = generate(domain, number, options.seed + options.table)
-        expected = of_the_paper(cases, options.repository, options.python, options.workers)
         if options.table:
+            expected = of_the_paper(cases, options.repository, options.python, options.workers)
             lines += [
                 json.dumps({**case, **verdict}, ensure_ascii=False)
                 for case, verdict in zip(cases, expected, strict=True)
                 if "error" not in verdict
             ]
             continue
-        counts[domain] = compare(cases, expected, options.workers)
+        counts[domain] = in_parts(domain, cases, options)
         print(domain, counts[domain], flush=True)
     if options.table:
         TABLE.write_text("\n".join(lines) + "\n")
         return
+    before = json.loads(RESULTS.read_text())["counts"] if RESULTS.is_file() else {}
+    counts = {name: {**before, **counts}[name] for name in DOMAINS if name in {**before, **counts}}
     rows = [[domain, *(f"{count:,}" for count in of.values())] for domain, of in counts.items()]
     header = ["domain", "answers", "right", "other answer", "other verdict", "not decided"]
     write(DOCUMENT, "paper graders", (header, rows))
@@ -69,6 +76,26 @@ def main() -> None:
     RESULTS.write_text(json.dumps({**measured, "environment": environment()}, indent=1) + "\n")
     if any(of["other answer"] or of["other verdict"] for of in counts.values()):
         sys.exit("The reference graders differ from the paper's code.")
+
+
+def in_parts(domain: str, cases: Sequence[Case], options: argparse.Namespace) -> dict[str, int]:
+    """Counts of all cases, a thousand at a time; finished thousands are read from the state."""
+    state: Path | None = options.state
+    finished = [] if state is None or not state.is_file() else state.read_text().splitlines()
+    parts = {part["part"]: part["counts"] for part in map(json.loads, finished)}
+    total: Counter[str] = Counter()
+    for start in range(0, len(cases), PART):
+        part = f"{domain} {options.seed} {start}"
+        if part not in parts:
+            chosen = cases[start : start + PART]
+            expected = of_the_paper(chosen, options.repository, options.python, options.workers)
+            parts[part] = compare(chosen, expected, options.workers)
+            print(part, parts[part], flush=True)
+            if state is not None:
+                with state.open("a") as file:
+                    print(json.dumps({"part": part, "counts": parts[part]}), file=file)
+        total.update(parts[part])
+    return dict(total)
 
 
 def of_the_paper(

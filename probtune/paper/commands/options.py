@@ -80,6 +80,43 @@ class Reproduce:
         "submit to SLURM with this parameter, such as partition=gpu (probtune[slurm]); repeatable",
         metavar="KEY=VALUE",
     )
+    model: str | None = option(
+        None,
+        "trial: the cell's protocol on this model (folder, hub id, packaged name)",
+        metavar="MODEL",
+    )
+    limit_train: int | None = option(
+        None, "trial: the first N rows of the training set", metavar="N", least=2
+    )
+    limit_eval: int | None = option(
+        None, "trial: the first N questions of each benchmark", metavar="N", least=1
+    )
+    samples: int | None = option(
+        None,
+        "trial: answers to each question where the protocol samples",
+        short="-k",
+        metavar="K",
+        least=1,
+    )
+    train_data: str | None = option(
+        None,
+        "trial: rows as `train` reads them, instead of the training set",
+        metavar="FILE",
+    )
+    eval_data: str | None = option(
+        None, "trial: folder with the benchmarks' rows, instead of the hub", metavar="DIR"
+    )
+    tasks: str | None = option(None, "trial: benchmarks, instead of the cell's", metavar="LIST")
+    max_new_tokens: int | None = option(None, "trial: longest answer", metavar="N", least=1)
+    rates: str | None = option(
+        None, "trial: learning rates, instead of the cell's, such as 1e-4,3e-4", metavar="LIST"
+    )
+    step_rows: int | None = option(
+        None,
+        "trial: rows of a step (default: 256, and fewer for few rows)",
+        metavar="N",
+        least=1,
+    )
     judge: str | None = option(
         None,
         "judge answers to instructions, p() against nll(), by an OpenAI-compatible server (its"
@@ -128,6 +165,8 @@ examples:
   probtune reproduce figure-6 --slurm partition=gpu --slurm time=720
   probtune reproduce medical/llama-3.2-3b --mode faithful --without double-prompt
   probtune reproduce table-10 --miniature                  the same path in a minute, on a CPU
+  probtune reproduce figlet/qwen2.5-1.5b --model smollm2-135m --limit-train 512 --limit-eval 100
+                                                           a trial: its protocol on your model
 
 The same command continues an interrupted reproduction; finished runs are not repeated.
 """

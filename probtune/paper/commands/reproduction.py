@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
-from ...numbers import interval, signed
 from ...terminal import Terminal
 
 if TYPE_CHECKING:
@@ -19,8 +18,10 @@ if TYPE_CHECKING:
     from ..reproduction.plan import CellPlan, Run
 
 from .options import Reproduce
+from .results import finish
+from .trials import run_trials, trial_of, trial_plans
 
-__all__ = ["reproduce", "show_table"]
+__all__ = ["reproduce"]
 
 
 def reproduce(options: Reproduce) -> None:
@@ -31,13 +32,17 @@ def reproduce(options: Reproduce) -> None:
         raise UsageError("name a cell, a table or a figure; probtune reproduce --list shows all.")
     out = Path(options.out)
     if options.miniature:
+        if trial_of(options).chosen:
+            raise UsageError("--miniature has models and rows of its own; a trial does without it.")
         return _miniature(options, out, terminal)
     plans = _plans(options)
     if options.one is not None:
         return _one(plans, options, out, terminal)
     judge = _judge(options)
     if options.report:
-        return _finish(plans, out, terminal, judge)
+        return finish(plans, out, terminal, judge)
+    if plans[0].trial is not None:
+        return run_trials(plans, options, out, terminal, judge)
     cost = _show_plan(plans, options, terminal)
     if options.dry_run:
         return _dry_run(plans, terminal)
@@ -61,7 +66,7 @@ def reproduce(options: Reproduce) -> None:
 
         for plan in plans:
             run_plan(plan, out, terminal, keep_models=options.keep_models)
-    _finish(plans, out, terminal, judge)
+    finish(plans, out, terminal, judge)
 
 
 def _judge(options: Reproduce) -> Judge | None:
@@ -83,6 +88,9 @@ def _plans(options: Reproduce) -> list[CellPlan]:
     from ..reproduction.plan import plan_cell
     from ..reproduction.recipe import find_recipes
 
+    trial = trial_of(options)
+    if trial.chosen:
+        return trial_plans(trial, options, _planned(options))
     devices = [] if options.dry_run or options.slurm or options.gpus else accelerators()
     room = min(devices, default=DEVICE_BYTES)
     plans = []
@@ -316,62 +324,4 @@ def _miniature(options: Reproduce, out: Path, terminal: Terminal) -> None:
         plan = miniature(recipe, options.mode, files, terminal, **_planned(options))
         run_plan(plan, out, terminal, keep_models=options.keep_models)
         plans.append(plan)
-    _finish(plans, out, terminal, _judge(options))
-
-
-def _finish(plans: Sequence[CellPlan], out: Path, terminal: Terminal, judge: Judge | None) -> None:
-    from ...records import environment, write_record, write_text
-    from ...reports.report import render
-    from ..reports.parts import MAKERS
-    from ..reproduction.judged import is_judged, judge_pairs
-    from ..reproduction.tables import RULE, cell_table, check_complete
-
-    for plan in plans:
-        if judge is not None and is_judged(plan):
-            judge_pairs(plan, out, judge, terminal)
-    tables = [cell_table(plan, out) for plan in plans]
-    check_complete(tables)
-    record = write_record(
-        out / "reproduction.json",
-        "reproduction",
-        {"cells": tables, "rule": RULE, "environment": environment()},
-    )
-    write_text(out / "reproduction.html", render([record], MAKERS))
-    for table in record["cells"]:
-        show_table(table, terminal)
-    terminal.show(RULE)
-    terminal.show(f"record  {out / 'reproduction.json'}", wrap=False)
-    terminal.show(f"report  {out / 'reproduction.html'}", wrap=False)
-
-
-def show_table(table: Mapping[str, Any], terminal: Terminal) -> None:
-    """Print one cell, the paper's numbers beside ours."""
-    rows = []
-    before = None
-    for row in (*table["objectives"], *table["rows"]):
-        head = " ".join(part for part in (row["variant"], row["objective"]) if part)
-        head = f"{head}, {row['protocol']}" if row["protocol"] else head
-        rows.append([head if head != before else "", row["what"], str(row["runs"]), *_cells(row)])
-        before = head
-    notes = [*table["notes"]]
-    notes += [
-        f"{choice['group']}: learning rate {choice['learning_rate']:g} by {choice['metric']}"
-        for choice in table["choices"]
-    ]
-    if table["missing"]:
-        notes.append(f"Not finished: {', '.join(table['missing'])}.")
-    terminal.table(
-        f"{table['title']} ({', '.join(table['shows'])}; {table['mode']})",
-        ["", "", "runs", "ours [95 %]", "paper", "difference [95 %]", "verdict"],
-        rows,
-        notes=notes,
-    )
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    ours = interval(row["ours"], spec=".2f")
-    if row["verdict"] is None:
-        return [ours, "", "", ""]
-    verdict = row["verdict"]
-    difference = signed({**verdict, "value": verdict["difference"]}, 2)
-    return [ours, f"{row['paper']:.2f}", difference, verdict["word"]]
+    finish(plans, out, terminal, _judge(options))

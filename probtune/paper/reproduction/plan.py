@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import UsageError
 from ...evaluation.settings import EvalSettings
@@ -20,6 +20,9 @@ from ..corpora import corpus
 from .backbones import BACKBONES, Backbone
 from .deviations import CUT_OFFS, DEVIATIONS, LOG1M_OFFSET
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .trial import Trial
 
 __all__ = ["MODES", "CellPlan", "Mode", "Run", "active_deviations", "plan_cell"]
 
@@ -70,6 +73,8 @@ class CellPlan:
     """Devices that train one model together."""
     notes: tuple[str, ...]
     """Differences from the paper's run that remain in faithful mode."""
+    trial: Trial | None = None
+    """The user's own model, rows and limits, with which the paper's numbers do not compare."""
 
     @property
     def rounded(self) -> bool:
@@ -145,7 +150,7 @@ def plan_cell(
     domain = corpus(recipe.training.data.removeprefix("corpus:")).domain
     runs: list[Run] = []
     for variant in recipe.variants():
-        model = BACKBONES[variant.get("backbone", recipe.backbone.name)]
+        model = BACKBONES[variant["backbone"]] if "backbone" in variant else recipe.backbone
         training = _spread(_training(recipe, model, on, variant), count, recipe)
         evaluation = replace(
             recipe.evaluation,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ProbtuneError, UsageError
+from ...evaluation.backends.opening import fingerprint
 from ...records import read_record, write_record, write_text
 from ...settings import TuneSettings
 from ...terminal import Terminal
@@ -31,6 +32,9 @@ __all__ = ["cell_folder", "choose", "evaluated", "open_cell", "run_one", "run_pl
 
 
 def cell_folder(out: Path, plan: CellPlan) -> Path:
+    """Return the folder of a cell; a trial's holds the model's name, so that none is a cell's."""
+    if plan.trial is not None:
+        return out / "trials" / plan.recipe.backbone.name / plan.recipe.cell / plan.mode
     return out / plan.recipe.cell / plan.mode
 
 
@@ -49,6 +53,9 @@ def open_cell(plan: CellPlan, out: Path) -> Path:
         "runs": [run.name for run in plan.runs],
         "processes": plan.processes,
     }
+    if plan.trial is not None:
+        identity |= plan.trial.flags()
+        identity["weights"] = fingerprint(plan.recipe.backbone.hub)
     if path.is_file():
         stored = read_record(path, "reproduction-plan")["identity"]
         for name, value in identity.items():
@@ -129,7 +136,7 @@ def run_one(
         "seed": run.seed,
         "learning_rate": rate,
     }
-    settings = _settings(run, folder, target, rate)
+    settings = _settings(run, folder, target, rate, small=plan.trial is not None)
     if run.trains:
         model = str(_train(settings, target, plan.processes, terminal))
         content["trained_as"] = settings.objective
@@ -147,8 +154,14 @@ def run_one(
     return record
 
 
-def _settings(run: Run, folder: Path, target: Path, rate: float | None) -> TuneSettings:
-    """Return a run's settings, with quantiles as numbers and the chosen rate."""
+def _settings(
+    run: Run, folder: Path, target: Path, rate: float | None, *, small: bool = False
+) -> TuneSettings:
+    """Return a run's settings, with quantiles as numbers and the chosen rate.
+
+    Args:
+        small: read few rows where nothing depends on their number, as in a trial.
+    """
     from ...objectives import objective as read_objective
 
     settings = run.training
@@ -157,7 +170,7 @@ def _settings(run: Run, folder: Path, target: Path, rate: float | None) -> TuneS
     return replace(
         settings,
         learning_rate=rate or settings.learning_rate,
-        probe_examples=128,  # the probe of `train` is not used, so it may be short
+        probe_examples=8 if small else 128,  # the probe of `train` is not used here
         all=False,
         out=str(target / "training"),
     )
@@ -294,7 +307,7 @@ def choose(
     terminal.say(f"{group}: learning rate {best.learning_rate:g}, by {heldout['metric']}.")
     if best.evaluation is not None:
         target = folder / best.name
-        settings = _settings(best, folder, target, best.learning_rate)
+        settings = _settings(best, folder, target, best.learning_rate, small=plan.trial is not None)
         model = _train(settings, target, plan.processes, terminal)
         _evaluate(best, str(model), target, terminal)
     record = write_record(

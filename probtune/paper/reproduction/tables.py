@@ -30,6 +30,7 @@ from . import printed
 from .judged import is_judged, judgements
 from .plan import CellPlan, Run
 from .run import cell_folder
+from .trial import summary
 
 __all__ = ["RESOLUTION", "RULE", "Verdict", "cell_table", "check_complete", "verdict"]
 
@@ -108,10 +109,12 @@ def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
                 rows += _benchmark_rows(plan, variant, objective, which, measured)
     if is_judged(plan):
         rows += _judged_rows(plan, folder)
+    trial = plan.trial
     return {
         "cell": plan.recipe.cell,
-        "title": plan.recipe.title,
-        "shows": list(plan.recipe.shows),
+        "title": plan.recipe.title if trial is None else _trial_title(plan),
+        "shows": list(plan.recipe.shows) if trial is None else [],
+        "trial": trial and {**trial.to_dict(), "model": plan.recipe.backbone.name},
         "mode": plan.mode,
         "deviations": list(plan.deviations),
         "backbone": plan.recipe.backbone.label,
@@ -119,9 +122,17 @@ def cell_table(plan: CellPlan, out: Path) -> dict[str, Any]:
         "rows": rows,
         "objectives": _objective_rows(plan, scores, protocol),
         "choices": _choices(plan, folder),
-        "notes": [*plan.notes, *_cautions(plan, scores)],
+        "notes": [
+            *([summary(plan)] if trial is not None else []),
+            *plan.notes,
+            *_cautions(plan, scores),
+        ],
         "missing": missing,
     }
+
+
+def _trial_title(plan: CellPlan) -> str:
+    return f"{plan.recipe.backbone.name}, by the protocol of {plan.recipe.cell}"
 
 
 def _finished(folder: Path, run: Run) -> bool:
@@ -173,7 +184,7 @@ def _benchmark_rows(
             )
     if "figlet" in by_task:
         return rows
-    paper = printed.average(plan.recipe.cell, objective) if not variant else None
+    paper = printed.average(_cell(plan), objective) if not variant else None
     if len(by_task) > 1:
         if paper is not None and any(math.isnan(error) for error in errors):
             errors = [_paper_error(paper, len(m[0].scores)) for m in by_task.values()]
@@ -183,6 +194,7 @@ def _benchmark_rows(
     return rows
 
 
+_DIFFERENCE = "p() - nll()"
 _SIMILARITY = "Jaro-Winkler x 100"
 _ALSO: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "figlet": {"strict": ("jaro_winkler",), "reference": ("jaro_winkler_reference",)}
@@ -198,7 +210,7 @@ def _similarity(plan: CellPlan, objective: str) -> float | None:
     from ...evaluation.tasks.figlet import JARO_WINKLER
 
     if plan.recipe.domain == "ablations":
-        return printed.average(plan.recipe.cell, objective)
+        return printed.average(_cell(plan), objective)
     return JARO_WINKLER.get((_label(plan), objective))
 
 
@@ -213,6 +225,8 @@ def _row(
     runs: int,
 ) -> dict[str, Any]:
     comparison = None if paper is None else verdict(ours, paper, error)
+    if objective != _DIFFERENCE:  # a share has no part of its interval beyond 0 and 100
+        ours = _Number(*(min(max(value, 0.0), 100.0) for value in ours))
     return {
         "variant": variant,
         "objective": objective,
@@ -316,7 +330,7 @@ def _objective_rows(
             *(100 * x for x in (estimate.value, estimate.value - half, estimate.value + half))
         )
         paper, error = _paper_difference(plan, variant, first[0], protocol)
-        rows.append(_row(variant, "p() - nll()", protocol, "average", ours, paper, error, runs))
+        rows.append(_row(variant, _DIFFERENCE, protocol, "average", ours, paper, error, runs))
     return rows
 
 
@@ -355,8 +369,8 @@ def _paper_difference(
             for x in pair
         ]
         return sum(differences) / len(differences), math.sqrt(sum(variances)) / len(tasks)
-    scaled = printed.SCALING.get(plan.recipe.cell)
-    averages = [printed.average(plan.recipe.cell, name) for name in ("p()", "nll()")]
+    scaled = printed.SCALING.get(_cell(plan))
+    averages = [printed.average(_cell(plan), name) for name in ("p()", "nll()")]
     if scaled is None and all(value is not None for value in averages):
         scaled = (averages[0] or 0.0) - (averages[1] or 0.0)
     questions = sum(len(one.scores) for one in tasks)
@@ -375,7 +389,7 @@ def _likelihood_rows(
     ]
     if not likelihoods:
         return []
-    cell = plan.recipe.cell
+    cell = _cell(plan)
     rows = []
     for key, what, paper in (
         (
@@ -473,7 +487,15 @@ def _seed_half(values: Sequence[float]) -> float:
     return float(t.ppf(0.975, runs - 1)) * spread / math.sqrt(runs)
 
 
+def _cell(plan: CellPlan) -> str:
+    """Return the name of the cell in the paper's tables, which hold no trial."""
+    return plan.recipe.cell if plan.trial is None else ""
+
+
 def _label(plan: CellPlan) -> str:
+    """Return the name of the backbone in the paper's tables, which hold no trial."""
+    if plan.trial is not None:
+        return ""
     return plan.recipe.evaluation.paper_backbone or plan.recipe.backbone.label
 
 
