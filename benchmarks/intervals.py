@@ -1,6 +1,7 @@
 """Coverage of each interval, and time of the analysis of a record.
 
     python -m benchmarks.intervals               # tables of docs/evaluation.md; about 10 minutes
+    python -m benchmarks.intervals --seeds              # seeds alone, the table "seeds"
     python -m benchmarks.intervals --time        # one analysis: 24,272 generations x 3 objectives
     python -m benchmarks.intervals --replications 200   # a quick look, prints and writes nothing
 
@@ -25,6 +26,7 @@ from probtune.statistics import (
     Estimate,
     avg_at_k,
     detectable_difference,
+    difference_over_seeds,
     holm,
     macro_average,
     macro_difference,
@@ -246,6 +248,65 @@ def false_alarms(name: str, n: int, replications: int) -> float:
     return sum(TESTS[name](rng, n) <= 0.05 for _ in range(replications)) / replications
 
 
+# --- several seeds: interval and p-value of one benchmark and of a mean of three -----------------
+
+SEEDS = (3, 5, 10)
+SPREADS = (0.0, 0.01, 0.04)
+SEED_SIZES = (40, 272)
+
+
+def between_seeds(benchmarks: int, seeds: int, sd: float, n: int, replications: int) -> float:
+    """Return the share of replications whose p-value is at most 0.05 where two objectives of the
+    same strength are compared: one minus the coverage of the 95 % interval.
+    """
+    rng = np.random.default_rng([benchmarks, seeds, round(100 * sd), n])
+    alarms = 0
+    for _ in range(replications):
+        sides = null_runs(rng, benchmarks, n, seeds, sd)
+        a, b = (
+            [{str(i): side[s, i] for i in range(benchmarks)} for s in range(seeds)]
+            for side in sides
+        )
+        alarms += difference_over_seeds(a, b).p_value <= 0.05
+    return alarms / replications
+
+
+def null_runs(
+    rng: np.random.Generator, benchmarks: int, n: int, seeds: int, sd: float
+) -> np.ndarray:
+    """Draw (2, seeds, benchmarks, n, k) samples; a seed moves all benchmarks together."""
+    share = seed_share(sd) if sd else 0.0
+    shared = np.sqrt(QUESTIONS) * rng.standard_normal((benchmarks, n))
+    seed = np.sqrt(share) * rng.standard_normal((2, seeds, 1, 1))
+    own = np.sqrt(1 - QUESTIONS - share) * rng.standard_normal((2, seeds, benchmarks, n))
+    return answers(rng, EASY.of(shared + seed + own), SEED_SAMPLES)
+
+
+SEED_SAMPLES = 4
+
+
+def seeds_table(replications: int) -> Table:
+    """Return the false alarms over seeds and questions."""
+    rows = []
+    for benchmarks, words in ((1, "one benchmark"), (3, "mean of three benchmarks")):
+        for seeds in SEEDS:
+            for sd in SPREADS:
+                shares = [between_seeds(benchmarks, seeds, sd, n, replications) for n in SEED_SIZES]
+                within = all(abs(share - 0.05) <= 0.02 for share in shares)
+                rows.append(
+                    [
+                        words,
+                        str(seeds),
+                        f"{sd:.0%}",
+                        *(f"{share:.1%}" for share in shares),
+                        "yes" if within else "no",
+                    ]
+                )
+                print(*rows[-1], sep="  ", flush=True)
+    header = ["difference of", "seeds", "spread of a seed", *(f"n = {n}" for n in SEED_SIZES)]
+    return [*header, "within 2 points of 5 %"], rows
+
+
 # --- tables and times ---------------------------------------------------------------------------
 
 
@@ -313,7 +374,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--time", action="store_true", help="time one analysis, and nothing else")
+    parser.add_argument("--seeds", action="store_true", help="the table of seeds, and nothing else")
     options = parser.parse_args()
+    if options.seeds:
+        table = seeds_table(options.replications)
+        write(DOCUMENT, "seeds", table)
+        print(markdown(table))
+        return
     if options.time:
         seconds = analysis_times()
         rows = [[name, f"{cpu:.2f}", f"{clock:.2f}"] for name, (cpu, clock) in seconds.items()]

@@ -47,8 +47,8 @@ CELLS = (
         "math/qwen2.5-math-1.5b",
         (
             *("--train-data", "{data}/gsm8k-boxed.jsonl", "--eval-data", "{data}"),
-            *("--tasks", "gsm8k", "--limit-train", "48", "--limit-eval", "16", "-k", "2"),
-            *("--max-new-tokens", "160", "--rates", "5e-5"),
+            *("--tasks", "gsm8k", "--limit-train", "24", "--limit-eval", "8", "-k", "2"),
+            *("--max-new-tokens", "96", "--rates", "5e-5"),
         ),
     ),
     Cell(

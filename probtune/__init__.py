@@ -54,6 +54,7 @@ _MEMBERS = (
     "label_smoothing",
     "log1m",
     "luffy",
+    "minor_sft",
     "mix",
     "mixce",
     "nll",

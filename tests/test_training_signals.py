@@ -84,6 +84,14 @@ def sequence_weight(s, first):
     return -means[s.row].exp().clamp(max=16) * s.logp
 
 
+def minor_weight(s, first):
+    """MinorSFT's gradient, by autograd from its loss, as a loss with that gradient."""
+    means, _ = s.row_means((s.logp - first.logp).detach())
+    gain = means.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(-2 / 5 * F.logsigmoid(5 * gain).sum(), gain)
+    return slope[s.row] * s.logp
+
+
 def inlying(s, first):
     """The weight of each token's sequence; the row without a target has none."""
     means, counts = first.row_means(-first.logp.detach())
@@ -148,6 +156,7 @@ BY_HAND = {
         -(s.logp - first.logp).exp().clamp(0.9, 1.1).detach() * s.logp
     ),
     "iw_sft_sequence(1.0, 16.0)": sequence_weight,
+    "minor_sft(5.0)": minor_weight,
     "psft(0.05)": lambda s, first: -(s.logp - first.logp.detach()).exp().clamp(max=1.05),
     "inliers(p())": lambda s, first: inlying(s, first) * (1 - s.logp.exp()),
     "step_top(0.5, nll())": lambda s, first: top(s, 0.5),
@@ -203,6 +212,7 @@ COUPLED = (
     "mix(0.5, step_top(0.5, nll()), step_cayley())",
     "mix(0.5, step_talr(0.01), rho1(0.6, nll()))",
     "iw_sft_sequence(1.0, 16.0)",
+    "minor_sft(1.0)",
     "psft(0.05)",
     "kl_anchor(0.5, inliers(on_reference(p())))",
     "weighted(gem(0.7), 'quality')",

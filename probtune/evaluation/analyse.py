@@ -92,7 +92,9 @@ def load_measured(root: Path) -> list[Measured]:
         raise DataError(f"the answers in {root} wait for a judge: `probtune eval --judge URL …`.")
     order = {name: index for index, name in enumerate(TASKS)}
     protocols = {"strict": 0, "reference": 1}
-    return sorted(measured, key=lambda m: (order[m.task.name], protocols.get(m.protocol, 2)))
+    return sorted(
+        measured, key=lambda m: (order.get(m.task.name, len(order)), protocols.get(m.protocol, 2))
+    )
 
 
 def _measured(

@@ -27,6 +27,7 @@ Runs = Mapping[str, Sequence[Path]]
 
 Key = tuple[str, str]
 """(task, protocol)."""
+_OVER_SEEDS = "random effects of seeds and questions"
 
 
 def read_runs(texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -198,6 +199,7 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
     """Return the difference of two labels on one benchmark, paired by question and by seed."""
     from ..statistics import (
         detectable_difference,
+        difference_over_seeds,
         mcnemar,
         mcnemar_interval,
         paired_difference,
@@ -216,13 +218,25 @@ def _difference(first: Sequence[Measured], second: Sequence[Measured]) -> dict[s
         )
         difference = {
             "seed_sd": both.seed_sd,
-            "difference": both.random_effects,
             "bootstrap": both.bootstrap,
             "over_questions": over_questions,
         }
+        task = first[0].task.name
+        over_both = difference_over_seeds(
+            [{task: one.scores} for one in first],
+            [{task: one.scores} for one in second],
+            clusters={task: clusters} if clusters else None,
+        )
+        difference |= {
+            "difference": over_both.difference,
+            "test": _OVER_SEEDS,
+            "p_value": over_both.p_value,
+        }
     values = [x for scores in (a, b) for samples in scores.values() for x in samples]
     single = all(len(samples) == 1 for scores in (a, b) for samples in scores.values())
-    if single and clusters is None and set(values) <= {0.0, 1.0}:
+    if len(first) > 1:
+        pass  # a test over questions alone would call the luck of these seeds a difference
+    elif single and clusters is None and set(values) <= {0.0, 1.0}:
         difference["test"] = "exact McNemar"
         right = [[x[question][0] == 1.0 for question in a] for x in (a, b)]
         difference["p_value"] = mcnemar(*right)
@@ -266,15 +280,19 @@ def _macro(
     whole: int,
     measured: Mapping[str, Sequence[Mapping[str, Measured]]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the mean over a domain's benchmarks: scores, and differences of all pairs. The
-    interval covers questions, with the seeds held fixed.
+    """Return the mean over a domain's benchmarks: scores, and differences of all pairs. With
+    several seeds, intervals and p-values cover other seeds as well as other questions.
     """
-    from ..statistics import macro_average, macro_difference
+    from ..statistics import difference_over_seeds, macro_average, macro_difference
 
     any_label = next(iter(measured.values()))[0]
     clusters = {task: any_label[task].clusters for task in tasks if any_label[task].clusters}
     by_label = {
         label: {task: _over_seeds([seed[task] for seed in seeds]) for task in tasks}
+        for label, seeds in measured.items()
+    }
+    by_seed: dict[str, list[Mapping[str, Scores]]] = {
+        label: [{task: seed[task].scores for task in tasks} for seed in seeds]
         for label, seeds in measured.items()
     }
     title = f"mean of {domain}" + (f" ({len(tasks)} of {whole})" if len(tasks) < whole else "")
@@ -283,13 +301,22 @@ def _macro(
         "title": title,
         "n": sum(len(any_label[task].scores) for task in tasks),
         "scores": {
-            label: macro_average(scores, clusters=clusters).without_spread()
+            label: (
+                macro_average(scores, clusters=clusters)
+                if len(measured[label]) == 1
+                else difference_over_seeds(
+                    by_seed[label], [_zeros(seed) for seed in by_seed[label]], clusters=clusters
+                ).difference
+            ).without_spread()
             for label, scores in by_label.items()
         },
     }
     rows = []
     for a, b in combinations(by_label, 2):
-        difference = macro_difference(by_label[a], by_label[b], clusters=clusters)
+        if len(by_seed[a]) > 1:
+            difference = difference_over_seeds(by_seed[a], by_seed[b], clusters=clusters)
+        else:
+            difference = macro_difference(by_label[a], by_label[b], clusters=clusters)
         rows.append(
             {
                 "task": domain,
@@ -297,13 +324,18 @@ def _macro(
                 "first": a,
                 "second": b,
                 "difference": difference.difference.without_spread(),
-                "test": "sign flips",
+                "test": _OVER_SEEDS if len(by_seed[a]) > 1 else "sign flips",
                 "p_value": difference.p_value,
                 "detectable": None,
                 "seed_sd": None,
             }
         )
     return row, rows
+
+
+def _zeros(benchmarks: Mapping[str, Scores]) -> dict[str, Scores]:
+    """Return scores of 0 for the same questions."""
+    return {task: dict.fromkeys(scores, [0.0]) for task, scores in benchmarks.items()}
 
 
 def _curve(seeds: Sequence[Measured]) -> dict[str, float]:

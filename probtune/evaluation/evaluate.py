@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.prompts import PromptSpec
+from ..data.readers import read_source
 from ..errors import DataError, UsageError
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
@@ -21,6 +23,7 @@ from .generate import generate, load_generations, plan_generations, require_extr
 from .grade import grade, grader_of, is_current
 from .grading.judge import NO_JUDGE, Judge
 from .tasks.base import Question, Task, asked_under
+from .tasks.questions import choose_grader, is_own, own_task, read_questions
 from .tasks.reading import load_questions
 from .tasks.table import TASKS, find_tasks
 
@@ -44,7 +47,7 @@ def evaluate(
     Raises:
         UsageError, DataError, EvaluationError: see the phases.
     """
-    settings = resumed(settings)
+    settings = _with_questions(resumed(settings), terminal)
     root = settings.folder
     questions = _Rows(settings, terminal)
     if "generate" in settings.phases:
@@ -85,7 +88,7 @@ def resumed(settings: EvalSettings) -> EvalSettings:
             )
         if settings.model is None:
             raise UsageError("MODEL is missing; name a model.")
-        if not settings.tasks:
+        if not settings.tasks and not _has_questions(settings):
             from .tasks.table import DOMAINS
 
             raise UsageError(
@@ -110,6 +113,62 @@ def resumed(settings: EvalSettings) -> EvalSettings:
     return replace(settings, **changes)
 
 
+def _with_questions(settings: EvalSettings, terminal: Terminal) -> EvalSettings:
+    """Return the settings with a name for the user's own questions, by the grader that they name
+    or that fits the answers.
+
+    Raises:
+        UsageError: the grader does not exist, or is named beside benchmarks.
+    """
+    if settings.tasks:
+        if settings.grader is not None and not is_own(settings.tasks):
+            raise UsageError(
+                f"--grader is for your own questions, and --tasks names {settings.tasks}; leave"
+                " one of them out."
+            )
+        return settings
+    if not _has_questions(settings):
+        return settings
+    assert settings.data is not None
+    grader = settings.grader
+    if grader is None:
+        rows = [row for _, row in read_source(settings.data, "test", None)]
+        grader = choose_grader(rows, settings.answer_column)
+        terminal.say(f"{settings.data}: graded by {grader} (--grader names another).")
+    return replace(settings, tasks=own_task(grader).name, grader=grader)
+
+
+def _has_questions(settings: EvalSettings) -> bool:
+    """True if the settings name a file with the user's own questions."""
+    return settings.data is not None and not Path(settings.data).expanduser().is_dir()
+
+
+def _own_reader(task: Task, settings: EvalSettings) -> Any:
+    if not is_own(task.name):
+        return None
+    return partial(
+        read_questions,
+        grader=task.name.removeprefix("questions-"),
+        prompt_column=settings.prompt_column,
+        answer_column=settings.answer_column,
+    )
+
+
+def _protocols(task: Task, settings: EvalSettings) -> list[str]:
+    """Return the settings' protocols that a benchmark has.
+
+    Raises:
+        UsageError: it has none of them.
+    """
+    protocols = [name for name in settings.protocols if name in task.protocols]
+    if not protocols:
+        raise UsageError(
+            f"{task.title} has no {settings.protocol} protocol, since the paper's code has no such"
+            " grader; give --protocol strict."
+        )
+    return protocols
+
+
 def _generate(
     settings: EvalSettings,
     root: Path,
@@ -123,7 +182,7 @@ def _generate(
     tasks = find_tasks(settings.tasks)
     if "grade" in settings.phases:
         for task in tasks:
-            for protocol in settings.protocols:
+            for protocol in _protocols(task, settings):
                 grader_of(task, protocol, allow_code=settings.allow_code)
     require_extra()
     rows = [(task, questions.of(task)) for task in tasks]
@@ -137,7 +196,8 @@ def _generate(
     _start(settings, root, opening, [task.name for task in tasks])
     models: dict[str, Any] = {}
     trained = trained_prompt(opening)
-    for generation in plan_generations(rows, settings, family):
+    own = None if settings.prompt_format else trained
+    for generation in plan_generations(rows, settings, family, own):
         if trained not in (None, generation.prompt):
             terminal.say(
                 f"{generation.task.title} ({', '.join(generation.protocols)}) asks in another form"
@@ -184,6 +244,8 @@ def _open(settings: EvalSettings, model: Any, tokenizer: Any) -> Opening:
         settings.model,
         backend=settings.backend,
         dtype=settings.dtype,
+        tensor_parallel=settings.tensor_parallel,
+        data_parallel=settings.data_parallel,
         model=model,
         tokenizer=tokenizer,
     )
@@ -289,6 +351,7 @@ class _Rows:
                 data=self._settings.data,
                 limit=self._settings.limit,
                 caution=self._terminal.say,
+                read=_own_reader(task, self._settings),
             )
         return self._questions[task.name]
 

@@ -73,14 +73,25 @@ def require_extra() -> None:
 
 
 def plan_generations(
-    tasks: Sequence[tuple[Task, Sequence[Question]]], settings: EvalSettings, family: str
+    tasks: Sequence[tuple[Task, Sequence[Question]]],
+    settings: EvalSettings,
+    family: str,
+    trained: PromptSpec | None = None,
 ) -> list[Generation]:
-    """Return the generations that these tasks and the settings' protocols need."""
+    """Return the generations that these tasks and the settings' protocols need.
+
+    Args:
+        trained: prompt that the model was trained with, in which own questions are asked.
+    """
     generations: dict[tuple[str, str], Generation] = {}
     for task, questions in tasks:
         for name in settings.protocols:
+            if name not in task.protocols:  # own questions whose grader the paper's code lacks
+                continue
             protocol = task.protocols[name]
             prompt = protocol.prompt(settings.prompt_format or family)
+            if task.domain == "own" and trained is not None:
+                prompt = trained
             changes: dict[str, Any] = {}
             if settings.prompt_format is not None:
                 changes["format"] = settings.prompt_format

@@ -20,7 +20,7 @@ PHASES = ("generate", "grade", "analyse")
 
 _NOT_IDENTITY = (
     *("out", "phase", "batch_size", "samples", "paper_backbone", "data", "server"),
-    *("allow_code", "judge", "judge_model", "judge_key"),
+    *("allow_code", "judge", "judge_model", "judge_key", "tensor_parallel", "data_parallel"),
 )
 """Settings that may differ between two commands on one folder: more samples extend it, and the
 batch size is noted with the samples.
@@ -49,9 +49,28 @@ class EvalSettings:
     )
     data: str | None = option(
         None,
-        "folder with the benchmarks' rows, instead of the hub (the files' names: --list)",
+        "your own questions (a file with a prompt and an answer in each row), or a folder with the"
+        " benchmarks' rows, instead of the hub (the files' names: --list)",
         group="benchmarks",
-        metavar="DIR",
+        metavar="FILE|DIR",
+    )
+    grader: str | None = option(
+        None,
+        "grader of your own questions (names: --list; default: by their answers)",
+        group="benchmarks",
+        metavar="NAME",
+    )
+    prompt_column: str | None = option(
+        None,
+        "column of your questions (default: prompt, question, problem, ...)",
+        group="benchmarks",
+        metavar="NAME",
+    )
+    answer_column: str | None = option(
+        None,
+        "column of their answers (default: answer, gold, target, ...)",
+        group="benchmarks",
+        metavar="NAME",
     )
     limit: int | None = option(
         None,
@@ -161,6 +180,20 @@ class EvalSettings:
         group="engine",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    tensor_parallel: int = option(
+        1,
+        "vllm: devices that hold the model together",
+        group="engine",
+        metavar="N",
+        least=1,
+    )
+    data_parallel: int = option(
+        1,
+        "vllm: copies of the model that answer side by side (needs ray)",
+        group="engine",
+        metavar="N",
+        least=1,
+    )
     batch_size: int | None = option(
         None,
         "answers at a time (default: hf 16, server 64, vllm 1024)",
@@ -191,6 +224,12 @@ class EvalSettings:
                 raise UsageError(
                     f"--protocol must be strict, reference, or both, got {self.protocol!r}."
                 )
+        if self.backend != "vllm" and max(self.tensor_parallel, self.data_parallel) > 1:
+            raise UsageError(
+                "--tensor-parallel and --data-parallel are the vllm backend's: give --backend vllm,"
+                " or start several commands, each with its own CUDA_VISIBLE_DEVICES, tasks and"
+                " --out."
+            )
         if (self.judge is None) != (self.judge_model is None):
             raise UsageError("--judge (an address) and --judge-model belong together: give both.")
         if self.server is not None and self.backend != "server":

@@ -22,6 +22,7 @@ __all__ = [
     "inliers",
     "iw_sft",
     "iw_sft_sequence",
+    "minor_sft",
     "on_reference",
     "psft",
     "token_cleaning",
@@ -239,6 +240,43 @@ class iw_sft_sequence(Signalled):
     def bound(self, signals: Signals) -> Objective:
         gain = signals["sequence_gain"].detach()
         return Weighted(self, torch.exp(self.tau * gain).clamp(max=self.high))
+
+
+@dataclass(frozen=True, repr=False)
+class minor_sft(Signalled):
+    """-sg(2 sigmoid(-beta g)) log p, g the mean of log p - log p_ref over the token's sequence:
+    MinorSFT. Its gradient is that of -2 / beta log sigmoid(beta g): the weight is 1 at the start
+    and falls as a sequence has gained, so that none is driven far from the model before training.
+    As beta goes to 0 it is NLL. It is the mirror of `iw_sft_sequence`, whose weight grows.
+
+    g is measured at the start of the optimizer step, by a forward pass over its rows.
+
+    Reference: Xie et al., "Minor SFT loss for LLM fine-tune to increase performance and reduce
+    model deviation", 2024, https://arxiv.org/abs/2408.10642. There g is the sum over the sequence;
+    TorchRL's SFTLoss (loss_function="minor_sft", beta = 0.1) takes the mean, as here, and a weight
+    that is beta / 2 times this one.
+    """
+
+    beta: float = parameter(0.1, low=0.0)
+
+    formula = "-sg(2 sigmoid(-beta g)) log p"
+    weight_formula = "2 sigmoid(-beta g)"
+    summary = "trains less on sequences that have gained already"
+    source = "Xie et al. 2024, https://arxiv.org/abs/2408.10642"
+    also_known_as = ("minorsft",)
+    example = "minor_sft(0.1)"
+    caution = "the paper's g is a sum: for rows of n tokens its beta is this one divided by n"
+
+    signals = frozenset({"sequence_gain"})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.beta > 0.0:
+            raise ObjectiveError(f"minor_sft: beta must be positive, got {self.beta:g}.")
+
+    def bound(self, signals: Signals) -> Objective:
+        gain = signals["sequence_gain"].detach()
+        return Weighted(self, 2.0 * torch.sigmoid(-self.beta * gain))
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,7 +21,7 @@ from .estimates import (
     ratio,
     t_interval,
 )
-from .macro import Comparison, holm, macro_average, macro_difference
+from .macro import Comparison, difference_over_seeds, holm, macro_average, macro_difference
 from .paired import mcnemar, mcnemar_interval, paired_difference, sign_flip_test
 from .power import detectable_difference, minimum_detectable_difference, questions_needed
 from .questions import Clusters, Questions, Scores, by_question, read_scores
@@ -39,6 +39,7 @@ __all__ = [
     "bootstrap_ratio",
     "by_question",
     "detectable_difference",
+    "difference_over_seeds",
     "holm",
     "macro_average",
     "macro_difference",

@@ -40,6 +40,8 @@ class Opening:
     """Digest that changes with the weights."""
     dtype: str = "auto"
     server: str | None = None
+    tensor_parallel: int = 1
+    data_parallel: int = 1
     model: Any = None
     """The model itself, if it is in this process already."""
 
@@ -94,7 +96,13 @@ class Opening:
         if self.backend == "vllm":
             from .vllm import VLLMModel
 
-            return VLLMModel(self.name, context=self.context, dtype=self.dtype)
+            return VLLMModel(
+                self.name,
+                context=self.context,
+                dtype=self.dtype,
+                tensor_parallel_size=self.tensor_parallel,
+                data_parallel_size=self.data_parallel,
+            )
         from .hf import HFModel
 
         if self.model is None:
@@ -121,19 +129,30 @@ def open_model(
     *,
     backend: str = "hf",
     dtype: str = "auto",
+    tensor_parallel: int = 1,
+    data_parallel: int = 1,
     model: Any = None,
     tokenizer: Any = None,
 ) -> Opening:
     """Open a folder, an adapter's folder or a hub id, or a model in this process with its
     tokenizer.
 
+    Args:
+        tensor_parallel, data_parallel: devices that hold the model together, and copies of it
+            (vLLM).
+
     Raises:
-        UsageError: the model does not exist, has no tokenizer, or vLLM is not installed.
+        UsageError: the model does not exist, has no tokenizer, or vLLM or ray is not installed.
     """
     from ...models.loading import context_length, load_tokenizer
 
     if backend == "vllm":
         require_vllm()
+        if data_parallel > 1 and find_spec("ray") is None:
+            raise UsageError(
+                "--data-parallel runs the copies through ray, which is not installed: pip install"
+                " ray."
+            )
     if model is not None:
         if tokenizer is None:
             raise UsageError("a model in this process needs its tokenizer: give both.")
@@ -156,6 +175,8 @@ def open_model(
         context_length(base or name)[0],
         fingerprint(name),
         dtype,
+        tensor_parallel=tensor_parallel,
+        data_parallel=data_parallel,
     )
 
 

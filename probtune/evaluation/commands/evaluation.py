@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...errors import UsageError
 from ...numbers import p_value, percent, points, signed_points
 from ...options import arguments_of
 from ...settings import read_yaml, settings_from
@@ -17,7 +18,7 @@ from ...terminal import Terminal
 from ..settings import EvalSettings
 from .options import Compare
 
-__all__ = ["compare", "evaluate", "next_command"]
+__all__ = ["compare", "evaluate", "next_command", "one_folder_each"]
 
 
 def evaluate(
@@ -36,9 +37,45 @@ def evaluate(
     settings = settings_from(chosen, options.config, EvalSettings, read=read)
     if "generate" in settings.phases:
         os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars, beside ours
+    terminal = Terminal()
+    if not options.models:
+        return _evaluate(settings, terminal)
+    if settings.model is None:
+        raise UsageError("name MODEL first, and further ones by --and.")
+    several = one_folder_each(settings, [settings.model, *options.models])
+    for one in several:
+        _evaluate(one, terminal)
+    if "analyse" in settings.phases:
+        folders = tuple(f"{one.folder.name}={one.folder}" for one in several)
+        out = str(several[0].folder.parent / "comparison")
+        compare(Compare(runs=folders, protocol=settings.protocol, out=out))
+
+
+def one_folder_each(settings: EvalSettings, models: Sequence[str]) -> list[EvalSettings]:
+    """Return the settings of each model, with a folder of its own below --out, named by as many of
+    the last parts of the model's path as tell it from the others.
+
+    Raises:
+        UsageError: a model is named twice.
+    """
+    if len(set(models)) < len(models):
+        raise UsageError("a model is named twice; name each once.")
+    parts = [[part for part in Path(model).parts if part not in ("/", "model")] for model in models]
+    number = 1
+    while len({tuple(one[-number:]) for one in parts}) < len(models) and number < 9:
+        number += 1
+    root = Path(settings.out or "runs/eval")
+    names = ["-".join(one[-number:]) for one in parts]
+    return [
+        replace(settings, model=model, out=str(root / name))
+        for model, name in zip(models, names, strict=True)
+    ]
+
+
+def _evaluate(settings: EvalSettings, terminal: Terminal) -> None:
+    """Evaluate one model, print its numbers, and write its report."""
     from ..evaluate import evaluate
 
-    terminal = Terminal()
     record = evaluate(settings, terminal)
     folder = settings.folder
     if record["kind"] != "eval":
@@ -76,7 +113,11 @@ def _list(terminal: Terminal, names: str | None) -> None:
                 if text:
                     terminal.show(f"  {what:8s} {text}", wrap=False)
         return
-    terminal.show("Benchmarks; --tasks takes their names and domains\n")
+    from ..tasks.questions import GRADERS
+
+    terminal.show("Graders of your own questions (--data FILE --grader NAME)\n")
+    terminal.lines([["grader", "right is"], *([n, rule] for n, (rule, *_) in GRADERS.items())])
+    terminal.show("\nBenchmarks; --tasks takes their names and domains\n")
     tasks = TASKS.values()
     rows = [[task.name, task.domain, f"{task.source.rows:>6,}", _answers(task)] for task in tasks]
     if terminal.width >= _WIDE:

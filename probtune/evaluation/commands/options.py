@@ -68,7 +68,13 @@ class _EvalToo:
     """Options of `probtune eval` besides its settings."""
 
     config: str | None = option(None, "YAML file with settings", metavar="FILE")
-    list: bool = option(False, "list the benchmarks, and stop")
+    models: tuple[str, ...] = option(
+        (),
+        "a further model or checkpoint, asked the same and compared with MODEL; repeatable",
+        flag="--and",
+        metavar="MODEL",
+    )
+    list: bool = option(False, "list benchmarks and graders, and stop")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -181,6 +187,8 @@ _EVAL_EPILOG = """\
 examples:
   probtune eval Qwen/Qwen2.5-Math-1.5B --tasks math --protocol strict,reference -k 16
   probtune eval runs/x/p/model --tasks math500 --limit 50 -k 4 --max-new-tokens 512
+  probtune eval runs/x/p/model --data questions.jsonl     your own questions and answers
+  probtune eval BASE --and runs/x/nll/model --and runs/x/p/model --tasks math500 --out runs/e
   probtune eval NAME --server http://localhost:8000/v1 --tokenizer Qwen/Qwen2.5-7B --tasks medical
   probtune eval --phase grade --out runs/eval-x     grade again, without the model
 

@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from ..grading.base import Grade, GradingItem, Progress
 
 __all__ = [
+    "boxed",
     "choice_reference",
     "choice_strict",
+    "contains",
     "figlet_reference",
     "figlet_strict",
+    "hash_mark",
     "math_reference",
     "math_reference_solved",
     "math_reference_units",
     "math_rounded",
     "math_strict",
+    "whole",
 ]
 
 Items = Sequence[GradingItem]
@@ -56,6 +60,34 @@ def math_reference_units(items: Items, /, *, progress: Progress | None = None) -
     from ..grading.reference.math import grade
 
     return grade(items, units=False, solved=True, progress=progress)
+
+
+def whole(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """Grade the whole response by exact match."""
+    from ..grading.plain_text import grade_rule
+
+    return grade_rule(items, "whole", progress=progress)
+
+
+def boxed(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """Grade the last box by exact match."""
+    from ..grading.plain_text import grade_rule
+
+    return grade_rule(items, "boxed", progress=progress)
+
+
+def hash_mark(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """Grade what follows the last `####` by exact match."""
+    from ..grading.plain_text import grade_rule
+
+    return grade_rule(items, "hash", progress=progress)
+
+
+def contains(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:
+    """Grade a response as right if it contains the answer."""
+    from ..grading.plain_text import grade_contained
+
+    return grade_contained(items, progress=progress)
 
 
 def choice_strict(items: Items, /, *, progress: Progress | None = None) -> list[Grade]:

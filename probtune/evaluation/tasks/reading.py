@@ -29,6 +29,7 @@ def load_questions(
     data: str | None = None,
     limit: int | None = None,
     caution: Caution | None = None,
+    read: Callable[[list[Any]], list[Question]] | None = None,
 ) -> list[Question]:
     """Load the questions of a benchmark.
 
@@ -37,6 +38,7 @@ def load_questions(
             that holds it under the task's `local` name. Default: the hub, or the task's generator.
         limit: return so many questions, the first of the benchmark.
         caution: called with a warning, for example that a local file has another number of rows.
+        read: step from rows to questions, instead of the task's.
 
     Raises:
         UsageError: the local file does not exist, or limit is below 1.
@@ -47,14 +49,14 @@ def load_questions(
         raise UsageError(f"limit must be at least 1, got {limit}.")
     where, rows = _rows(task, data, caution)
     _check_rows(task, where, rows)
-    if len(rows) != task.source.rows:
+    if task.source.rows and len(rows) != task.source.rows:
         size = f"{where} has {len(rows)} rows, but {task.title} has {task.source.rows}"
         if data is None:
             raise DataError(f"{size}: the dataset has changed, and results would not compare.")
         if caution is not None:
             caution(f"{size}; results compare only with results on the same rows.")
     try:
-        questions = task.read(rows)
+        questions = (read or task.read)(rows)
     except DataError as error:
         raise DataError(f"{where}, {error}") from None
     _check_questions(where, questions)

@@ -45,6 +45,12 @@ class _Tasks(Mapping[str, Task]):
     """Mapping from name to task; imports a task's module on its first use."""
 
     def __getitem__(self, name: str) -> Task:
+        if name.startswith("questions-"):
+            from .questions import is_own, own_task
+
+            if not is_own(name):
+                raise KeyError(name)
+            return own_task(name.removeprefix("questions-"))
         module = import_module(f".{_MODULES[name]}", __package__)
         return module.TASKS[name] if name in _SHARED else module.TASK
 
@@ -56,7 +62,9 @@ class _Tasks(Mapping[str, Task]):
 
 
 TASKS: Mapping[str, Task] = _Tasks()
-"""Every task: the paper's benchmarks in its order, then ours."""
+"""Every task: the paper's benchmarks in its order, then ours. The user's own questions,
+`questions-GRADER`, are looked up too, and not listed.
+"""
 
 
 def find_tasks(names: str) -> list[Task]:
@@ -72,7 +80,7 @@ def find_tasks(names: str) -> list[Task]:
     for name in (part.strip() for part in names.split(",")):
         if not name:
             continue
-        if name not in _MODULES and name not in DOMAINS:
+        if name not in TASKS and name not in DOMAINS:
             raise UsageError(_unknown(name))
         chosen |= dict.fromkeys(DOMAINS.get(name, (name,)))
     if not chosen:

@@ -247,18 +247,42 @@ def _is_arithmetic(text: str) -> bool:
 
 
 def _read_latex2sympy(text: str) -> Any:
-    """An expression by the successor of the paper's last reader, which reads sets as well."""
+    """An expression by the successor of the paper's last reader. Unlike that one it reads sets as
+    well, and refuses what follows a whole expression.
+    """
     from latex2sympy2_extended import latex2sympy
     from sympy import Set
 
+    listed = _LISTED.match(text)
+    if listed is not None:
+        return [latex2sympy(part, normalization_config=None) for part in listed[1].split(",")]
+    text = text[: _unopened(text)]
     expression = latex2sympy(text, normalization_config=None)
     if isinstance(expression, Set):
         raise ValueError(f"a set is no expression, got {text!r}")
     return expression
 
 
+def _unopened(text: str) -> int:
+    r"""Return the place of the first bracket that closes what was not opened, or the length.
+
+    >>> _unopened(r"\begin{pmatrix}1\\2\end{pmatrix})cm")
+    32
+    """
+    opened = []
+    for index, sign in enumerate(text):
+        if sign in "([{":
+            opened.append(sign)
+        elif sign in ")]}" and not opened:
+            return index
+        elif sign in ")]}":
+            opened.pop()
+    return len(text)
+
+
 _LETTER = re.compile(r"\b([ABCDE])\b")
 _BRACKETED = re.compile(r"[(\[].+[)\]]")
+_LISTED = re.compile(r"\[([^\[\]()]*,[^\[\]()]*)\]")
 _BRACED_LIST = re.compile(r"\{.*,.*\}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PROGRAM = re.compile(r"['\"`]|__|\.\s*[A-Za-z_]|:=|\b(?:lambda|for|yield|await|import)\b")
