@@ -47,7 +47,7 @@ CELLS = (
         "math/qwen2.5-math-1.5b",
         (
             *("--train-data", "{data}/gsm8k-boxed.jsonl", "--eval-data", "{data}"),
-            *("--tasks", "gsm8k", "--limit-train", "24", "--limit-eval", "8", "-k", "2"),
+            *("--tasks", "gsm8k", "--limit-train", "24", "--limit-eval", "8", "--samples", "2"),
             *("--max-new-tokens", "96", "--rates", "5e-5"),
         ),
     ),

@@ -94,7 +94,6 @@ class Reproduce:
     samples: int | None = option(
         None,
         "trial: answers to each question where the protocol samples",
-        short="-k",
         metavar="K",
         least=1,
     )
