@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 __all__ = ["VERSION", "Grade", "Grader", "GradingItem", "Progress", "versions"]
 
-VERSION = "2"
+VERSION = "3"
 """Raised when any grade can change; stands in every graded record, beside `versions()`."""
 
 Progress = Callable[[int], None]

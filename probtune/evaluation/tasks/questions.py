@@ -206,10 +206,10 @@ def _question(
         )
     identity = str(row.get("id", f"row-{number}"))
     cluster = row.get("cluster")
-    common = {"cluster": None if cluster is None else str(cluster)}
+    cluster = None if cluster is None else str(cluster)
     if grader != "choice":
         gold = _gold(str(answer), grader)
-        return Question(identity, prompt.strip(), gold, **common)
+        return Question(identity, prompt.strip(), gold, cluster=cluster)
     options = _options(row, number)
     letter = _letter(answer, options)
     if letter is None:
@@ -218,7 +218,7 @@ def _question(
             f" options {', '.join(options)}."
         )
     text = "\n".join([prompt.strip(), *(f"{key}. {value}" for key, value in options.items())])
-    return Question(identity, text, letter, options, **common)
+    return Question(identity, text, letter, options, cluster=cluster)
 
 
 def _gold(answer: str, grader: str) -> str:
