@@ -154,7 +154,8 @@ def next_command(settings: EvalSettings) -> str:
     records = [
         path
         for path in folder.parent.glob("*/record.json")
-        if path.parent.name != folder.name and '"kind":"eval"' in path.open().read(100)
+        if path.parent.name != folder.name
+        and '"kind":"eval"' in path.read_text(encoding="utf-8")[:100]
     ]
     if records:
         newest = max(records, key=lambda path: path.stat().st_mtime).parent
