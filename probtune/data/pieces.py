@@ -13,7 +13,7 @@ import numpy as np
 
 from .texts import RowText, RowTexts
 from .tokens import IGNORED, TokenWriter
-from .words import SIZE, WordTokenizer, as_bytes, word_tokenizer
+from .words import SIZE, Mark, WordTokenizer, as_bytes, marks_of, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,33 +62,40 @@ class TextTokenizer:
         if special not in self._words:
             self._words[special] = word_tokenizer(self._tokenizer, special=special)
         words = self._words[special]
+        offsets = [
+            [min(offset, len(text)) for span in piece.of.spans for offset in span]
+            for piece, text in zip(pieces, texts, strict=True)
+        ]
         if words is not None:
-            joined = words(texts)
+            joined = words(texts, offsets)
             if words.trusted:
                 for piece, text, tokens in zip(pieces, texts, joined, strict=True):
-                    piece.set(tokens.ids, tokens, len(text))
+                    piece.set(tokens.ids, tokens.marks, len(text))
                 return
             self._words[special] = None
         out: Any = self._tokenizer(texts, add_special_tokens=special, verbose=False)
         for index, (piece, text) in enumerate(zip(pieces, texts, strict=True)):
-            characters = out.encodings[index] if self._tokenizer.is_fast else None
-            piece.set(as_bytes(out["input_ids"][index]), characters, len(text))
+            ids, marks = out["input_ids"][index], None
+            if self._tokenizer.is_fast:
+                marks = marks_of(out.encodings[index], len(text), offsets[index], len(ids))
+            piece.set(as_bytes(ids), marks, len(text))
 
 
 class _Piece:
     """A text with the tokens of its beginning."""
 
-    __slots__ = ("_characters", "_ids", "_read", "_special", "_tokenizer", "of")
+    __slots__ = ("_ids", "_marks", "_read", "_special", "_tokenizer", "of")
 
     def __init__(self, text: RowText, tokenizer: PreTrainedTokenizerBase, special: bool):
         self.of, self._tokenizer, self._special = text, tokenizer, special
         self._ids = b""
-        self._characters: Any = None
+        self._marks: Sequence[Mark] | None = None
+        """For each span its first character and the one after its last; None: not known."""
         self._read = -1
 
-    def set(self, ids: bytes, characters: Any, read: int) -> None:
+    def set(self, ids: bytes, marks: Sequence[Mark] | None, read: int) -> None:
         """Take the tokens of the first `read` characters."""
-        self._ids, self._characters, self._read = ids, characters, read
+        self._ids, self._marks, self._read = ids, marks, read
 
     @property
     def _number(self) -> int:
@@ -108,9 +115,9 @@ class _Piece:
         stretches: list[tuple[int, int]] = []
         first = stop = 0
         merged = False
-        for begin, end in text.spans:
-            first, merged = self._first(begin)
-            if (last := self._last(end)) > first:
+        for index, (begin, end) in enumerate(text.spans):
+            first, merged = self._first(index, begin)
+            if (last := self._last(index, end)) > first:
                 stretches.append((max(first, stop), last))
                 stop = last
         closing: int | None = None
@@ -154,14 +161,13 @@ class _Piece:
         )
         return True
 
-    def _first(self, begin: int) -> tuple[int, bool]:
+    def _first(self, span: int, begin: int) -> tuple[int, bool]:
         """(first token with a character from `begin` on, True if tokens merge across `begin`)."""
-        if self._characters is None:
+        if self._marks is None:
             prompt = self._ids_of(self.of.prompt)
             first = _common_prefix(prompt, self._list())
             return first, first < len(prompt)
-        token = self._token_from(begin)
-        merged = token < self._number and self._characters.token_to_chars(token)[0] < begin
+        token, merged = self._marks[2 * span]
         before = self.of.text[max(0, begin - 2) : begin]
         # Only white space can be cut otherwise without a token that stands on both sides.
         if begin <= self._read and (
@@ -173,22 +179,12 @@ class _Piece:
                 return min(common, token), True
         return token, merged
 
-    def _last(self, end: int) -> int:
+    def _last(self, span: int, end: int) -> int:
         """The token after the last one with a character before `end`."""
-        if self._characters is None or end >= self._read:
+        if self._marks is None or end >= self._read:
             return self._number
-        token = self._token_from(end)
-        if token == self._number:
-            return token
-        return token + (self._characters.token_to_chars(token)[0] < end)
-
-    def _token_from(self, character: int) -> int:
-        """The first token with a character from this offset on."""
-        for offset in range(character, self._read):
-            token = self._characters.char_to_token(offset)
-            if token is not None:
-                return token
-        return self._number
+        token, inside = self._marks[2 * span + 1]
+        return token + inside
 
     def _list(self) -> list[int]:
         return np.frombuffer(self._ids, np.int32).tolist()
