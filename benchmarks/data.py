@@ -105,13 +105,15 @@ def ours(path: str) -> dict[str, Any]:
         "tokens": counts["tokens"],
         "supervised": counts["supervised_tokens"],
         "memory_before_mib": before // 1024,
+        "tokens_mib": 8 * counts["tokens"] // 2**20,  # ids and labels of 32 bits
     }
 
 
 def theirs(path: str) -> dict[str, Any]:
     """Read with `datasets` and prepare with TRL's trainer, in two processes."""
     from datasets import load_dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     tokenizer = tokenizer_with_marks()
     model = tiny_model(tokenizer)
@@ -131,7 +133,7 @@ def theirs(path: str) -> dict[str, Any]:
     )
     trainer = SFTTrainer(model, settings, train_dataset=dataset, processing_class=tokenizer)
     taken = clock.stop()
-    batch = trainer.train_dataset
+    batch: Any = trainer.train_dataset
     supervised = sum(sum(label != -100 for label in row["labels"][1:]) for row in labelled(batch))
     return {
         **taken,
@@ -154,7 +156,9 @@ def labelled(rows: Any) -> Any:
 
 
 class Clock:
-    """Seconds of wall clock and CPU, children included, and peak memory."""
+    """Seconds of wall clock and CPU, children included, and peak memory: of this process, and of
+    the largest child.
+    """
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), cpu_seconds()
@@ -164,6 +168,7 @@ class Clock:
             "wall_s": round(time.monotonic() - self._wall, 2),
             "cpu_s": round(cpu_seconds() - self._cpu, 2),
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "child_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
         }
 
 
@@ -226,7 +231,10 @@ def measure(rows: int, first_step_rows: int) -> dict[str, Any]:
             results[shape] = {part: apart(part, path) for part in ("ours", "theirs")}
         results["large_row"] = apart("large_row", path)
         if first_step_rows:
-            write_rows(path, first_step_rows, "messages")
+            results["memory"] = []
+            for number in (first_step_rows // 4, first_step_rows):
+                write_rows(path, number, "messages")
+                results["memory"].append(apart("ours", path))
             results["first_step"] = {"rows": first_step_rows, **apart("first_step", path)}
     return results
 
@@ -264,6 +272,14 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"`probtune train` of {step['rows']:,} conversations ends its first optimizer step"
             f" after {step['wall_s']} s (CPU {step['cpu_s']} s, peak {step['peak_mib']:,} MiB)."
+        )
+    for taken in results.get("memory", ()):
+        beside = taken["peak_mib"] - taken["memory_before_mib"] - taken["tokens_mib"]
+        lines.append(
+            f"Reading and tokenizing {taken['rows']:,} conversations takes {taken['wall_s']} s (CPU"
+            f" {taken['cpu_s']} s) and {taken['tokens_mib']:,} MiB of tokens, {beside} MiB beside"
+            f" them and the {taken['memory_before_mib']} MiB of imported packages, and at most"
+            f" {taken['child_peak_mib']} MiB in a worker, most of it shared."
         )
     return "\n".join(lines)
 

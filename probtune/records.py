@@ -140,8 +140,15 @@ class Digest:
 
     def update(self, part: Any) -> None:
         """Take one more part."""
-        self._sha.update(self._encode(part).encode())
-        self._sha.update(b"\n")
+        self.take(self.written(part))
+
+    def written(self, part: Any) -> bytes:
+        """Return the text of a part that the hash is over."""
+        return self._encode(part).encode() + b"\n"
+
+    def take(self, written: bytes) -> None:
+        """Take parts that are written already."""
+        self._sha.update(written)
 
     def hexdigest(self) -> str:
         """Return the hash of all parts so far."""

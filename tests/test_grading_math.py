@@ -18,10 +18,10 @@ from probtune.evaluation.grading.base import VERSION, GradingItem, versions
 from probtune.evaluation.grading.latex import clean, interval, normal, split_list, unit
 from probtune.evaluation.grading.literals import read_literal
 from probtune.evaluation.grading.pool import compare_all
-from probtune.evaluation.grading.processors import cpu_quota, usable_processors
 from probtune.evaluation.grading.reference import math as math_reference
 from probtune.measure.answers import read_rule
 from probtune.measure.boxes import last_box
+from probtune.processors import cpu_quota, usable_processors
 
 TOWER = r"\boxed{\dfrac{5^{5^{5^{5^5}}-4}-5}{16}}"
 

@@ -9,16 +9,20 @@ characters does.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError
 from .example import BadRow, Example, count_rules
+from .examples import Records
 from .pieces import TextTokenizer
 from .texts import RowText, RowTexts
-from .tokens import Encoded, TokenRows, TokenWriter
+from .tokens import Encoded, PackedRows, TokenRows, TokenWriter
+from .workers import in_order, number_of_workers
 from .written import Refusal
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Encoded", "Encoding", "encode", "separator_of"]
 
 _BATCH = 512
+_BATCHES_ALONE = 16
+"""Batches that are tokenized before it pays to start workers."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +94,62 @@ def encode(
     """
     texts = RowTexts(tokenizer, separator=separator, chat=chat, end=end, begins=begins)
     tokens = TextTokenizer(tokenizer, max_length, texts)
+    work = _Work(examples, texts, tokens, max_length, prepare, skip_bad_rows)
     rows = TokenWriter()
     bad: list[BadRow] = []
     dropped: list[BadRow] = []
     unwritten: Counter[str] = Counter()
-    for start in range(0, len(examples), _BATCH):
-        part = examples[start : start + _BATCH]
+    for part in work.parts():
+        rows.take(part.rows)
+        bad += part.bad
+        dropped += part.dropped
+        unwritten.update(part.unwritten)
+        if progress is not None:
+            progress(part.number)
+    if not len(rows):
+        raise DataError(_nothing_left(examples, bad, dropped, max_length))
+    return Encoding(rows.finish(), tuple(dropped), tuple(bad), dict(unwritten))
+
+
+class _Part(NamedTuple):
+    """Result of tokenizing some rows."""
+
+    number: int
+    rows: PackedRows
+    bad: list[BadRow]
+    dropped: list[BadRow]
+    unwritten: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Rows to be tokenized, with what it takes."""
+
+    examples: Sequence[Example]
+    texts: RowTexts
+    tokens: TextTokenizer
+    max_length: int
+    prepare: Callable[[Example], Example] | None = None
+    skip_bad_rows: bool = False
+
+    def parts(self) -> Iterator[_Part]:
+        """Tokenize all rows: the first here, which shows the templates and words that are frequent,
+        and the many others in workers.
+        """
+        parts = iter(range(0, len(self.examples), _BATCH))
+        yield from map(self, islice(parts, _BATCHES_ALONE))
+        yield from in_order(self, parts, workers=number_of_workers())
+
+    def __call__(self, start: int) -> _Part:
+        examples = self.examples[start : start + _BATCH]
         batch: list[RowText] = []
-        for example in part if prepare is None else map(prepare, part):
+        bad: list[BadRow] = []
+        unwritten: Counter[str] = Counter()
+        for example in examples if self.prepare is None else map(self.prepare, examples):
             try:
-                batch.append(texts.of(example))
+                batch.append(self.texts.of(example))
             except Refusal as refusal:
-                if not skip_bad_rows:
+                if not self.skip_bad_rows:
                     raise DataError(
                         f"{example.where} {refusal}. Correct it, or pass --skip-bad-rows."
                     ) from None
@@ -107,13 +157,10 @@ def encode(
             else:
                 if batch[-1].unwritten:
                     unwritten.update(set(batch[-1].unwritten))
-        rule = f"has no supervised token within max_length = {max_length}"
-        dropped += [BadRow(where, rule) for where in tokens.write(batch, rows)]
-        if progress is not None:
-            progress(len(part))
-    if not len(rows):
-        raise DataError(_nothing_left(examples, bad, dropped, max_length))
-    return Encoding(rows.finish(), tuple(dropped), tuple(bad), dict(unwritten))
+        rule = f"has no supervised token within max_length = {self.max_length}"
+        rows = TokenWriter(records=Records(in_memory=sys.maxsize))
+        dropped = [BadRow(where, rule) for where in self.tokens.write(batch, rows)]
+        return _Part(len(examples), rows.packed(), bad, dropped, unwritten)
 
 
 def separator_of(schema: str) -> str:

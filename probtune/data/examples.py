@@ -20,20 +20,25 @@ import numpy as np
 from ..errors import DataError
 from .example import Example
 
-__all__ = ["ExampleWriter", "Examples", "Records"]
+__all__ = ["ExampleWriter", "Examples", "PackedRecords", "Records"]
 
 _IN_MEMORY = 16 * 2**20
 _FLUSH = 2**20
 
 
+PackedRecords = tuple[bytes, "array[int]"]
+"""Pickled values one after another, and where each ends."""
+
+
 class Records:
     """A list of values in a temporary file; only what was appended is ever unpickled."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_memory: int = _IN_MEMORY) -> None:
         self._ends = array("q", [0])
         self._pending = bytearray()
         self._written = 0
         self._file: Any = None
+        self._in_memory = in_memory
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -46,7 +51,23 @@ class Records:
         """
         self._pending += pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         self._ends.append(self._written + len(self._pending))
-        if len(self._pending) > (_IN_MEMORY if self._file is None else _FLUSH):
+        self._flush_if_full()
+
+    def packed(self) -> PackedRecords:
+        """Return all values, for `take`; they must still be in memory."""
+        assert not self._written
+        return bytes(self._pending), self._ends[1:]
+
+    def take(self, packed: PackedRecords) -> None:
+        """Write the values of other records at the end, which need not be unpickled for it."""
+        content, ends = packed
+        base = self._written + len(self._pending)
+        self._pending += content
+        self._ends.extend(array("q", (np.asarray(ends) + base).tobytes()))
+        self._flush_if_full()
+
+    def _flush_if_full(self) -> None:
+        if len(self._pending) > (self._in_memory if self._file is None else _FLUSH):
             self._flush()
 
     def _flush(self) -> None:
@@ -116,8 +137,9 @@ class Examples(Sequence[Example]):
 class ExampleWriter:
     """The one way to make `Examples`: append, then finish."""
 
-    def __init__(self) -> None:
-        self._records = Records()
+    def __init__(self, *, in_memory: int = _IN_MEMORY) -> None:
+        """Make a writer that keeps this many bytes in memory before it takes a file."""
+        self._records = Records(in_memory=in_memory)
         self._questions = array("q")
 
     def __len__(self) -> int:
@@ -127,6 +149,16 @@ class ExampleWriter:
         """Write a row at the end."""
         self._records.append(example.fields)
         self._questions.append(hash(example.question))
+
+    def packed(self) -> tuple[PackedRecords, array[int]]:
+        """Return all rows, for `take` of another writer in this process or its parent."""
+        return self._records.packed(), self._questions
+
+    def take(self, packed: tuple[PackedRecords, array[int]]) -> None:
+        """Write the rows of another writer at the end."""
+        records, questions = packed
+        self._records.take(records)
+        self._questions.extend(questions)
 
     def finish(self) -> Examples:
         """Return what was written."""

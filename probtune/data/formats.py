@@ -16,9 +16,20 @@ from typing import Any
 from ..errors import DataError
 from .messages import Broken, kind_of
 
-__all__ = ["POINTER", "Row", "Unreadable", "read_csv", "read_json", "read_jsonl", "read_tsv"]
+__all__ = [
+    "POINTER",
+    "JsonLine",
+    "Row",
+    "Unreadable",
+    "read_csv",
+    "read_json",
+    "read_jsonl",
+    "read_lines",
+    "read_tsv",
+]
 
 _HALF = re.compile("[\udc80-\udcff]")
+_FIELD = re.compile(r'"\s*:')
 POINTER = "version https://git-lfs"
 
 Row = tuple[str, Any]
@@ -41,22 +52,53 @@ def _undecoded(text: str) -> str | None:
     return f"is not UTF-8 text (at character {match.start() + 1}); {hint}save the file as UTF-8"
 
 
-def read_jsonl(source: str, file: Any) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        where = f"{source}:{number}"
-        if rule := _undecoded(line):
-            yield where, Unreadable(rule)
-            continue
+@dataclass(frozen=True, slots=True)
+class JsonLine:
+    """A line that is still to be read, in another process perhaps."""
+
+    text: str
+    number: int
+
+    def row(self) -> Any:
+        """Return the row, or `Unreadable`."""
+        if rule := _undecoded(self.text):
+            return Unreadable(rule)
         try:
-            yield where, _DECODER.decode(line)
+            row = json.loads(self.text)
+            if _may_name_fields_twice(self.text, row):
+                row = _DECODER.decode(self.text)
         except Broken as broken:
-            yield where, Unreadable(str(broken))
+            return Unreadable(str(broken))
         except ValueError as error:
-            yield where, Unreadable(_not_json(line, number, error))
+            return Unreadable(_not_json(self.text, self.number, error))
         except RecursionError:
-            yield where, Unreadable("is nested too deeply to be read")
+            return Unreadable("is nested too deeply to be read")
+        return row
+
+
+def read_lines(source: str, file: Any) -> Iterator[Row]:
+    """Lines of JSON that are still to be read."""
+    for number, line in enumerate(file, 1):
+        if line and not line.isspace():
+            yield f"{source}:{number}", JsonLine(line, number)
+
+
+def read_jsonl(source: str, file: Any) -> Iterator[Row]:
+    for where, line in read_lines(source, file):
+        yield where, line.row()
+
+
+def _may_name_fields_twice(line: str, row: Any) -> bool:
+    """True if the line has more signs of a field's name than the row that was read has fields; an
+    answer may hold such a sign as well.
+    """
+    return len(_FIELD.findall(line)) != _fields(row)
+
+
+def _fields(value: Any) -> int:
+    if type(value) is dict:
+        return len(value) + sum(map(_fields, value.values()))
+    return sum(map(_fields, value)) if type(value) is list else 0
 
 
 def _not_json(line: str, number: int, error: ValueError) -> str:

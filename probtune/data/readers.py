@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import DataError, UsageError
-from .formats import POINTER, Row, Unreadable, read_csv, read_json, read_jsonl, read_tsv
+from .formats import (
+    POINTER,
+    JsonLine,
+    Row,
+    Unreadable,
+    read_csv,
+    read_json,
+    read_lines,
+    read_tsv,
+)
 from .hub import first_line
 
-__all__ = ["Unreadable", "read_source"]
+__all__ = ["JsonLine", "Unreadable", "read_source", "source_rows"]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -42,8 +51,14 @@ _SIGNATURES = {
 
 
 def read_source(source: str, split: str, subset: str | None) -> Iterator[Row]:
+    """`source_rows` with lines of JSON read."""
+    for where, row in source_rows(source, split, subset):
+        yield where, row.row() if isinstance(row, JsonLine) else row
+
+
+def source_rows(source: str, split: str, subset: str | None) -> Iterator[Row]:
     """Rows of files, a saved dataset, a folder, an address or a hub dataset, each with the place
-    to name it by.
+    to name it by. A line of JSON comes as it stands, a `JsonLine`.
 
     Raises:
         UsageError: the source or the split does not exist, or the format is unknown.
@@ -122,7 +137,7 @@ def _read_standard_input() -> Iterator[Row]:
         if first.lstrip().startswith("["):
             yield from read_json("standard input", rest)
         else:
-            yield from read_jsonl("standard input", rest)
+            yield from read_lines("standard input", rest)
 
 
 class _Chained:
@@ -188,7 +203,7 @@ def _opened(source: str, form: str) -> Iterator[TextIO]:
         )
 
 
-_READERS = {"jsonl": read_jsonl, "json": read_json, "csv": read_csv, "tsv": read_tsv}
+_READERS = {"jsonl": read_lines, "json": read_json, "csv": read_csv, "tsv": read_tsv}
 
 
 def _read_parquet(source: str) -> Iterator[Row]:

@@ -7,10 +7,11 @@ that no part of a row comes from are counted.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,16 @@ from ..errors import DataError, UsageError
 from ..records import Digest
 from .example import BadRow, Example, count_rules
 from .examples import Examples, ExampleWriter
-from .readers import Unreadable, read_source
+from .readers import JsonLine, Unreadable, source_rows
 from .shapes import Broken, Columns, example_of, number_of, schema_of, unused_columns
+from .workers import in_order, number_of_workers
 
 __all__ = ["BadRow", "Example", "Rows", "hold_out", "read_rows", "rows_from"]
+
+_ROWS_OF_A_PART = 2048
+_CHARACTERS_OF_A_PART = 4_000_000
+_PARTS_ALONE = 4
+"""Parts that are checked before it pays to start workers."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def read_rows(
             ones, or a row is unusable and `skip_bad_rows` is off. The message names file and line.
     """
     return rows_from(
-        read_source(source, split, subset),
+        source_rows(source, split, subset),
         source=source,
         prompt_column=prompt_column,
         response_column=response_column,
@@ -105,41 +112,115 @@ def rows_from(
             "--messages-column names turns, --prompt-column and --response-column two texts: choose"
             " one."
         )
-    columns = Columns(prompt_column, response_column, messages_column)
+    checks = _Checks(Columns(prompt_column, response_column, messages_column), tuple(numbers))
     examples = ExampleWriter()
     content = Digest()
     bad: list[BadRow] = []
     unused: Counter[str] = Counter()
     schema = ""
-    first = ""
-    for where, row in rows:
-        try:
-            if isinstance(row, Unreadable):
-                raise Broken(row.rule)
-            row_schema = schema_of(row, columns)
-            if schema and row_schema != schema:
-                raise Broken(
-                    f"has the schema {row_schema}, but {first} has {schema}; one file, one schema"
-                )
-            example = example_of(row, row_schema, where, columns)
-            if numbers:
-                read = {name: number_of(row, name) for name in numbers}
-                example = replace(example, numbers=read)
-        except Broken as broken:
-            bad.append(BadRow(where, str(broken)))
-            continue
-        if not schema:
-            schema, first = row_schema, where
-        unused.update(
-            name for name in unused_columns(row, schema, columns, example) if name not in numbers
-        )
-        examples.append(example)
-        content.update(example.content)
+    for part in _checked(_parts(rows), checks):
+        schema = schema or part.schema
+        examples.take(part.examples)
+        content.take(part.content)
+        bad += part.bad
+        unused.update(part.unused)
     if bad and (not skip_bad_rows or not len(examples)):
         raise DataError(_complaint(bad, len(examples)))
     if not len(examples):
         raise DataError(f"{source} holds no rows; there is nothing to train on.")
     return Rows(source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused))
+
+
+class _Part(NamedTuple):
+    """Result of the checks of some rows."""
+
+    schema: str
+    first: str
+    """The place of the first row that is of use."""
+    examples: Any
+    content: bytes
+    bad: list[BadRow]
+    unused: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """The checks of rows, one after another."""
+
+    columns: Columns
+    numbers: tuple[str, ...]
+    schema: str = ""
+    """The schema of the rows before, which the others must have."""
+    first: str = ""
+
+    def __call__(self, rows: Sequence[tuple[str, Any]]) -> _Part:
+        schema, first, columns = self.schema, self.first, self.columns
+        examples, content = ExampleWriter(in_memory=sys.maxsize), Digest()
+        written: list[bytes] = []
+        bad: list[BadRow] = []
+        unused: Counter[str] = Counter()
+        for where, row in rows:
+            try:
+                if isinstance(row, JsonLine):
+                    row = row.row()
+                if isinstance(row, Unreadable):
+                    raise Broken(row.rule)
+                row_schema = schema_of(row, columns)
+                if schema and row_schema != schema:
+                    raise Broken(
+                        f"has the schema {row_schema}, but {first} has {schema}; one file, one"
+                        " schema"
+                    )
+                example = example_of(row, row_schema, where, columns)
+                if self.numbers:
+                    read = {name: number_of(row, name) for name in self.numbers}
+                    example = replace(example, numbers=read)
+            except Broken as broken:
+                bad.append(BadRow(where, str(broken)))
+                continue
+            if not schema:
+                schema, first = row_schema, where
+            unused.update(
+                name
+                for name in unused_columns(row, schema, columns, example)
+                if name not in self.numbers
+            )
+            examples.append(example)
+            written.append(content.written(example.content))
+        return _Part(schema, first, examples.packed(), b"".join(written), bad, unused)
+
+
+def _checked(parts: Iterator[list[tuple[str, Any]]], checks: _Checks) -> Iterator[_Part]:
+    """Check the first rows here, which show the schema, and the many others in workers."""
+    for number, rows in enumerate(parts, 1):
+        part = checks(rows)
+        checks = replace(checks, schema=part.schema, first=part.first)
+        yield part
+        if number >= _PARTS_ALONE and checks.schema:
+            yield from in_order(checks, parts, workers=number_of_workers())
+
+
+def _parts(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """The rows in lists of bounded length."""
+    part: list[tuple[str, Any]] = []
+    size = 0
+    for where, row in rows:
+        part.append((where, row))
+        size += len(row.text) if isinstance(row, JsonLine) else _length(row)
+        if len(part) >= _ROWS_OF_A_PART or size >= _CHARACTERS_OF_A_PART:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _length(value: Any) -> int:
+    """Characters of a row's texts."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list | tuple) else 1
 
 
 def hold_out(rows: Rows, size: int, *, seed: int) -> tuple[Examples, Examples]:

@@ -10,13 +10,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index as whole
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from .examples import Records
+from .examples import PackedRecords, Records
 
-__all__ = ["Encoded", "TokenRows", "TokenWriter"]
+__all__ = ["Encoded", "PackedRows", "TokenRows", "TokenWriter"]
 
 IGNORED = -100
 
@@ -49,14 +49,29 @@ class Encoded:
 _TRUNCATED, _MERGED, _OTHER_HISTORY = 1, 2, 4
 
 
+class PackedRows(NamedTuple):
+    """Rows of a writer, to be sent to another process."""
+
+    ids: array[int]
+    labels: array[int]
+    ends: array[int]
+    prompts: array[int]
+    last: array[int]
+    flags: array[int]
+    supervised: array[int]
+    texts: PackedRecords
+    other_prompts: Mapping[int, np.ndarray]
+    numbers: Mapping[str, array[float]]
+
+
 class TokenWriter:
     """The one way to make `TokenRows`: append, then finish."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, records: Records | None = None) -> None:
         self._ids, self._labels = array("i"), array("i")
         self._ends, self._prompts, self._last = array("q", [0]), array("q"), array("q")
         self._flags, self._supervised = array("b"), array("q")
-        self._texts = Records()
+        self._texts = Records() if records is None else records
         self._other_prompts: dict[int, np.ndarray] = {}
         self._numbers: dict[str, array] = {}
 
@@ -100,6 +115,37 @@ class TokenWriter:
         self._flags.append(
             _TRUNCATED * truncated + _MERGED * merged + _OTHER_HISTORY * other_history
         )
+
+    def packed(self) -> PackedRows:
+        """Return all rows, for `take` of another writer."""
+        return PackedRows(
+            self._ids,
+            self._labels,
+            self._ends[1:],
+            self._prompts,
+            self._last,
+            self._flags,
+            self._supervised,
+            self._texts.packed(),
+            self._other_prompts,
+            self._numbers,
+        )
+
+    def take(self, rows: PackedRows) -> None:
+        """Write the rows of another writer at the end."""
+        before, base = len(self), len(self._ids)
+        self._ids.extend(rows.ids)
+        self._labels.extend(rows.labels)
+        self._ends.extend(array("q", (np.asarray(rows.ends, dtype=np.int64) + base).tobytes()))
+        self._prompts.extend(rows.prompts)
+        self._last.extend(rows.last)
+        self._flags.extend(rows.flags)
+        self._supervised.extend(rows.supervised)
+        self._texts.take(rows.texts)
+        for number, prompt in rows.other_prompts.items():
+            self._other_prompts[before + number] = prompt
+        for name, values in rows.numbers.items():
+            self._numbers.setdefault(name, array("d")).extend(values)
 
     def finish(self) -> TokenRows:
         """Return what was written."""

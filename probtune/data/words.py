@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _CUT = re.compile(r"(?<=[!-~])(?= [A-Za-z])")
 _CUT_WITHOUT_LOOK_BEHIND = r"([!-~])( [A-Za-z])"
-"""Of one-letter words it misses every second one, which makes a longer word and no other tokens."""
+"""It misses every second one-letter word, which makes a longer word and no other tokens."""
 _BORDER = "\0"
 _BETWEEN_CUTS = re.compile(r" [A-Za-z](?:.*[!-~])?", re.DOTALL)
 _LONGEST = 40

@@ -24,7 +24,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
 
 from ...errors import ProbtuneError
-from .processors import usable_processors
+from ...processors import usable_processors
 
 __all__ = ["TIMEOUT_S", "Unparsable", "Verdict", "compare_all", "default_workers"]
 
