@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from probtune.data.rows import read_rows
 from probtune.errors import DataError, ProbtuneError, UsageError
+from probtune.evaluation.grading import choice, latex, literals
 from probtune.measure.answers import exact_match, read_rule
 from probtune.objectives import objective
 from probtune.records import make_record, read_record
@@ -39,6 +40,67 @@ _PIECES = [
     "hf_" + "a" * 20,
     *(" ", "\n", "9" * 30, "x" * 50, "é", "<script>", "{{ 1 }}", "=", "token"),
 ]  # fmt: skip
+_ANSWERS = [
+    *(
+        "A",
+        "B",
+        "(C)",
+        "D.",
+        "**",
+        "*",
+        "Answer:",
+        "The answer is",
+        "answer",
+        " ",
+        "\n",
+        "\n\n",
+        '"',
+    ),
+    *("<answer>", "</answer>", "\\boxed{", "}", "{", "\\text{", "\\frac", "\\frac{1}{2}", "\\sqrt"),
+    *(
+        "1",
+        "1 000",
+        "1,000",
+        "0.\\overline{3}",
+        "-",
+        "−",
+        "±",
+        "\\pm",
+        "=",
+        "\\approx",
+        "€",
+        "$",
+        "%",
+    ),
+    *(
+        "^",
+        "_",
+        "\\circ",
+        "\\color{red}{12}",
+        "\\varnothing",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        ";",
+        "e9",
+        "½",
+    ),
+    *(
+        "\\left",
+        "\\right",
+        "\\pi",
+        "x",
+        "10^{9}",
+        "9" * 40,
+        ".",
+        "/",
+        "\\begin{pmatrix}",
+        "&",
+        "\\\\",
+    ),
+]
 _BATCH = 100
 
 
@@ -114,6 +176,27 @@ def _answers(rng: random.Random, folder: Path) -> None:
     exact_match(rule(_text(rng)), rule(_text(rng)))
 
 
+def _letters(rng: random.Random, folder: Path) -> None:
+    options = dict(zip("ABCD", (_written(rng) for _ in range(4)), strict=True))
+    choice.find_strict(_written(rng), options)
+
+
+def _numbers(rng: random.Random, folder: Path) -> None:
+    text, other = _written(rng), _written(rng)
+    for read in (latex.clean, latex.normal, latex.word, latex.fold, latex.unit, latex.split_list):
+        read(text)
+    latex.brackets(text), latex.interval(text), latex.base_and_digits(text)
+    gold, answer = literals.read_literal(text), literals.read_literal(other)
+    if gold is not None and answer is not None:
+        assert literals.equal_literals(gold, answer) == literals.equal_literals(answer, gold), text
+
+
+def _written(rng: random.Random) -> str:
+    """Return an answer as models write them, or worse."""
+    pieces = _PIECES if rng.random() < 0.2 else _ANSWERS
+    return "".join(rng.choice(pieces) for _ in range(rng.randrange(0, 12)))
+
+
 def _readers(rng: random.Random, folder: Path) -> None:
     path = folder / "rows.jsonl"
     row = {"prompt": _value(rng), "completion": _value(rng)}
@@ -143,15 +226,19 @@ TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
     "records": _records,
     "record files": _files,
     "answers": _answers,
+    "letters": _letters,
+    "numbers": _numbers,
     "readers": _readers,
     "reports": _reports,
 }
 SHARES = {
     "parser": 0.015,
-    "texts": 0.545,
+    "texts": 0.485,
     "records": 0.28,
     "record files": 0.04,
     "answers": 0.1,
+    "letters": 0.03,
+    "numbers": 0.03,
     "readers": 0.019,
     "reports": 0.001,
 }

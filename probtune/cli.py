@@ -23,6 +23,7 @@ from . import __version__
 from .commands import options as core_options
 from .errors import Interrupted, ProbtuneError, UsageError
 from .evaluation.commands import options as evaluation_options
+from .files import check_new_file
 from .options import Parser, request
 from .paper.commands import options as paper_options
 from .texts import redacted, visible
@@ -96,6 +97,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run a command; returns the exit status."""
     try:
         _check_plot(getattr(options, "plot", None))
+        _check_files(options)
         module, function = options.run.split(":")
         getattr(importlib.import_module(f".{module}", __package__), function)(request(options))
         return 0
@@ -138,6 +140,14 @@ def _check_plot(path: str | None) -> None:
 
 _PATIENCE_S = 3.0
 """Seconds in which a launcher ends the other processes when the first has failed."""
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Refuse a file that cannot be written before the work is done."""
+    for name in getattr(options, "new_files", ()):
+        path = getattr(options, name, None)
+        if path is not None:
+            check_new_file(path, f"--{name}")
 
 
 def _fail(reason: object, status: int) -> int:

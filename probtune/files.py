@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ProbtuneError
+from .errors import ProbtuneError, UsageError
 
 __all__ = [
     "MANIFEST",
     "WRITING",
+    "check_new_file",
     "damage",
     "finish_folder",
     "hash_file",
@@ -37,6 +38,39 @@ __all__ = [
 MANIFEST = "manifest.json"
 WRITING = ".writing"
 """Folder beside a whole one, in which it is written."""
+
+
+def check_new_file(name: str, flag: str) -> None:
+    """Refuse the name of a file that could not be written.
+
+    Raises:
+        UsageError: it is empty, a folder or a device, its folder does not exist, or nothing can be
+            written there.
+    """
+    if not name.strip():
+        raise UsageError(f"{flag} is empty; name a file.")
+    if "\0" in name:
+        raise UsageError(f"{flag} holds a zero byte.")
+    path = Path(name)
+    if path.is_dir():
+        raise UsageError(f"{flag} {name} is a folder; name a file in it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{flag} {name} is no file that can be replaced; name another.")
+    folder = path.parent
+    if folder.name == "beyond" and not folder.exists():
+        folder = folder.parent  # of an evaluation: it is made
+    if not folder.is_dir():
+        raise UsageError(
+            f"{flag} {name}: there is no folder {folder}; make it first, or name another file."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{flag} {name}: nothing can be written in {folder} ({error.strerror}); name"
+            " another file."
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -228,9 +228,18 @@ def add_arguments(
         _add_arguments(parser, command)
 
 
+def _is_new_file(item: dataclasses.Field[Any]) -> bool:
+    """True if the option names a file that the command writes."""
+    metavar = item.metadata.get("metavar")
+    named = isinstance(metavar, str) and metavar.startswith("FILE")
+    return named and item.name in ("out", "plot", "store")
+
+
 def _add_arguments(parser: argparse.ArgumentParser, command: type[Any]) -> None:
     kinds = typing.get_type_hints(command)
     exclusive: dict[str, Any] = {}
+    files = [item.name for item in dataclasses.fields(command) if _is_new_file(item)]
+    parser.set_defaults(new_files=files)
     for item in dataclasses.fields(command):
         data = item.metadata
         if "settings" in data:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Callable, Set
 from dataclasses import MISSING, dataclass, field
@@ -91,6 +92,7 @@ class TuneSettings:
         group="objective",
         metavar="N",
         least=0,
+        most=100_000,
     )
 
     reference: str | None = option(
@@ -192,6 +194,7 @@ class TuneSettings:
         group="training",
         metavar="RATE",
         above=0,
+        most=1000.0,
     )
     batch_size: int = option(
         8, "rows per forward pass", group="training", metavar="N", least=1, most=2**20
@@ -260,6 +263,7 @@ class TuneSettings:
         group="training",
         metavar="MIN",
         least=0,
+        most=1e6,
     )
     training: dict[str, Any] = option(
         {},
@@ -286,7 +290,7 @@ class TuneSettings:
         1,
         "answers drawn at temperature 1 for each held-out row where the answer stands at the end of"
         " a working (elsewhere the probability of the right one is exact); 0: none",
-        group="measurement", metavar="N", least=0,
+        group="measurement", metavar="N", least=0, most=10_000,
     )  # fmt: skip
     answered_rows: int = option(
         32,
@@ -333,6 +337,11 @@ class TuneSettings:
             raise UsageError(
                 f"--heldout is a share below 1 or a whole number of rows, got {self.heldout}."
             )
+        if not any(name.strip() for name in self.lora_targets.split(",")):
+            raise UsageError("--lora-targets names no layer; give all-linear, or their names.")
+        for name, value in self.training.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--training {name}={value} is no number to train with.")
         if not 0 <= self.warmup_ratio <= 1:
             raise UsageError(f"--warmup-ratio must lie in [0, 1], got {self.warmup_ratio}.")
         if self.max_steps == 0 or self.max_steps < -1:

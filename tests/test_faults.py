@@ -5,20 +5,23 @@ SECURITY.md is shown by.
 import json
 import os
 import random
+import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import helpers
 import pytest
 from test_pipeline import QUIET, settings
 
 from benchmarks import fuzz
-from benchmarks.faults.cases import Bench
+from benchmarks.faults.cases import COMMANDS, Bench
 from benchmarks.faults.runs import save_model, write_rows
 from probtune import pipeline
 from probtune.cli import main
 from probtune.errors import DataError, UsageError
 from probtune.files import damage, whole_folder
+from probtune.models import loading
 from probtune.pipeline.lock import LOCK, FolderLock, locked
 from probtune.records import make_record, read_record, write_record
 from probtune.reports.report import render
@@ -46,13 +49,14 @@ def test_the_same_command_ends_as_without_the_fault(seed, bench):
 
 def test_a_kill_in_training_changes_nothing(bench):
     """The first seed that kills `train`, in the default suite."""
-    names = ["tune", "compare", "auto", "race", "train"]
-    seed = next(s for s in range(100) if random.Random(s).choice(names) == "train")
+    seed = next(s for s in range(100) if random.Random(s).choice(list(COMMANDS)) == "train")
     verdict = bench.strike(seed)
     assert verdict.command == "train" and verdict.wrong is None, verdict
 
 
-@pytest.mark.parametrize("target", ["texts", "records", "record files", "answers", "parser"])
+@pytest.mark.parametrize(
+    "target", ["texts", "records", "record files", "answers", "letters", "numbers", "parser"]
+)
 def test_a_seeded_part_of_the_fuzzing(target, tmp_path):
     number = 200 if target == "parser" else 2000
     assert fuzz.fuzz(target, number, tmp_path) >= number
@@ -262,7 +266,15 @@ def test_a_template_has_limits(template, word_model, tmp_path, capsys):
         *("--training max_grad_norm=-1", "--training logging_steps=-1", "--config ''"),
         *("--scheduler cosine_with_min_lr", "--objective power(alpha=1,alpha=2)"),
         *("--objective ｎｌｌ", f"--objective power(0x{'f' * 2000})", "--training fsdp=full_shard"),
-        *("--max-new-tokens 1000000000", "--objective above(0.9,nll)"),
+        *("--max-new-tokens 1000000000", "--objective above(0.9,nll)", "--compare nll,"),
+        *("--heldout 1e-9", "--heldout -1", "--split nope", "--subset x", "--learning-rate 1e30"),
+        *("--draws 1000000000", "--checkpoint-minutes 1e300", "--scout-steps 1000000000"),
+        *("--objective entropy_bonus(1e9,nll)", "--objective focal(1e9)", "--lora-targets ,"),
+        *("--training neftune_noise_alpha=nan", "--seed 18446744073709551616", "--out ''"),
+        *("--max-length 0", "--max-length 1000000000000", "--probe-examples -5", "--epochs 1e30"),
+        *("--gradient-accumulation 1000000000000", "--max-steps 1000000000000000", "--draws -1"),
+        *("--warmup-ratio nan", "--learning-rate -1", "--learning-rate inf", "--compare p,p"),
+        *("--objective power(1e300)", "--training adam_epsilon=-1", "--training x"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, capsys):
@@ -271,6 +283,52 @@ def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, cap
     arguments = ["tune", str(word_model), str(data), "--out", str(tmp_path / "out")]
     assert main([*arguments, name, value.strip("'")]) == 2
     assert not (tmp_path / "out" / "base").exists() and "unexpected" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("probe MODEL DATA --out /proc/x", "probe MODEL DATA --out /nope/x.json"),
+        *("probe MODEL DATA --out ''", "probe MODEL DATA --out ."),
+        *("probe MODEL DATA --probe-examples -1", "probe MODEL DATA --store /proc/x.arrow"),
+        *("report . --out /nope/x.html", "report . --out ''", "report . --out /dev/full"),
+        *("objectives --plot /nope/a.png", "objectives --plot ''", "objectives --plot a.xyz"),
+        *("data DATA --model MODEL --max-length 0", "data DATA --model MODEL --split nope"),
+        *("data DATA --model MODEL --max-length 99999999999999999999", "data DATA --model ''"),
+        *("demo --seeds ''", "demo --seeds -1", "demo --seeds 0-99999999999", "demo --seeds 0,0"),
+        *("demo --seeds 1e3", "demo --seeds 1-0", "demo --out ''"),
+        *(
+            f"eval MODEL --tasks figlet_words {option}"
+            for option in (
+                *("--limit -1", "--limit 0", "--limit nan", "-k 0", "-k 1000000000"),
+                *("--temperature nan", "--temperature -1", "--temperature inf", "--seed -1"),
+                *("--max-new-tokens 0", "--max-new-tokens -1", "--batch-size 0", "--protocol ''"),
+                *("--seed 99999999999999999999999", "--data /nope", "--out ''", "--tasks ,"),
+                "--temperature 1e30",
+            )
+        ),
+        *(
+            f"calibration MODEL --data DATA {option}"
+            for option in ("--limit -1", "--limit 0", "--max-length 0", "--out /proc/x")
+        ),
+        *(
+            f"forgetting MODEL MODEL --data DATA {option}"
+            for option in ("--limit -1", "--limit 0", "--window 0", "--max-new-tokens -1")
+        ),
+        *(f"drift MODEL MODEL {option}" for option in ("--out /proc/x", "--out /nope/x")),
+    ],
+)
+def test_requests_that_mean_nothing_are_refused(command, word_model, tmp_path, monkeypatch, capsys):
+    """Within a second, before weights are loaded, and without a folder being made."""
+    data = helpers.write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    names = {"MODEL": str(word_model), "DATA": str(data)}
+    arguments = [names.get(word, word) for word in shlex.split(command)]
+    monkeypatch.setattr(loading, "load_model", lambda *a, **k: pytest.fail("weights were loaded"))
+    assert main(arguments) == 2, capsys.readouterr()
+    assert "unexpected" not in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+    assert not Path("/nope").exists()
 
 
 def test_a_record_made_here_is_read_by_its_shape():

@@ -30,6 +30,8 @@ def main() -> int:
         folder = Path(name)
         save_model(folder / "base")
         bench = Bench(folder, folder / "base", write_rows(folder / "rows.jsonl", 30))
+        bench.warm_up()
+        print(f"warm after {time.monotonic() - started:.0f} s", flush=True)
         seeds = range(options.first, options.first + options.count)
         halves = [seeds[0::2], seeds[1::2]]
         child = os.fork()

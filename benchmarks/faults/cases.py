@@ -4,27 +4,41 @@ one gives, bit for bit.
 
 from __future__ import annotations
 
+import importlib
 import random
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from probtune.demo import grid, pretraining
 
 from .runs import Fault, contents, run
 
-__all__ = ["KINDS", "Bench", "Verdict"]
+__all__ = ["COMMANDS", "KINDS", "Bench", "Verdict"]
 
 _COMMON = ["--max-steps", "5", "--batch-size", "4", "--gradient-accumulation", "1"]
 _COMMON += ["--max-new-tokens", "3", "--learning-rate", "1e-2", "--checkpoint-minutes", "0"]
-_COMMANDS = {
+COMMANDS = {
     "tune": ["tune", "--objective", "nll"],
     "compare": ["tune", "--objective", "nll", "--compare", "p"],
     "auto": ["tune", "--objective", "auto", "--scout-steps", "2"],
-    "race": ["tune", "--objective", "auto", "--scout-steps", "0"],
+    "select": ["tune", "--objective", "select:nll,p"],
     "train": ["train", "--objective", "p"],
-}
+    "demo": ["demo", "--fast", "--seeds", "0"],
+    "eval": [
+        "eval", "--tasks", "figlet_words", "--limit", "6", "--prompt-format", "plain", "-k", "2",
+        "--system", "", "--instruction", "", "--max-new-tokens", "3", "--batch-size", "3",
+        "--temperature", "1",
+    ],
+}  # fmt: skip
 KINDS = ("SIGKILL", "SIGTERM", "SIGTERM then SIGKILL", "two SIGINT", "full disk", "damage", "base")
 _WEIGHTS = (30, 10, 20, 12, 12, 10, 6)
 
@@ -48,10 +62,27 @@ class Bench:
 
     def arguments(self, command: str, out: Path, model: Path | None = None) -> list[str]:
         """Return the command line."""
-        name, *options = _COMMANDS[command]
-        return [
-            name, str(model or self.model), str(self.rows), *options, *_COMMON, "--out", str(out)
-        ]  # fmt: skip
+        name, *options = COMMANDS[command]
+        if name == "demo":
+            return [name, *options, "--out", str(out)]
+        base = str(model or self.model)
+        if name == "eval":
+            return [name, base, *options, "--data", str(self.rows.parent), "--out", str(out)]
+        return [name, base, str(self.rows), *options, *_COMMON, "--out", str(out)]
+
+    def warm_up(self) -> None:
+        """Run each command whole, and import in this process what it imported, so that the next
+        forked process need not.
+        """
+        for command in COMMANDS:
+            self.whole(command)
+            modules = (self.folder / f"whole-{command}.modules").read_text().split()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for name in modules:
+                    if name not in sys.modules and not name.startswith("__"):
+                        with suppress(ImportError, AttributeError, RuntimeError):
+                            importlib.import_module(name)
 
     def whole(self, command: str) -> tuple[dict[str, Any], int]:
         """Return what an uninterrupted run leaves, and its number of file operations."""
@@ -65,8 +96,10 @@ class Bench:
     def strike(self, seed: int) -> Verdict:
         """Make the fault of a seed, give the same command again, and compare."""
         rng = random.Random(seed)
-        command = rng.choice(list(_COMMANDS))
+        command = rng.choice(list(COMMANDS))
         (kind,) = rng.choices(KINDS, _WEIGHTS)
+        if command == "demo" and kind == "base":
+            kind = "SIGKILL"  # its base is its own
         out = self.folder / f"seed-{seed}"
         expected, operations = self.whole(command)
         fault = _fault(kind, rng, operations)
@@ -94,15 +127,18 @@ class Bench:
         shutil.copytree(self.model, model)
         fault = Fault((signal.SIGKILL,), rng.randrange(operations // 4, operations // 2))
         self._run(command, out, fault, model)
-        if not (out / "run.json").is_file():
+        if not any((out / name).is_file() for name in ("run.json", "eval.json")):
             return None  # nothing has begun
+        if (out / "record.json").is_file() or (out / "run" / "record.json").is_file():
+            return None  # all was done
         path = model / "model.safetensors"
         tensors = load_file(path)
         first = min(tensors)
         tensors[first] = tensors[first] + 0.01 * torch.randn_like(tensors[first])
         save_file(tensors, path, metadata={"format": "pt"})
         second = self._run(command, out, None, model)
-        if second.status != 2 or "model.safetensors" not in second.words:
+        named = any(name in second.words for name in ("model.safetensors", "other weights"))
+        if second.status != 2 or not named:
             return f"a replaced base was taken: {second.status} {second.words[-200:]}"
         shutil.rmtree(model)
         return None
@@ -110,7 +146,7 @@ class Bench:
     def _run(
         self, command: str, out: Path, fault: Fault | None = None, model: Path | None = None
     ) -> Any:
-        with _undecided(command == "race"):
+        with _small_demo():
             return run(self.arguments(command, out, model), out, fault)
 
 
@@ -170,28 +206,37 @@ def _damage(out: Path, rng: random.Random) -> str:
     return f"{path.name} {how}"
 
 
-class _undecided:
-    """Lets the probe race two objectives while a command is forked."""
+class _AtOnce:
+    """An executor that runs a task when it is submitted, in this process."""
 
-    def __init__(self, race: bool):
-        self._race = race
-        self._before: Callable[..., Any] | None = None
+    _processes: dict[int, Any] | None = None
 
-    def __enter__(self) -> None:
-        if not self._race:
-            return
-        from probtune.probe import capability, choosing
+    def __init__(self, *arguments: Any, **options: Any):
+        pass
 
-        def never_sure(features: Any, *, metric: str) -> Any:
-            race = ("nll()", "p()")
-            return choosing.Choice(
-                "nll()", "who knows", "p()", None, undecided=True, race=race, race_share=0.4
-            )
-
-        self._before, capability.auto = capability.auto, never_sure
+    def __enter__(self) -> _AtOnce:
+        return self
 
     def __exit__(self, *error: object) -> None:
-        if self._before is not None:
-            from probtune.probe import capability
+        pass
 
-            capability.auto = self._before
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(*arguments))
+        return done
+
+    def shutdown(self, **options: Any) -> None:
+        pass
+
+
+@contextmanager
+def _small_demo() -> Iterator[None]:
+    """Make the demo one cell of a few steps, in one process."""
+    cell = grid.Cell("weak", "slip", 0.4, ("nll()", "p()"))
+    recipe = {**grid.RECIPE, "training_rows": 16, "epochs": 1.0, "batch_size": 8}
+    with (
+        mock.patch.multiple(pretraining, _LEARNED=-1.0, _AT_LEAST=1, LEVELS={"weak": 0.0}),
+        mock.patch.multiple(grid, HELD_OUT_ROWS=8, ProcessPoolExecutor=_AtOnce),
+        mock.patch.object(grid, "FAST", grid.Plan((0,), (cell,), recipe)),
+    ):
+        yield

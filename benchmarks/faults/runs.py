@@ -103,6 +103,7 @@ def _child(arguments: Sequence[str], folder: Path, log: Path, count: Path, fault
         status = main(list(arguments))
         if fault.most_bytes is None:
             count.write_text(str(counter.operations))
+            folder.with_name(f"{folder.name}.modules").write_text("\n".join(sys.modules))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -143,7 +144,10 @@ def contents(folder: Path) -> dict[str, Any]:
             left[name] = path.read_bytes()
         elif path.suffix == ".json" and path.parent.name != "model":
             left[name] = _without_times(json.loads(path.read_text()), folder)
-        elif name != "report.html":
+        elif path.suffix == ".jsonl":
+            lines = path.read_text().splitlines()
+            left[name] = [_without_times(json.loads(line), folder) for line in lines]
+        elif path.name != "report.html":
             left[name] = None
     return left
 
@@ -187,4 +191,8 @@ def write_rows(path: Path, number: int = 60) -> Path:
         {"prompt": f"ask {a} + {b} =", "completion": f" {' '.join(str(a + b))}"} for a, b in pairs
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions = path.parent / "figlet_words" / "test.jsonl"
+    questions.parent.mkdir()
+    content = [{"question": row["prompt"], "answer": row["completion"].strip()} for row in rows]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in content))
     return path

@@ -27,7 +27,7 @@ from .formats import (
 )
 from .hub import first_line
 
-__all__ = ["JsonLine", "Unreadable", "read_source", "source_rows"]
+__all__ = ["JsonLine", "Unreadable", "check_split", "read_source", "source_rows"]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -54,6 +54,27 @@ def read_source(source: str, split: str, subset: str | None) -> Iterator[Row]:
     """`source_rows` with lines of JSON read."""
     for where, row in source_rows(source, split, subset):
         yield where, row.row() if isinstance(row, JsonLine) else row
+
+
+def check_split(source: str, split: str, subset: str | None) -> None:
+    """Refuse a split or a subset of what has none.
+
+    Raises:
+        UsageError: the source is standard input, files, or one saved dataset.
+    """
+    if split == "train" and subset is None:
+        return
+    path = Path(source).expanduser()
+    saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
+    one = source in _STANDARD_INPUT or path.is_file() or (path / "dataset_info.json").is_file()
+    if one or (not path.is_dir() and _suffix(source) in _SUFFIXES):
+        what = f"--split {split}" if split != "train" else f"--subset {subset}"
+        raise UsageError(
+            f"{what} is for datasets that have several; {source} is one. Leave it out, or name the"
+            " file of that part."
+        )
+    if saved and subset is not None:
+        raise UsageError(f"--subset {subset}: a saved dataset such as {source} has none.")
 
 
 def source_rows(source: str, split: str, subset: str | None) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from ..errors import DataError, UsageError
 from ..records import Digest
 from .example import BadRow, Example, count_rules
 from .examples import Examples, ExampleWriter
-from .readers import JsonLine, Unreadable, source_rows
+from .readers import JsonLine, Unreadable, check_split, source_rows
 from .shapes import Broken, Columns, example_of, number_of, schema_of, unused_columns
 from .workers import in_order, number_of_workers
 
@@ -79,6 +79,7 @@ def read_rows(
         DataError: the source is unreadable or empty, its rows have no known schema or different
             ones, or a row is unusable and `skip_bad_rows` is off. The message names file and line.
     """
+    check_split(source, split, subset)
     return rows_from(
         source_rows(source, split, subset),
         source=source,

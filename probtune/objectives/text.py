@@ -89,6 +89,8 @@ def objective_list(text: str, *, run_code: bool = False) -> tuple[Objective, ...
     (nll(), above(0.2, nll()))
     """
     plain, own = _loaded(text, run_code)
+    if plain.rstrip().endswith(","):
+        raise ObjectiveError(f"{text!r} ends with a comma; name one objective more, or remove it.")
     tree = _parse(plain)
     nodes = tree.elts if isinstance(tree, ast.Tuple) else [tree]
     members = tuple(_build(node, text, own) for node in nodes)

@@ -118,6 +118,11 @@ def prepare(
             if settings.heldout is not None
             else min(max(1, len(rows) // 10), _MAX_HELDOUT)
         )
+        if size < 1 and size * len(rows) < 0.5:
+            raise UsageError(
+                f"--heldout {size:g} of {len(rows)} rows is less than one row; give a larger share,"
+                " or a number of rows."
+            )
         size = round(size * len(rows)) if size < 1 else int(size)
         train, heldout_examples = hold_out(rows, max(size, 1), seed=settings.seed)
         heldout_rows = rows

@@ -32,7 +32,7 @@ from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .selecting import cost, is_select, read_arms, remove_models, select
-from .sense import check_weights
+from .sense import check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
 
@@ -228,6 +228,8 @@ class Run:
         check_names(self.named)
         check_trackers(tracker_names(self.settings))
         check_hub(self.settings)
+        for objective in self.named:
+            check_parameters(objective)
         check_folder(self.folder, self.settings, self.named)
         if self._lock is not None and self.folder.exists():
             self._lock.take()

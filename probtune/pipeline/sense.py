@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -9,10 +10,26 @@ import torch
 from ..errors import UsageError
 from ..objectives import Objective
 
-__all__ = ["check_weights"]
+__all__ = ["check_parameters", "check_weights"]
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
 
 _LEAST, _MOST = 1e-6, 1e6
 """Token weights relative to NLL's, between which some token must lie, and none above."""
+
+
+def check_parameters(objective: Objective) -> None:
+    """Refuse an objective with a parameter beyond any use, such as a bonus of a thousand million.
+
+    Raises:
+        UsageError: with the parameter.
+    """
+    for text in _NUMBER.findall(str(objective)):
+        if abs(float(text)) > _MOST:
+            raise UsageError(
+                f"{objective} has the parameter {float(text):g}, and no learning rate suits one"
+                f" above {_MOST:g}; choose a smaller one."
+            )
 
 
 def check_weights(objective: Objective, percentiles: Sequence[float]) -> None:
