@@ -4,10 +4,20 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-gpu
+.PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-gpu
 .PHONY: docs docs-links gallery test-trackers
 
 setup: .venv/.complete
+
+# The same set-up from locked versions: pip refuses a file whose SHA-256 is not in the lock. torch and
+# triton are pinned without hashes, since their builds differ by machine.
+locked-setup:
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	env -u PIP_CONSTRAINT $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r constraints/locked.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torch triton
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/.complete
 
 # Runs again only when the dependencies change.
 .venv/.complete: pyproject.toml constraints/cpu.txt
@@ -35,6 +45,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python .ci/supply.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules probtune --ignore probtune/evaluation/backends/vllm.py
 
 slow: setup

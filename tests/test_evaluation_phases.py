@@ -355,6 +355,17 @@ def test_code_is_run_only_when_allowed(word_model, data, monkeypatch):
         again("grade")
 
 
+def test_the_table_says_that_programs_can_name_their_own_verdict(
+    word_model, data, monkeypatch, capsys
+):
+    arguments = ["eval", str(word_model), "--tasks", "toy", "--data", str(data), "--out", "out"]
+    assert main(arguments) == 0 and "own verdict" not in capsys.readouterr().out
+    toy_task.install(monkeypatch, toy_task.toy(domain="code"))
+    assert main([*arguments[:-1], "programs"]) == 0
+    assert "can name its own verdict" in " ".join(capsys.readouterr().out.split())
+    assert "can name its own verdict" in only("report.html", "programs").read_text()
+
+
 def test_the_context_is_compared_before_the_weights_are_loaded(word_model, data, monkeypatch):
     monkeypatch.setattr("probtune.models.loading.load_model", None)
     with pytest.raises(UsageError, match="--max-new-tokens 59 or less, or --fit-context"):

@@ -294,6 +294,28 @@ def test_a_measured_reference_is_kept_for_a_resumed_run(tmp_path, monkeypatch):
     torch.testing.assert_close(plain.weights(resumed.model), plain.weights(whole.model))
 
 
+def test_a_block_that_was_cut_goes_on_with_its_old_state(tmp_path):
+    """A checkpoint after step 2 of a block of 3: the third step compares with the state before the
+    first, which the resumed training no longer has.
+    """
+    options = dict(rows=rows(24), objective="psft(0.05)", refresh_steps=3, max_steps=6)
+    options |= dict(learning_rate=0.1, per_device_train_batch_size=2)
+    whole = plain.trainer(tmp_path / "whole", **options)
+    whole.train()
+    options |= dict(save_steps=2, save_strategy="steps")
+    plain.trainer(tmp_path / "cut", **options).train()
+    resumed = plain.trainer(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
+    assert torch.equal(plain.weights(resumed.model), plain.weights(whole.model))
+    assert plain.logs(resumed)[-1]["nll"] == plain.logs(whole)[-1]["nll"]
+    # without the old log-probabilities it is another training
+    (tmp_path / "cut" / "checkpoint-2" / "old_logprobs_0.pt").unlink()
+    (tmp_path / "cut" / "checkpoint-2" / "manifest.json").unlink(missing_ok=True)
+    other = plain.trainer(tmp_path / "cut", **options)
+    other.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
+    assert not torch.equal(plain.weights(other.model), plain.weights(whole.model))
+
+
 @pytest.mark.parametrize(
     "text", ["step_top(0.5, nll())", "psft(0.28)", "brier()", "rho1(0.5, p())"]
 )

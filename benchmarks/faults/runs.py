@@ -124,7 +124,7 @@ class _Counter:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _EVENTS or not arguments or not isinstance(arguments[0], str | Path):
             return
-        if not str(arguments[0]).startswith(self.folder):
+        if not f"{arguments[0]}/".startswith(f"{self.folder}/"):
             return
         self.operations += 1
         if self._left and self.operations >= self._next:

@@ -165,6 +165,8 @@ def next_command(settings: EvalSettings) -> str:
 
 
 def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
+    from ..reports.parts import own_verdict
+
     backbone = record["paper_backbone"]
     objectives = list(dict.fromkeys(name for task in record["tasks"] for name in task["paper"]))
     header = ["benchmark", "protocol", "k", "n", "score [95 %]", "no answer", "truncated", "loops"]
@@ -215,6 +217,8 @@ def _show(record: Mapping[str, Any], terminal: Terminal) -> None:
             )
         if task["headline"] != "score":
             notes.append(f"{task['title']}: the score is {task['headline']}.")
+    if note := own_verdict(record):
+        notes.append(note)
     smallest = [
         f"{task['title']} {100 * numbers['detectable']:.1f}"
         for task in record["tasks"]

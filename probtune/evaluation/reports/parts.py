@@ -10,7 +10,7 @@ from ...reports.report import Maker
 from . import figures as figures
 from .panels import KINDS, panel
 
-__all__ = ["MAKERS"]
+__all__ = ["MAKERS", "own_verdict"]
 
 
 def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "link": f"{record['model']}, evaluated",
         "headline": _headline(record),
+        "own_verdict": own_verdict(record),
         "objectives": list(dict.fromkeys(name for task in tasks for name in task["paper"])),
         "scores": figures.score_intervals(rows, label="score, points"),
         "passes": [
@@ -95,6 +96,17 @@ def _panel_part(record: Mapping[str, Any]) -> dict[str, Any]:
     content = panel(record)
     drawn = figures.panel_figure(content["figure"]) if content["figure"] else None
     return {"link": content["title"], "headline": "", "panel": {**content, "figure": drawn}}
+
+
+def own_verdict(record: Mapping[str, Any]) -> str:
+    """Return the caution about programs that models wrote, or nothing if none were run."""
+    titles = [task["title"] for task in record["tasks"] if task.get("domain") == "code"]
+    if not titles:
+        return ""
+    return (
+        f"{', '.join(titles)}: a program runs in the process that tests it, so one that tries can"
+        " name its own verdict; read these scores as those of models that do not try."
+    )
 
 
 def _headline(record: Mapping[str, Any]) -> str:
