@@ -288,11 +288,11 @@ def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, cap
 @pytest.mark.parametrize(
     "command",
     [
-        *("probe MODEL DATA --out /proc/x", "probe MODEL DATA --out /nope/x.json"),
+        *("probe MODEL DATA --out /proc/x", "probe MODEL DATA --out nope/x.json"),
         *("probe MODEL DATA --out ''", "probe MODEL DATA --out ."),
         *("probe MODEL DATA --probe-examples -1", "probe MODEL DATA --store /proc/x.arrow"),
-        *("report . --out /nope/x.html", "report . --out ''", "report . --out /dev/full"),
-        *("objectives --plot /nope/a.png", "objectives --plot ''", "objectives --plot a.xyz"),
+        *("report . --out nope/x.html", "report . --out ''", "report . --out /dev/full"),
+        *("objectives --plot nope/a.png", "objectives --plot ''", "objectives --plot a.xyz"),
         *("data DATA --model MODEL --max-length 0", "data DATA --model MODEL --split nope"),
         *("data DATA --model MODEL --max-length 99999999999999999999", "data DATA --model ''"),
         *("demo --seeds ''", "demo --seeds -1", "demo --seeds 0-99999999999", "demo --seeds 0,0"),
@@ -303,7 +303,7 @@ def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, cap
                 *("--limit -1", "--limit 0", "--limit nan", "-k 0", "-k 1000000000"),
                 *("--temperature nan", "--temperature -1", "--temperature inf", "--seed -1"),
                 *("--max-new-tokens 0", "--max-new-tokens -1", "--batch-size 0", "--protocol ''"),
-                *("--seed 99999999999999999999999", "--data /nope", "--out ''", "--tasks ,"),
+                *("--seed 99999999999999999999999", "--data nope", "--out ''", "--tasks ,"),
                 "--temperature 1e30",
             )
         ),
@@ -315,7 +315,7 @@ def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, cap
             f"forgetting MODEL MODEL --data DATA {option}"
             for option in ("--limit -1", "--limit 0", "--window 0", "--max-new-tokens -1")
         ),
-        *(f"drift MODEL MODEL {option}" for option in ("--out /proc/x", "--out /nope/x")),
+        *(f"drift MODEL MODEL {option}" for option in ("--out /proc/x", "--out nope/x")),
     ],
 )
 def test_requests_that_mean_nothing_are_refused(command, word_model, tmp_path, monkeypatch, capsys):
@@ -328,7 +328,6 @@ def test_requests_that_mean_nothing_are_refused(command, word_model, tmp_path, m
     assert main(arguments) == 2, capsys.readouterr()
     assert "unexpected" not in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
-    assert not Path("/nope").exists()
 
 
 def test_a_record_made_here_is_read_by_its_shape():
