@@ -187,7 +187,9 @@ class TuneSettings:
     epochs: float = option(
         1.0, "passes over the training rows", group="training", metavar="N", above=0, most=1e6
     )
-    max_steps: int = option(-1, "optimizer steps instead of epochs", group="training", metavar="N")
+    max_steps: int = option(
+        -1, "optimizer steps instead of epochs", group="training", metavar="N", most=10**9
+    )
     learning_rate: float = option(
         5e-5,
         "peak learning rate, the same for every objective",

@@ -8,7 +8,6 @@ import random
 import shlex
 import shutil
 import sys
-from pathlib import Path
 
 import helpers
 import pytest
