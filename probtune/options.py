@@ -286,7 +286,9 @@ def request(options: argparse.Namespace) -> Any:
         else:
             value = getattr(options, item.name)
             values[item.name] = tuple(value) if isinstance(value, list) else value
-    return command(**values)
+    instance = command(**values)
+    _check_numbers(instance)
+    return instance
 
 
 def arguments_of(settings: Any, only: Container[str] | None = None) -> list[str]:
@@ -330,10 +332,14 @@ def check_bounds(settings: Any) -> None:
             f"{secret} holds a secret, and settings are written into records; leave it out, and"
             " give it by the environment (HF_TOKEN), by `hf auth login` or by ~/.netrc."
         )
+    _check_numbers(settings)
+
+
+def _check_numbers(settings: Any) -> None:
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         least, above = item.metadata.get("least"), item.metadata.get("above")
-        flag = item.metadata.get("short") or flag_of(item.name)
+        flag = item.metadata.get("short") or item.metadata.get("flag") or flag_of(item.name)
         if value is None:
             continue
         if isinstance(value, int) and not -(2**63) <= value < 2**63:

@@ -307,12 +307,12 @@ def test_numbers_that_mean_nothing_are_refused(option, word_model, tmp_path, cap
             )
         ),
         *(
-            f"calibration MODEL --data DATA {option}"
-            for option in ("--limit -1", "--limit 0", "--max-length 0", "--out /proc/x")
+            f"calibration MODEL DATA {option}"
+            for option in ("--rows -1", "--rows 0", "--questions 0", "--out /proc/x")
         ),
         *(
             f"forgetting MODEL MODEL --data DATA {option}"
-            for option in ("--limit -1", "--limit 0", "--window 0", "--max-new-tokens -1")
+            for option in ("--rows -1", "--rows 0", "--window 0", "--max-new-tokens -1")
         ),
         *(f"drift MODEL MODEL {option}" for option in ("--out /proc/x", "--out nope/x")),
     ],

@@ -44,7 +44,9 @@ def _out() -> Any:
 
 
 def _limit() -> Any:
-    return option(500, "rows of DATA, at random (default: %(default)s)", flag="--rows", metavar="N")
+    return option(
+        500, "rows of DATA, at random (default: %(default)s)", flag="--rows", metavar="N", least=1
+    )
 
 
 def _dtype() -> Any:
@@ -110,8 +112,12 @@ class Forgetting:
         256,
         "length of each sample of the base model; 0: no samples (default: %(default)s)",
         metavar="N",
+        least=0,
+        most=2**20,
     )
-    window: int = option(2048, "tokens of text at once (default: %(default)s)", metavar="N")
+    window: int = option(
+        2048, "tokens of text at once (default: %(default)s)", metavar="N", least=2, most=2**20
+    )
     row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
     limit: int = _limit()
     dtype: str = _dtype()
@@ -127,7 +133,9 @@ class Calibration:
     model: str | None = _positional("folder or hub id", "MODEL", None)
     rows: str | None = _positional("rows, as `tune` reads them", "DATA", None)
     tasks: str | None = option(None, "multiple-choice benchmarks", metavar="LIST")
-    questions: int | None = option(None, "at most so many a benchmark (default: all)", metavar="N")
+    questions: int | None = option(
+        None, "at most so many a benchmark (default: all)", metavar="N", least=1
+    )
     eval: str | None = option(None, "folder of `probtune eval`", metavar="DIR")
     row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
     limit: int = _limit()
