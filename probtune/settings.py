@@ -196,7 +196,6 @@ class TuneSettings:
         group="training",
         metavar="RATE",
         above=0,
-        most=1000.0,
     )
     batch_size: int = option(
         8, "rows per forward pass", group="training", metavar="N", least=1, most=2**20

@@ -28,8 +28,9 @@ def test_every_dependency_is_locked_with_hashes():
     for requirement in named:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower()
         assert name in locked or f"{name}==" in pinned or name == "probtune", requirement
-    for name, version in re.findall(r"(\S+?)==([^ ;,*]+)(?=$|[ ;,])", "\n".join(named)):
-        assert locked[name.lower()][0] == version
+    for requirement in named:
+        if match := re.fullmatch(r"(\S+?)==([\d.]+\d)", requirement):
+            assert locked[match[1].lower()][0] == match[2]
 
 
 def test_licences_of_what_is_installed_are_allowed():

@@ -328,6 +328,8 @@ def report(options: Report) -> None:
 def demo(options: Demo) -> None:
     from ..terminal import Terminal, quiet_libraries
 
+    if options.out is not None and not options.out.strip():
+        raise UsageError("--out is empty; name a folder.")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     from ..demo import grid, real, summary

@@ -133,6 +133,7 @@ class EvalSettings:
         short="-k",
         metavar="K",
         least=1,
+        most=100_000,
     )
     temperature: float | None = option(
         None,
@@ -140,6 +141,7 @@ class EvalSettings:
         group="decoding",
         metavar="T",
         least=0,
+        most=1000.0,
     )
     max_new_tokens: int | None = option(
         None,
