@@ -164,6 +164,12 @@ class TuneSettings:
     subset: str | None = option(
         None, "configuration name of a hub dataset", group="data", metavar="NAME"
     )
+    group_by: str | None = option(
+        None,
+        "column with the source or kind of a row, by which the page splits the probe and results",
+        group="data",
+        metavar="NAME",
+    )
     heldout: float | None = option(
         None,
         "rows to hold out: a share below 1, or a number (default: a tenth, at most 500)",
@@ -272,6 +278,14 @@ class TuneSettings:
         group="training",
     )
 
+    eval_steps: int = option(
+        0,
+        "measure NLL and mean p of the held-out rows every N optimizer steps, for the curves of the"
+        " page; 0: only when the training has ended",
+        group="measuring",
+        metavar="N",
+        least=0,
+    )
     answer: str = option(
         "auto",
         "how to find a short answer: auto, none, hash, boxed, whole or regex:PATTERN",

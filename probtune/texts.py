@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["redacted", "secrets_in", "slug", "visible"]
+__all__ = ["redacted", "secrets_in", "slug", "token_kind", "visible"]
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
@@ -95,3 +95,21 @@ def slug(name: object) -> str:
     'above_0.2_power_-0.5'
     """
     return re.sub(r"[^\w.+-]+", "_", str(name)).strip("_")
+
+
+def token_kind(text: str) -> str:
+    """Return the kind of a token by its text: digits, words, punctuation, whitespace or other.
+
+    >>> token_kind(" 42"), token_kind("Paris"), token_kind(" x2"), token_kind("?")
+    ('digits', 'words', 'words', 'punctuation')
+    """
+    core = text.strip()
+    if not core:
+        return "whitespace"
+    if "\ufffd" in core:
+        return "other"  # a part of a character
+    if core.isdigit():
+        return "digits"
+    if any(c.isalpha() for c in core):
+        return "words"
+    return "other" if any(c.isdigit() for c in core) else "punctuation"

@@ -15,6 +15,7 @@ from probtune.evaluation.comparison import compare_runs, read_runs
 from probtune.evaluation.generate import Generation
 from probtune.evaluation.graded import write_graded
 from probtune.evaluation.grading.base import VERSION, versions
+from probtune.evaluation.reports.parts import MAKERS
 from probtune.evaluation.samples import Sample, append_samples, sha256
 from probtune.evaluation.tasks.base import Decoding
 from probtune.files import hash_file
@@ -178,6 +179,26 @@ def test_the_command(tmp_path, capsys):
     page = Path("both/report.html").read_text()
     assert "Comparison: a, minus p" in page and page.count("<svg") == 4
     assert main(["report", "both", "--out", "again.html"]) == 0
+    (questions,) = record["items"]
+    assert [column["name"] for column in questions["columns"]] == ["a", "minus p"]
+    scores = [column["scores"] for column in questions["columns"]]
+    assert scores == [[1, 1, 1, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0, 0]]
+    assert questions["columns"][0]["texts"] == ["x"] * 7 == questions["columns"][0]["answers"]
+    assert "<title>Undecided on " in page  # +57 [.., ..], and an exact p of 0.125
+
+
+def test_a_lead_is_named_by_the_label_that_has_it(tmp_path):
+    make_run(tmp_path / "a", greedy("0" * 30))
+    make_run(tmp_path / "b", greedy("1" * 20 + "0" * 10))
+    make_run(tmp_path / "c", greedy("1" * 20 + "0" * 10))
+
+    def title(*labels):
+        return MAKERS["comparison"].make(compare_runs(read_runs(labels)))["title"]
+
+    assert title("a=a", "b=b").startswith("b is ahead of a on ")
+    assert title("b=b", "c=c").startswith("Undecided on ")
+    three = title("a=a", "b=b", "c=c")
+    assert "b is ahead in 1, c is ahead in 1, 1 undecided" in three
 
 
 def test_names_are_escaped_in_the_report(tmp_path):
@@ -185,7 +206,7 @@ def test_names_are_escaped_in_the_report(tmp_path):
     make_run(tmp_path / "b", {"q<i>": [0, 0], "q1": [0, 1]})
     assert main(["compare", "<b>x=a", "y=b", "--out", "both"]) == 0
     page = Path("both/report.html").read_text()
-    assert "<b>x" not in page and "<script" not in page and "&lt;b&gt;x" in page
+    assert "<b>x" not in page and page.count("<script") == 2 and "&lt;b&gt;x" in page
 
 
 @pytest.mark.parametrize(

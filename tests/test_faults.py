@@ -236,7 +236,7 @@ def test_control_characters_and_directions_are_visible(finished, capsys):
     streams = capsys.readouterr()
     assert not {"\x1b", "\u202e", "\x00"} & set(streams.out + streams.err)
     page = render([{**record, "settings": {**record["settings"], "model": hostile + "<script>"}}])
-    assert not {"\x1b", "\u202e", "\x00"} & set(page) and "<script" not in page
+    assert not {"\x1b", "\u202e", "\x00"} & set(page) and page.count("<script") == 2
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux")

@@ -1,4 +1,8 @@
+import base64
 import copy
+import gzip
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -66,8 +70,32 @@ def demo():
     }
 
 
+def without_own_script(html):
+    """The page without its script, which its policy names by the hash, and its packed data."""
+    policy, data, script = (
+        re.search(pattern, html, re.DOTALL)[1]
+        for pattern in (
+            r"script-src 'sha256-([^']*)'",
+            r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>',
+            r"<script>(.*?)</script>",
+        )
+    )
+    digest = hashlib.sha256(script.encode()).digest()
+    assert base64.b64decode(policy) == digest
+    rest = html.replace(f"<script>{script}</script>", "")
+    return rest.replace(f'<script type="text/plain" id="data">{data}</script>', "")
+
+
+def data_of(html):
+    """What the page's script shows."""
+    data = re.search(r'id="data">([A-Za-z0-9+/=]*)</script>', html)[1]
+    return json.loads(gzip.decompress(base64.b64decode(data)))
+
+
 def no_outside(html):
-    """Nothing is loaded from elsewhere, nothing runs."""
+    """Nothing is loaded from elsewhere, nothing runs but the page's own script."""
+    assert "default-src 'none'" in html
+    html = without_own_script(html)
     assert "<script" not in html.lower() and "@import" not in html
     for attribute in re.findall(r'(?:src|href)="([^"]*)"', html):
         assert attribute.startswith("#"), attribute
@@ -96,7 +124,45 @@ def test_text_from_data_is_escaped(record):
     for run in evil["runs"]:
         run["heldout"]["items"]["prediction"][0] = EVIL
     html = render([evil, evil])
-    assert "<script" not in html and html.count("&lt;script&gt;") >= 5
+    shown = without_own_script(html)
+    assert "<script" not in shown and shown.count("&lt;script&gt;") >= 5
+    assert data_of(html)["texts"].count(EVIL) == 1  # the browser shows it as text
+
+
+def test_texts_of_items_have_no_hidden_characters(record):
+    changed = copy.deepcopy(record)
+    changed["data"]["items"][0]["prompt"] = "a\x1b[31m\u202eb"
+    assert r"a\x1b[31m\u202eb" in data_of(render([changed]))["texts"]
+
+
+def test_the_browser_holds_every_item_of_every_model(record):
+    content = data_of(render([record]))
+    (part,) = content["parts"]
+    (rows,) = part["items"]
+    assert rows["models"] == ["base", "nll()", "p()"]
+    items, texts = rows["items"], content["texts"]
+    assert len(items) == record["data"]["heldout"]["rows"]
+    for i, item in enumerate(items):
+        row = record["data"]["items"][i]
+        assert (item["w"], texts[item["q"]], texts[item["r"]]) == tuple(
+            row[name] for name in ("where", "prompt", "reference")
+        )
+        for k, run in enumerate(record["runs"]):
+            column = run["heldout"]["items"]
+            assert item["ok"][k] == column["exact"][i]
+            assert item["s"][k] == pytest.approx(-column["nll"][i] / column["tokens"][i], abs=6e-4)
+            assert texts[item["a"][k]] == column["prediction"][i]
+    (rows, *_) = part["tokens"]
+    assert [rows["name"], list(rows["models"])] == ["held-out rows", ["base", "nll()", "p()"]]
+    assert rows["rows"][0]["prompt"] == record["data"]["items"][0]["prompt"]
+
+
+def test_a_probe_has_a_page(record):
+    probe = {**record["probe"], "kind": "probe", "model": EVIL, "data": "rows.jsonl"}
+    html = render([probe])
+    no_outside(html)
+    assert "<h2>Tokens</h2>" in html and html.count("<svg") == 3
+    assert data_of(html)["parts"][0]["tokens"][0]["name"] == "training rows, base model"
 
 
 def test_demo_report(demo):
@@ -119,8 +185,8 @@ def test_same_record_same_bytes(record):
 
 
 def test_a_record_without_report():
-    with pytest.raises(DataError, match="kind 'probe' has no report"):
-        render([{"kind": "probe"}])
+    with pytest.raises(DataError, match="kind 'train' has no report"):
+        render([{"kind": "train"}])
 
 
 def test_headline_says_what_was_found(record):

@@ -143,6 +143,8 @@ class Report:
     out: str | None = option(
         None, "default: DIR/report.html, or report.html for several", metavar="FILE"
     )
+    serve: bool = option(False, "show the page at an address of this machine alone, until Ctrl-C")
+    port: int = option(8765, "port of --serve; 0: a free one", metavar="N", least=0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

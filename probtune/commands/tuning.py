@@ -321,8 +321,14 @@ def report(options: Report) -> None:
         not in out.read_text(errors="replace")[:1000]
     ):
         raise UsageError(f"{out} exists and is not a report of probtune; choose another --out.")
-    write_text(out, render(records, {**MAKERS, **EVALUATION, **PAPER}))
-    Terminal().show(f"report  {out}", wrap=False)
+    html = render(records, {**MAKERS, **EVALUATION, **PAPER})
+    write_text(out, html)
+    terminal = Terminal()
+    terminal.show(f"report  {out}", wrap=False)
+    if options.serve:
+        from .serving import serve
+
+        serve(html, options.port, terminal)
 
 
 def demo(options: Demo) -> None:

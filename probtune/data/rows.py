@@ -29,6 +29,8 @@ _ROWS_OF_A_PART = 2048
 _CHARACTERS_OF_A_PART = 4_000_000
 _PARTS_ALONE = 4
 """Parts that are checked before it pays to start workers."""
+_GROUP_CHARACTERS = 60
+"""Characters of a group's name that are kept."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Rows:
     """Over the content of the examples, in order."""
     unused: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Columns with content that the examples do not use, with the number of rows that have it."""
+    groups: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where a row stands -> its value in the column `group_by`; empty without one."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -59,6 +63,7 @@ def read_rows(
     subset: str | None = None,
     skip_bad_rows: bool = False,
     numbers: Sequence[str] = (),
+    group_by: str | None = None,
 ) -> Rows:
     """Read and check all rows of a file, a saved dataset or a hub dataset.
 
@@ -73,6 +78,7 @@ def read_rows(
         subset: configuration name of a hub dataset.
         skip_bad_rows: list unusable rows in `Rows.bad` instead of raising.
         numbers: columns with a number per row, at least 0, to read as well.
+        group_by: column with the source or kind of a row; a row without it is in the group `-`.
 
     Raises:
         UsageError: the source does not exist, or its format is unknown.
@@ -88,6 +94,7 @@ def read_rows(
         messages_column=messages_column,
         skip_bad_rows=skip_bad_rows,
         numbers=numbers,
+        group_by=group_by,
     )
 
 
@@ -100,6 +107,7 @@ def rows_from(
     messages_column: str | None = None,
     skip_bad_rows: bool = False,
     numbers: Sequence[str] = (),
+    group_by: str | None = None,
 ) -> Rows:
     """Check rows that are already in memory, given as (where, row). Arguments and errors as in
     `read_rows`.
@@ -113,11 +121,13 @@ def rows_from(
             "--messages-column names turns, --prompt-column and --response-column two texts: choose"
             " one."
         )
-    checks = _Checks(Columns(prompt_column, response_column, messages_column), tuple(numbers))
+    columns = Columns(prompt_column, response_column, messages_column)
+    checks = _Checks(columns, tuple(numbers), group_by)
     examples = ExampleWriter()
     content = Digest()
     bad: list[BadRow] = []
     unused: Counter[str] = Counter()
+    groups: dict[str, str] = {}
     schema = ""
     for part in _checked(_parts(rows), checks):
         schema = schema or part.schema
@@ -125,11 +135,16 @@ def rows_from(
         content.take(part.content)
         bad += part.bad
         unused.update(part.unused)
+        groups.update(part.groups)
     if bad and (not skip_bad_rows or not len(examples)):
         raise DataError(_complaint(bad, len(examples)))
     if not len(examples):
         raise DataError(f"{source} holds no rows; there is nothing to train on.")
-    return Rows(source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused))
+    if group_by is not None and set(groups.values()) == {"-"}:
+        raise DataError(f"no row of {source} has the column {group_by!r} of --group-by.")
+    return Rows(
+        source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused), groups
+    )
 
 
 class _Part(NamedTuple):
@@ -142,6 +157,8 @@ class _Part(NamedTuple):
     content: bytes
     bad: list[BadRow]
     unused: Counter[str]
+    groups: dict[str, str]
+    """The place of each row -> its group."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,7 @@ class _Checks:
 
     columns: Columns
     numbers: tuple[str, ...]
+    group_by: str | None = None
     schema: str = ""
     """The schema of the rows before, which the others must have."""
     first: str = ""
@@ -160,6 +178,8 @@ class _Checks:
         written: list[bytes] = []
         bad: list[BadRow] = []
         unused: Counter[str] = Counter()
+        groups: dict[str, str] = {}
+        columns_read = {*self.numbers, self.group_by}
         for where, row in rows:
             try:
                 if isinstance(row, JsonLine):
@@ -184,11 +204,14 @@ class _Checks:
             unused.update(
                 name
                 for name in unused_columns(row, schema, columns, example)
-                if name not in self.numbers
+                if name not in columns_read
             )
+            if self.group_by is not None:
+                value = row.get(self.group_by)
+                groups[where] = "-" if value is None else str(value)[:_GROUP_CHARACTERS]
             examples.append(example)
             written.append(content.written(example.content))
-        return _Part(schema, first, examples.packed(), b"".join(written), bad, unused)
+        return _Part(schema, first, examples.packed(), b"".join(written), bad, unused, groups)
 
 
 def _checked(parts: Iterator[list[tuple[str, Any]]], checks: _Checks) -> Iterator[_Part]:

@@ -22,6 +22,7 @@ from .generate import load_generations, question_hashes
 from .graded import graded_path, read_graded
 from .grading.base import VERSION
 from .grading.judge import JudgeGrader
+from .items import item_lists
 from .samples import check_samples, read_samples
 from .tasks.base import Task
 from .tasks.table import DOMAINS, TASKS
@@ -147,8 +148,9 @@ def analyse(root: Path, *, backbone: str | None = None) -> dict[str, Any]:
             the model's name.
 
     Returns:
-        `tasks` (one per benchmark: `protocols` with their numbers, `disagreement`, `paper`) and
-        `domains` (macro averages). Shares are 0 to 1; the paper's figures are in points.
+        `tasks` (one per benchmark: `protocols` with their numbers, `disagreement`, `paper`),
+        `domains` (macro averages) and `items` (the first answer to each question). Shares are 0 to
+        1; the paper's figures are in points.
 
     Raises:
         DataError: as `load_measured`.
@@ -183,6 +185,16 @@ def analyse(root: Path, *, backbone: str | None = None) -> dict[str, Any]:
         "paper_backbone": chosen,
         "tasks": tasks,
         "domains": _domains(by_task, chosen),
+        "items": item_lists(
+            {
+                protocol: {
+                    name: protocols[protocol]
+                    for name, protocols in by_task.items()
+                    if protocol in protocols
+                }
+                for protocol in dict.fromkeys(one.protocol for one in measured)
+            }
+        ),
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from ..errors import DataError, UsageError
 from ..records import environment
 from .analyse import Measured, Scores, disagreement, load_measured, passes
+from .items import item_lists
 from .tasks.table import DOMAINS, TASKS
 
 __all__ = ["compare_runs", "read_runs"]
@@ -113,6 +114,12 @@ def compare_runs(runs: Runs, *, protocols: str = "strict,reference") -> dict[str
         },
         "disagreement": _disagreements(measured, list(dict.fromkeys(task for task, _ in common))),
         "cautions": list(dict.fromkeys(cautions)),
+        "items": item_lists(
+            {
+                label: {task: seeds[0][task, p] for task, p in common if p == common[0][1]}
+                for label, seeds in measured.items()
+            }
+        ),
         "environment": environment(),
     }
 

@@ -21,7 +21,7 @@ from .loading import TokenTable, batches, collate, has_plain_head, lm_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Spread", "spread_table", "target_logprobs"]
+__all__ = ["Spread", "head_logits", "spread_table", "target_logprobs"]
 
 _BLOCK = 512
 """Tokens whose logits are held at once."""
@@ -53,7 +53,7 @@ def spread_table(
     model.eval()
     pieces: list[np.ndarray] = []
     try:
-        logits_of = _logits(model, rows)
+        logits_of = head_logits(model, rows)
         for indices in batches([len(row.input_ids) for row in rows], batch_tokens):
             batch = [rows[i] for i in indices]
             for index, numbers in zip(indices, _measure(logits_of, batch, model), strict=True):
@@ -105,7 +105,7 @@ def target_logprobs(model: PreTrainedModel, rows: Sequence[Encoded], *, plain_he
 _Logits = Callable[[dict[str, Tensor], Tensor], Iterator[Tensor]]
 
 
-def _logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
+def head_logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
     """A function of (inputs, flat places) that yields the logits there, a block at a time."""
     head = lm_head(model)
     if head is None or not has_plain_head(model, min(rows, key=lambda row: len(row.input_ids))):

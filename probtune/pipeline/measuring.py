@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ..data.encoding import Encoded
 from ..measure.heldout import Generation, HeldOut, measure, passes
@@ -14,6 +15,10 @@ from ..models.store import LogprobStore, fingerprint, store_logprobs
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .preparation import Prepared
+from .viewing import look_at_heldout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["measure_heldout", "measure_tokens"]
 
@@ -28,6 +33,7 @@ def measure_tokens(
     files: Mapping[str, str] = MappingProxyType({}),
     ranks: Ranks = ALONE,
     dtype: str = "auto",
+    then: Callable[[PreTrainedModel, TokenTable], None] | None = None,
 ) -> TokenTable:
     """Return a model's statistics of the rows' target tokens.
 
@@ -38,6 +44,7 @@ def measure_tokens(
             (`better`).
         ranks: the processes that share the work; all of them return the whole, the first writes.
         dtype: as in `load_model`.
+        then: called with the model and its statistics, before the model is let go.
     """
     model = load_model(model_name, dtype=dtype)
     for name, path in files.items():
@@ -46,6 +53,8 @@ def measure_tokens(
             LogprobStore(path).check_model(model_name, fingerprint(model), same=same)
     with terminal.track(label, len(rows)) as advance:
         table = shared_table(model, rows, ranks, progress=advance)
+    if then is not None and ranks.is_first:
+        then(model, table)
     if store is not None and ranks.is_first:
         store_logprobs(store, rows, table, model=model_name, fingerprint=fingerprint(model))
     return table
@@ -59,9 +68,15 @@ def measure_heldout(
     *,
     label: str,
     ranks: Ranks = ALONE,
+    tokens: Path | None = None,
+    base_tokens: Path | None = None,
 ) -> HeldOut:
     """Measure a model on the held-out rows; a generated answer may be as long as the longest
     response, unless the settings say otherwise.
+
+    Args:
+        tokens: file for what the model makes of the tokens of some rows, for the page.
+        base_tokens: the base model's file, which names the rows.
     """
     model = load_model(model_name, dtype=settings.measured_as)
     rows = prepared.heldout.rows
@@ -78,7 +93,7 @@ def measure_heldout(
         seed=settings.seed,
     )
     with terminal.track(label, passes(len(rows), generation)) as advance:
-        return measure(
+        heldout = measure(
             model,
             prepared.tokenizer,
             rows,
@@ -86,3 +101,6 @@ def measure_heldout(
             progress=advance,
             ranks=ranks,
         )
+    if tokens is not None and ranks.is_first:
+        look_at_heldout(tokens, model, rows, heldout, base_tokens or tokens)
+    return heldout

@@ -72,6 +72,7 @@ class Prepared:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and sources, for the record."""
+        groups = self.heldout_rows.groups
         return {
             "source": self.rows.source,
             "schema": self.rows.schema,
@@ -92,6 +93,7 @@ class Prepared:
                     "where": row.where,
                     "prompt": self.tokenizer.decode(row.prompt_ids)[-_SHOWN_CHARACTERS:],
                     "reference": row.response[:_SHOWN_CHARACTERS],
+                    **({"group": groups[row.where]} if row.where in groups else {}),
                 }
                 for row in self.heldout.rows
             ],
@@ -169,6 +171,7 @@ def read(
         subset=settings.subset,
         skip_bad_rows=settings.skip_bad_rows,
         numbers=numbers,
+        group_by=settings.group_by,
     )
 
 

@@ -20,6 +20,7 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .measuring import measure_tokens
 from .preparation import Locate, check_vocabulary, encode_rows, max_length_of, read
+from .viewing import by_group, probed_tokens, tokens_under_scout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,7 +60,15 @@ def probe_only(
     check_vocabulary(settings.model, encoding)
     sampled = {example.where for example in examples}
     probed = [row for row in encoding.rows if row.where in sampled]
-    probe = probe_rows(settings, tokenizer, probed, terminal, of_examples=len(rows), store=store)
+    probe = probe_rows(
+        settings,
+        tokenizer,
+        probed,
+        terminal,
+        of_examples=len(rows),
+        store=store,
+        groups=rows.groups,
+    )
     if store is not None:
         terminal.show(f"log-probabilities of {len(probed)} rows  {store}", wrap=False)
     record = make_record(
@@ -91,11 +100,16 @@ def probe_rows(
     store: Path | None = None,
     files: Mapping[str, str] = MappingProxyType({}),
     ranks: Ranks = ALONE,
+    groups: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Probe the base model on these of `of_examples` rows, for the training that the settings plan.
     Arguments as in `measure_tokens`.
+
+    Args:
+        groups: where a row stands -> its source or kind, by which the record splits the probe.
     """
     started = time.monotonic()
+    tokens: dict[str, Any] = {}
     table = measure_tokens(
         settings.model,
         rows,
@@ -105,6 +119,7 @@ def probe_rows(
         files=files,
         ranks=ranks,
         dtype=settings.measured_as,
+        then=lambda model, table: tokens.update(probed_tokens(model, rows, table, tokenizer)),
     )
     probe = summarize(
         table,
@@ -113,7 +128,12 @@ def probe_rows(
         seed=settings.seed,
         plan=_plan(settings, of_examples, ranks),
     )
-    return {**probe.to_dict(), "seconds": time.monotonic() - started}
+    return {
+        **probe.to_dict(),
+        "tokens_of_rows": tokens,
+        "groups": by_group(table, [groups.get(row.where) for row in rows]),
+        "seconds": time.monotonic() - started,
+    }
 
 
 def probe_with_scout(
@@ -150,6 +170,7 @@ def probe_with_scout(
             steps=settings.scout_steps,
             seed=settings.seed,
             progress=advance,
+            tokens_of=lambda table, excess: tokens_under_scout(measure, table, excess, tokenizer),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from .selecting import cost, is_select, read_arms, remove_models, select
 from .sense import check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
+from .viewing import heldout_tokens, weights_of
 
 __all__ = ["Run", "train", "tune"]
 
@@ -295,6 +296,7 @@ class Run:
                 store=store,
                 files=self.files,
                 ranks=self.ranks,
+                groups=self.prepared.rows.groups,
             )
 
         done = path.is_file() and (store is None or store.is_file())
@@ -447,6 +449,8 @@ class Run:
             self.terminal,
             label=f"measuring {label}",
             ranks=self.ranks,
+            tokens=folder / "tokens.json",
+            base_tokens=self.folder / "base" / "tokens.json",
         )
         if self.ranks.is_first:
             record = write_record(path, "heldout", heldout.to_dict())
@@ -511,6 +515,8 @@ class Run:
                     for name, result in heldout.items()
                 ],
                 "comparisons": compare_heldout(heldout),
+                "tokens_of_rows": self._tokens(heldout),
+                "weights": weights_of([read_objective("nll"), *self.candidates, *self.others]),
                 "seconds": time.monotonic() - self.started,
             }
 
@@ -527,6 +533,14 @@ class Run:
         """Return the card of an objective's model."""
         settings, probe, scout = self.settings, self.probe_record, self.scout_record
         return run_card(objective, settings, self.prepared, probe, scout, record)
+
+    def _tokens(self, names: Iterable[str]) -> dict[str, Any] | None:
+        """Return the target tokens of some held-out rows under every model, packed."""
+        files = {
+            name: self.folder / ("base" if name == "base" else slug(name)) / "tokens.json"
+            for name in names
+        }
+        return heldout_tokens(files, self.prepared.heldout.rows, self.prepared.tokenizer)
 
     # --- words ----------------------------------------------------------------------------------
 

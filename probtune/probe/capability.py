@@ -29,6 +29,7 @@ from ..errors import DataError
 from ..models.loading import TokenTable, context_length, load_model, load_tokenizer, token_table
 from ..numbers import interval, percent
 from ..statistics import Estimate, bootstrap_ratio, ratio
+from ..texts import token_kind
 from .choosing import NLL, Gain, auto
 from .features import features
 
@@ -393,22 +394,10 @@ def _token_classes(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.
     special = set(added_tokens(tokenizer))
     texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
     names = [
-        "special" if int(i) in special else _kind(text) for i, text in zip(ids, texts, strict=True)
+        "special" if int(i) in special else token_kind(text)
+        for i, text in zip(ids, texts, strict=True)
     ]
     return np.asarray(names)[inverse]
-
-
-def _kind(text: str) -> str:
-    core = text.strip()
-    if not core:
-        return "whitespace"
-    if "\ufffd" in core:
-        return "other"  # a part of a character
-    if core.isdigit():
-        return "digits"
-    if any(c.isalpha() for c in core):
-        return "words"
-    return "other" if any(c.isdigit() for c in core) else "punctuation"
 
 
 def _end_tokens(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Numbers -> SVG. Every function takes plain lists and returns the text of one `<svg>` element.
 
-Matplotlib draws; it is imported when the first figure is made.
+The charts of pages are drawn by `svg`; matplotlib, imported when it is first needed, draws what is
+saved to files, and figures of the wings.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from .svg import Chart
 
 __all__ = [
     "PALETTE",
@@ -61,41 +64,38 @@ def colour_of(name: str, others: Sequence[str] = ()) -> str:
     return PALETTE[free[(rest.index(name) if name in rest else 0) % len(free)]]
 
 
-def histogram(counts: Sequence[int], *, label: str = "target probability p") -> str:
-    """Draw how the target tokens are spread over p, in equal bins from 0 to 1."""
-    with canvas(5.2, 2.3) as (figure, axes):
-        width = 1.0 / len(counts)
-        total = max(sum(counts), 1)
-        axes.bar(
-            [(i + 0.5) * width for i in range(len(counts))],
-            [100 * c / total for c in counts],
-            width,
-            color="#0072b2",
-        )
-        axes.set(xlim=(0, 1), xlabel=label, ylabel="% of tokens")
-        return as_svg(figure, "histogram of the target probability")
+def histogram(
+    counts: Sequence[int],
+    *,
+    label: str = "target probability p",
+    curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> str:
+    """Draw how the target tokens are spread over p, in equal bins from 0 to 1.
+
+    Args:
+        curves: lines over the same axis, each scaled to the height of the chart at its largest.
+    """
+    total = max(sum(counts), 1)
+    shares_of = [100 * count / total for count in counts]
+    most = max(*shares_of, 1e-9) * 1.05
+    chart = Chart("histogram of the target probability", x=(0, 1), y=(0, most))
+    chart.axes(label, "% of tokens")
+    width = 1.0 / len(counts)
+    pale = 0.35 if curves else 1.0
+    for i, share in enumerate(shares_of):
+        title = f"p {i * width:.2f} to {(i + 1) * width:.2f}: {share:.1f} %"
+        chart.bar(i * width, (i + 1) * width, 0, share, PALETTE[0], opacity=pale, title=title)
+    for name, points in (curves or {}).items():
+        peak = max((y for _, y in points), default=0) or 1.0
+        chart.line([(x, y / peak * most) for x, y in points], colour_of(name, list(curves or {})))
+    chart.legend([(name, colour_of(name, list(curves or {}))) for name in curves or {}])
+    return chart.svg()
 
 
 def shares(groups: Sequence[Mapping[str, Any]], *, label: str) -> str:
     """Mean p of groups of tokens with 95 % intervals, and the number of tokens beside it."""
-    with canvas(5.2, 0.6 + 0.28 * len(groups)) as (figure, axes):
-        for row, group in enumerate(reversed(groups)):
-            estimate = group["mean_p"]
-            interval_bar(axes, row, estimate, "#0072b2")
-            axes.text(
-                1.02,
-                row,
-                f"{group['tokens']:,}",
-                va="center",
-                fontsize=8,
-                color="#777777",
-                transform=axes.get_yaxis_transform(),
-            )
-        axes.set(
-            xlim=(0, 1), xlabel=label, yticks=range(len(groups)), ylim=(-0.6, len(groups) - 0.4)
-        )
-        axes.set_yticklabels([group["name"] for group in reversed(groups)])
-        return as_svg(figure, label)
+    rows = [(g["name"], g["mean_p"], PALETTE[0], f"{g['tokens']:,}") for g in groups]
+    return _forest(rows, label=label, x=(0.0, 1.0))
 
 
 def curves(
@@ -105,96 +105,119 @@ def curves(
     x_label: str = "optimizer step",
 ) -> str:
     """Draw one line per objective: a quantity that means the same for all of them, against the
-    step.
+    step. A single point is drawn as a point.
     """
-    with canvas(3.6, 2.4) as (figure, axes):
-        for name, points in series.items():
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True), color=colour_of(name, list(series)), label=name
-                )
-        axes.set(xlabel=x_label, ylabel=label)
-        axes.margins(x=0.02)
-        if len(series) > 1:
-            axes.legend(fontsize=8)
-        return as_svg(figure, f"{label} during training")
+    points = [point for line in series.values() for point in line]
+    xs, ys = ([point[i] for point in points] or [0.0, 1.0] for i in (0, 1))
+    room = 0.05 * (max(ys) - min(ys))
+    chart = Chart(
+        f"{label} during training",
+        x=(min(xs), max(xs)),
+        y=(min(ys) - room, max(ys) + room),
+        height=200,
+    )
+    chart.axes(x_label, label)
+    widths = [3.4 - 1.8 * i / max(len(series) - 1, 1) for i in range(len(series))]
+    for (name, line), width in zip(series.items(), widths, strict=True):
+        # Wider below narrower: lines that coincide stay visible.
+        chart.line(line, colour_of(name, list(series)), width=width if len(series) > 1 else 1.7)
+    chart.legend([(name, colour_of(name, list(series))) for name, line in series.items() if line])
+    return chart.svg()
 
 
 def differences(rows: Sequence[tuple[str, Mapping[str, Any]]], *, label: str) -> str:
     """Paired differences with 95 % intervals around the line of no difference."""
-    with canvas(5.2, 0.7 + 0.3 * len(rows)) as (figure, axes):
-        axes.axvline(0.0, color="#999999", linewidth=1)
-        for row, (_, difference) in enumerate(reversed(rows)):
-            interval_bar(
-                axes, row, difference, "#333333" if excludes_zero(difference) else "#aaaaaa"
-            )
-        axes.set(xlabel=label, yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
-        axes.set_yticklabels([name for name, _ in reversed(rows)])
-        axes.locator_params(axis="x", nbins=6)
-        return as_svg(figure, label)
+    shown = [
+        (name, estimate, "#333333" if excludes_zero(estimate) else "#aaaaaa", "")
+        for name, estimate in rows
+    ]
+    return _forest(shown, label=label, zero=True)
+
+
+_Row = tuple[str, Mapping[str, Any], str, str]
+
+
+def _forest(
+    rows: Sequence[_Row], *, label: str, x: tuple[float, float] | None = None, zero: bool = False
+) -> str:
+    """Draw estimates with their intervals below each other: (name, estimate, colour, remark)."""
+    ends = [e[k] for _, e, _, _ in rows for k in ("low", "high", "value") if e[k] is not None]
+    if x is None:
+        low, high = min([*ends, 0.0]), max([*ends, 0.0])
+        room = 0.06 * (high - low) or 0.5
+        x = (low - room, high + room)
+    longest = max((len(name) for name, *_ in rows), default=0)
+    left = min(6.2 * longest + 14, 230)
+    right = 44 if any(remark for *_, remark in rows) else 12
+    chart = Chart(
+        label,
+        x=x,
+        y=(-0.6, len(rows) - 0.4),
+        width=max(360.0, left + 200),
+        height=46 + 24 * len(rows),
+        left=left,
+        right=right,
+    )
+    chart.axes(label, y_ticks=())
+    if zero:
+        chart.segment(0, -0.6, 0, len(rows) - 0.4, "#aaaaaa", 1)
+    for row, (name, estimate, colour, remark) in enumerate(reversed(rows)):
+        chart.label(chart.x[0], row, name if len(name) < 38 else name[:36] + "..", dx=-7)
+        if estimate["low"] is not None and estimate["high"] is not None:
+            low, high = max(estimate["low"], chart.x[0]), min(estimate["high"], chart.x[1])
+            chart.segment(low, row, high, row, colour)
+        if estimate["value"] is not None:
+            chart.dot(estimate["value"], row, colour, 3.5)
+        if remark:
+            chart.label(chart.x[1], row, remark, anchor="start", dx=4)
+    return chart.svg()
 
 
 def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
     """Draw the demo: exact match per seed (dots) and over seeds (bar with 95 % interval), by cell
     and objective; a frame around the bar that `auto` took with most seeds.
     """
-    with canvas(7.4, 3.2) as (figure, axes):
-        objectives = list(
-            dict.fromkeys(name for cell in cells for name in cell["exact_match"] if name != "base")
-        )
-        seen = set()
-        for index, cell in enumerate(cells):
-            trained = [name for name in objectives if name in cell["exact_match"]]
-            base = cell["exact_match"]["base"]["estimate"]["value"]
-            axes.plot(
-                [index - 0.42, index + 0.42],
-                [base, base],
-                color="#999999",
-                linewidth=1,
-                linestyle=":",
-                zorder=1,
-            )
-            for k, name in enumerate(trained):
-                x = index + (k - (len(trained) - 1) / 2) * 0.8 / max(len(trained), 1)
-                results = cell["exact_match"][name]
-                estimate, colour = results["estimate"], colour_of(name, objectives)
-                axes.bar(
-                    x,
-                    estimate["value"],
-                    0.72 / len(trained),
-                    color=colour,
-                    alpha=0.35,
-                    label=None if name in seen else name,
-                )
-                seen.add(name)
-                if "auto" in cell and name == max(
-                    set(takes := cell["auto"]["takes"]), key=takes.count
-                ):
-                    axes.bar(
-                        x,
-                        estimate["value"],
-                        0.72 / len(trained),
-                        fill=False,
-                        edgecolor="#222222",
-                        linewidth=1.2,
-                        label=None if "auto" in seen else "auto takes it",
-                    )
-                    seen.add("auto")
-                if estimate["low"] is not None:
-                    low, high = max(estimate["low"], 0.0), min(estimate["high"], 1.0)
-                    axes.plot([x, x], [low, high], color=colour, linewidth=2)
-                spread = [
-                    x + (i - (len(results["by_seed"]) - 1) / 2) * 0.02
-                    for i in range(len(results["by_seed"]))
-                ]
-                axes.plot(spread, results["by_seed"], "o", color=colour, markersize=3)
-        axes.set(ylim=(0, 1.02), ylabel="exact match on clean problems", xticks=range(len(cells)))
-        axes.set_xticklabels([_cell_label(cell) for cell in cells], fontsize=8)
-        axes.grid(axis="x", visible=False)
-        axes.legend(
-            fontsize=8, ncols=min(len(objectives), 7), loc="lower center", bbox_to_anchor=(0.5, 1.0)
-        )
-        return as_svg(figure, "exact match by capability level and objective")
+    objectives = list(
+        dict.fromkeys(name for cell in cells for name in cell["exact_match"] if name != "base")
+    )
+    chart = Chart(
+        "exact match by capability level and objective",
+        x=(-0.5, len(cells) - 0.5),
+        y=(0, 1.02),
+        width=max(360, 140 * len(cells)),
+        height=270,
+        bottom=52,
+    )
+    chart.axes("", "exact match on clean problems", x_ticks=())
+    for index, cell in enumerate(cells):
+        trained = [name for name in objectives if name in cell["exact_match"]]
+        base = cell["exact_match"]["base"]["estimate"]["value"]
+        width = 0.8 / max(len(trained), 1)
+        taken = max(set(cell["auto"]["takes"]), key=cell["auto"]["takes"].count) if (
+            "auto" in cell
+        ) else None  # fmt: skip
+        for k, name in enumerate(trained):
+            middle = index + (k - (len(trained) - 1) / 2) * width
+            results = cell["exact_match"][name]
+            estimate, colour = results["estimate"], colour_of(name, objectives)
+            chart.bar(
+                middle - 0.45 * width, middle + 0.45 * width, 0, estimate["value"], colour,
+                opacity=0.4, frame="#333333" if name == taken else "",
+                title=f"{name}: {estimate['value']:.3f}",
+            )  # fmt: skip
+            if estimate["low"] is not None:
+                low, high = max(estimate["low"], 0.0), min(estimate["high"], 1.0)
+                chart.segment(middle, low, middle, high, colour)
+            for i, value in enumerate(results["by_seed"]):
+                chart.dot(middle + (i - (len(results["by_seed"]) - 1) / 2) * 0.03, value, colour, 2)
+        chart.segment(index - 0.44, base, index + 0.44, base, PALETTE[7], 1.4)
+        for line, text in enumerate(_cell_label(cell).split("\n")):
+            chart.label(index, -0.055 - 0.075 * line, text, anchor="middle")
+    entries = [(name, colour_of(name, objectives)) for name in objectives]
+    if any("auto" in cell for cell in cells):
+        entries.append(("frame: auto takes it", "#333333"))
+    chart.legend([*entries, ("before", PALETTE[7])])
+    return chart.svg()
 
 
 def objective_curves(
@@ -278,6 +301,18 @@ def canvas(width: float, height: float):
             pyplot.close(figure)
 
 
+_VARIABLES = {
+    "#ffffff": "chart",
+    "#777777": "axis",
+    "#333333": "label",
+    "#555555": "tick",
+    "#e8e8e8": "grid",
+    "#000000": "label",
+    "#262626": "label",
+}
+"""Colour that matplotlib writes -> variable of the page."""
+
+
 def as_svg(figure: Any, title: str) -> str:
     """Return the figure as an inline element that scales with the page and is named for screen
     readers.
@@ -290,5 +325,7 @@ def as_svg(figure: Any, title: str) -> str:
     opening = (
         f'<svg role="img" aria-label="{title}" style="max-width:{float(width):.0f}pt;width:100%"'
     )
+    for colour, name in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{name}, {colour})")
     text = re.sub(r"<svg ", opening + " ", text, count=1)
     return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)

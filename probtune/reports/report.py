@@ -1,19 +1,31 @@
-"""Records -> one HTML text: no scripts, no links to other files. Here tune runs and demos; the
-wings hand in the makers of their own kinds of record.
+"""Records -> one HTML text, with no link to another file. Here runs, probes and demos; the wings
+hand in the makers of their own kinds of record.
+
+The page's policy lets nothing be loaded, and no script run but the one in `script/`.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from .. import numbers
 from ..errors import DataError
 from ..texts import visible
 from . import figures
+from .across import across
+from .content import Texts, encoded, evaluated_items, items_of, token_sets
 from .decision import decide, demo_title
+from .groups import by_group
+from .movement import BINS, movement
+from .tokens import GRID
 from .verdict import METRIC_NAMES, RATE_NAMES, against, headline, verdicts
 
 __all__ = [
@@ -26,8 +38,6 @@ __all__ = [
     "render",
     "verdicts",
 ]
-
-_MAX_ITEMS = 8
 
 
 @dataclass(frozen=True)
@@ -76,15 +86,72 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
     css = environment.get_template("report.css").render()
     page = environment.get_template("report.html")
     names = {**METRIC_NAMES, **RATE_NAMES}
-    if len(parts) > 1:  # each alone first, so that the one that is not whole is named
-        for part in parts:
+    texts = Texts()
+    contents = []
+    for part in parts:
+        with _whole(part["record"]):
+            contents.append(_content(part, texts))
+    script = _script()
+    around: dict[str, Any] = {
+        "across": None,
+        "metric_names": names,
+        "script": "",
+        "data": "",
+        "hash": "",
+    }
+    around |= {"script": script, "hash": _hash(script), "data": encoded(contents, texts)}
+    try:
+        with _whole(records[0] if records else {}):
+            around["across"] = across(records)
+            return page.render(parts=parts, css=css, **around)
+    except DataError:
+        for part in parts:  # each alone, so that the one that is not whole is named
             with _whole(part["record"]):
-                page.render(parts=[part], css="", metric_names=names)
-    with _whole(records[0] if records else {}):
-        return page.render(parts=parts, css=css, metric_names=names)
+                page.render(parts=[part], css="", **{**around, "across": None})
+        raise
 
 
-_NOT_WHOLE = (KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError)
+_MODULES = ("page", "tokens", "items", "tables", "main")
+"""Files of the page's script, in their order.
+
+They are plain JavaScript, without a library and a build: three small widgets, which a library of
+10 to 50 times their size would not make shorter, and a page that must open from a file in ten
+years. They are joined in one function, since a page in one file has no address to import from.
+"""
+
+
+@cache
+def _script() -> str:
+    folder = resources.files("probtune") / "reports" / "script"
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in _MODULES]
+    return "(async () => {\n" + "\n".join(parts) + "})();\n"
+
+
+def _hash(script: str) -> str:
+    """Return the hash by which the page's policy knows its script, and runs no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _content(part: dict[str, Any], texts: Texts) -> dict[str, Any]:
+    """Return what the script shows of a part, and say in the part what there is."""
+    record = part["record"]
+    content: dict[str, Any] = {"tokens": [], "items": []}
+    if record["kind"] in ("tune", "probe"):
+        content["tokens"] = token_sets(record)
+    if record["kind"] == "tune" and record["data"]["items"]:
+        content["items"] = [items_of(record, texts)]
+    elif record["kind"] in ("eval", "comparison"):
+        content["items"] = evaluated_items(record, texts)
+    part["shows"] = {
+        "tokens": bool(content["tokens"]),
+        "items": [one["title"] for one in content["items"]],
+    }
+    return content
+
+
+_NOT_WHOLE = (
+    KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError, zlib.error
+)  # fmt: skip
 
 
 @contextmanager
@@ -151,38 +218,63 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
             )
             for metric in metrics
         },
-        "histogram": figures.histogram(probe["histogram"]),
-        "classes": figures.shares(probe["classes"], label="mean p by kind of token"),
-        "positions": figures.shares(probe["positions"], label="mean p by position in the response"),
+        **_probe_figures(probe),
         "nll_curves": figures.curves(log_of("nll"), label="NLL (training rows)"),
         "p_curves": figures.curves(log_of("mean_p"), label="mean p (training rows)"),
         "norm_curves": figures.curves(log_of("grad_norm"), label="gradient norm"),
-        "items": _items(record, [run["name"] for run in record["runs"]]),
+        "further_curves": [
+            figures.curves(log, label=label)
+            for name, label in _FURTHER_CURVES.items()
+            if any((log := log_of(name)).values())
+        ],
+        "pulls": _pulls(record),
+        "movement": movement(record),
+        "groups": by_group(record),
+        "bins": BINS,
     }
 
 
-def _items(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a few held-out items: first those on which the models disagree."""
-    runs = {run["name"]: run["heldout"]["items"] for run in record["runs"]}
-    if not all("exact" in items for items in runs.values()):
-        return []
-    shown = record["data"]["items"]
-    disagree = [
-        i
-        for i in range(len(shown))
-        if len({runs[name]["exact"][i] for name in names if name != "base"}) > 1
-    ]
-    rest = [i for i in range(len(shown)) if i not in set(disagree)]
-    return [
-        {
-            **shown[i],
-            "answers": [
-                {"name": name, "text": runs[name]["prediction"][i], "right": runs[name]["exact"][i]}
-                for name in names
-            ],
-        }
-        for i in (disagree + rest)[:_MAX_ITEMS]
-    ]
+_FURTHER_CURVES = {
+    "mean_token_accuracy": "token accuracy (training rows)",
+    "low_weight_share": "share of silent tokens",
+}
+"""Logged number -> label of its curve."""
+
+
+def _pulls(record: Mapping[str, Any]) -> str | None:
+    """Draw the pull of each objective, W_f(p) = w(p) (1 - p), over the histogram of p."""
+    weights = record.get("weights")
+    if not weights:
+        return None
+    curves = {
+        name: [(p, w * (1 - p)) for p, w in zip(GRID, values, strict=True)]
+        for name, values in weights.items()
+    }
+    return figures.histogram(record["probe"]["histogram"], curves=curves)
+
+
+def _probe(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template needs of a probe record."""
+    suggestion = (record.get("scout") or {}).get("probe", record)["suggestion"]
+    title = f"{suggestion['verdict']}: train with {suggestion['objective']}"
+    if suggestion.get("undecided"):
+        title = f"{suggestion['verdict']}: undecided between {' and '.join(suggestion['race'])}"
+    return {
+        "link": f"{record['model']} on {record['data']}" if "model" in record else "Probe",
+        "headline": title,
+        "title": title,
+        **_probe_figures(record),
+    }
+
+
+def _probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
+    groups = probe.get("groups")
+    return {
+        "by_group": figures.shares(groups, label="mean p by group of rows") if groups else "",
+        "histogram": figures.histogram(probe["histogram"]),
+        "classes": figures.shares(probe["classes"], label="mean p by kind of token"),
+        "positions": figures.shares(probe["positions"], label="mean p by position in the response"),
+    }
 
 
 def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +310,7 @@ def _demo_real(record: Mapping[str, Any]) -> dict[str, Any]:
 
 MAKERS = {
     "tune": Maker(_tune, "tune.html"),
+    "probe": Maker(_probe, "probe.html"),
     "demo": Maker(_demo, "demo.html"),
     "demo-real": Maker(_demo_real, "demo_real.html"),
 }

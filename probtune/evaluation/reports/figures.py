@@ -8,7 +8,7 @@ from typing import Any
 from ...numbers import in_points
 from ...reports.figures import PALETTE, as_svg, canvas, excludes_zero, interval_bar
 
-__all__ = ["lines", "panel_figure", "pass_curves", "score_intervals"]
+__all__ = ["excludes_zero", "lines", "panel_figure", "pass_curves", "score_intervals"]
 
 Row = tuple[str, Sequence[tuple[str, Mapping[str, Any]]], Mapping[str, float]]
 """A benchmark's title, (series, estimate) from 0 to 1, and the paper's figures in points."""
@@ -93,7 +93,8 @@ def panel_figure(figure: Mapping[str, Any]) -> str:
     with canvas(5.2, 0.7 + 0.3 * len(rows)) as (drawn, axes):
         axes.axvline(0.0, color="#999999", linewidth=1)
         for row, (_, estimate) in enumerate(reversed(rows)):
-            interval_bar(axes, row, estimate, "#333333" if excludes_zero(estimate) else "#aaaaaa")
+            decided = excludes_zero(estimate) and not estimate.get("undecided")
+            interval_bar(axes, row, estimate, "#333333" if decided else "#aaaaaa")
         axes.set(xlabel=figure["label"], yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
         axes.set_yticklabels([name for name, _ in reversed(rows)])
         return as_svg(drawn, figure["label"])

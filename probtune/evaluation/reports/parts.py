@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...numbers import in_points, points
+from ...numbers import in_points, negative, points, signed_points
 from ...reports.report import Maker
 from . import figures as figures
 from .panels import KINDS, panel
@@ -36,6 +36,7 @@ def _eval_part(record: Mapping[str, Any]) -> dict[str, Any]:
         "link": f"{record['model']}, evaluated",
         "headline": _headline(record),
         "own_verdict": own_verdict(record),
+        "title": _headline(record).rstrip("."),
         "objectives": list(dict.fromkeys(name for task in tasks for name in task["paper"])),
         "scores": figures.score_intervals(rows, label="score, points"),
         "passes": [
@@ -67,7 +68,7 @@ def _comparison_part(record: Mapping[str, Any]) -> dict[str, Any]:
         differences = [
             [
                 f"{row['title']}: {row['first']} - {row['second']}",
-                in_points(row["difference"]),
+                {**in_points(row["difference"]), "undecided": not _decided(row)},
             ]
             for row in tables["differences"]
         ]
@@ -86,7 +87,46 @@ def _comparison_part(record: Mapping[str, Any]) -> dict[str, Any]:
                 "differences_rows": tables["differences"],
             }
         )
-    return {"link": "Comparison", "labels": labels, "blocks": blocks, "headline": ", ".join(labels)}
+    title = _comparison_title(record)
+    return {
+        "link": f"Comparison: {', '.join(labels)}",
+        "labels": labels,
+        "blocks": blocks,
+        "headline": title,
+        "title": title,
+    }
+
+
+def _comparison_title(record: Mapping[str, Any]) -> str:
+    """Return which label is ahead on how many benchmarks, under the first protocol; of a single
+    difference, by how much.
+    """
+    protocol, tables = next(iter(record["protocols"].items()))
+    rows = [row for row in tables["differences"] if row["difference"]["value"] is not None]
+    if len(rows) == 1:
+        (row,) = rows
+        difference, first, second = row["difference"], row["first"], row["second"]
+        if not _decided(row):
+            return f"Undecided on {row['title']}: {first} - {second} {signed_points(difference, 1)}"
+        if difference["value"] < 0:
+            difference, first, second = negative(difference), second, first
+        return f"{first} is ahead of {second} on {row['title']}: {signed_points(difference, 1)}"
+    ahead: dict[str, int] = {}
+    for row in rows:
+        if _decided(row):
+            name = row["first"] if row["difference"]["value"] > 0 else row["second"]
+            ahead[name] = ahead.get(name, 0) + 1
+    clauses = [f"{name} is ahead in {number}" for name, number in ahead.items()]
+    rest = len(rows) - sum(ahead.values())
+    if rest:
+        clauses.append(f"{rest} undecided")
+    return f"Of {len(rows)} paired differences ({protocol}): {', '.join(clauses)}"
+
+
+def _decided(row: Mapping[str, Any]) -> bool:
+    """True if the interval of a difference excludes 0 and its p-value, corrected, says the same."""
+    p = row["p_holm"] if row.get("p_holm") is not None else row.get("p_value")
+    return figures.excludes_zero(row["difference"]) and (p is None or p < 0.05)
 
 
 def _panel_part(record: Mapping[str, Any]) -> dict[str, Any]:

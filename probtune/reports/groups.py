@@ -1,0 +1,36 @@
+"""Results by source: the held-out rows split by the column that `--group-by` names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["by_group"]
+
+_MOST_GROUPS = 40
+
+
+def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return, for each group of the held-out rows of a tune record, the largest first, its `name`,
+    the number of `rows`, and by model the estimates of mean p, and of exact match where answers
+    were graded. Empty where the rows have no groups.
+    """
+    from ..statistics import share
+
+    groups = [item.get("group") for item in record["data"]["items"]]
+    names = Counter(group for group in groups if group is not None)
+    entries = []
+    for name, rows in names.most_common(_MOST_GROUPS):
+        mine = [i for i, group in enumerate(groups) if group == name]
+        models = []
+        for run in record["runs"]:
+            items = run["heldout"]["items"]
+            tokens = [items["tokens"][i] for i in mine]
+            estimates = {"mean_p": share([items["p"][i] for i in mine], tokens)._asdict()}
+            if items.get("exact") is not None:
+                exact = [float(items["exact"][i]) for i in mine]
+                estimates["exact_match"] = share(exact, [1] * len(mine))._asdict()
+            models.append({"name": run["name"], **estimates})
+        entries.append({"name": name, "rows": rows, "models": models})
+    return entries

@@ -1,0 +1,164 @@
+"""Target tokens in records: what is looked at, and how little room it takes."""
+
+import json
+import math
+
+import helpers
+import numpy as np
+import pytest
+import torch
+
+from probtune import pipeline
+from probtune.data.encoding import encode
+from probtune.data.rows import read_rows, rows_from
+from probtune.errors import DataError
+from probtune.models.loading import load_model, token_table
+from probtune.models.looks import look
+from probtune.objectives import objective
+from probtune.pipeline.viewing import weights_of
+from probtune.reports.groups import by_group
+from probtune.reports.movement import movement
+from probtune.reports.tokens import BYTES_A_ROW, GRID, code_p, code_rank, pack, pick, unpack
+from probtune.settings import TuneSettings
+from probtune.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def folder(word_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tokens") / "o"
+    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(helpers.sums(40))]
+    data = helpers.write_jsonl(out.parent / "rows.jsonl", rows)
+    settings = TuneSettings(
+        str(word_model),
+        str(data),
+        compare="nll,p",
+        max_steps=2,
+        out=str(out),
+        heldout=10,
+        group_by="kind",
+    )
+    pipeline.tune(settings, Terminal(quiet=True))
+    return out
+
+
+def test_a_look_agrees_with_the_table_and_with_the_logits(word_model, folder):
+    model = load_model(str(word_model))
+    named = ((f"row {i}", row) for i, row in enumerate(helpers.sums(5)))
+    examples = rows_from(named, source="x").examples
+    rows = encode(examples, helpers.word_tokenizer(), max_length=64).rows
+    looks, table = look(model, rows), token_table(model, rows)
+    assert len(looks) == 5
+    for index, one in enumerate(looks):
+        mine = table.example == index
+        assert (one.token == table.token[mine]).all()
+        np.testing.assert_allclose(one.logp, table.logp[mine], atol=1e-5)
+        np.testing.assert_allclose(one.entropy, table.entropy[mine], atol=1e-5)
+        assert ((one.rank == 1) == table.is_top1[mine]).all()
+        row = rows[index]
+        logits = model(torch.tensor(row.input_ids)[None]).logits[0]
+        where = [i - 1 for i, label in enumerate(row.labels.tolist()) if label != -100 and i]
+        for at, place in enumerate(where):
+            order = logits[place].argsort(descending=True)
+            assert order[one.rank[at] - 1] == one.token[at]
+            assert one.top[at].tolist() == order[:5].tolist()
+
+
+def test_the_record_holds_the_tokens_of_every_model_in_little_room(folder):
+    record = json.loads((folder / "record.json").read_text())
+    packed = record["tokens_of_rows"]
+    assert len(packed["data"]) <= BYTES_A_ROW * packed["rows"]
+    content = unpack(packed)
+    names = [run["name"] for run in record["runs"]]
+    assert list(content["models"]) == names
+    for run in record["runs"]:
+        items = run["heldout"]["items"]
+        for row, entry in zip(content["rows"], content["models"][run["name"]], strict=True):
+            p = [GRID[ord(c) - 256] for c in entry["p"]]
+            assert len(p) == len(row["t"]) == items["tokens"][row["i"]]
+            assert math.isclose(sum(p), items["p"][row["i"]], abs_tol=0.025 * len(p))
+            top1 = sum(ord(c) == 256 for c in entry["r"])
+            assert top1 == items["top1"][row["i"]]
+    assert record["weights"]["nll()"] == [1.0] * 255
+    scout = unpack(record["scout"]["tokens_of_rows"])
+    excess = [row["excess"] for row in scout["rows"]]
+    assert excess == sorted(excess, reverse=True) and scout["rows"][0]["prompt"]
+    assert unpack(record["probe"]["tokens_of_rows"])["models"]["base"]
+
+
+def test_long_rows_of_many_models_stay_below_the_budget():
+    rng = np.random.default_rng(0)
+
+    def one():
+        tokens = rng.integers(0, 50_000, 300)
+        return {
+            "token": tokens.tolist(),
+            **{k: "".join(chr(256 + c) for c in rng.integers(0, 255, 300)) for k in "phr"},
+            "top": {
+                str(i): [rng.integers(0, 50_000, 5).tolist(), "abcde"] for i in range(0, 300, 5)
+            },
+        }
+
+    rows = [one() for _ in range(20)]
+    packed = pack(
+        [{"i": i, "where": f"rows.jsonl:{i}"} for i in range(20)],
+        dict.fromkeys(("base", "nll()", "p()"), rows),
+        lambda token: f"t{token}",
+    )
+    assert len(packed["data"]) <= BYTES_A_ROW * 20
+    content = unpack(packed)
+    assert packed["longest"] < 300 and content["rows"][0]["cut"] == 300 - packed["longest"]
+    first = content["models"]["p()"][0]
+    assert first["p"] == rows[0]["p"][: packed["longest"]]
+    assert content["vocabulary"][content["rows"][0]["t"][0]] == f"t{rows[0]['token'][0]}"
+
+
+def test_codes_are_close():
+    for p in (1e-5, 0.001, 0.01, 0.3, 0.5, 0.97, 0.9999):
+        shown = GRID[code_p(math.log(p))]
+        assert abs(shown - p) <= 0.05 * min(p, 1 - p)
+    assert [round(2 ** (code_rank(r) / 16)) for r in range(1, 21)] == list(range(1, 21))
+
+
+def test_half_of_the_rows_are_the_most_surprising():
+    surprise = [0.0] * 90 + [5.0] * 10
+    chosen = pick(surprise, 20)
+    assert set(range(90, 100)) < set(chosen) and len(chosen) == 20
+    assert pick(surprise, 20) == chosen and pick(surprise, 100) == list(range(100))
+
+
+def test_weights_are_those_of_the_objectives():
+    weights = weights_of([objective("p"), objective("power(0.5)"), objective("above(0.5, nll)")])
+    np.testing.assert_allclose(weights["p()"], GRID, atol=1e-4)
+    np.testing.assert_allclose(weights["power(0.5)"], np.sqrt(GRID), atol=1e-4)
+    assert set(weights["above(0.5, nll())"]) == {0.0, 1.0}
+
+
+def test_groups_of_rows_add_up_to_the_whole(folder, tmp_path):
+    record = json.loads((folder / "record.json").read_text())
+    probe = record["probe"]
+    assert {group["name"] for group in probe["groups"]} == {"odd", "even"}
+    assert sum(group["tokens"] for group in probe["groups"]) == probe["tokens"]
+    whole = sum(g["tokens"] * g["mean_p"]["value"] for g in probe["groups"]) / probe["tokens"]
+    assert whole == pytest.approx(probe["mean_p"]["value"])
+    groups = by_group(record)
+    assert sum(group["rows"] for group in groups) == record["data"]["heldout"]["rows"]
+    for k, run in enumerate(record["runs"]):
+        exact = sum(g["rows"] * g["models"][k]["exact_match"]["value"] for g in groups)
+        assert exact == pytest.approx(sum(run["heldout"]["items"]["exact"]))
+    assert "kind" not in record["data"]["unused_columns"]
+    assert "<h2>By kind</h2>" in (folder / "report.html").read_text()
+    with pytest.raises(DataError, match="no row of .* has the column 'source' of --group-by"):
+        read_rows(str(folder.parent / "rows.jsonl"), group_by="source")
+
+
+def test_what_moved_adds_up_to_the_change(folder):
+    record = json.loads((folder / "record.json").read_text())
+    for model, run in zip(movement(record), record["runs"][1:], strict=True):
+        assert model["name"] == run["name"]
+        assert sum(map(sum, model["moves"])) == pytest.approx(1)
+        (whole, *kinds) = model["kinds"]
+        base = record["runs"][0]["heldout"]["metrics"]["nll"]["value"]
+        change = run["heldout"]["metrics"]["nll"]["value"] - base
+        assert whole["rose"] <= 0 <= whole["fell"]
+        assert whole["rose"] + whole["fell"] == pytest.approx(change, abs=0.05)
+        assert sum(kind["tokens"] for kind in kinds) == whole["tokens"] == model["tokens"]
