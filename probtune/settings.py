@@ -282,7 +282,7 @@ class TuneSettings:
         0,
         "measure NLL and mean p of the held-out rows every N optimizer steps, for the curves of the"
         " page; 0: only when the training has ended",
-        group="measuring",
+        group="measurement",
         metavar="N",
         least=0,
     )

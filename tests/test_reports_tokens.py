@@ -11,10 +11,11 @@ import torch
 from probtune import pipeline
 from probtune.data.encoding import encode
 from probtune.data.rows import read_rows, rows_from
-from probtune.errors import DataError
+from probtune.errors import DataError, UsageError
 from probtune.models.loading import load_model, token_table
 from probtune.models.looks import look
 from probtune.objectives import objective
+from probtune.pipeline.fine_tuning import training_config
 from probtune.pipeline.viewing import weights_of
 from probtune.reports.groups import by_group
 from probtune.reports.movement import movement
@@ -36,6 +37,7 @@ def folder(word_model, tmp_path_factory):
         out=str(out),
         heldout=10,
         group_by="kind",
+        eval_steps=1,
     )
     pipeline.tune(settings, Terminal(quiet=True))
     return out
@@ -162,3 +164,16 @@ def test_what_moved_adds_up_to_the_change(folder):
         assert whole["rose"] <= 0 <= whole["fell"]
         assert whole["rose"] + whole["fell"] == pytest.approx(change, abs=0.05)
         assert sum(kind["tokens"] for kind in kinds) == whole["tokens"] == model["tokens"]
+
+
+def test_held_out_rows_are_measured_during_training(folder):
+    record = json.loads((folder / "record.json").read_text())
+    for run in record["runs"][1:]:
+        log, metrics = run["train"]["heldout_log"], run["heldout"]["metrics"]
+        assert [entry["step"] for entry in log] == [1, 2]
+        for name in ("nll", "mean_p"):
+            assert log[-1][name] == pytest.approx(metrics[name]["value"], abs=1e-4)
+    assert "NLL (held-out rows) during training" in (folder / "report.html").read_text()
+    settings = TuneSettings("m", "d", eval_steps=1)
+    with pytest.raises(UsageError, match="needs answer, which only training rows have"):
+        training_config(folder, objective("nll_on_answer(p())"), settings)

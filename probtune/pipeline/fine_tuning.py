@@ -92,6 +92,9 @@ def train_stage(
         model,
         training_config(folder, objective, settings, stores),
         train_dataset=rows,
+        eval_dataset=Dataset.from_dict(prepared.heldout.rows.table())
+        if settings.eval_steps
+        else None,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
         peft_config=None if adapter_settings(settings.model) else _adapter(settings),
@@ -124,6 +127,7 @@ def train_stage(
         "steps": trainer.state.global_step,
         "loss": _over_processes(trainer, result.training_loss),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+        "heldout_log": _heldout_log(trainer.state),
         "processes": trainer.accelerator.num_processes,
         "seconds": time.monotonic() - started,
     }
@@ -146,6 +150,18 @@ def _over_processes(trainer: Any, loss: float) -> float:
 
     of_process = torch.tensor(loss, device=trainer.args.device)
     return float(trainer.accelerator.reduce(of_process, "mean"))
+
+
+def _heldout_log(state: Any) -> list[dict[str, float]]:
+    """Return what was measured on the held-out rows during training, by the names of `log`."""
+    return [
+        {
+            "step": entry["step"],
+            **{name: entry[f"eval_{name}"] for name in ("nll", "mean_p", "mean_token_accuracy")},
+        }
+        for entry in state.log_history
+        if "eval_nll" in entry
+    ]
 
 
 def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str | None:
@@ -237,6 +253,13 @@ def training_config(
         "disable_tqdm": True,
         **stores,
     }
+    if settings.eval_steps:
+        _check_heldout_signals(objective)
+        fields |= {
+            "eval_strategy": "steps",
+            "eval_steps": settings.eval_steps,
+            "per_device_eval_batch_size": settings.batch_size,
+        }
     for name in settings.training:
         if name in fields and name not in (
             CHECKPOINTING,
@@ -282,6 +305,24 @@ def _own_device(settings: TuneSettings) -> str:
     if settings.weights == "nf4" and default_device() == "cuda":
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return "cpu"
+
+_OF_TRAINING_ROWS = ("column", "answer", "reference", "better")
+"""Kinds of signals that only the training rows have."""
+
+
+def _check_heldout_signals(objective: Objective) -> None:
+    """Refuse to measure held-out rows during training where the objective needs what they lack.
+
+    Raises:
+        UsageError: with the signal.
+    """
+    lacking = sorted(name for name in objective.needs if kind_of(name) in _OF_TRAINING_ROWS)
+    if lacking:
+        raise UsageError(
+            f"--eval-steps measures the objective on held-out rows, and {objective} needs"
+            f" {', '.join(lacking)}, which only training rows have; leave it out, held-out rows are"
+            " measured after training."
+        )
 
 
 def check_fields(settings: TuneSettings) -> None:

@@ -192,9 +192,9 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
     metrics = list(record["runs"][0]["heldout"]["metrics"])
     rates = list(record["runs"][0]["heldout"].get("rates", {}))
 
-    def log_of(name: str) -> dict[str, list[tuple[float, float]]]:
+    def log_of(name: str, log: str = "log") -> dict[str, list[tuple[float, float]]]:
         return {
-            run["name"]: [(e["step"], e[name]) for e in run["train"]["log"] if name in e]
+            run["name"]: [(e["step"], e[name]) for e in run["train"].get(log, ()) if name in e]
             for run in trained
         }
 
@@ -224,8 +224,8 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
         "norm_curves": figures.curves(log_of("grad_norm"), label="gradient norm"),
         "further_curves": [
             figures.curves(log, label=label)
-            for name, label in _FURTHER_CURVES.items()
-            if any((log := log_of(name)).values())
+            for (name, kind), label in _FURTHER_CURVES.items()
+            if any((log := log_of(name, kind)).values())
         ],
         "pulls": _pulls(record),
         "movement": movement(record),
@@ -235,10 +235,13 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FURTHER_CURVES = {
-    "mean_token_accuracy": "token accuracy (training rows)",
-    "low_weight_share": "share of silent tokens",
+    ("mean_token_accuracy", "log"): "token accuracy (training rows)",
+    ("low_weight_share", "log"): "share of silent tokens",
+    ("nll", "heldout_log"): "NLL (held-out rows)",
+    ("mean_p", "heldout_log"): "mean p (held-out rows)",
+    ("mean_token_accuracy", "heldout_log"): "token accuracy (held-out rows)",
 }
-"""Logged number -> label of its curve."""
+"""Logged number and its log -> label of the curve."""
 
 
 def _pulls(record: Mapping[str, Any]) -> str | None:
