@@ -19,7 +19,7 @@ from probtune.evaluation.reports.parts import MAKERS
 from probtune.evaluation.samples import Sample, append_samples, sha256
 from probtune.evaluation.tasks.base import Decoding
 from probtune.files import hash_file
-from probtune.records import write_record
+from probtune.records import make_record, write_record
 
 
 def make_run(root, scores, *, task="toy", strict_only=False, version=VERSION, clusters=None,
@@ -193,7 +193,9 @@ def test_a_lead_is_named_by_the_label_that_has_it(tmp_path):
     make_run(tmp_path / "c", greedy("1" * 20 + "0" * 10))
 
     def title(*labels):
-        return MAKERS["comparison"].make(compare_runs(read_runs(labels)))["title"]
+        return MAKERS["comparison"].make(
+            make_record("comparison", compare_runs(read_runs(labels)))
+        )["title"]
 
     assert title("a=a", "b=b").startswith("b is ahead of a on ")
     assert title("b=b", "c=c").startswith("Undecided on ")

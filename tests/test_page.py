@@ -108,6 +108,7 @@ def test_tokens_are_shaded_switched_and_explained(visit, tune_page):
     def shade():
         return token.evaluate("node => node.style.getPropertyValue('--s')")
 
+    root.get_by_label("Order").select_option("conflict")
     root.focus()
     assert root.get_by_role("button", name="p, base").get_attribute("aria-pressed") == "true"
     base = shade()

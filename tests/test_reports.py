@@ -87,7 +87,7 @@ def without_own_script(html):
 
 
 def data_of(html):
-    """What the page's script shows."""
+    """Return the content that the page's script shows."""
     data = re.search(r'id="data">([A-Za-z0-9+/=]*)</script>', html)[1]
     return json.loads(gzip.decompress(base64.b64decode(data)))
 
@@ -105,7 +105,7 @@ def no_outside(html):
 def test_tune_report_is_whole_and_self_contained(record):
     html = render([record])
     no_outside(html)
-    assert html.count("<svg") == 5 + 3 + 3  # differences, probe, curves
+    assert html.count("<svg") == 5 + 3 + 6  # differences, probe, curves
     ids = re.findall(r"<h2>(.*?)</h2>", html)
     assert ids[:3] == ["Result", "Probe: what the base model already knew", "Training"]
     assert "What this does not show" in html

@@ -59,8 +59,8 @@ def test_a_look_agrees_with_the_table_and_with_the_logits(word_model, folder):
         row = rows[index]
         logits = model(torch.tensor(row.input_ids)[None]).logits[0]
         where = [i - 1 for i, label in enumerate(row.labels.tolist()) if label != -100 and i]
-        for at, place in enumerate(where):
-            order = logits[place].argsort(descending=True)
+        for at, position in enumerate(where):
+            order = logits[position].argsort(descending=True)
             assert order[one.rank[at] - 1] == one.token[at]
             assert one.top[at].tolist() == order[:5].tolist()
 

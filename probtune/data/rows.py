@@ -47,7 +47,7 @@ class Rows:
     unused: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Columns with content that the examples do not use, with the number of rows that have it."""
     groups: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Where a row stands -> its value in the column `group_by`; empty without one."""
+    """File and line of a row -> its value in the column `group_by`; empty without one."""
 
     def __len__(self) -> int:
         return len(self.examples)

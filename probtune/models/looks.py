@@ -59,11 +59,11 @@ def look(
         for indices in batches([len(row.input_ids) for row in rows], batch_tokens):
             batch, targets = collate([rows[i] for i in indices], model.device)
             places = (targets != IGNORE_INDEX).nonzero().squeeze(1)
-            wanted = targets[places]
+            target_ids = targets[places]
             pieces: list[list[torch.Tensor]] = []
             at = 0
             for logits in logits_of(batch, places):
-                token = wanted[at : at + len(logits)]
+                token = target_ids[at : at + len(logits)]
                 at += len(logits)
                 logs = logits.log_softmax(-1)
                 logp = logs.gather(1, token[:, None])

@@ -278,7 +278,7 @@ def training_config(
         )
     try:
         config = ProbTuneConfig(**{**fields, **settings.training, "report_to": foreign(settings)})
-        check_trainer(config)
+        check_trainer(config, eval_steps=settings.eval_steps)
     except UsageError:
         raise
     except (
@@ -306,7 +306,13 @@ def _own_device(settings: TuneSettings) -> str:
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return "cpu"
 
-_OF_TRAINING_ROWS = ("column", "answer", "reference", "better")
+
+_OF_TRAINING_ROWS = frozenset(
+    {
+        "column", "answer", "reference", "better", "sequence_weight", "old", "sequence_gain",
+        "excess_cut", "step",
+    }
+)  # fmt: skip
 """Kinds of signals that only the training rows have."""
 
 

@@ -14,7 +14,7 @@ from ..numbers import lead, negative
 from ..texts import slug
 from .verdict import METRIC_NAMES, against, best_of, main_metric, sampled_metric
 
-__all__ = ["Decision", "decide", "demo_title"]
+__all__ = ["Decision", "decide", "demo_real_title", "demo_title"]
 
 _NLL = "nll()"
 _BASE = "base"
@@ -118,6 +118,17 @@ def demo_title(record: Mapping[str, Any]) -> str:
         if ahead[side]
     ]
     return "; ".join(clauses) or "No pair of objectives was measured"
+
+
+def demo_real_title(record: Mapping[str, Any]) -> str:
+    """Return how far what `auto` took is from the best objective of each cell of the real demo."""
+    cells = record["cells"]
+    clauses = []
+    for metric, words in (("exact_match", "greedy"), ("sampled", "sampled")):
+        regrets = [100 * cell["regret"][metric] for cell in cells]
+        best = sum(regret <= 0 for regret in regrets)
+        clauses.append(f"{words} answers, best in {best}, at most {max(regrets):.1f} points behind")
+    return f"What auto takes, in {len(cells)} cells: {'; '.join(clauses)}"
 
 
 def _reference(record: Mapping[str, Any], metric: str, names: Sequence[str]) -> str:

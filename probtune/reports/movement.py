@@ -1,4 +1,4 @@
-"""Where p went: the target tokens of the viewed held-out rows before and after a training.
+"""The way that p went: the target tokens of the viewed held-out rows before and after a training.
 
 NLL of held-out rows may rise while answers become better: an objective that does not insist on
 improbable tokens lets them fall. The tables show it: bins of p before and after, and the change of

@@ -22,7 +22,7 @@ from ..texts import visible
 from . import figures
 from .across import across
 from .content import Texts, encoded, evaluated_items, items_of, token_sets
-from .decision import decide, demo_title
+from .decision import decide, demo_real_title, demo_title
 from .groups import by_group
 from .movement import BINS, movement
 from .tokens import GRID
@@ -304,7 +304,8 @@ def _demo(record: Mapping[str, Any]) -> dict[str, Any]:
 def _demo_real(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "link": f"{record['model']}: a task that it knows and one that it does not",
-        "headline": "",
+        "headline": demo_real_title(record),
+        "title": demo_real_title(record),
         "columns": {
             "exact_match": "greedy", "sampled": "sampled", "stops": "stops", "end_p": "p(end)"
         },

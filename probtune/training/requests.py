@@ -13,9 +13,12 @@ from ..errors import UsageError
 __all__ = ["check_trainer"]
 
 
-def check_trainer(config: Any) -> None:
+def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
     """Make, on a single number, what the trainer will make of its arguments: optimizer, schedule,
     loader and reports.
+
+    Args:
+        eval_steps: steps between measurements of held-out rows, if the run has them measured.
 
     Raises:
         UsageError: a value makes no sense. Errors of the libraries pass.
@@ -30,10 +33,10 @@ def check_trainer(config: Any) -> None:
     for name in ("adam_beta1", "adam_beta2"):
         if getattr(config, name) >= 1:
             raise UsageError(f"--training {name} must be below 1, got {getattr(config, name)}.")
-    if str(config.eval_strategy.value) != "no":
+    if str(config.eval_strategy.value) != "no" and not eval_steps:
         raise UsageError(
             "--training eval_strategy: the run measures the held-out rows itself, and the trainer"
-            " gets none; leave it out."
+            " gets none; leave it out, or give --eval-steps."
         )
     if config.fsdp and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise UsageError(

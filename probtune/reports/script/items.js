@@ -23,7 +23,7 @@ function itemBrowser(root, data) {
   const count = element("p", { class: "note", role: "status", "aria-live": "polite" });
   const pane = element("div", { class: "pane", tabindex: "0", role: "listbox", "aria-label": "Items" });
   const space = element("div", { class: "space", role: "presentation" });
-  const detail = element("div", { class: "detail", tabindex: "0", role: "region", "aria-label": "Item" });
+  const detail = element("div", { class: "detail", tabindex: "0", role: "group", "aria-label": "Item" });
   const print = element("div", { class: "printed" });
   pane.append(space);
   root.append(element("div", { class: "bar" }, search, others.length > 1 ? modelLabel : null, graded ? filterLabel : null, orderLabel), count, element("div", { class: "browser" }, pane, detail), print);
