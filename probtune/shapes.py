@@ -53,6 +53,7 @@ SHAPES: Mapping[str, Any] = {
     "race-leg": {"score": {"token_accuracy": _NUMBER, "mean_p": _NUMBER}},
     "train": _TRAIN,
     "heldout": _HELDOUT,
+    "tokens": {"indices": [int], "rows": [{"token": [int], "p": str, "h": str, "r": str}]},
     "tune": {
         "settings": {"model": str},
         "data": {"source": str, "heldout": {"rows": int}, "items": list},
