@@ -23,6 +23,7 @@ ALLOWED = re.compile(
     re.IGNORECASE,
 )
 NAMED = {
+    "axe-playwright-python": "MIT, by its file LICENSE; axe-core in it: MPL-2.0",
     "zss": "BSD, by its file LICENSE",
     "stop-sequencer": "none stated; evalplus installs it, and we use and ship nothing of it",
 }

@@ -269,7 +269,8 @@ def test_tune_probe_report(word_model, rows, tmp_path, capsys):
     both = tmp_path / "both.html"
     assert main(["report", str(out), str(out / "record.json"), "--out", str(both)]) == 0
     assert "2 runs" in both.read_text()
-    assert main(["report", str(tmp_path / "probe.json")]) == 1
+    assert main(["report", str(tmp_path / "probe.json")]) == 0
+    assert main(["report", str(out / "p" / "train.json")]) == 1
     assert "has no report" in capsys.readouterr().err
     notes = tmp_path / "notes.html"
     notes.write_text("mine")

@@ -155,6 +155,7 @@ def one_seed(tmp_path_factory):
     return folder, plan, grid.run(folder, plan, Terminal(quiet=True))
 
 
+@pytest.mark.slow
 def test_the_ends_of_the_continuum(two_seeds):
     """Signs with a wide margin: NLL wins at the weak end, -p at the strong end. In the mean of two
     seeds: a strong base now and then gains nothing from -p, and rounding decides which

@@ -306,6 +306,7 @@ def test_a_slow_import_in_a_worker_is_outside_of_the_time_limit(tmp_path):
     assert done.stdout == "[1.0, 1.0, 1.0, 1.0]\n" * 2, done.stderr
 
 
+@pytest.mark.slow
 def test_a_warm_worker_imports_nothing_for_a_comparison():
     code = (
         "import logging, sys; logging.disable(logging.CRITICAL)\n"

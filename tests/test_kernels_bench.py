@@ -19,6 +19,7 @@ def scripts(monkeypatch):
     return gpu, head
 
 
+@pytest.mark.slow
 def test_the_gpu_script_runs_on_a_cpu(tmp_path):
     """The whole path at tiny shapes: processes, times, errors, targets, JSON and picture."""
     pytest.importorskip("triton")

@@ -139,10 +139,10 @@ def test_a_selection_goes_on_after_a_kill_between_its_arms(
 ):
     chosen = settings(word_model, rows, tmp_path / "out", objective="select:nll,p", max_steps=30)
 
-    def second_arm_killed(folder, objective, *arguments):
+    def second_arm_killed(folder, objective, *arguments, **options):
         if str(objective) == "p()":
             raise KeyboardInterrupt
-        return fine_tuning.train_stage(folder, objective, *arguments)
+        return fine_tuning.train_stage(folder, objective, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stages, "train_stage", second_arm_killed)

@@ -9,6 +9,15 @@ import pytest
 import probtune
 
 EXTRAS = {"lm_eval", "vllm", "evalplus", "pebble", "math_verify", "rapidfuzz", "triton"}
+EXTRAS |= {
+    "nemo_automodel",
+    "axolotl",
+    "pytorch_lightning",
+    "lightning",
+    "torchtitan",
+    "tinker",
+    "verl",
+}
 """Packages that a module may import and that a plain installation lacks."""
 
 MODULES = [

@@ -53,6 +53,7 @@ def test_a_strong_network_under_noise_gains_from_minus_p_and_without_noise_does_
     assert clean.agrees and -0.02 < clean.expected < 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said():
     with pytest.raises(UsageError, match="one of linear, network"):
         theory.predict_and_train("tree", "p", "nll", capability=0.5, noise=0.1, seed=0)

@@ -18,7 +18,7 @@ from .loss import logits_objective
 from .transformers_trainer import use_objective
 from .versions import check_version
 
-__all__ = ["main", "patch"]
+__all__ = ["main", "patch", "refuse"]
 
 _OTHER_LOSSES = ("use_dft_loss", "use_eaft_loss", "use_asft_loss")
 _OTHER_TRAINERS = ("use_mca", "use_hyper_parallel")

@@ -22,7 +22,7 @@ from .loss import logits_objective
 from .proof import prove_trainer
 from .statistics import TokenStatistics
 
-__all__ = ["ObjectiveLoss", "StatisticsCallback", "use_objective"]
+__all__ = ["ObjectiveLoss", "StatisticsCallback", "refuse_other_losses", "use_objective"]
 
 WAY_OUT = (
     "Switch off what computes a loss of its own (use_liger_kernel, cut cross-entropy, sequence"

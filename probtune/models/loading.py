@@ -34,6 +34,7 @@ __all__ = [
     "collate",
     "context_length",
     "default_device",
+    "four_bits",
     "has_plain_head",
     "layer_names",
     "lm_head",

@@ -18,7 +18,7 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .preparation import Prepared, slug
 
-__all__ = ["check_hub", "run_card", "update_card", "upload"]
+__all__ = ["check_hub", "run_card", "title_of", "update_card", "upload"]
 
 _SHOWN = (
     *("learning_rate", "epochs", "max_steps", "batch_size", "gradient_accumulation"),

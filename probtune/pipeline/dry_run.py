@@ -28,7 +28,7 @@ from ..terminal import Terminal
 from .fine_tuning import check_fields, mixed_precision
 from .preparation import Locate, prepare
 
-__all__ = ["Plan", "dry_run", "read_devices"]
+__all__ = ["Plan", "dry_run", "read_devices", "shape_of"]
 
 
 class Plan(NamedTuple):

@@ -24,7 +24,7 @@ from ..errors import UsageError
 from ..files import hash_file
 from ..settings import TuneSettings
 
-__all__ = ["PACKAGES", "Tracked", "Trackers", "check_trackers", "foreign", "tracker_names"]
+__all__ = ["PACKAGES", "Tracked", "Trackers", "check_trackers", "edges", "foreign", "tracker_names"]
 
 PACKAGES = {
     "tensorboard": "tensorboard",
