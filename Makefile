@@ -46,7 +46,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python .ci/supply.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules probtune --ignore probtune/evaluation/backends/vllm.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules probtune \
+		--doctest-ignore-import-errors --ignore probtune/evaluation/backends/vllm.py
 
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)

@@ -97,11 +97,11 @@ def _alternatives(look: Any) -> dict[str, Any]:
 
 
 def pick(surprise: Sequence[float], number: int, *, seed: int = 0) -> list[int]:
-    """Return which rows to look at: all where they are few; else the most surprising for a half,
-    and random ones.
+    """Return the indices of the rows to look at: all where they are few; else the most surprising
+    for a half, and random ones.
 
-    >>> sorted(pick([0.1, 9.0, 0.2, 8.0], 3))[-1], len(pick(range(10), 4))
-    (3, 4)
+    >>> {1, 3} <= set(pick([0.1, 9.0, 0.2, 8.0, 0.3], 4)), len(pick(range(10), 4))
+    (True, 4)
     """
     import random
 
