@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from ..data.encoding import Encoded
-from ..kernels import IGNORE_INDEX
-from .loading import batches, collate
-from .spread import head_logits
+from .spread import measure_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,34 +48,14 @@ def look(
     """Measure every target token of `rows`, in evaluation mode, a block of logits at a time."""
     if not rows:
         return []
-    batch_tokens = batch_tokens or (4096 if model.device.type == "cpu" else 16384)
-    was_training = model.training
-    model.eval()
-    looks: dict[int, Look] = {}
-    try:
-        logits_of = head_logits(model, rows)
-        for indices in batches([len(row.input_ids) for row in rows], batch_tokens):
-            batch, targets = collate([rows[i] for i in indices], model.device)
-            places = (targets != IGNORE_INDEX).nonzero().squeeze(1)
-            target_ids = targets[places]
-            pieces: list[list[torch.Tensor]] = []
-            at = 0
-            for logits in logits_of(batch, places):
-                token = target_ids[at : at + len(logits)]
-                at += len(logits)
-                logs = logits.log_softmax(-1)
-                logp = logs.gather(1, token[:, None])
-                entropy = -torch.where(logs > -torch.inf, logs * logs.exp(), 0.0).sum(-1)
-                rank = 1 + (logs > logp).sum(-1)
-                top = logs.topk(min(ALTERNATIVES, logs.shape[1]), -1)
-                pieces.append([token, logp[:, 0], entropy, rank, top.indices, top.values])
-            length = batch["input_ids"].shape[1] - 1
-            of_row = (places // length).cpu().numpy()
-            columns = [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
-            for at, index in enumerate(indices):
-                looks[index] = Look(*(column[of_row == at] for column in columns))
-            if progress is not None:
-                progress(len(indices))
-    finally:
-        model.train(was_training)
-    return [looks[index] for index in range(len(rows))]
+    columns = measure_rows(model, rows, _look, batch_tokens=batch_tokens, progress=progress)
+    return [Look(*of_row) for of_row in columns]
+
+
+def _look(logs: torch.Tensor, token: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The fields of `Look` for a block of tokens."""
+    logp = logs.gather(1, token[:, None])
+    entropy = -torch.where(logs > -torch.inf, logs * logs.exp(), 0.0).sum(-1)
+    rank = 1 + (logs > logp).sum(-1)
+    top = logs.topk(min(ALTERNATIVES, logs.shape[1]), -1)
+    return token, logp[:, 0], entropy, rank, top.indices, top.values

@@ -21,7 +21,7 @@ from .loading import TokenTable, batches, collate, has_plain_head, lm_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Spread", "head_logits", "spread_table", "target_logprobs"]
+__all__ = ["Spread", "measure_rows", "spread_table", "target_logprobs"]
 
 _BLOCK = 512
 """Tokens whose logits are held at once."""
@@ -48,34 +48,51 @@ def spread_table(
     progress: Callable[[int], None] | None = None,
 ) -> Spread:
     """Measure every supervised token of `rows`, in evaluation mode. Arguments as `token_table`."""
+    of_rows = measure_rows(model, rows, _spread, batch_tokens=batch_tokens, progress=progress)
+    numbers = [len(columns[0]) for columns in of_rows]
+    example = np.repeat(np.arange(len(rows)), numbers)
+    position = np.concatenate([np.arange(number) for number in numbers])
+    token, logp, entropy, top_logp, variance = map(np.concatenate, zip(*of_rows, strict=True))
+    is_top1 = logp >= top_logp
+    table = TokenTable(example, position, token, logp, entropy, is_top1, num_examples=len(rows))
+    return Spread(table, top_logp, variance)
+
+
+def measure_rows(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    of_block: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    *,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[np.ndarray]]:
+    """Return for each row the columns that a function makes of its target tokens, in evaluation
+    mode, a block of logits at a time. Call it without gradients.
+
+    Args:
+        of_block: called with log-probabilities, (tokens, vocabulary) in float32, and target ids,
+            (tokens,); returns columns, each with a row per token.
+    """
     batch_tokens = batch_tokens or (4096 if model.device.type == "cpu" else 16384)
     was_training = model.training
     model.eval()
-    pieces: list[np.ndarray] = []
+    of_rows: dict[int, list[np.ndarray]] = {}
     try:
-        logits_of = head_logits(model, rows)
+        logits_of = _head_logits(model, rows)
         for indices in batches([len(row.input_ids) for row in rows], batch_tokens):
-            batch = [rows[i] for i in indices]
-            for index, numbers in zip(indices, _measure(logits_of, batch, model), strict=True):
-                position = np.arange(len(numbers))
-                pieces.append(np.column_stack([np.full(len(numbers), index), position, numbers]))
+            batch, targets = collate([rows[i] for i in indices], model.device)
+            places = (targets != IGNORE_INDEX).nonzero().squeeze(1)
+            blocks = zip(targets[places].split(_BLOCK), logits_of(batch, places), strict=True)
+            pieces = [of_block(logits.log_softmax(-1), token) for token, logits in blocks]
+            columns = [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
+            of_row = (places // (batch["input_ids"].shape[1] - 1)).cpu().numpy()
+            for number, index in enumerate(indices):
+                of_rows[index] = [column[of_row == number] for column in columns]
             if progress is not None:
                 progress(len(indices))
     finally:
         model.train(was_training)
-    columns = np.concatenate(pieces)
-    columns = columns[np.lexsort((columns[:, 1], columns[:, 0]))]
-    example, position, token, logp, entropy, top_logp, variance = columns.T
-    table = TokenTable(
-        example.astype(np.int64),
-        position.astype(np.int64),
-        token.astype(np.int64),
-        logp,
-        entropy,
-        logp >= top_logp,
-        num_examples=len(rows),
-    )
-    return Spread(table, top_logp, variance)
+    return [of_rows[index] for index in range(len(rows))]
 
 
 def target_logprobs(model: PreTrainedModel, rows: Sequence[Encoded], *, plain_head: bool) -> Tensor:
@@ -105,7 +122,7 @@ def target_logprobs(model: PreTrainedModel, rows: Sequence[Encoded], *, plain_he
 _Logits = Callable[[dict[str, Tensor], Tensor], Iterator[Tensor]]
 
 
-def head_logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
+def _head_logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
     """A function of (inputs, flat places) that yields the logits there, a block at a time."""
     head = lm_head(model)
     if head is None or not has_plain_head(model, min(rows, key=lambda row: len(row.input_ids))):
@@ -128,27 +145,13 @@ def head_logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
     return blocks
 
 
-def _measure(
-    logits_of: _Logits, rows: Sequence[Encoded], model: PreTrainedModel
-) -> list[np.ndarray]:
-    """For each row, (supervised tokens, 5): token, log p, entropy, log p of the most probable
-    token, variance of the surprise.
-    """
-    batch, targets = collate(rows, model.device)
-    places = (targets != IGNORE_INDEX).nonzero().squeeze(1)
-    numbers = []
-    blocks = zip(targets[places].split(_BLOCK), logits_of(batch, places), strict=True)
-    for token, logits in blocks:
-        logs = logits.log_softmax(-1)
-        p = logs.exp()
-        # At a token of probability 0 log p is -inf where a model masks it; 0 log 0 is 0.
-        surprise = torch.where(p > 0, -logs, 0.0)
-        entropy = (p * surprise).sum(-1)
-        variance = ((p * surprise * surprise).sum(-1) - entropy * entropy).clamp(min=0.0)
-        logp = logs.gather(1, token[:, None]).squeeze(1)
-        columns = (token.double(), logp, entropy, logs.amax(-1), variance)
-        numbers.append(torch.stack([column.double() for column in columns], 1).cpu().numpy())
-    length = batch["input_ids"].shape[1] - 1
-    of_row = (places // length).cpu().numpy()
-    flat = np.concatenate(numbers)
-    return [flat[of_row == index] for index in range(len(rows))]
+def _spread(logs: Tensor, token: Tensor) -> tuple[Tensor, ...]:
+    """Token, log p, entropy, log p of the most probable token, variance of the surprise."""
+    p = logs.exp()
+    # At a token of probability 0 log p is -inf where a model masks it; 0 log 0 is 0.
+    surprise = torch.where(p > 0, -logs, 0.0)
+    entropy = (p * surprise).sum(-1)
+    variance = ((p * surprise * surprise).sum(-1) - entropy * entropy).clamp(min=0.0)
+    logp = logs.gather(1, token[:, None]).squeeze(1)
+    numbers = (logp, entropy, logs.amax(-1), variance)
+    return (token, *(number.double() for number in numbers))
