@@ -144,10 +144,10 @@ _PATIENCE_S = 3.0
 
 def _check_files(options: argparse.Namespace) -> None:
     """Refuse a file that cannot be written before the work is done."""
-    for name in getattr(options, "new_files", ()):
+    for name, made_folder in getattr(options, "new_files", {}).items():
         path = getattr(options, name, None)
         if path is not None:
-            check_new_file(path, f"--{name}")
+            check_new_file(path, f"--{name}", made_folder=made_folder)
 
 
 def _fail(reason: object, status: int) -> int:

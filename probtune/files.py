@@ -40,8 +40,11 @@ WRITING = ".writing"
 """Folder beside a whole one, in which it is written."""
 
 
-def check_new_file(name: str, flag: str) -> None:
+def check_new_file(name: str, flag: str, *, made_folder: str = "") -> None:
     """Refuse the name of a file that could not be written.
+
+    Args:
+        made_folder: name of a folder that will be made for the file where it is missing.
 
     Raises:
         UsageError: it is empty, a folder or a device, its folder does not exist, or nothing can be
@@ -57,8 +60,8 @@ def check_new_file(name: str, flag: str) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{flag} {name} is no file that can be replaced; name another.")
     folder = path.parent
-    if folder.name == "beyond" and not folder.exists():
-        folder = folder.parent  # of an evaluation: it is made
+    if made_folder and folder.name == made_folder and not folder.exists():
+        folder = folder.parent
     if not folder.is_dir():
         raise UsageError(
             f"{flag} {name}: there is no folder {folder}; make it first, or name another file."

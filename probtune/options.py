@@ -58,6 +58,8 @@ def option(
     nargs: str | int | None = None,
     const: str | None = None,
     exclusive: str = "",
+    new_file: bool = False,
+    made_folder: str = "",
 ) -> Any:
     """A field of a command's dataclass, with all that the command line says about it.
 
@@ -72,6 +74,8 @@ def option(
         flag: the long flag, where it is not the field's name.
         nargs, const: as in argparse; a field that is a tuple and has no `nargs` may be repeated.
         exclusive: options with the same text here exclude each other.
+        new_file: it names a file that the command writes, which is checked before any work.
+        made_folder: name of the one folder that is made for that file where it is missing.
     """
     metadata = {
         "help": help,
@@ -86,6 +90,8 @@ def option(
         "nargs": nargs,
         "const": const,
         "exclusive": exclusive,
+        "new_file": new_file,
+        "made_folder": made_folder,
     }
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
@@ -228,17 +234,14 @@ def add_arguments(
         _add_arguments(parser, command)
 
 
-def _is_new_file(item: dataclasses.Field[Any]) -> bool:
-    """True if the option names a file that the command writes."""
-    metavar = item.metadata.get("metavar")
-    named = isinstance(metavar, str) and metavar.startswith("FILE")
-    return named and item.name in ("out", "plot", "store")
-
-
 def _add_arguments(parser: argparse.ArgumentParser, command: type[Any]) -> None:
     kinds = typing.get_type_hints(command)
     exclusive: dict[str, Any] = {}
-    files = [item.name for item in dataclasses.fields(command) if _is_new_file(item)]
+    files = {
+        item.name: item.metadata["made_folder"]
+        for item in dataclasses.fields(command)
+        if item.metadata.get("new_file")
+    }
     parser.set_defaults(new_files=files)
     for item in dataclasses.fields(command):
         data = item.metadata

@@ -84,12 +84,13 @@ class _DryRun(_TuneToo):
 class _ProbeToo:
     """Options of `probtune probe` besides its settings."""
 
-    out: str | None = option(None, "write the record here (JSON)", metavar="FILE")
+    out: str | None = option(None, "write the record here (JSON)", metavar="FILE", new_file=True)
     store: str | None = option(
         None,
         "write the log-probabilities of all rows here, for objectives that compare with this model"
         " (tune --reference or --better); implies --all",
         metavar="FILE.arrow",
+        new_file=True,
     )
     warmup: bool = option(
         False,
@@ -118,6 +119,7 @@ class Objectives:
         None,
         "draw the curves (.png, .svg or .pdf)",
         metavar="FILE",
+        new_file=True,
         nargs="?",
         const="objectives.png",
     )
@@ -141,7 +143,10 @@ class Report:
         nargs="+",
     )
     out: str | None = option(
-        None, "default: DIR/report.html, or report.html for several", metavar="FILE"
+        None,
+        "default: DIR/report.html, or report.html for several",
+        metavar="FILE",
+        new_file=True,
     )
     serve: bool = option(False, "show the page at an address of this machine alone, until Ctrl-C")
     port: int = option(8765, "port of --serve; 0: a free one", metavar="N", least=0)
@@ -191,6 +196,7 @@ def _plot(name: str) -> Any:
         None,
         "draw it (.png, .svg or .pdf)",
         metavar="FILE",
+        new_file=True,
         nargs="?",
         const=f"theory-{name}.png",
     )

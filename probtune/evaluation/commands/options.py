@@ -40,6 +40,8 @@ def _out() -> Any:
         None,
         "write the record here (JSON); an evaluation's report shows those in its folder `beyond`",
         metavar="FILE",
+        new_file=True,
+        made_folder="beyond",
     )
 
 
