@@ -29,6 +29,7 @@ __all__ = [
     "log_one_minus",
     "number",
     "parameter",
+    "parameters",
     "widen",
 ]
 
@@ -326,7 +327,7 @@ class Objective(ABC):
         return "prior-leaning" if share > 0.5 else "prior-averse"
 
     def __repr__(self) -> str:
-        arguments = ", ".join(map(repr, _parameters(self)))
+        arguments = ", ".join(map(repr, parameters(self)))
         return f"{type(self).__name__}({arguments})"
 
     def _repr_html_(self) -> str:
@@ -335,7 +336,7 @@ class Objective(ABC):
         return objective_html(self)
 
 
-def _parameters(objective: Objective) -> list[Any]:
+def parameters(objective: Objective) -> list[Any]:
     """The values that make up an objective; of a class that is no dataclass its attributes."""
     if is_dataclass(objective):
         return [getattr(objective, item.name) for item in fields(objective)]
@@ -344,7 +345,7 @@ def _parameters(objective: Objective) -> list[Any]:
 
 def inner_objectives(objective: Objective) -> list[Objective]:
     """The objectives that are parameters of one."""
-    return [value for value in _parameters(objective) if isinstance(value, Objective)]
+    return [value for value in parameters(objective) if isinstance(value, Objective)]
 
 
 def handle(objective: Objective) -> str:
@@ -355,7 +356,7 @@ def handle(objective: Objective) -> str:
         return objective._handle
     arguments = [
         handle(value) if isinstance(value, Objective) else repr(value)
-        for value in _parameters(objective)
+        for value in parameters(objective)
     ]
     return f"{type(objective).__name__}({', '.join(arguments)})"
 

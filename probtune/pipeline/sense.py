@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from ..errors import UsageError
 from ..objectives import Objective
+from ..objectives.base import parameters
 
 __all__ = ["check_parameters", "check_weights"]
-
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
 
 _LEAST, _MOST = 1e-6, 1e6
 """Token weights relative to NLL's, between which some token must lie, and none above."""
@@ -24,12 +22,21 @@ def check_parameters(objective: Objective) -> None:
     Raises:
         UsageError: with the parameter.
     """
-    for text in _NUMBER.findall(str(objective)):
-        if abs(float(text)) > _MOST:
+    for value in _numbers(objective):
+        if abs(value) > _MOST:
             raise UsageError(
-                f"{objective} has the parameter {float(text):g}, and no learning rate suits one"
-                f" above {_MOST:g}; choose a smaller one."
+                f"{objective} has the parameter {value:g}, and no learning rate suits one above"
+                f" {_MOST:g}; choose a smaller one."
             )
+
+
+def _numbers(objective: Objective) -> Iterator[float]:
+    """Yield the parameters of an objective, and of those in it, that are numbers."""
+    for value in parameters(objective):
+        if isinstance(value, Objective):
+            yield from _numbers(value)
+        elif isinstance(value, int | float):
+            yield value
 
 
 def check_weights(objective: Objective, percentiles: Sequence[float]) -> None:
