@@ -41,16 +41,20 @@ HELD_OUT = ("family", "kind", "both", "confirmation")
 
 def seen(grid: table.Grid) -> np.ndarray:
     """True for the cells whose wrong rows a scout would see, (C,)."""
-    noise = grid.run["true_noise"].mean(1)
-    level = np.array([cell["level"] for cell in grid.cells])
-    return (noise >= LEAST_NOISE) & (level >= LEAST_LEVEL)
+    return _knows(grid) & _noisy(grid)
 
 
 def known_right(grid: table.Grid) -> np.ndarray:
     """True for the cells that a model knows and in which few or no rows are wrong, (C,)."""
-    noise = grid.run["true_noise"].mean(1)
-    level = np.array([cell["level"] for cell in grid.cells])
-    return (noise < LEAST_NOISE) & (level >= LEAST_LEVEL)
+    return _knows(grid) & ~_noisy(grid)
+
+
+def _knows(grid: table.Grid) -> np.ndarray:
+    return np.array([cell["level"] >= LEAST_LEVEL for cell in grid.cells])
+
+
+def _noisy(grid: table.Grid) -> np.ndarray:
+    return grid.run["true_noise"].mean(1) >= LEAST_NOISE
 
 
 def taken(grid: table.Grid, pair: Taken) -> np.ndarray:

@@ -41,18 +41,12 @@ def objectives(options: Objectives) -> None:
 def _with_examples(text: str) -> str:
     """Return a list of objectives in which a name without parameters has those of its example."""
     from ..objectives import MEMBERS
+    from ..objectives.text import split_list
 
     def example(match: re.Match[str]) -> str:
         return MEMBERS[match[0]].example if match[0] in MEMBERS else match[0]
 
-    depth, parts = 0, [""]
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return ",".join(re.sub(r"^\w+$", example, part.strip()) for part in parts)
+    return ",".join(re.sub(r"^\w+$", example, part.strip()) for part in split_list(text))
 
 
 def _list(terminal: Terminal) -> None:

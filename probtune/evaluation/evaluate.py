@@ -23,7 +23,7 @@ from .generate import generate, load_generations, plan_generations, require_extr
 from .grade import grade, grader_of, is_current
 from .grading.judge import NO_JUDGE, Judge
 from .tasks.base import Question, Task, asked_under
-from .tasks.questions import choose_grader, is_own, own_task, read_questions
+from .tasks.questions import choose_grader, own_grader, own_task, read_questions
 from .tasks.reading import load_questions
 from .tasks.table import TASKS, find_tasks
 
@@ -121,7 +121,7 @@ def _with_questions(settings: EvalSettings, terminal: Terminal) -> EvalSettings:
         UsageError: the grader does not exist, or is named beside benchmarks.
     """
     if settings.tasks:
-        if settings.grader is not None and not is_own(settings.tasks):
+        if settings.grader is not None and own_grader(settings.tasks) is None:
             raise UsageError(
                 f"--grader is for your own questions, and --tasks names {settings.tasks}; leave"
                 " one of them out."
@@ -144,11 +144,12 @@ def _has_questions(settings: EvalSettings) -> bool:
 
 
 def _own_reader(task: Task, settings: EvalSettings) -> Any:
-    if not is_own(task.name):
+    grader = own_grader(task.name)
+    if grader is None:
         return None
     return partial(
         read_questions,
-        grader=task.name.removeprefix("questions-"),
+        grader=grader,
         prompt_column=settings.prompt_column,
         answer_column=settings.answer_column,
     )

@@ -5,13 +5,12 @@ share of silent tokens. They mean the same for every objective, and the loss doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..kernels import IGNORE_INDEX
-from ..objectives import Objective
+from ..objectives import Objective, Signals
 
 __all__ = ["NAMES", "TokenStatistics"]
 
@@ -54,7 +53,7 @@ class TokenStatistics:
         signals = {"entropy": entropy} if "entropy" in self.objective.needs else {}
         silent = torch.full_like(logp, torch.nan)
         if not self.objective.needs - signals.keys():
-            silent = self.objective.bind(_signals(signals)).token_weight(logp) < _SILENT
+            silent = self.objective.bind(Signals(signals)).token_weight(logp) < _SILENT
         terms = (-logp, logp.exp(), is_top1, entropy, silent, torch.ones_like(logp))
         sums = torch.stack([x.detach().float().sum() for x in terms]).double()
         self._sums = sums if self._sums is None else self._sums + sums
@@ -69,9 +68,3 @@ class TokenStatistics:
         *totals, count = (sums if reduce is None else reduce(sums)).tolist()
         pairs = zip(NAMES, totals, strict=True)
         return {name: x / count for name, x in pairs if count and x == x}
-
-
-def _signals(signals: dict[str, Any]) -> Any:
-    from ..objectives import Signals
-
-    return Signals(signals)

@@ -19,10 +19,9 @@ from torch import Tensor
 from ..errors import TrainingError
 from ..objectives import Objective
 from .loss import bound_objective, token_loss, token_weights
+from .proof import TOLERANCE
 
 __all__ = ["Step", "custom_loss", "objective_step", "weights"]
-
-TOLERANCE = 0.02
 
 
 class Step(NamedTuple):

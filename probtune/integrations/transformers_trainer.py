@@ -22,7 +22,13 @@ from .loss import logits_objective
 from .proof import prove_trainer
 from .statistics import TokenStatistics
 
-__all__ = ["ObjectiveLoss", "StatisticsCallback", "refuse_other_losses", "use_objective"]
+__all__ = [
+    "ObjectiveLoss",
+    "StatisticsCallback",
+    "refuse_other_losses",
+    "refuse_sequence_parallelism",
+    "use_objective",
+]
 
 WAY_OUT = (
     "Switch off what computes a loss of its own (use_liger_kernel, cut cross-entropy, sequence"
@@ -112,7 +118,16 @@ def refuse_other_losses(trainer: Any, objective: Objective | str) -> None:
             "label_smoothing_factor would be without effect beside an objective; set it to 0, or"
             " train label_smoothing(...)."
         )
-    parallelism = getattr(trainer.accelerator, "parallelism_config", None)
+    refuse_sequence_parallelism(trainer.accelerator, objective)
+
+
+def refuse_sequence_parallelism(accelerator: Any, objective: Objective | str) -> None:
+    """Refuse a parallelism that takes the model's own loss.
+
+    Raises:
+        UsageError: with what to use instead.
+    """
+    parallelism = getattr(accelerator, "parallelism_config", None)
     if parallelism is not None and parallelism.sp_enabled:
         raise UsageError(
             "sequence parallelism takes the model's own loss, which is NLL, and would drop"

@@ -20,6 +20,7 @@ from ..objectives import objective as read_objective
 from .loss import token_loss
 from .proof import prove_trainer
 from .statistics import TokenStatistics
+from .transformers_trainer import refuse_sequence_parallelism
 
 __all__ = ["ObjectiveMixin"]
 
@@ -60,12 +61,7 @@ class ObjectiveMixin:
                 f"loss_type={self.args.loss_type!r} and label_smoothing_factor ="
                 f" {self.args.label_smoothing_factor:g} would replace {f}; leave them out."
             )
-        parallelism = self.accelerator.parallelism_config
-        if parallelism is not None and parallelism.sp_enabled:
-            raise UsageError(
-                f"sequence parallelism takes the model's own loss, NLL, and would drop {f};"
-                " use FSDP, context parallelism or packing instead."
-            )
+        refuse_sequence_parallelism(self.accelerator, f)
         self.objective = f
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
         self._statistics = {mode: TokenStatistics(f) for mode in ("train", "eval")}

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from ..data.encoding import Encoded
 from .loading import TokenTable, default_device, token_table
 
-__all__ = ["ALONE", "Ranks", "shared_table", "start_ranks"]
+__all__ = ["ALONE", "Ranks", "launched", "shared_table", "start_ranks"]
 
 _PATIENCE = timedelta(days=1)
 """Time that a process waits for the others, which may be training a scout; torchrun ends all of
@@ -75,9 +75,14 @@ ALONE = Ranks()
 """One process."""
 
 
+def launched() -> int:
+    """Return the number of processes that torchrun or accelerate has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def start_ranks() -> Ranks:
     """Return the processes that the launcher has started, connected with each other."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched() == 1:
         return ALONE
     from accelerate import PartialState
 

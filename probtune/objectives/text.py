@@ -15,7 +15,7 @@ from .base import OWN, Objective
 from .own import load
 from .table import MEMBERS
 
-__all__ = ["names_code", "objective", "objective_list", "of_handle", "signature"]
+__all__ = ["names_code", "objective", "objective_list", "of_handle", "signature", "split_list"]
 
 _IN_FILE = re.compile(r"""([^\s,()"']+\.py):([A-Za-z_]\w*)""")
 
@@ -102,6 +102,22 @@ def objective_list(text: str, *, run_code: bool = False) -> tuple[Objective, ...
             " once."
         )
     return members
+
+
+def split_list(text: str) -> list[str]:
+    """Cut a text at the commas outside of brackets.
+
+    >>> split_list("auto,above(0.2, nll)")
+    ['auto', 'above(0.2, nll)']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def signature(member: type[Objective]) -> str:

@@ -21,6 +21,7 @@ from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, layer_names, load_model
+from ..models.ranks import launched
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
 from ..settings import TuneSettings
@@ -72,12 +73,11 @@ def train_stage(
 
     disable_progress_bars()
     started = time.monotonic()
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     # Of several processes each has its own device, where the trainer puts the model.
     model = load_model(
         settings.model,
         dtype=settings.weights,
-        device=None if alone else _own_device(settings),
+        device=None if launched() == 1 else _own_device(settings),
         adapter=settings.lora_rank or "merged",
     )
     _check_space(folder, model)

@@ -21,6 +21,7 @@ from ..numbers import lead as points
 from ..numbers import number
 from ..objectives import Objective
 from ..objectives import objective as read_objective
+from ..objectives.text import split_list
 from ..records import read_record, write_record
 
 __all__ = ["cost", "is_select", "read_arms", "remove_models", "select", "selection_metric"]
@@ -43,7 +44,7 @@ def read_arms(text: str) -> tuple[Objective | None, ...]:
         UsageError: fewer than two arms, or one of them twice.
         ObjectiveError: an arm cannot be read.
     """
-    names = [name.strip() for name in _parts(text.strip().removeprefix(_PREFIX))]
+    names = [name.strip() for name in split_list(text.strip().removeprefix(_PREFIX))]
     arms = tuple(None if name == "auto" else read_objective(name) for name in names if name)
     if len(arms) < 2:
         raise UsageError(
@@ -53,18 +54,6 @@ def read_arms(text: str) -> tuple[Objective | None, ...]:
     if len(set(arms)) < len(arms):
         raise UsageError(f"--objective {text} names an arm twice; name each arm once.")
     return arms
-
-
-def _parts(text: str) -> list[str]:
-    """Return a text cut at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
 
 
 def cost(arms: Sequence[Objective], steps: int, rows: int) -> str:

@@ -5,7 +5,6 @@ record keeps of them.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ..models.loading import TokenTable
 from ..models.looks import look
 from ..objectives import Objective
 from ..records import read_record, write_record
+from ..reports.groups import largest_groups
 from ..reports.tokens import GRID, code_entropy, code_p, coded, looks_to_dict, pack, pick
 from ..statistics import share
 
@@ -37,7 +37,6 @@ __all__ = [
 VIEWED_ROWS = 200
 """Rows whose tokens a page shows at most."""
 _SHOWN_CHARACTERS = 300
-_MOST_GROUPS = 40
 
 
 def look_at_heldout(
@@ -84,8 +83,8 @@ def probed_tokens(
     conflicts, and random ones.
     """
     conflict = (np.exp(table.logp) < 0.1) & (table.entropy < math.log(2))
-    share = table.per_example(conflict) - table.per_example(table.logp) / 1e3
-    indices = pick((share / np.maximum(table.counts, 1)).tolist(), VIEWED_ROWS)
+    surprise = table.per_example(conflict) - table.per_example(table.logp) / 1e3
+    indices = pick((surprise / np.maximum(table.counts, 1)).tolist(), VIEWED_ROWS)
     looks = looks_to_dict(look(model, [rows[i] for i in indices]))
     chosen = [_row(rows[i], tokenizer) for i in indices]
     return pack(chosen, {"base": looks}, _text_of(tokenizer))
@@ -124,13 +123,11 @@ def by_group(table: TokenTable, groups: Sequence[str | None]) -> list[dict[str, 
     """
     p = np.exp(table.logp)
     sums = {"mean_p": table.per_example(p), "below_0_1": table.per_example((p < 0.1) * 1.0)}
-    names = Counter(group for group in groups if group is not None)
     entries = []
-    for name, rows in names.most_common(_MOST_GROUPS):
-        mine = np.array([group == name for group in groups])
+    for name, mine in largest_groups(groups):
         counts = table.counts[mine]
         estimates = {key: share(values[mine], counts) for key, values in sums.items()}
-        entries.append({"name": name, "rows": rows, "tokens": int(counts.sum()), **estimates})
+        entries.append({"name": name, "rows": len(mine), "tokens": int(counts.sum()), **estimates})
     return entries
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["by_group"]
+__all__ = ["by_group", "largest_groups"]
 
 _MOST_GROUPS = 40
+
+
+def largest_groups(groups: Sequence[str | None]) -> list[tuple[str, list[int]]]:
+    """Return (name, its rows) of the groups, the largest first; a row without one is in none.
+
+    Args:
+        groups: the group of each row.
+    """
+    names = Counter(group for group in groups if group is not None)
+    return [
+        (name, [i for i, group in enumerate(groups) if group == name])
+        for name, _ in names.most_common(_MOST_GROUPS)
+    ]
 
 
 def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -18,11 +31,8 @@ def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     from ..statistics import share
 
-    groups = [item.get("group") for item in record["data"]["items"]]
-    names = Counter(group for group in groups if group is not None)
     entries = []
-    for name, rows in names.most_common(_MOST_GROUPS):
-        mine = [i for i, group in enumerate(groups) if group == name]
+    for name, mine in largest_groups([item.get("group") for item in record["data"]["items"]]):
         models = []
         for run in record["runs"]:
             items = run["heldout"]["items"]
@@ -32,5 +42,5 @@ def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 exact = [float(items["exact"][i]) for i in mine]
                 estimates["exact_match"] = share(exact, [1] * len(mine))._asdict()
             models.append({"name": run["name"], **estimates})
-        entries.append({"name": name, "rows": rows, "models": models})
+        entries.append({"name": name, "rows": len(mine), "models": models})
     return entries

@@ -92,22 +92,19 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
         with _whole(part["record"]):
             contents.append(_content(part, texts))
     script = _script()
-    around: dict[str, Any] = {
-        "across": None,
+    around = {
         "metric_names": names,
-        "script": "",
-        "data": "",
-        "hash": "",
+        "script": script,
+        "hash": _hash(script),
+        "data": encoded(contents, texts),
     }
-    around |= {"script": script, "hash": _hash(script), "data": encoded(contents, texts)}
     try:
         with _whole(records[0] if records else {}):
-            around["across"] = across(records)
-            return page.render(parts=parts, css=css, **around)
+            return page.render(parts=parts, css=css, across=across(records), **around)
     except DataError:
         for part in parts:  # each alone, so that the one that is not whole is named
             with _whole(part["record"]):
-                page.render(parts=[part], css="", **{**around, "across": None})
+                page.render(parts=[part], css="", across=None, **around)
         raise
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
 
 from ..errors import UsageError
+from ..models.ranks import launched
 
 __all__ = ["check_trainer"]
 
@@ -38,7 +38,7 @@ def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
             "--training eval_strategy: the run measures the held-out rows itself, and the trainer"
             " gets none; leave it out, or give --eval-steps."
         )
-    if config.fsdp and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if config.fsdp and launched() == 1:
         raise UsageError(
             "--training fsdp shares a model between processes, and there is one; launch `probtune"
             " train` with torchrun or accelerate."

@@ -23,7 +23,7 @@ from . import graders
 from .base import Decoding, Protocol, Question, Source, Task
 from .fields import LETTERS, column, lettered, numbered
 
-__all__ = ["GRADERS", "choose_grader", "is_own", "own_task", "read_questions"]
+__all__ = ["GRADERS", "choose_grader", "own_grader", "own_task", "read_questions"]
 
 _PREFIX = "questions-"
 _BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -82,9 +82,12 @@ GRADERS: Mapping[str, tuple[str, Grader, Grader | None, str]] = MappingProxyType
 """Name -> (rule, strict grader, the paper's counterpart or None, instruction)."""
 
 
-def is_own(name: str) -> bool:
-    """True if a benchmark's name stands for the user's own questions."""
-    return name.removeprefix(_PREFIX) in GRADERS and name.startswith(_PREFIX)
+def own_grader(name: str) -> str | None:
+    """Return the grader of a benchmark's name that stands for the user's own questions; None for
+    any other name.
+    """
+    grader = name.removeprefix(_PREFIX)
+    return grader if grader in GRADERS and name.startswith(_PREFIX) else None
 
 
 @cache

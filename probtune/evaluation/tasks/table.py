@@ -45,12 +45,13 @@ class _Tasks(Mapping[str, Task]):
     """Mapping from name to task; imports a task's module on its first use."""
 
     def __getitem__(self, name: str) -> Task:
-        if name.startswith("questions-"):
-            from .questions import is_own, own_task
+        if name not in _MODULES:
+            from .questions import own_grader, own_task
 
-            if not is_own(name):
+            grader = own_grader(name)
+            if grader is None:
                 raise KeyError(name)
-            return own_task(name.removeprefix("questions-"))
+            return own_task(grader)
         module = import_module(f".{_MODULES[name]}", __package__)
         return module.TASKS[name] if name in _SHARED else module.TASK
 
