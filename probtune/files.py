@@ -2,6 +2,7 @@
 disk and renamed; folders with a manifest of sizes and hashes, by which damage at rest is found.
 
     OUT/.writing/checkpoint-6/       being written; a leftover is removed by the next run
+    OUT/.run.json.k3x9_a.writing     the same of one file
     OUT/checkpoint-6/                whole
     OUT/checkpoint-6/manifest.json   its files, their sizes and SHA-256
 
@@ -37,7 +38,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 WRITING = ".writing"
-"""Folder beside a whole one, in which it is written."""
+"""Folder beside a whole one, in which it is written, and the end of the name of a file beside."""
 
 
 def check_new_file(name: str, flag: str, *, made_folder: str = "") -> None:
@@ -86,7 +87,9 @@ def write_text(path: Path, text: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=WRITING
+        )
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -210,9 +213,18 @@ def _versions(entry: Mapping[str, Any]) -> list[tuple[int, str] | None]:
     return [version, before and (int(before["bytes"]), str(before["sha256"]))]
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what an interruption left of folders that were being written in this one."""
-    shutil.rmtree(folder / WRITING, ignore_errors=True)
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Remove what an interruption left of what was being written in a folder.
+
+    Args:
+        below: in all its folders too.
+    """
+    pattern = f".*{WRITING}" if not below else f"**/.*{WRITING}"
+    for path in [folder / WRITING, *folder.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

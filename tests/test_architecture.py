@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "probtune"
 LEAVES = [
     "errors",
     "files",
+    "lock",
     "numbers",
     "options",
     "processors",

@@ -20,8 +20,8 @@ from probtune import pipeline
 from probtune.cli import main
 from probtune.errors import DataError, UsageError
 from probtune.files import damage, whole_folder
+from probtune.lock import LOCK, FolderLock, locked
 from probtune.models import loading
-from probtune.pipeline.lock import LOCK, FolderLock, locked
 from probtune.records import make_record, read_record, write_record
 from probtune.reports.report import render
 from probtune.settings import TuneSettings

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from probtune.reports.tokens import unpack
+
 __all__ = ["Fault", "Outcome", "contents", "run", "save_model", "write_rows"]
 
 _EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")
@@ -153,6 +155,9 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def _without_times(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict) and "tokens_of_rows" in value and value["tokens_of_rows"]:
+        packed = value["tokens_of_rows"]
+        value = {**value, "tokens_of_rows": {**packed, "data": unpack(packed)}}
     if isinstance(value, dict):
         return {k: _without_times(v, folder) for k, v in value.items() if k not in _VARYING}
     if isinstance(value, list):

@@ -10,11 +10,15 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index as whole
-from typing import Any, NamedTuple, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from .examples import PackedRecords, Records
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["Encoded", "PackedRows", "TokenRows", "TokenWriter"]
 
@@ -274,6 +278,19 @@ class TokenRows(Sequence[Encoded]):
                 )
             columns[name] = pyarrow.chunked_array(chunks, pyarrow.list_(pyarrow.int32()))
         return columns
+
+    def dataset(self, columns: Mapping[str, Any] = MappingProxyType({})) -> Dataset:
+        """Return a dataset of `table()` and further columns, without a copy of the tokens."""
+        import pyarrow
+        from datasets import Dataset
+        from datasets.fingerprint import generate_random_fingerprint
+        from datasets.table import InMemoryTable
+
+        # A fingerprint by content would be made of a copy of everything.
+        return Dataset(
+            InMemoryTable(pyarrow.table({**columns, **self.table()})),
+            fingerprint=generate_random_fingerprint(),
+        )
 
     def column(self, name: str) -> list[float]:
         """Return a further column of the rows."""

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ProbtuneError, UsageError
+from ..files import remove_leftovers
+from ..lock import LOCK, is_fresh, locked
 from ..records import environment, read_record, write_record
 from ..statistics import Estimate, mean
 from ..terminal import Terminal
@@ -114,10 +116,14 @@ def run(folder: Path, plan: Plan, terminal: Terminal, bases: Path | None = None)
     another folder, `bases`, for several plans to share. A seed whose pre-training fails is left
     out, and the record says so.
     """
-    bases = bases or folder
+    with locked(folder):
+        return _run(folder, plan, terminal, bases or folder)
+
+
+def _run(folder: Path, plan: Plan, terminal: Terminal, bases: Path) -> dict[str, Any]:
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     _check_plan(folder, plan)
+    remove_leftovers(folder, below=True)
     total = len(plan.seeds) * (1 + sum(len(cell.objectives) for cell in plan.cells))
     workers = max(1, min(cores(), len(plan.seeds) * len(plan.cells), 8))
     failed: dict[int, str] = {}
@@ -186,7 +192,7 @@ def _check_plan(folder: Path, plan: Plan) -> None:
             raise UsageError(
                 f"{folder} holds another demo (other seeds, cells or recipe); choose another --out."
             )
-    elif any(folder.iterdir()):
+    elif not is_fresh(folder):
         raise UsageError(f"{folder} exists and is not a demo of probtune; choose another --out.")
     else:
         write_record(path, "plan", content)
@@ -256,6 +262,7 @@ def _tune(folder: Path, bases: Path, seed: int, cell: Cell, recipe: dict[str, An
     )
     if not (settings.folder / "record.json").is_file():
         tune(settings, Terminal(quiet=True))
+    (settings.folder / LOCK).unlink(missing_ok=True)  # of one that was killed at its very end
 
 
 def _data(run_folder: Path, seed: int, cell: Cell, training_rows: int) -> tuple[Path, Path]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import remove_leftovers
+from ..lock import is_fresh, locked
 from ..records import environment, read_record, write_record, write_text
 from ..reports.report import render
 from ..terminal import Terminal
@@ -116,15 +118,21 @@ def run(folder: Path, terminal: Terminal, cells: Sequence[RealCell] = CELLS) -> 
     Raises:
         UsageError: the folder holds something else, or the model's package is missing.
     """
+    with locked(folder):
+        return _run(folder, terminal, cells)
+
+
+def _run(folder: Path, terminal: Terminal, cells: Sequence[RealCell]) -> dict[str, Any]:
     recipe = {"training_rows": TRAINING_ROWS, "held_out_rows": HELD_OUT_ROWS, **RECIPE}
     plan = folder / "plan.json"
     if plan.is_file():
         if read_record(plan, "plan")["recipe"] != recipe:
             raise UsageError(f"{folder} holds a demo with another recipe; choose another --out.")
-    elif folder.exists() and any(folder.iterdir()):
+    elif not is_fresh(folder):
         raise UsageError(f"{folder} exists and is not a demo of probtune; choose another --out.")
     else:
         write_record(plan, "plan", {"recipe": recipe})
+    remove_leftovers(folder, below=True)
     rows, records = [], []
     for cell in cells:
         record = _tune(folder, cell, terminal)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..data.prompts import PromptSpec
 from ..data.readers import read_source
 from ..errors import DataError, UsageError
+from ..files import remove_leftovers
+from ..lock import FolderLock, is_fresh
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
 from .analyse import analyse
@@ -49,10 +51,26 @@ def evaluate(
     """
     settings = _with_questions(resumed(settings), terminal)
     root = settings.folder
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file; choose another --out.")
+    lock = FolderLock(root)
+    try:
+        if root.exists():
+            lock.take()
+        return _evaluate(settings, lock, terminal, model, tokenizer)
+    finally:
+        lock.release()
+
+
+def _evaluate(
+    settings: EvalSettings, lock: FolderLock, terminal: Terminal, model: Any, tokenizer: Any
+) -> dict[str, Any]:
+    root = lock.folder
     questions = _Rows(settings, terminal)
     if "generate" in settings.phases:
-        _generate(settings, root, questions, terminal, model, tokenizer)
+        _generate(settings, lock, questions, terminal, model, tokenizer)
     run = read_record(root / "run.json", "eval-run")
+    remove_leftovers(root, below=True)
     if "grade" in settings.phases:
         _grade(settings, root, questions, terminal)
     if "analyse" not in settings.phases:
@@ -172,12 +190,13 @@ def _protocols(task: Task, settings: EvalSettings) -> list[str]:
 
 def _generate(
     settings: EvalSettings,
-    root: Path,
+    lock: FolderLock,
     questions: _Rows,
     terminal: Terminal,
     model: Any,
     tokenizer: Any,
 ) -> None:
+    root = lock.folder
     if settings.backend == "server" and settings.server is None:
         raise UsageError("--backend server needs its address: --server http://HOST:PORT/v1.")
     tasks = find_tasks(settings.tasks)
@@ -194,6 +213,7 @@ def _generate(
             f"{opening.name} has no tokenizer on this machine, so the form of its turns is unknown;"
             " give --tokenizer (folder or hub id), or --prompt-format."
         )
+    lock.take()
     _start(settings, root, opening, [task.name for task in tasks])
     models: dict[str, Any] = {}
     trained = trained_prompt(opening)
@@ -278,7 +298,7 @@ def _start(settings: EvalSettings, root: Path, opening: Opening, tasks: Sequence
             )
         tasks = list(dict.fromkeys([*run["tasks"], *tasks]))
         protocols = list(dict.fromkeys([*run["protocols"], *protocols]))
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+    elif not is_fresh(root):
         raise UsageError(f"{root} is not an evaluation of probtune; choose another --out.")
     write_record(
         path,

@@ -65,8 +65,9 @@ def train_stage(
     """
     path = folder / "train.json"
     if path.is_file():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # if it was stopped before that
         return read_record(path, "train")
-    from datasets import Dataset, disable_progress_bars
+    from datasets import disable_progress_bars
 
     from ..training import CheckpointClock, ProbTuneTrainer, gather_when_saved, save_whole
     from .following import follow
@@ -82,19 +83,12 @@ def train_stage(
     )
     _check_space(folder, model)
     clock = CheckpointClock(settings.checkpoint_minutes)
-    rows = Dataset.from_dict(
-        {
-            **prepared.train.rows.table(),
-            **_columns(objective, prepared, terminal),
-        }
-    )
+    rows = prepared.train.rows.dataset(_columns(objective, prepared, terminal))
     trainer = ProbTuneTrainer(
         model,
         training_config(folder, objective, settings, stores),
         train_dataset=rows,
-        eval_dataset=Dataset.from_dict(prepared.heldout.rows.table())
-        if settings.eval_steps
-        else None,
+        eval_dataset=prepared.heldout.rows.dataset() if settings.eval_steps else None,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
         peft_config=None if adapter_settings(settings.model) else _adapter(settings),

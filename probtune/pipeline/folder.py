@@ -7,12 +7,12 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import UsageError
-from ..files import WRITING
+from ..files import remove_leftovers
+from ..lock import is_fresh
 from ..models.identity import changed_file, model_identity
 from ..objectives import Objective
 from ..records import read_record, write_record
 from ..settings import TuneSettings
-from .lock import LOCK
 from .own_objectives import check_sources, sources_of
 
 __all__ = ["check_folder", "check_model", "claim_folder", "model_hashes"]
@@ -24,9 +24,7 @@ def check_folder(folder: Path, settings: TuneSettings, objectives: Sequence[Obje
     Raises:
         UsageError: with the settings that differ, or the own objective whose code has changed.
     """
-    if not folder.exists() or (
-        folder.is_dir() and all(path.name in (LOCK, WRITING) for path in folder.iterdir())
-    ):
+    if is_fresh(folder):
         return
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} exists and is not a run of probtune; choose another --out.")
@@ -68,7 +66,8 @@ def claim_folder(
     model: Mapping[str, str],
 ) -> None:
     """Write what the run is, or check that the run in the folder is the same and had the same data
-    and base model. The caller holds the folder's lock.
+    and base model; what an interruption left half written is removed. The caller holds the folder's
+    lock.
 
     Args:
         model: hashes of the base model's files and of what its tokenizer does.
@@ -77,6 +76,7 @@ def claim_folder(
         UsageError: the folder holds another run, or the data or the model has changed since.
     """
     check_folder(folder, settings, objectives)  # again: another process may have been first
+    remove_leftovers(folder, below=True)
     path = folder / "run.json"
     if not path.is_file():
         content = {

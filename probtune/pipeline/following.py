@@ -87,6 +87,8 @@ class _Follower(TrainerCallback):
             self._terminal.say(f"step {state.global_step}: no token has a weight, gradient 0.")
         if not logs or "nll" not in logs or not state.is_world_process_zero:
             return
+        if "train_runtime" in logs and state.global_step < state.max_steps:
+            return  # the sum of an interrupted training, which goes on
         tokens_per_second = self._speed(logs.get("num_tokens", self._tokens))
         self._say(logs, state, tokens_per_second)
         numbers = {k: v for k, v in logs.items() if isinstance(v, int | float)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import TrainingError, UsageError
 from ..files import damage
+from ..lock import FolderLock
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
@@ -25,7 +26,6 @@ from ..terminal import Terminal
 from .cards import check_hub, run_card, update_card, upload
 from .fine_tuning import check_adapter, number_columns, train_stage, training_config
 from .folder import check_folder, check_model, claim_folder, model_hashes
-from .lock import FolderLock
 from .measuring import measure_heldout
 from .metrics import Turn
 from .own_objectives import check_names, sources_of

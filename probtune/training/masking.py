@@ -50,9 +50,6 @@ def mask_rows(dataset: Any, tokenizer: Any) -> Any:
     encoded = encode(examples, tokenizer, max_length=sys.maxsize // 1024).rows
     rows = dataset.select([int(row.where) for row in encoded])
     read = {"messages", "conversations", "prompt", "completion", "tools", "chat_template_kwargs"}
-    return Dataset.from_dict(
-        {
-            **{name: rows[name] for name in rows.column_names if name not in read},
-            **encoded.table(),
-        }
-    )
+    others = rows.with_format("arrow")
+    names = [name for name in rows.column_names if name not in read]
+    return encoded.dataset({name: others[name][:] for name in names})

@@ -17,11 +17,21 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import ProbtuneError, UsageError
+from .errors import ProbtuneError, UsageError
+from .files import WRITING
 
-__all__ = ["LOCK", "FolderLock", "locked"]
+__all__ = ["LOCK", "FolderLock", "is_fresh", "locked"]
 
 LOCK = ".lock"
+
+
+def is_fresh(folder: Path) -> bool:
+    """True if nothing was finished in a folder: it is not there, or holds a lock and what an
+    interruption left at most.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.name == LOCK or path.name.endswith(WRITING) for path in folder.iterdir())
 
 
 @contextmanager
