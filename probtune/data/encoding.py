@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError
 from .example import BadRow, Example, count_rules
-from .examples import Records
+from .examples import Examples, Records
 from .pieces import TextTokenizer
 from .texts import RowText, RowTexts
 from .tokens import Encoded, PackedRows, TokenRows, TokenWriter
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoded", "Encoding", "encode", "separator_of"]
 
 _BATCH = 512
+_BATCH_BYTES = 8_000_000
 _BATCHES_ALONE = 16
 """Batches that are tokenized before it pays to start workers."""
 
@@ -136,12 +137,12 @@ class _Work:
         """Tokenize all rows: the first here, which shows the templates and words that are frequent,
         and the many others in workers.
         """
-        parts = iter(range(0, len(self.examples), _BATCH))
+        parts = iter(_parts(self.examples))
         yield from map(self, islice(parts, _BATCHES_ALONE))
         yield from in_order(self, parts, workers=number_of_workers())
 
-    def __call__(self, start: int) -> _Part:
-        examples = self.examples[start : start + _BATCH]
+    def __call__(self, part: slice) -> _Part:
+        examples = self.examples[part]
         batch: list[RowText] = []
         bad: list[BadRow] = []
         unwritten: Counter[str] = Counter()
@@ -161,6 +162,22 @@ class _Work:
         rows = TokenWriter(records=Records(in_memory=sys.maxsize))
         dropped = [BadRow(where, rule) for where in self.tokens.write(batch, rows)]
         return _Part(len(examples), rows.packed(), bad, dropped, unwritten)
+
+
+def _parts(examples: Sequence[Example]) -> Iterator[slice]:
+    """Rows that are tokenized together: a bounded number, and bytes as far as rows are large."""
+    if not isinstance(examples, Examples):
+        yield from (slice(i, i + _BATCH) for i in range(0, len(examples), _BATCH))
+        return
+    sizes = examples.sizes
+    start = size = 0
+    for index in range(len(sizes)):
+        size += int(sizes[index])
+        if index + 1 - start >= _BATCH or size >= _BATCH_BYTES:
+            yield slice(start, index + 1)
+            start, size = index + 1, 0
+    if start < len(sizes):
+        yield slice(start, len(sizes))
 
 
 def separator_of(schema: str) -> str:

@@ -84,6 +84,11 @@ class Records:
         self._written += len(self._pending)
         self._pending.clear()
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Bytes of each value."""
+        return np.diff(np.frombuffer(self._ends, dtype=np.int64))
+
     def __getitem__(self, index: int) -> Any:
         begin, end = self._ends[index], self._ends[index + 1]
         if begin >= self._written:
@@ -101,6 +106,11 @@ class Examples(Sequence[Example]):
     def questions(self) -> np.ndarray:
         """Hashes of `Example.question`, of use in this process only."""
         return self._questions[self._indices]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Bytes of each row, about."""
+        return self._records.sizes[self._indices]
 
     def select(self, indices: Iterable[int] | np.ndarray) -> Examples:
         """Return the rows at these indices, without reading them."""
