@@ -203,3 +203,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*"
     )
+    for said_ourselves in (".*`tie_word_embeddings=True`", "Setting `save_embedding_layers`"):
+        warnings.filterwarnings("ignore", said_ourselves, UserWarning)

@@ -10,6 +10,7 @@ from probtune import pipeline
 from probtune.errors import UsageError
 from probtune.models.adapters import base_of
 from probtune.models.loading import context_length, layer_names, load_model, load_tokenizer
+from probtune.pipeline import fine_tuning
 from probtune.settings import TuneSettings
 from probtune.terminal import Terminal
 
@@ -96,3 +97,16 @@ def test_merge_writes_a_model(adapter, tmp_path, capsys):
     assert main(["merge", str(adapter), str(out)]) == 2 and "exists" in capsys.readouterr().err
     assert main(["merge", str(out), str(tmp_path / "again")]) == 2
     assert "no adapter" in capsys.readouterr().err
+
+
+def test_an_adapter_on_a_head_that_is_the_embedding_is_told():
+    class Told(Terminal):
+        def say(self, text):
+            lines.append(text)
+
+    model = helpers.word_causal_model(tie_word_embeddings=True)
+    for targets, number in (("q_proj,lm_head", 1), ("q_proj", 0), ("all-linear", 0)):
+        lines = []
+        settings = TuneSettings("m", "d", lora_rank=2, lora_targets=targets)
+        fine_tuning._say_tied(settings, model, Told(quiet=True))
+        assert len(lines) == number and all("merged it would change both" in t for t in lines)

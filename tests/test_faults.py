@@ -8,6 +8,8 @@ import random
 import shlex
 import shutil
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import helpers
 import pytest
@@ -18,16 +20,18 @@ from benchmarks.faults.cases import COMMANDS, Bench
 from benchmarks.faults.runs import save_model, write_rows
 from probtune import pipeline
 from probtune.cli import main
-from probtune.errors import DataError, UsageError
-from probtune.files import damage, whole_folder
-from probtune.lock import LOCK, FolderLock, locked
+from probtune.errors import DataError, Interrupted, UsageError
+from probtune.files import damage, remove_leftovers, whole_folder
+from probtune.lock import LOCK, FolderLock, is_fresh, locked
 from probtune.models import loading
+from probtune.pipeline.metrics import read_metrics
 from probtune.records import make_record, read_record, write_record
 from probtune.reports.report import render
 from probtune.settings import TuneSettings
 from probtune.shapes import SHAPES
 from probtune.terminal import Terminal
 from probtune.texts import redacted, secrets_in, visible
+from probtune.training import CheckpointClock
 
 ROWS = helpers.sums(40)
 
@@ -107,6 +111,47 @@ def test_a_lock_names_its_process_and_a_dead_one_is_none(tmp_path):
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
     assert not (tmp_path / LOCK).exists()
+
+
+def test_what_a_kill_left_half_written_is_no_other_run(tmp_path):
+    """A first record that was being written, and the lock of the dead process."""
+    (tmp_path / LOCK).write_text("")
+    (tmp_path / ".run.json.x1y2z3.writing").write_text("{")
+    assert is_fresh(tmp_path) and is_fresh(tmp_path / "absent")
+    (tmp_path / "p" / "model").mkdir(parents=True)
+    (tmp_path / "p" / "model" / ".README.md.a_b.writing").write_text("")
+    (tmp_path / "p" / "mine.writing").write_text("kept")
+    remove_leftovers(tmp_path, below=True)
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert left == [LOCK, "p/mine.writing"] and not is_fresh(tmp_path)
+
+
+def test_an_interruption_leaves_no_line_of_metrics_and_no_checkpoints(finished, tmp_path):
+    """SIGTERM at a step between two log entries; then a kill after the record of the training."""
+    chosen, _ = finished
+    whole = replace(chosen, out=str(tmp_path / "whole"), objective="nll", compare="", max_steps=4)
+    pipeline.train(whole, QUIET)
+    stopped = replace(whole, out=str(tmp_path / "stopped"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        step_end = CheckpointClock.on_step_end
+
+        def stop(clock, args, state, control, **options):
+            if state.global_step == 2:
+                clock.stop_after_save(15)
+            step_end(clock, args, state, control, **options)
+
+        patch.setattr(CheckpointClock, "on_step_end", stop)
+        pipeline.train(stopped, QUIET)
+    assert [e["step"] for e in read_metrics(stopped.folder / "nll/metrics.jsonl")] == [1]
+    pipeline.train(stopped, QUIET)
+    steps = [
+        [entry["step"] for entry in read_metrics(Path(folder) / "nll/metrics.jsonl")]
+        for folder in (whole.out, stopped.out)
+    ]
+    assert steps[0] == steps[1] == [1, 4]
+    (stopped.folder / "nll/checkpoints/checkpoint-2").mkdir(parents=True)
+    pipeline.train(stopped, QUIET)
+    assert not (stopped.folder / "nll/checkpoints").exists()
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ class JsonLine:
         if rule := _undecoded(self.text):
             return Unreadable(rule)
         try:
-            row = json.loads(self.text)
+            row = json.loads(self.text.rstrip())  # an error would name the end of the line
             if _may_name_fields_twice(self.text, row):
                 row = _DECODER.decode(self.text)
         except Broken as broken:

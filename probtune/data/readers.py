@@ -182,7 +182,9 @@ def _readable(source: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error)
+        if reason in ("", source):  # as of an address that does not answer
+            reason = "nothing answers there"
         raise DataError(f"cannot read {source}: {reason}.") from None
     except ImportError as error:
         raise UsageError(f"cannot read {source}: {error}.") from None

@@ -82,6 +82,7 @@ def train_stage(
         adapter=settings.lora_rank or "merged",
     )
     _check_space(folder, model)
+    _say_tied(settings, model, terminal)
     clock = CheckpointClock(settings.checkpoint_minutes)
     rows = prepared.train.rows.dataset(_columns(objective, prepared, terminal))
     trainer = ProbTuneTrainer(
@@ -389,6 +390,20 @@ def _adapter(settings: TuneSettings) -> Any:
         target_modules=targets if targets == "all-linear" else targets.split(","),
         task_type="CAUSAL_LM",
     )
+
+
+def _say_tied(settings: TuneSettings, model: PreTrainedModel, terminal: Terminal) -> None:
+    """Warn of an adapter on a head whose weights are the embedding's."""
+    if not settings.lora_rank or not getattr(model.config, "tie_word_embeddings", False):
+        return
+    head = model.get_output_embeddings()
+    name = next((n for n, module in model.named_modules() if module is head), "")
+    if name.rpartition(".")[2] in settings.lora_targets.split(","):
+        terminal.say(
+            f"{name} shares its weights with the input embedding: the adapter changes {name} alone,"
+            " and merged it would change both. Keep it as an adapter, or leave"
+            f" {name} out of --lora-targets."
+        )
 
 
 def _check_space(folder: Path, model: PreTrainedModel) -> None:
