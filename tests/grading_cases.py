@@ -171,6 +171,8 @@ CHOICE = [
     ("Answer: **B. Nephrotic syndrome**", "B", "B", "B"),
     ("the correct answer is option A", "A", "A", "A"),
     ("So the answer is C because calcium is low.", "C", "C", "C"),
+    ("C because A is wrong.", "C", "C", "C"),
+    ("(B), since potassium is low", "B", "B", "B"),
     ("The answer is Nephrotic syndrome.", "B", None, "N"),
     ("The answer is Diabetes insipidus.", "A", None, "D"),
     ("The answer is A patient's worst fear: pain after meals, that is D.", "D", None, "A"),

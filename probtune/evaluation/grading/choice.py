@@ -88,6 +88,8 @@ def _named(text: str, options: Mapping[str, str]) -> Choice:
     if short.casefold() in by_text:
         # an option's text that is itself a letter names that letter
         return by_text[short.casefold()] if short not in options else short, "text"
+    if reasoned := _REASONED.match(short):
+        return (reasoned[1], "letter") if reasoned[1] in options else (None, "none")
     match = _LETTER.fullmatch(short)
     if not match:
         return None, "none"
@@ -109,5 +111,9 @@ _LETTER = re.compile(
     r"|[(\[](?P<bracketed>[A-Za-z])[)\]](?:[ .:](?P<further>.*))?)",
     re.DOTALL,
 )
+_REASONED = re.compile(
+    r"(?:(?i:option|choice)\s+)?[(\[]?([A-Z])[)\]]?,?\s+(?:because|since)(?![\w])"
+)
+"""A letter with its reason, "B because A is wrong"."""
 _MARKED = re.compile(r"(?<![A-Za-z0-9])[(\[]?([A-Z])[).:\]]")
 """Another letter in the text after the first one, as in "A) B)"."""
