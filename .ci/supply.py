@@ -1,6 +1,6 @@
 """Checks of what the set-up installs: every package locked with hashes, licences that may be used
 together with ours, and holes that pip-audit knows, where it is
-installed and can reach its database.
+installed and reaches its database.
 
 python .ci/supply.py
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -62,26 +63,28 @@ def wrong_licences() -> Iterator[str]:
             yield f"{name} has a licence that is not allowed: {stated or 'none'}"
 
 
-def audit() -> str | None:
-    """Return what pip-audit says of the locked versions; None if nothing could be looked up."""
+def audit() -> list[str]:
+    """Return the known holes of the locked versions, and print what could not be looked up."""
     if importlib.util.find_spec("pip_audit") is None:
         print("known holes were not looked up: pip-audit is not installed (pip install pip-audit)")
-        return None
-    options = [
-        "--requirement",
-        str(LOCK),
-        "--require-hashes",
-        "--disable-pip",
-        "--progress-spinner",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip_audit", *options, "off"], capture_output=True, text=True
-    )
-    if done.returncode and "vulnerabilit" not in done.stderr:
+        return []
+    command = [sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--require-hashes"]
+    command += ["--disable-pip", "--progress-spinner", "off", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        packages = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         print(f"known holes were not looked up, since pip-audit could not: {reason}")
-        return None
-    return done.stdout if done.returncode else ""
+        return []
+    skipped = [package["name"] for package in packages if "skip_reason" in package]
+    print(f"known holes looked up for {len(packages) - len(skipped)} of {len(packages)} packages")
+    return [
+        f"{package['name']} {package['version']} has the known hole {hole['id']}"
+        f" (mended in {', '.join(hole['fix_versions']) or 'no version'})"
+        for package in packages
+        for hole in package.get("vulns", ())
+    ]
 
 
 def main() -> int:
@@ -91,8 +94,8 @@ def main() -> int:
         print(line)
     print(f"{len(locked())} packages locked with hashes, {len(wrong)} licences not allowed")
     holes = audit()
-    if holes:
-        print(holes)
+    for line in holes:
+        print(line)
     return 1 if bare or wrong or holes else 0
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,10 +44,30 @@ def test_a_package_without_a_hash_or_with_another_licence_is_named(tmp_path, mon
     lock.write_text("pytest==1.0\nnumpy==2.0 \\\n    --hash=sha256:00\n")
     monkeypatch.setattr(supply.locked, "__defaults__", (lock,))
     monkeypatch.setattr(supply, "licence_of", lambda package: "Proprietary")
-    monkeypatch.setattr(supply, "audit", lambda: None)
+    monkeypatch.setattr(supply, "audit", list)
     assert supply.main() == 1
     out = capsys.readouterr().out
     assert "pytest is locked without a hash" in out and "not allowed: Proprietary" in out
+
+
+def test_holes_are_named_and_what_was_not_looked_up_is_counted(monkeypatch, capsys):
+    packages = [
+        {"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]},
+        {"name": "b", "version": "1", "vulns": []},
+        {"name": "c", "skip_reason": "not found"},
+    ]
+    monkeypatch.setattr(supply.importlib.util, "find_spec", lambda name: name)
+
+    def answers(output):
+        answer = SimpleNamespace(stdout=output, stderr="no route\n", returncode=0)
+        monkeypatch.setattr(supply.subprocess, "run", lambda *a, **k: answer)
+        return supply.audit()
+
+    assert answers(json.dumps({"dependencies": packages})) == [
+        "a 1 has the known hole PYSEC-1 (mended in 2)"
+    ]
+    assert "looked up for 2 of 3 packages" in capsys.readouterr().out
+    assert answers("") == [] and "could not: no route" in capsys.readouterr().out
 
 
 @pytest.mark.slow
