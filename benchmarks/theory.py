@@ -39,6 +39,38 @@ def crossover() -> Table:
     ]
 
 
+def reach() -> Table:
+    """Noise rates up to which the short forms of p_x hold."""
+    rows = []
+    for k in (2, 3, 10, 100, 50_000):
+        largest = (k - 1) / k
+        cells = [
+            *(theory.square_root_reach(x, classes=k) for x in (0.01, 0.02, 0.05)),
+            *(theory.many_classes_reach(x, classes=k) for x in (0.01, 0.02, 0.05)),
+        ]
+        rows.append([f"{k:,}", *(f"{x:.3f}" if x < largest - 1e-9 else "all" for x in cells)])
+    return [
+        "K",
+        *(f"1 - √ε within {x}" for x in (0.01, 0.02, 0.05)),
+        *(f"K → ∞ within {x}" for x in (0.01, 0.02, 0.05)),
+    ], rows
+
+
+def above_one() -> Table:
+    """Probability from which a power above 1 is the fastest, and the bound of its lead."""
+    noise = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4)
+    rows = []
+    for k in (2, 3, 10, 100, 50_000):
+        cells = []
+        for e in noise:
+            above = theory.powers_above_one(noise=e, classes=k)
+            edge = f"{above.p:.3f}" if above.p < 0.9995 else "> 0.999"
+            gain = f"{above.gain:.2%}" if above.gain >= 5e-5 else "< 0.01%"
+            cells.append(f"{edge}; {gain}" if e else "never")
+        rows.append([f"{k:,}", *cells])
+    return ["K \\ noise", *(f"{e:g}" for e in noise)], rows
+
+
 def budget() -> Table:
     times = (3, 10, 30, 100, 300)
     return ["noise (K = 10) \\ time", *(f"{t}" for t in times), "law at 300"], [
@@ -329,7 +361,18 @@ def runs(folder: Path) -> Table:
 
 QUICK: dict[str, Callable[[], Table]] = {
     f.__name__: f
-    for f in (crossover, budget, rests, best_alpha, escape, memorisation, theorem, pairs)
+    for f in (
+        crossover,
+        reach,
+        above_one,
+        budget,
+        rests,
+        best_alpha,
+        escape,
+        memorisation,
+        theorem,
+        pairs,
+    )
 }
 SIMULATED: dict[str, Callable[[], Table]] = {
     f.__name__: f for f in (noise_kinds, optimizers, shared)

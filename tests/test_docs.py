@@ -274,7 +274,7 @@ def scripts(monkeypatch):
     "script, name",
     [
         *(("theory", n) for n in ("crossover", "rests", "best_alpha", "escape", "memorisation")),
-        *(("theory", n) for n in ("theorem", "pairs")),
+        *(("theory", n) for n in ("theorem", "pairs", "reach", "above_one")),
         *(("objectives_page", n) for n in ("members", "sources", "needs", "escape")),
     ],
 )

@@ -8,6 +8,7 @@ training.
     descent   steps of real optimizers instead of the flow
     shared    models whose contexts share parameters, beside the flow's prediction
     phase     which objective wins where; advice
+    reach     noise and classes up to which the short forms hold
 
 Derivations and figures: docs/theory.md.
 
@@ -46,6 +47,13 @@ from .flow import (
 )
 from .laws import confident_conflict, drawn, long_tail, missing, pair_flips, structured, uniform
 from .phase import Advice, PhaseDiagram, advise, phase_diagram
+from .reach import (
+    AboveOne,
+    best_power,
+    many_classes_reach,
+    powers_above_one,
+    square_root_reach,
+)
 from .shared import Prediction, Task, predict_and_train
 from .theorem import (
     Check,
@@ -58,6 +66,7 @@ from .theorem import (
 )
 
 __all__ = [
+    "AboveOne",
     "Advice",
     "Check",
     "Contexts",
@@ -70,6 +79,7 @@ __all__ = [
     "Task",
     "Trajectory",
     "advise",
+    "best_power",
     "budget_crossover",
     "check_assumptions",
     "check_pair",
@@ -90,6 +100,7 @@ __all__ = [
     "integrate",
     "logit_velocity",
     "long_tail",
+    "many_classes_reach",
     "measure",
     "memorisation_time",
     "missing",
@@ -98,6 +109,7 @@ __all__ = [
     "pair_flips",
     "passage_time",
     "phase_diagram",
+    "powers_above_one",
     "predict_and_train",
     "probability_after",
     "probability_velocity",
@@ -105,6 +117,7 @@ __all__ = [
     "resting_points",
     "risk_reduction_at_start",
     "risk_reduction_rate",
+    "square_root_reach",
     "structured",
     "uniform",
 ]
