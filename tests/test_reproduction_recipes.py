@@ -118,6 +118,31 @@ def test_a_fair_plan_takes_one_deviation_alone():
     ]
 
 
+def test_decay_and_warm_up_are_the_codes_in_faithful_mode_alone():
+    for recipe in all_recipes():
+        for mode, options in (
+            ("fair", {}),
+            ("faithful", {"weight_decay_on": "all", "warmup_rounding": "down"}),
+        ):
+            for run in plan_cell(recipe, mode).runs:
+                assert run.training.training == {**recipe.training.training, **options} or (
+                    "max_grad_norm" in recipe.vary
+                )
+
+
+def test_instructions_are_sampled_as_in_the_code():
+    """Faithful evaluation draws at temperature 0.7 and top_p 0.9; fair answers greedily as well."""
+    (task,) = find_tasks("instructions")
+    drawn = task.protocols["reference"].decoding
+    assert (drawn.temperature, drawn.top_p, drawn.samples) == (0.7, 0.9, 1)
+    for size in ("3b", "7b", "14b"):
+        (recipe,) = find_recipes(f"instructions/qwen2.5-{size}")
+        assert recipe.training.decoding == "sampled"
+        (faithful,) = {run.evaluation.protocol for run in plan_cell(recipe, "faithful").runs}
+        (fair,) = {run.evaluation.protocol for run in plan_cell(recipe, "fair").runs}
+        assert (faithful, fair) == ("reference", "strict,reference")
+
+
 def test_llama_reads_a_prompt_in_a_prompt():
     (recipe,) = find_recipes("figlet/llama-3.2-3b")
     settings = plan_cell(recipe, "faithful").runs[1].training

@@ -532,6 +532,61 @@ def test_a_step_without_any_supervised_token_changes_nothing(tmp_path):
     assert logs(training)[0]["loss"] == 0.0 and "nll" not in logs(training)[0]
 
 
+# --- decay and warm-up as in the paper's code -----------------------------------------------------
+
+
+@pytest.mark.parametrize("decayed", ["matrices", "all"])
+def test_norms_decay_only_where_all_weights_do(tmp_path, decayed):
+    """Without a supervised token a step is decay alone: AdamW takes lr * decay of every weight."""
+    training = trainer(
+        tmp_path,
+        rows=helpers.encoded_rows(8, masked=range(8)),
+        optim="adamw_torch",
+        max_steps=1,
+        learning_rate=0.1,
+        weight_decay=0.5,
+        weight_decay_on=decayed,
+    )
+    before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
+    training.train()
+    norms = [name for name in before if "norm" in name]
+    assert norms and len(norms) < len(before)
+    for name, p in training.model.named_parameters():
+        still = name in norms and decayed == "matrices"
+        torch.testing.assert_close(p.detach(), before[name] * (1.0 if still else 1 - 0.1 * 0.5))
+
+
+@pytest.mark.parametrize(("rounding", "steps"), [("up", 3), ("down", 2)])
+def test_a_warm_up_is_rounded_as_said(tmp_path, rounding, steps):
+    """A tenth of 25 steps, then a cosine: transformers takes 3, the paper's code 2."""
+    training = trainer(
+        tmp_path,
+        rows=helpers.encoded_rows(25, masked=MASKED),
+        per_device_train_batch_size=1,
+        max_steps=25,
+        warmup_steps=0.1,
+        warmup_rounding=rounding,
+        lr_scheduler_type="cosine",
+        learning_rate=1e-3,
+    )
+    training.train()
+    rates = [entry["learning_rate"] for entry in logs(training)]
+    expected = [
+        1e-3 * step / steps
+        if step < steps
+        else 5e-4 * (1 + math.cos(math.pi * (step - steps) / (25 - steps)))
+        for step in range(25)
+    ]
+    assert rates == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_wrong_decay_or_rounding_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="weight_decay_on must be one of matrices, all"):
+        config(tmp_path, weight_decay_on="norms")
+    with pytest.raises(UsageError, match="warmup_rounding must be one of up, down"):
+        config(tmp_path, warmup_rounding="nearest")
+
+
 # --- divergence ----------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ __all__ = ["CHECKPOINTING", "ProbTuneConfig"]
 HEADS = ("auto", "probtune", "trl")
 NORMALIZERS = ("supervised", "kept", "supervised_per_batch", "kept_per_batch")
 ACCUMULATIONS = ("mean", "sum")
+DECAYED = ("matrices", "all")
+ROUNDINGS = ("up", "down")
 
 _NAMES = {item.name for item in fields(SFTConfig)}
 CHECKPOINTING = next(
@@ -96,6 +98,26 @@ class ProbTuneConfig(SFTConfig):
                 " it matters where gradients are clipped."
             ),
             "choices": list(ACCUMULATIONS),
+        },
+    )
+    weight_decay_on: str = field(
+        default="matrices",
+        metadata={
+            "help": (
+                "Weights that decay. 'matrices': all but norms and biases, as transformers has it."
+                " 'all': every weight, as the paper's code has it."
+            ),
+            "choices": list(DECAYED),
+        },
+    )
+    warmup_rounding: str = field(
+        default="up",
+        metadata={
+            "help": (
+                "Steps of a warm-up that is a share of all (warmup_steps below 1). 'up': rounded"
+                " up, as transformers has it. 'down': rounded down, as in the paper's code."
+            ),
+            "choices": list(ROUNDINGS),
         },
     )
     reference: str | None = field(
@@ -181,6 +203,8 @@ class ProbTuneConfig(SFTConfig):
         for name, choices in (
             ("normalizer", NORMALIZERS),
             ("accumulation", ACCUMULATIONS),
+            ("weight_decay_on", DECAYED),
+            ("warmup_rounding", ROUNDINGS),
             ("head", HEADS),
         ):
             if getattr(self, name) not in choices:
@@ -212,3 +236,15 @@ class ProbTuneConfig(SFTConfig):
         """The objective itself: the object that was handed in, where it was one."""
         value = self.objective
         return value.of if isinstance(value, _Text) else read_objective(value)
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Return the steps over which the learning rate rises: `warmup_steps`, or that share of
+        all steps, rounded as `warmup_rounding` says.
+
+        >>> [ProbTuneConfig("out", warmup_steps=0.1, warmup_rounding=r).get_warmup_steps(264)
+        ...  for r in ("up", "down")]
+        [27, 26]
+        """
+        if self.warmup_rounding == "down" and self.warmup_steps < 1:
+            return int(num_training_steps * self.warmup_steps)
+        return super().get_warmup_steps(num_training_steps)

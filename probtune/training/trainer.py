@@ -226,6 +226,12 @@ class ProbTuneTrainer(SFTTrainer):
                 missing_ok=True
             )
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Return the names of the weights that decay, as `weight_decay_on` says."""
+        if self.args.weight_decay_on == "all":
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
+
     def create_model_card(
         self,
         model_name: str | None = None,

@@ -32,7 +32,9 @@ class Deviation:
     source: str
     """File of the code."""
     training: Callable[[str, Backbone], Settings] = lambda domain, model: {}
-    """(domain, model) -> settings of `probtune train` that change."""
+    """(domain, model) -> settings of `probtune train` that change. Fields of the trainer stand
+    under `training` and join those of the recipe.
+    """
     evaluation: Settings = field(default_factory=dict)
     """Settings of `probtune eval` that change."""
     plan: str = ""
@@ -141,6 +143,21 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
                 lambda domain, model: {"weights": "bfloat16"},
             ),
             Deviation(
+                "decay-on-all-weights",
+                "Norms and biases decay too: AdamW gets every parameter in one group.",
+                "Norms and biases do not decay, as in transformers' trainer.",
+                f"{_TRAINER}: optim.AdamW(self.fsdp_model.parameters())",
+                lambda domain, model: {"training": {"weight_decay_on": "all"}},
+            ),
+            Deviation(
+                "warmup-rounded-down",
+                "The tenth of the steps in which the rate rises is rounded down: 26 of 264 on"
+                " mathematics.",
+                "Rounded up, as by transformers' trainer: 27 of 264.",
+                f"{_TRAINER}: num_warmup_steps = int(...)",
+                lambda domain, model: {"training": {"warmup_rounding": "down"}},
+            ),
+            Deviation(
                 "text-end",
                 "A response ends with the token that ends a text, not with one that ends a turn.",
                 "The token that ends the family's turn.",
@@ -231,8 +248,10 @@ DEVIATIONS: Mapping[str, Deviation] = MappingProxyType(
             ),
             Deviation(
                 "reference-grading",
-                "Prompts, decoding and graders of the paper's evaluation alone, bugs included.",
-                "The strict protocol decides; the reference protocol stands beside it.",
+                "Prompts, decoding and graders of the paper's evaluation alone, bugs included."
+                " Instructions are answered by one sample at temperature 0.7 and top_p 0.9.",
+                "The strict protocol decides, which answers instructions greedily; the reference"
+                " protocol stands beside it.",
                 "evaluations/",
                 evaluation={"protocol": "reference"},
             ),

@@ -183,9 +183,11 @@ def _training(
     changes: dict[str, Any] = {"model": model.hub, "compare": ""}
     if model is not recipe.backbone:
         changes["prompt_format"] = model.family
-    for name in on:
-        changes |= DEVIATIONS[name].training(domain, model)
     extra = dict(recipe.training.training)
+    for name in on:
+        changed = dict(DEVIATIONS[name].training(domain, model))
+        extra |= changed.pop("training", {})
+        changes |= changed
     for name, value in variant.items():
         if name == "max_grad_norm":
             extra[name] = value
