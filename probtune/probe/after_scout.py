@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
-from .noise import Noise
+from .noise import POWER, Noise
 
 __all__ = ["LEAST_NOISE", "TAKEN", "Taken", "after_scout", "both_ways"]
 
@@ -79,7 +79,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
     if case is None:
         why = (
             f"the model would write only {noise.writes:.0%} of the rows itself, too few"
-            if noise.power is None
+            if noise.power is None or (noise.hesitates and noise.power >= POWER)
             else f"only {noise.power:.0%} of the answers are more likely behind their own prompt"
             " than behind another, or by too little,"
         )

@@ -19,7 +19,9 @@ guessed without the prompt does not count.
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
 would not be written behind the other prompt. A model that cannot know the answers fails, and so do
-data of which more than half is wrong.
+data of which more than half is wrong. A prompt may also matter to a model that is as often wrong as
+right: of the rows that do not look wrong it must itself write a fifth, nearly every token of them,
+or give their targets a mean p of 0.6 (long rows are seldom written whole).
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -59,6 +61,8 @@ TYPICAL_SHARE = 0.5
 TYPICAL = 3.0
 TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
+KNOWN_WRITES = 0.2
+KNOWN_P = 0.6
 UNSUPPORTED = 2.0
 LEAST_SURPRISE = 0.5
 """Nats; a share of less is no measure."""
@@ -94,6 +98,15 @@ class Noise(NamedTuple):
     """Share of the rows that their own prompt supports and that the model would not write behind
     another one; None where prompts cannot be exchanged.
     """
+    usual_p: float = 1.0
+    """Mean p of the targets in rows that do not look wrong."""
+
+    @property
+    def hesitates(self) -> bool:
+        """True if the model is right too seldom, in rows that do not look wrong, to accuse any."""
+        usual = max(1, int((~self.suspicious).sum()))
+        writes = self.writes * len(self.suspicious) / usual
+        return writes < KNOWN_WRITES and self.usual_p < KNOWN_P
 
     def worst_first(self) -> list[int]:
         """Return the indices of the rows that look wrong, those with the largest excess first."""
@@ -177,7 +190,11 @@ def estimate(
         typical >= TYPICAL and float(np.median(explained)) >= TYPICALLY_EXPLAINED and power >= POWER
     )
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
-    return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, power)
+    usual = ~suspicious[example]
+    usual_p = float(np.exp(logp[usual]).mean()) if usual.any() else 0.0
+    share = wilson(suspicious.astype(float))
+    noise = Noise(share, known, writes, excess, suspicious, power, usual_p)
+    return noise._replace(known=known and not noise.hesitates)
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:

@@ -140,6 +140,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "known": noise.known,
         "writes": noise.writes,
         "power": noise.power,
+        "usual_p": noise.usual_p,
         "rows": len(rows),
         "worst": worst,
     }

@@ -100,6 +100,7 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
         "known": bool(noise.known),
         "writes": noise.writes,
         "power": noise.power,
+        "usual_p": noise.usual_p,
         "auc": _auc(noise.excess, truth),
         "precision": float(truth[noise.suspicious].mean()) if noise.suspicious.any() else None,
         "mean_p": float(np.exp(table.logp).mean()),
