@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-gpu
+.PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-page bench-gpu
 .PHONY: docs docs-links gallery test-trackers
 
 setup: .venv/.complete
@@ -111,6 +111,10 @@ bench-train: setup
 # Times the head beside its peers on this CPU and rewrites docs/; needs an idle machine.
 bench-head: setup
 	$(BIN)/python benchmarks/head.py $(ARGS)
+
+# Times the page of ten runs of 1,000 items in Chromium; needs an idle machine.
+bench-page: setup
+	$(BIN)/python benchmarks/pages.py $(ARGS)
 
 # Correctness, time, memory and error of the head on a GPU; under ten minutes, installs nothing.
 bench-gpu:

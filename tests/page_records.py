@@ -1,6 +1,7 @@
 """Records for the tests of pages, without a model: runs of any size, with tokens and answers."""
 
 import random
+from functools import cache
 
 from probtune.reports.tokens import code_p, coded, pack
 
@@ -159,3 +160,79 @@ def _tokens(rng, number, models):
 
     looks = {name: [look(i, name) for i in range(number)] for name in models}
     return pack(rows, looks, lambda token: texts[token])
+
+
+def long_record(number=1000, *, seed=0):
+    """A tune record with as much text as real ones have: questions, references and answers of 300
+    characters each, other answers of the trained models for every seed, and a scout; three sets of
+    200 rows with 60 tokens each.
+    """
+    record = tune_record(number, seed=seed, viewed=1)
+    questions, rng = random.Random(-1), random.Random(seed)
+    for item in record["data"]["items"]:
+        item["prompt"], item["reference"] = _prose(questions), _prose(questions)
+    for run in record["runs"]:
+        items, of_run = run["heldout"]["items"], questions if run["name"] == "base" else rng
+        items["prediction"] = [_prose(of_run) for _ in range(number)]
+    names = tuple(run["name"] for run in record["runs"])
+    record["tokens_of_rows"] = _long_tokens(names, number)
+    record["probe"]["tokens_of_rows"] = _long_tokens(("base",), number)
+    record["scout"] = {
+        "scout": {"steps": 8, "rows": 128, "looks": []},
+        "noise": {"share": estimate(0.1), "known": True, "writes": 0.5, "power": 0.8, "rows": 256,
+                  "worst": [{"where": "rows.jsonl:3", "excess": 9.0}]},
+        "probe": {**record["probe"], "tokens_of_rows": None},
+        "tokens_of_rows": _long_tokens(("after the scout",), number),
+        "seconds": 1.0,
+    }  # fmt: skip
+    return record
+
+
+@cache
+def _words():
+    from pydoc_data import topics
+
+    return " ".join(topics.topics.values()).split()
+
+
+def _prose(rng):
+    """300 characters of Python's documentation."""
+    start = rng.randrange(len(_words()) - 100)
+    return " ".join(_words()[start : start + 100])[:300].strip()
+
+
+@cache
+def _long_tokens(models, number):
+    """Rows of 60 words; two in three are expected, and alternatives are words of the same text."""
+    rng, length = random.Random(0), 60
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(_words()))}
+    texts = list(vocabulary)
+    rows = [
+        {"i": i, "where": f"rows.jsonl:{i + 1}", "prompt": _prose(rng), "excess": round(i / 7, 2)}
+        for i in range(min(200, number))
+    ]
+
+    def begin():
+        start = rng.randrange(len(_words()) - length)
+        return [vocabulary[word] for word in _words()[start : start + length]]
+
+    tokens = [begin() for _ in rows]
+
+    def look(of_row):
+        logs = [-rng.expovariate(30 if rng.random() < 0.66 else 0.6) for _ in of_row]
+        return {
+            "token": of_row,
+            "p": coded(map(code_p, logs)),
+            "h": coded(min(80, int(-9 * logp) + rng.randrange(4)) for logp in logs),
+            "r": coded(0 if logp > -0.7 else int(-9 * logp) + rng.randrange(9) for logp in logs),
+            "top": {
+                str(t): [
+                    [rng.choice(of_row) for _ in range(5)],
+                    coded(map(code_p, sorted(-rng.expovariate(0.4) for _ in range(5)))),
+                ]
+                for t in range(length)
+            },
+        }
+
+    looks = {name: [look(of_row) for of_row in tokens] for name in models}
+    return pack(rows, looks, lambda token: f" {texts[token]}")

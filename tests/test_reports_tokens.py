@@ -7,6 +7,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
+from page_records import tune_record
 
 from probtune import pipeline
 from probtune.data.encoding import encode
@@ -17,6 +18,7 @@ from probtune.models.looks import look
 from probtune.objectives import objective
 from probtune.pipeline.fine_tuning import training_config
 from probtune.pipeline.viewing import weights_of
+from probtune.reports.content import Texts, token_sets
 from probtune.reports.groups import by_group
 from probtune.reports.movement import movement
 from probtune.reports.tokens import BYTES_A_ROW, GRID, code_p, code_rank, pack, pick, unpack
@@ -177,3 +179,40 @@ def test_held_out_rows_are_measured_during_training(folder):
     settings = TuneSettings("m", "d", eval_steps=1)
     with pytest.raises(UsageError, match="needs answer, which only training rows have"):
         training_config(folder, objective("nll_on_answer(p())"), settings)
+
+
+def test_a_page_of_many_sets_has_fewer_rows_of_each():
+    record = tune_record(60, viewed=60)
+    whole, thin = token_sets(record), token_sets(record, 60)
+    assert [len(one["rows"]) for one in whole] == [60, 60]
+    assert [len(one["rows"]) for one in thin] == [20, 20]
+    assert {one["of"] for one in (*whole, *thin)} == {60}
+
+    def by_row(one, model):
+        words = [[one["vocabulary"][t] for t in row["t"]] for row in one["rows"]]
+        others = [
+            {at: [one["vocabulary"][t] for t in ids] for at, (ids, _) in entry["a"].items()}
+            for entry in one["models"][model]
+        ]
+        codes = [entry["p"] for entry in one["models"][model]]
+        where = [row["where"] for row in one["rows"]]
+        return dict(zip(where, zip(words, others, codes, strict=True), strict=True))
+
+    for name in ("base", "p()"):
+        assert by_row(thin[0], name).items() <= by_row(whole[0], name).items()
+
+
+@pytest.mark.parametrize("number", [2, 7])
+def test_long_texts_of_a_page_share_its_room(monkeypatch, number):
+    monkeypatch.setattr("probtune.reports.content.MOST_CHARACTERS", 2400)
+    texts = Texts()
+    for i in range(number):
+        texts.index(f"begin {i} " + 1000 * "x" + f" end {i}")
+    texts.index("short")
+    if number == 2:
+        assert texts.longest is None
+        return
+    assert texts.longest == (2400 - 5) // number
+    long, short = texts.all()[0], texts.all()[-1]
+    assert len(long) <= texts.longest and short == "short"
+    assert long.startswith("begin 0 ") and long.endswith(" end 0")

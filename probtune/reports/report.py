@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..texts import visible
 from . import figures
 from .across import across
-from .content import Texts, encoded, evaluated_items, items_of, token_sets
+from .content import Texts, encoded, evaluated_items, items_of, number_of_sets, token_sets
 from .decision import decide, demo_real_title, demo_title
 from .groups import by_group
 from .movement import BINS, movement
@@ -87,16 +87,20 @@ def render(records: Sequence[Mapping[str, Any]], makers: Mapping[str, Maker] | N
     page = environment.get_template("report.html")
     names = {**METRIC_NAMES, **RATE_NAMES}
     texts = Texts()
-    contents = []
+    contents, of_page = [], 0
     for part in parts:
         with _whole(part["record"]):
-            contents.append(_content(part, texts))
+            of_page += number_of_sets(part["record"])
+    for part in parts:
+        with _whole(part["record"]):
+            contents.append(_content(part, texts, of_page))
     script = _script()
     around = {
         "metric_names": names,
         "script": script,
         "hash": _hash(script),
         "data": encoded(contents, texts),
+        "longest": texts.longest,
     }
     try:
         with _whole(records[0] if records else {}):
@@ -129,12 +133,14 @@ def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _content(part: dict[str, Any], texts: Texts) -> dict[str, Any]:
-    """Return what the script shows of a part, and say in the part what there is."""
+def _content(part: dict[str, Any], texts: Texts, of_page: int) -> dict[str, Any]:
+    """Return what the script shows of a part of a page with this many sets of tokens, and say in
+    the part what there is.
+    """
     record = part["record"]
     content: dict[str, Any] = {"tokens": [], "items": []}
     if record["kind"] in ("tune", "probe"):
-        content["tokens"] = token_sets(record)
+        content["tokens"] = token_sets(record, of_page)
     if record["kind"] == "tune" and record["data"]["items"]:
         content["items"] = [items_of(record, texts)]
     elif record["kind"] in ("eval", "comparison"):

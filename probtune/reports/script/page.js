@@ -61,13 +61,18 @@ function probability(p) {
 async function pageData() {
   const packed = document.getElementById("data");
   if (!packed) return null;
-  const bytes = Uint8Array.from(atob(packed.textContent.trim()), (c) => c.charCodeAt(0));
+  const text = atob(packed.textContent.trim()), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
 
-/** Call `draw(true)` before the page is printed and `draw(false)` after. */
+const printed = [];
+for (const [name, printing] of [["beforeprint", true], ["afterprint", false]]) {
+  window.addEventListener(name, () => { for (const draw of printed) draw(printing); });
+}
+
+/** Call `draw(true)` before the page is printed and `draw(false)` after, in the order of the calls. */
 function onPrint(draw) {
-  window.addEventListener("beforeprint", () => draw(true));
-  window.addEventListener("afterprint", () => draw(false));
+  printed.push(draw);
 }

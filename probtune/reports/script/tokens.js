@@ -78,7 +78,8 @@ function tokenViewer(root, sets, grid) {
     const peak = shade.kind === "w" ? Math.max(...set.weights[shade.name], 1e-9) : 1;
     list.replaceChildren(...rows.slice(0, size).map((i) => drawRow(i, peak)));
     more.hidden = size >= rows.length;
-    count.textContent = `${Math.min(size, rows.length)} of ${rows.length} rows`;
+    count.textContent = `${Math.min(size, rows.length)} of ${rows.length} rows`
+      + (set.of > rows.length ? `; the page of this run alone has all ${set.of}` : "");
   }
 
   function drawRow(i, peak) {
