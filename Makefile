@@ -104,7 +104,7 @@ bench-choice: setup
 bench-data: setup
 	$(BIN)/python -m benchmarks.data $(ARGS)
 
-# Times training beside TRL's and writes docs/speed.md; an hour on an idle machine, --try in ARGS: minutes.
+# Times training beside TRL's and writes docs/speed.md; half an hour on an idle machine, --try in ARGS: minutes.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train $(ARGS)
 

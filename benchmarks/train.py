@@ -1,19 +1,18 @@
 """Training beside TRL's `SFTTrainer`: seconds of a step and peak memory, on this machine.
 
-    make bench-train                       the whole table; an hour on two cores with nothing else
+    make bench-train                       the whole table; half an hour on two idle cores
     make bench-train ARGS='--try'          one setting of the small model, in two minutes
 
-Every figure comes from a process of its own, so that its peak memory is its own. Within one run the
-arms of a setting follow each other, and their ratios to TRL's nll are what counts: times of
+Every figure comes from a process of its own, forked from one that holds the imports and has
+computed nothing, so that its peak memory is its own. Within one run the arms of a setting follow each other, and their ratios to TRL's nll are what counts: times of
 different runs must not be compared. Written are benchmarks/train.json, docs/speed.md and
 docs/speed.svg.
 """
 
 import argparse
 import json
-import os
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +34,7 @@ ARMS = (
     *("TRL nll", "TRL chunked_nll", "TRL dft"),
     *("ours nll", "ours p", "ours power(10)", "ours eaft"),
 )
-STEPS, WARM = 4, 2
+STEPS, WARM = 3, 1
 """Steps that are timed, and those before them."""
 
 
@@ -129,11 +128,28 @@ def measure(model_name: str, layout: str, masked: int, arm: str) -> dict[str, fl
 
 def in_process(*setting: Any) -> dict[str, float]:
     """Measure in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.train", "--one", json.dumps(setting)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
-    if done.returncode:
-        raise SystemExit(f"{setting}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    context = multiprocessing.get_context("fork")
+    mine, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: theirs.send(measure(*setting)))
+    process.start()
+    theirs.close()
+    try:
+        return mine.recv()
+    except EOFError:
+        raise SystemExit(f"{setting} failed; its error stands above.") from None
+    finally:
+        process.join()
+
+
+def prepare() -> None:
+    """Import what a measurement imports."""
+    import datasets  # noqa: F401
+    import peft  # noqa: F401
+    import torch  # noqa: F401
+    import trl.trainer.sft_trainer  # noqa: F401
+
+    import probtune.models.loading
+    import probtune.training  # noqa: F401
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -177,11 +193,8 @@ def draw(results: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--try", dest="short", action="store_true", help="one setting, no files")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(*json.loads(options.one))))
-        return
+    prepare()
     settings = [(m, layout, share) for m in MODELS for layout in LAYOUTS for share in MASKED]
     if options.short:
         settings = [("10 M", "padded", 50)]
