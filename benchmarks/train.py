@@ -4,9 +4,9 @@
     make bench-train ARGS='--try'          one setting of the small model, in two minutes
 
 Every figure comes from a process of its own, forked from one that holds the imports and has
-computed nothing, so that its peak memory is its own. Within one run the arms of a setting follow each other, and their ratios to TRL's nll are what counts: times of
-different runs must not be compared. Written are benchmarks/train.json, docs/speed.md and
-docs/speed.svg.
+computed nothing, so that its peak memory is its own. Within one run the arms of a setting follow
+each other, and their ratios to TRL's nll are what counts: times of different runs must not be
+compared. Written are benchmarks/train.json, docs/speed.md and docs/speed.svg.
 """
 
 import argparse
