@@ -228,7 +228,7 @@ def test_the_file_map_names_what_exists():
     for name in named:
         assert (ROOT / name).exists(), name
     for path in (ROOT / "probtune").iterdir():
-        leaves = ("errors", "files", "options", "records", "shapes", "terminal", "texts")
+        leaves = ("errors", "files", "lock", "options", "records", "shapes", "terminal", "texts")
         if path.name.startswith("_") or path.stem in leaves:
             continue
         assert path.name in text or f"{path.stem}/" in text, path.name

@@ -86,6 +86,12 @@ def test_the_record_holds_the_tokens_of_every_model_in_little_room(folder):
     scout = unpack(record["scout"]["tokens_of_rows"])
     excess = [row["excess"] for row in scout["rows"]]
     assert excess == sorted(excess, reverse=True) and scout["rows"][0]["prompt"]
+    for row, entry in zip(scout["rows"], scout["models"]["after the scout"], strict=True):
+        assert len(entry["r"]) == len(entry["a"]) == len(row["t"])
+        for at, (others, codes) in entry["a"].items():
+            rank = ord(entry["r"][int(at)]) - 256
+            assert (others[0] == row["t"][int(at)]) == (rank == 0)
+            assert list(codes) == sorted(codes, reverse=True) and len(codes) == 5
     assert unpack(record["probe"]["tokens_of_rows"])["models"]["base"]
 
 

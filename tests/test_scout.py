@@ -10,6 +10,7 @@ from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
 from probtune.errors import UsageError
 from probtune.models.loading import load_model, load_tokenizer, token_table
+from probtune.models.looks import look, look_and_spread
 from probtune.models.spread import spread_table, target_logprobs
 from probtune.probe.scout import ROWS_PER_STEP, exchanged, scout, split
 
@@ -38,6 +39,19 @@ def test_spread_equals_the_token_table(material):
     p = logs.exp()
     variance = (p * logs**2).sum(-1) - (p * logs).sum(-1) ** 2
     np.testing.assert_allclose(spread.variance[first], variance, atol=1e-4)
+
+
+def test_one_pass_measures_as_two(material):
+    model, rows = material
+    looks, spread = look_and_spread(model, rows[:20])
+    for one, alone in zip(looks, look(model, rows[:20]), strict=True):
+        for column, same in zip(one, alone, strict=True):
+            np.testing.assert_array_equal(column, same)
+    alone = spread_table(model, rows[:20])
+    for name, column in vars(alone.table).items():
+        np.testing.assert_array_equal(getattr(spread.table, name), column)
+    np.testing.assert_array_equal(spread.top_logp, alone.top_logp)
+    np.testing.assert_array_equal(spread.variance, alone.variance)
 
 
 def test_target_logprobs_have_the_gradient_of_full_logits(material):

@@ -21,7 +21,14 @@ from .loading import TokenTable, batches, collate, has_plain_head, lm_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Spread", "measure_rows", "spread_table", "target_logprobs"]
+__all__ = [
+    "Spread",
+    "measure_rows",
+    "spread_of_block",
+    "spread_of_columns",
+    "spread_table",
+    "target_logprobs",
+]
 
 _BLOCK = 512
 """Tokens whose logits are held at once."""
@@ -48,13 +55,19 @@ def spread_table(
     progress: Callable[[int], None] | None = None,
 ) -> Spread:
     """Measure every supervised token of `rows`, in evaluation mode. Arguments as `token_table`."""
-    of_rows = measure_rows(model, rows, _spread, batch_tokens=batch_tokens, progress=progress)
+    return spread_of_columns(
+        measure_rows(model, rows, spread_of_block, batch_tokens=batch_tokens, progress=progress)
+    )
+
+
+def spread_of_columns(of_rows: Sequence[Sequence[np.ndarray]]) -> Spread:
+    """Return the rows together, each as the columns that `spread_of_block` makes."""
     numbers = [len(columns[0]) for columns in of_rows]
-    example = np.repeat(np.arange(len(rows)), numbers)
+    example = np.repeat(np.arange(len(of_rows)), numbers)
     position = np.concatenate([np.arange(number) for number in numbers])
     token, logp, entropy, top_logp, variance = map(np.concatenate, zip(*of_rows, strict=True))
     is_top1 = logp >= top_logp
-    table = TokenTable(example, position, token, logp, entropy, is_top1, num_examples=len(rows))
+    table = TokenTable(example, position, token, logp, entropy, is_top1, num_examples=len(of_rows))
     return Spread(table, top_logp, variance)
 
 
@@ -145,8 +158,14 @@ def _head_logits(model: Any, rows: Sequence[Encoded]) -> _Logits:
     return blocks
 
 
-def _spread(logs: Tensor, token: Tensor) -> tuple[Tensor, ...]:
-    """Token, log p, entropy, log p of the most probable token, variance of the surprise."""
+def spread_of_block(logs: Tensor, token: Tensor) -> tuple[Tensor, ...]:
+    """Return token, log p, entropy, log p of the most probable token and variance of the surprise,
+    (tokens,) each.
+
+    Args:
+        logs: log-probabilities, (tokens, vocabulary).
+        token: target ids, (tokens,).
+    """
     p = logs.exp()
     # At a token of probability 0 log p is -inf where a model masks it; 0 log 0 is 0.
     surprise = torch.where(p > 0, -logs, 0.0)

@@ -170,7 +170,7 @@ def probe_with_scout(
             steps=settings.scout_steps,
             seed=settings.seed,
             progress=advance,
-            tokens_of=lambda table, excess: tokens_under_scout(measure, table, excess, tokenizer),
+            tokens_of=lambda looks, excess: tokens_under_scout(measure, looks, excess, tokenizer),
         )
 
 

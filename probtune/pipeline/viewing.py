@@ -14,11 +14,11 @@ import numpy as np
 from ..data.encoding import Encoded
 from ..measure.heldout import HeldOut
 from ..models.loading import TokenTable
-from ..models.looks import look
+from ..models.looks import Look, look
 from ..objectives import Objective
 from ..records import read_record, write_record
 from ..reports.groups import largest_groups
-from ..reports.tokens import GRID, code_entropy, code_p, coded, looks_to_dict, pack, pick
+from ..reports.tokens import GRID, looks_to_dict, pack, pick
 from ..statistics import share
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def probed_tokens(
 
 def tokens_under_scout(
     rows: Sequence[Encoded],
-    table: TokenTable,
+    looks: Sequence[Look],
     excess: np.ndarray,
     tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, Any]:
@@ -100,21 +100,13 @@ def tokens_under_scout(
     first.
 
     Args:
+        looks: tokens of each row.
         excess: surprise of each row beyond the others.
     """
     order = np.argsort(-excess, kind="stable")[:VIEWED_ROWS].tolist()
-    looks = []
-    for index in order:
-        mine = table.example == index
-        looks.append(
-            {
-                "token": table.token[mine].tolist(),
-                "p": coded(map(code_p, table.logp[mine].tolist())),
-                "h": coded(map(code_entropy, table.entropy[mine].tolist())),
-            }
-        )
+    chosen_looks = looks_to_dict([looks[i] for i in order])
     chosen = [{**_row(rows[i], tokenizer), "excess": round(float(excess[i]), 2)} for i in order]
-    return pack(chosen, {"after the scout": looks}, _text_of(tokenizer))
+    return pack(chosen, {"after the scout": chosen_looks}, _text_of(tokenizer))
 
 
 def by_group(table: TokenTable, groups: Sequence[str | None]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from ..data.encoding import Encoded
 from ..errors import UsageError
 from ..kernels import IGNORE_INDEX
 from ..models.loading import TokenTable, batches, has_plain_head, token_table
+from ..models.looks import Look, look_and_spread
 from ..models.spread import Spread, spread_table, target_logprobs
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Scouted(NamedTuple):
     """Rows that the scout was trained on."""
     looks: tuple[tuple[int, float, float], ...]
     """(steps, mean p, mean p of the last token of a row) at each look, over a part of the rows."""
+    tokens: list[Look]
+    """The target tokens of every row, with ranks and alternatives."""
 
 
 def split(
@@ -144,7 +147,9 @@ def scout(
                 if done >= most or (done >= steps and not _rises(looks)):
                     break
                 until = steps if done < steps else min(most, done + _MORE)
-            spread = spread_table(model, measure, batch_tokens=batch_tokens, progress=progress)
+            tokens, spread = look_and_spread(
+                model, measure, batch_tokens=batch_tokens, progress=progress
+            )
             swapped = exchanged(measure)
             others = None
             if swapped is not None:
@@ -156,7 +161,7 @@ def scout(
                 p.grad = None
             model.train(was_training)
     rows = min(len(train), done * ROWS_PER_STEP)
-    return Scouted(spread, others, done, rows, tuple(looks))
+    return Scouted(spread, others, done, rows, tuple(looks), tokens)
 
 
 def exchanged(rows: Sequence[Encoded]) -> list[Encoded] | None:

@@ -22,7 +22,7 @@ from .scout import Scouted, scout
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..models.loading import TokenTable
+    from ..models.looks import Look
 
 __all__ = ["END_TOKEN", "noise_after", "probe_after_scout"]
 
@@ -47,7 +47,7 @@ def probe_after_scout(
     steps: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
-    tokens_of: Callable[[TokenTable, np.ndarray], dict[str, Any]] | None = None,
+    tokens_of: Callable[[Sequence[Look], np.ndarray], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Send a scout, probe the model under it, and return what the record holds: the scout, the
     estimate of wrong rows with those that look worst, and the probe with its suggestion.
@@ -57,8 +57,8 @@ def probe_after_scout(
         end_p: mean p of the end tokens under the base model, before the scout; None if the rows
             have none.
         steps: the scout's steps before its first look.
-        tokens_of: called with the statistics of the measured rows and the excess of each, for what
-            the record holds of their tokens.
+        tokens_of: called with the tokens of the measured rows and the excess of each, for what the
+            record holds of them.
     """
     started = time.monotonic()
     report = scout(
@@ -80,7 +80,7 @@ def probe_after_scout(
         "noise": _noise_record(noise, measure),
         "decodings": both_ways(noise),
         "probe": asdict(replace(probe, suggestion=suggestion)),
-        "tokens_of_rows": None if tokens_of is None else tokens_of(table, noise.excess),
+        "tokens_of_rows": None if tokens_of is None else tokens_of(report.tokens, noise.excess),
         "seconds": time.monotonic() - started,
     }
 
