@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["redacted", "secrets_in", "slug", "token_kind", "visible"]
+__all__ = ["counted", "redacted", "secrets_in", "slug", "token_kind", "visible"]
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
@@ -86,6 +86,15 @@ def secrets_in(values: Mapping[str, Any], where: str = "") -> str | None:
             ):
                 return name
     return None
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural but for one.
+
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def slug(name: object) -> str:

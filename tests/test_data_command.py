@@ -43,9 +43,9 @@ def test_counts_spans_and_what_is_not_used(tmp_path, model, capsys):
     said = " ".join((out.out + out.err).split())
     assert "2 rows, 4 supervised of 20 tokens (shape: messages)" in said
     assert "⟦3 <eos>⟧" in said and "end tokens <eos>" in said
-    assert "column 'source' is not used (2 rows have it)" in said
-    assert "the chat template does not write 'reasoning_content' (2 rows have it)" in said
-    assert "1 rows left out: 'messages' must be a list" in said
+    assert "column 'source' is not used (2 rows with it)" in said
+    assert "the chat template does not write 'reasoning_content' (2 rows with it)" in said
+    assert "1 row left out: 'messages' must be a list" in said
 
 
 def test_another_chat_template(tmp_path, model, capsys):

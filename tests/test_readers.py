@@ -128,7 +128,7 @@ def test_a_bad_line_is_named_and_skippable(tmp_path, bad, rule):
 def test_bad_rows_are_counted_by_their_rule(tmp_path):
     bad = ['{"prompt": "a", "completion": ""}'] * 3 + ["{"]
     (tmp_path / "a.jsonl").write_text("\n".join([GOOD, *bad]))
-    with pytest.raises(DataError, match=r"3 rows: 'completion' is empty; 1 rows: is not JSON"):
+    with pytest.raises(DataError, match=r"3 rows: 'completion' is empty; 1 row: is not JSON"):
         read_rows(str(tmp_path / "a.jsonl"))
 
 

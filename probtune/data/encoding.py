@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError
+from ..texts import counted
 from .example import BadRow, Example, count_rules
 from .examples import Examples, Records
 from .pieces import TextTokenizer
@@ -193,9 +194,10 @@ def _nothing_left(
     examples: Sequence[Example], bad: list[BadRow], dropped: list[BadRow], max_length: int
 ) -> str:
     if not dropped:
+        rules = count_rules(bad)
+        reasons = "; ".join(f"{counted(number, 'row')}: {rule}" for rule, number in rules.items())
         return (
-            f"the chat template leaves none of the {len(examples)} rows:"
-            f" {', '.join(f'{count} rows {rule}' for rule, count in count_rules(bad).items())}"
+            f"the chat template leaves none of the {len(examples)} rows: {reasons}"
             f" (first: {bad[0].where}). Correct them, or name another template with"
             " --chat-template."
         )

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..records import Digest
+from ..texts import counted
 from .example import BadRow, Example, count_rules
 from .examples import Examples, ExampleWriter
 from .readers import JsonLine, Unreadable, check_split, source_rows
@@ -286,6 +287,10 @@ def _complaint(bad: list[BadRow], good: int) -> str:
     )
     rules = count_rules(bad)
     if len(rules) > 1:
-        more += " " + "; ".join(f"{number} rows: {rule}" for rule, number in rules.items()) + "."
+        more += (
+            " "
+            + "; ".join(f"{counted(number, 'row')}: {rule}" for rule, number in rules.items())
+            + "."
+        )
     way_out = " Correct it, or leave such rows out with --skip-bad-rows." if good else ""
     return f"{bad[0].where} {bad[0].rule}.{more if len(bad) > 1 else ''}{way_out}"

@@ -22,7 +22,7 @@ from ..probe.capability import sample
 from ..records import digest
 from ..settings import TuneSettings
 from ..terminal import Terminal
-from ..texts import slug
+from ..texts import counted, slug
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -304,10 +304,12 @@ def say_losses(rows: Rows, encoding: Encoding, terminal: Terminal, max_length: i
         ("without a supervised end token (the model is not taught to stop)", counts["without_end"]),
     ):
         if number:
-            terminal.say(f"  {number} rows {what}.")
+            terminal.say(f"  {counted(number, 'row')} {what}.")
     for rule, number in count_rules((*rows.bad, *encoding.bad)).items():
-        terminal.say(f"  {number} rows left out: {rule}.")
+        terminal.say(f"  {counted(number, 'row')} left out: {rule}.")
     for name, number in rows.unused.items():
-        terminal.say(f"  column {name!r} is not used ({number} rows have it).")
+        terminal.say(f"  column {name!r} is not used ({counted(number, 'row')} with it).")
     for name, number in encoding.unwritten.items():
-        terminal.say(f"  the chat template does not write {name!r} ({number} rows have it).")
+        terminal.say(
+            f"  the chat template does not write {name!r} ({counted(number, 'row')} with it)."
+        )
