@@ -66,6 +66,7 @@ _MEMBERS = (
     "power",
     "profit",
     "psft",
+    "q_target",
     "reverse_kl_anchor",
     "rho1",
     "sce",

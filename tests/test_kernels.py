@@ -1,4 +1,5 @@
 import math
+import re
 
 import helpers
 import pytest
@@ -18,7 +19,7 @@ from probtune.kernels import (
     torch_rows,
     verification,
 )
-from probtune.kernels.distribution import statistic
+from probtune.kernels.distribution import statistic, statistic_gradient
 from probtune.objectives import MEMBERS, StepStatistics, above, nll, objective, p, power
 
 aten = torch.ops.aten
@@ -185,6 +186,10 @@ def test_objectives_of_more_than_p_equal_the_reference(text, head):
         ("rho1(1, p())", "p()"),
         ("eaft_top(1, 3, 37)", "eaft(1, 3)"),
         ("kl_anchor(0.5, p())", "p()"),
+        ("q_target(0, p())", "p()"),
+        ("q_target(1, nll())", "nll()"),
+        ("q_target(0.5, power(0.5))", "power(0.5)"),
+        ("q_target(1, affine(0.8, 0))", "affine(0.8, 0)"),
     ],
 )
 def test_identities_in_gradient(one, other):
@@ -223,6 +228,50 @@ def test_statistics_of_the_distribution():
     for name, value in expected.items():
         actual = statistic(name, log_probs, labels, log_probs)
         torch.testing.assert_close(actual.double(), value.double(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.25, 1.0])
+def test_the_guided_target_lies_between_model_and_reference(eta):
+    torch.manual_seed(0)
+    logits, other = torch.randn(2, 5, 7, dtype=torch.float64)
+    own, labels = logits.log_softmax(1), torch.zeros(5, dtype=torch.long)
+    reference = other.log_softmax(1)
+    target = own.exp() ** (1 - eta) * reference.exp() ** eta
+    target = target / target.sum(1, keepdim=True)
+    value = statistic(f"guided:{eta:g}", own, labels, reference)
+    torch.testing.assert_close(value, (target * (target.log() - own)).sum(1))
+    gradient = statistic_gradient(f"guided:{eta:g}", own, value, reference)
+    torch.testing.assert_close(gradient, own.exp() - target)
+    if eta == 0.0:
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient))
+    if eta == 1.0:
+        torch.testing.assert_close(gradient, statistic_gradient("kl", own, value, reference))
+
+
+def test_a_guided_target_of_the_reference_is_an_anchor():
+    """A share c of distillation: (1 - c) times NLL with an anchor of weight c / (1 - c)."""
+    other = inputs(d=5, seed=1)
+    reference = Head(other[0].detach(), other[1].detach())
+    results = []
+    for text, factor in (("q_target(1, affine(0.8, 0))", 1.0), ("kl_anchor(0.25, nll())", 0.8)):
+        hidden, weight, labels, _ = inputs()
+        loss = linear_objective_loss(hidden, weight, labels, objective(text), reference=reference)
+        results.append(gradients(factor * loss, 1.0, hidden, weight))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("q_target(0.5, focal(2))", "must lie in [0, 1]; that of focal(2.0) reaches from"),
+        ("q_target(0.5, log1m())", "cap(1, log1m()) bounds it"),
+        ("q_target(0.5, eaft())", "a function of p alone"),
+        ("q_target(2, p())", "eta must be in [0, 1], got 2"),
+    ],
+)
+def test_a_trust_beyond_0_and_1_is_refused(text, said):
+    with pytest.raises(ObjectiveError, match=re.escape(said)):
+        objective(text)
 
 
 def test_a_signal_that_is_missing_or_of_another_length_is_named():

@@ -10,13 +10,12 @@ import probtune
 from probtune.errors import ObjectiveError
 from probtune.kernels import linear_objective_loss, operator, torch_rows  # noqa: F401 (registers)
 from probtune.kernels.reference import statistics_of_logits
-from probtune.objectives import MEMBERS, nll, objective, p, power
+from probtune.objectives import MEMBERS, REFERENCE_SIGNALS, nll, objective, p, power
 
 FROM_LOGITS = [
     m.example
     for m in MEMBERS.values()
-    if (f := objective(m.example)).distribution_needs == f.needs
-    and not {"kl", "reverse_kl"} & f.needs
+    if (f := objective(m.example)).distribution_needs == f.needs and not REFERENCE_SIGNALS & f.kinds
 ]
 """Objectives that need no more than the logits."""
 

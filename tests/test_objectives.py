@@ -206,6 +206,8 @@ def test_limits_of_the_literature():
         objective("taylor(1000)").token_weight(logp)[:-15], one[:-15], **close
     )
     torch.testing.assert_close(objective("tailr(1e-9)").token_weight(logp), one, **close)
+    harmonic = 2 * logp.exp() / (1 + logp.exp())  # the mean of NLL's weight and of p's
+    torch.testing.assert_close(objective("tailr(0.5)").token_weight(logp), harmonic)
     half = torch.tensor(0.5, dtype=torch.float64).log()
     assert objective("luffy(0.5)").token_weight(half) == pytest.approx(0.25)  # the peak
     assert objective("chord()").token_weight(half) == pytest.approx(0.25)

@@ -124,6 +124,17 @@ def top_entropy(s, k):
     return -(top.exp() * top).sum(1)
 
 
+def target_sft(s, first, eta):
+    """Cross-entropy to the mixture of the project page, less what of it has no gradient."""
+    trust = s.logp.exp().detach()
+    guided = (s.all.exp().detach() ** (1 - eta)) * first.all.exp().detach() ** eta
+    guided = guided / guided.sum(1, keepdim=True)
+    target = trust[:, None] * F.one_hot(s.y, s.z.shape[1]) + (1 - trust)[:, None] * guided
+    cross_entropy = -(target * s.all).sum(1)
+    constant = 1 - trust + trust * s.logp.detach() + (1 - trust) * (guided * guided.log()).sum(1)
+    return cross_entropy + constant
+
+
 # Loss per token, from full logits. `first`: the same step under the model before training.
 BY_HAND = {
     "label_smoothing(0.1)": lambda s, first: F.cross_entropy(
@@ -144,6 +155,7 @@ BY_HAND = {
         1 - s.logp.exp()
         + 0.5 * F.kl_div(first.all.detach(), s.all, reduction="none", log_target=True).sum(1)
     ),
+    "q_target(0.25, p())": lambda s, first: target_sft(s, first, 0.25),
     "eaft_top(1.0, 3.0, 5)": lambda s, first: -top_entropy(s, 5) / 3 * s.logp,
     "sed(0.2, 2, 0.15)": lambda s, first: (
         -s.logp

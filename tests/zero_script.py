@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from train_script import ZERO3
 
 from probtune.models.head import HeadCall, add_objective_head
-from probtune.objectives import objective
+from probtune.objectives import REFERENCE_SIGNALS, objective
 
 ENGINE = {**ZERO3, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2}
 
@@ -62,7 +62,7 @@ def equals_one_process(kind: str, text: str, *, tied: bool = False) -> None:
 
     def loss(of, rows, normalizer):
         reference = None
-        if {"kl", "reverse_kl"} & f.needs:
+        if REFERENCE_SIGNALS & f.kinds:
             with torch.no_grad(), (of.module if of is engine else of).disable_adapter():
                 out = of(input_ids=ids[rows], labels=labels[rows], objective_head=HeadCall(None))
             reference = out.hidden, None, None

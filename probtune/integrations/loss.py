@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 from ..kernels.checks import check_signals_shapes
-from ..objectives import Objective, Signals
+from ..objectives import REFERENCE_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 
 __all__ = ["bound_objective", "logits_objective", "token_loss", "token_weights"]
@@ -111,7 +111,7 @@ def logits_objective(objective: Objective | str) -> Objective:
     """
     f = read_objective(objective)
     others = sorted(f.needs - f.distribution_needs)
-    if others or {"kl", "reverse_kl"} & f.needs:
+    if others or REFERENCE_SIGNALS & f.kinds:
         raise ObjectiveError(
             f"{f} needs {', '.join(others or sorted(f.needs))}, and this engine hands over a"
             " batch's logits alone; train it with ProbTuneTrainer, or choose an objective of p."

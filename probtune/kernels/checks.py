@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, Signals, unbound
+from ..objectives import REFERENCE_SIGNALS, Objective, Signals, kind_of, unbound
 from .head import Head
 from .tokens import Task
 
@@ -118,7 +118,7 @@ def check_signals(
     for name in sorted(objective.needs - signals.keys()):
         if name not in objective.distribution_needs:
             raise unbound(objective, name)
-        if name in ("kl", "reverse_kl") and reference is None:
+        if kind_of(name) in REFERENCE_SIGNALS and reference is None:
             raise unbound(objective, name)
     check_signals_shapes(signals, labels)
 

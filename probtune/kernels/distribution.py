@@ -40,6 +40,9 @@ def statistic(
     assert reference is not None, name
     if kind == "kl":
         return (reference.exp() * (reference - log_probs)).sum(1)
+    if kind == "guided":
+        target = _guided(log_probs, reference, parameter)
+        return (target.exp() * (target - log_probs)).sum(1)
     assert kind == "reverse_kl", name
     return (log_probs.exp() * (log_probs - reference)).sum(1)
 
@@ -64,6 +67,8 @@ def statistic_gradient(
     assert reference is not None, name
     if kind == "kl":
         return probs - reference.exp()
+    if kind == "guided":
+        return probs - _guided(log_probs, reference, parameter).exp()
     assert kind == "reverse_kl", name
     return probs * (log_probs - reference - value.unsqueeze(1))
 
@@ -76,3 +81,9 @@ def _top(log_probs: Tensor, parameter: str) -> Tensor:
 def _sharpened(log_probs: Tensor, parameter: str) -> Tensor:
     """softmax(logits / beta), held fixed."""
     return torch.softmax(log_probs.detach() / float(parameter), 1)
+
+
+def _guided(log_probs: Tensor, reference: Tensor, parameter: str) -> Tensor:
+    """log of s^(1 - eta) r^eta, normalised; held fixed."""
+    eta = float(parameter)
+    return torch.log_softmax((1.0 - eta) * log_probs.detach() + eta * reference, 1)

@@ -40,7 +40,15 @@ from .own import from_function, own_parts, own_sources, refuse_changed
 from .references import *  # noqa: F403
 from .signalled import *  # noqa: F403
 from .signalled import unbound
-from .signals import HEAD_SIGNALS, SIGNALS, Signals, columns_of, kind_of, parameter_of
+from .signals import (
+    HEAD_SIGNALS,
+    REFERENCE_SIGNALS,
+    SIGNALS,
+    Signals,
+    columns_of,
+    kind_of,
+    parameter_of,
+)
 from .step import *  # noqa: F403
 from .step import StepStatistics, anneal_shares
 from .table import CORE, MEMBERS
@@ -51,6 +59,7 @@ __all__ = [
     "CORE",
     "HEAD_SIGNALS",
     "MEMBERS",
+    "REFERENCE_SIGNALS",
     "SIGNALS",
     "Objective",
     "Signals",

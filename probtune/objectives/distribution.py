@@ -9,6 +9,7 @@ Each is f(p) + sum of c T over terms T of the distribution s = softmax(z):
     entropy         -sum of s_v log s_v                     -s_v (log s_v + entropy)
     kl              sum of r_v log(r_v / s_v), r the reference    s_v - r_v
     reverse_kl      sum of s_v log(s_v / r_v)               s_v (log(s_v / r_v) - reverse_kl)
+    guided:E        sum of sg[q_v] log(q_v / s_v), q ~ s^(1-E) r^E    s_v - q_v
 
 The head adds c dT/dz to the gradient of f(p), in the same pass over the logits. A threshold around
 such an objective drops the token's terms too; a floor or a cap around it is refused, since it has
@@ -38,6 +39,7 @@ __all__ = [
     "gem",
     "kl_anchor",
     "label_smoothing",
+    "q_target",
     "reverse_kl_anchor",
 ]
 
@@ -271,3 +273,93 @@ class reverse_kl_anchor(_Added):
     @property
     def factors(self) -> dict[str, float]:
         return {"reverse_kl": self.lam}
+
+
+_PROBABILITIES = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)[1:]
+
+
+@dataclass(frozen=True, repr=False)
+class q_target(Signalled, Composed):
+    """Cross-entropy to a target distribution Q = c onehot + (1 - c) q, held fixed: c = w_f(p) says
+    how far to rely on the token, and q how the rest of the mass is spread, by the geometric mean of
+    the model and the reference model, q ~ s^(1 - eta) r^eta. Gradient s - Q.
+
+    `q_target(eta, p())` is Target-SFT with the model before training as the teacher (the paper has
+    another, stronger model there). eta = 0 leaves the rest where the model has it and is `f`; eta =
+    1 puts it where the reference model does, and `q_target(1, affine(1 - c, 0))` is distillation
+    with a share c, in gradient 1 - c times `kl_anchor(c / (1 - c), nll())`. With w_f = 1 it is NLL.
+
+    Reference: Xie et al., "A Unifying Lens on Supervised Fine-Tuning Through Target Distribution
+    Design", 2026, https://arxiv.org/abs/2606.11189; the rules are those of its project page,
+    https://txie1.github.io/Target-SFT. No value of eta was found there.
+    """
+
+    eta: float = field(metadata=bounds(low=0.0, high=1.0))
+    f: Objective
+
+    formula = "f(p) + (1 - sg(w_f(p))) KL(sg(q) || s), q ~ s^(1-eta) r^eta, r the reference model"
+    weight_formula = "w_f(p), and (1 - w_f(p)) (s - q)"
+    summary = "relies on a token as far as f does, and on the reference model for the rest"
+    source = "Xie et al. 2026 (Target-SFT), https://arxiv.org/abs/2606.11189"
+    also_known_as = ("target_sft", "targetsft", "qtarget")
+    example = "q_target(0.5, p())"
+    caution = "the paper's teacher is a stronger model; here it is the model before training"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("f")
+        self._check_weight_only(self.f)
+        if self.f.needs:
+            raise ObjectiveError(
+                f"q_target: f must be a function of p alone, so that its weight is known to lie in"
+                f" [0, 1]; {self.f} needs {', '.join(sorted(self.f.needs))}."
+            )
+        weight = self.f.token_weight(_PROBABILITIES.log())
+        if not bool(((weight >= 0.0) & (weight <= 1.0 + 1e-12)).all()):
+            raise ObjectiveError(
+                f"q_target: the weight of f is a share of the target and must lie in [0, 1]; that"
+                f" of {self.f} reaches from {weight.min():.3g} to {weight.max():.3g}. cap(1,"
+                f" {self.f}) bounds it."
+            )
+
+    @property
+    def own_needs(self) -> Set[str]:
+        return {f"guided:{self.eta:g}"}
+
+    @property
+    def terms(self) -> Set[str]:
+        return self.own_needs | super().terms
+
+    def bound(self, signals: Signals) -> Objective:
+        (name,) = self.own_needs
+        return _Towards(self, self.f, name, signals[name].detach())
+
+
+class _Towards(Around):
+    """f(p) plus a term whose factor is what the weight of f leaves of 1."""
+
+    def __init__(self, of: Objective, f: Objective, name: str, value: Tensor):
+        super().__init__(of, f)
+        self._name, self._value = name, value
+
+    @property
+    def terms(self) -> Set[str]:
+        return super().terms | {self._name}
+
+    def _rest(self, logp: Tensor) -> Tensor:
+        return (1.0 - self._inner._w(logp.detach())).clamp(min=0.0)
+
+    def _f(self, logp: Tensor) -> Tensor:
+        return self._inner._f(logp) + self._rest(logp) * self._value.to(logp.dtype)
+
+    def _w(self, logp: Tensor) -> Tensor:
+        return self._inner._w(logp)
+
+    def logit_gradient(self, logp: Tensor) -> Tensor:
+        return self._inner.logit_gradient(logp)
+
+    def keeps(self, logp: Tensor) -> Tensor:
+        return torch.ones_like(logp, dtype=torch.bool)
+
+    def coefficients(self, logp: Tensor) -> dict[str, Tensor]:
+        return {**self._inner.coefficients(logp), self._name: self._rest(logp)}

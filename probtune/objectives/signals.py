@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "HEAD_SIGNALS",
+    "REFERENCE_SIGNALS",
     "SIGNALS",
     "Signal",
     "Signals",
@@ -109,6 +110,13 @@ _ROWS = (
         _OTHER_PASS,
     ),
     Signal(
+        "guided", "ETA", "head", "number",
+        "KL divergence from this distribution of its geometric mean with the reference model's,"
+        " s^(1 - ETA) r^ETA normalised, held fixed",
+        _OTHER_DISTRIBUTION,
+        _OTHER_PASS,
+    ),
+    Signal(
         "special", "", "data", "mask",
         "True if the target is a special token",
         "to know which tokens are special",
@@ -199,6 +207,9 @@ SIGNALS: dict[str, Signal] = {row.name: row for row in _ROWS}
 
 HEAD_SIGNALS = frozenset(row.name for row in _ROWS if row.source == "head")
 """Names of what comes from the pass over the logits."""
+
+REFERENCE_SIGNALS = frozenset(row.name for row in _ROWS if row.provided == _OTHER_PASS)
+"""Names of the part of it that needs the reference model's whole distribution as well."""
 
 
 class Signals(dict[str, Any]):

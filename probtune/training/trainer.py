@@ -32,6 +32,7 @@ from ..models.loading import lm_head
 from ..models.packaged import model_folder
 from ..objectives import (
     HEAD_SIGNALS,
+    REFERENCE_SIGNALS,
     Objective,
     Signals,
     anneal_shares,
@@ -279,7 +280,7 @@ class ProbTuneTrainer(SFTTrainer):
             _LOGGER.warning("TRL's fused head computes the loss: %s.", self.head_reason)
         if self.head == "probtune" and self.args.device.type not in TRUSTED_DEVICES:
             check_head(self.objective.at(0.0), self.args.device, self._head_dtype())
-        if {"kl", "reverse_kl"} & self.objective.needs:
+        if REFERENCE_SIGNALS & self.objective.kinds:
             self._freeze_reference()
         if self.head == "probtune":
             add_objective_head(self._inner)
@@ -425,7 +426,7 @@ class ProbTuneTrainer(SFTTrainer):
         if self.head == "trl":
             return with_trl_head(model, inputs, objective, denominator, signals)
         reference = None
-        if {"kl", "reverse_kl"} & objective.needs:
+        if REFERENCE_SIGNALS & objective.kinds:
             reference = self._reference_head(model, inputs)
         call = HeadCall(objective, denominator, signals, reference, self.args.head_two_pass)
         out = model(**inputs, objective_head=call)
