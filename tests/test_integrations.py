@@ -423,6 +423,32 @@ def test_a_step_of_lightning(text):
     assert module.proof.proven and {"nll", "mean_p"} <= trainer.callback_metrics.keys()
 
 
+@pytest.mark.skipif(
+    "lightning" not in REAL, reason="pytorch-lightning is not installed; make integrations"
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_that_lightning_scales_is_stopped():
+    """A strategy that multiplies the loss: what is propagated is compared, not what we return."""
+    from pytorch_lightning import Trainer
+
+    from probtune.integrations.lightning import ObjectiveModule
+
+    class Doubled(ObjectiveModule):
+        def backward(self, loss, *arguments, **options):
+            super().backward(2 * loss, *arguments, **options)
+
+    batches = [padded(ROWS[:5]), padded(ROWS[5:])]
+    trainer = Trainer(
+        max_steps=1, accumulate_grad_batches=2, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="Lightning trains .* times 2"):
+        trainer.fit(
+            Doubled(sure_model(), "power(10)"),
+            torch.utils.data.DataLoader(batches, batch_size=None),
+        )
+
+
 def on_ranks(ranks, *arguments):
     folder = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

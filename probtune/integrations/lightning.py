@@ -46,6 +46,8 @@ class ObjectiveModule(LightningModule):
         )
         self._sums: list[float] = [0.0, 0.0]
         """The step's loss and tokens so far, on this rank."""
+        self._applied = 0.0
+        """The same as it was propagated back: each loss times the gradient from above."""
 
     def configure_optimizers(self) -> Any:
         return torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
@@ -59,7 +61,12 @@ class ObjectiveModule(LightningModule):
         self.statistics.add_logits(logits.detach(), labels)
         if not self.proof.proven:
             self.proof.add(0.0, logits_sums(self.objective, logits.detach(), labels))
+            value = float(loss.detach())
+            loss.register_hook(lambda gradient: self._propagated(value * float(gradient)))
         return loss
+
+    def _propagated(self, loss: float) -> None:
+        self._applied += loss
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Divide the gradient by the tokens of the step; log what the model does."""
@@ -74,10 +81,17 @@ class ObjectiveModule(LightningModule):
                     parameter.grad.mul_(factor)
         loss = total / max(tokens, 1.0)
         if not self.proof.proven:
-            self.proof.add(loss, (0.0, 0.0, 0.0))
+            applied, self._applied = self._applied / self._loss_scale(), 0.0
+            # Over the ranks the sum of the gradients is divided by their number, as by `finish`.
+            self.proof.add(applied * factor, (0.0, 0.0, 0.0))
             self.proof.finish(self._over_ranks, ranks)
         means = self.statistics.means(self._over_ranks)
         self.log_dict({"loss": loss, **means}, on_step=True, on_epoch=False)
+
+    def _loss_scale(self) -> float:
+        """Return the factor that mixed precision in float16 puts on a loss."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _over_ranks(self, sums: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
