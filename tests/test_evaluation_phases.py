@@ -14,6 +14,7 @@ from probtune.evaluation.generate import plan_generations
 from probtune.evaluation.graded import read_graded
 from probtune.evaluation.samples import read_samples
 from probtune.evaluation.settings import EvalSettings
+from probtune.reports.content import Texts, evaluated_items
 from probtune.settings import settings_from
 from probtune.terminal import Terminal
 
@@ -77,6 +78,12 @@ def test_the_command_from_model_to_report(word_model, data, capsys):
     assert record["paper_backbone"] == "Tiny-1" and record["domains"] == []
     page = only("report.html").read_text()
     assert '<meta name="generator" content="probtune">' in page and "Toy" in page
+    (benchmark,) = record["items"]
+    rows = [json.loads(line) for line in (data / "toy.jsonl").read_text().splitlines()]
+    assert benchmark["questions"] == [row["prompt"] for row in rows]
+    assert benchmark["references"] == [row["completion"] for row in rows]
+    (shown,) = evaluated_items(record, texts := Texts())
+    assert [texts.all()[item["q"]] for item in shown["items"]] == benchmark["questions"]
     # both protocols ask in the same way: one generation serves them
     assert only("toy/*").is_dir() and len(read_samples(only("toy/*/samples.jsonl"))) == 12
     before = {p: p.stat().st_mtime_ns for p in only("toy/*").iterdir()}
@@ -217,6 +224,22 @@ def test_questions_that_may_not_be_passed_on_are_nowhere_in_the_folder(
     for path in files:
         text = path.read_text()
         assert "secret gold" not in text and "ask user say ask" not in text, path
+    (shown,) = evaluated_items(json.loads(only("record.json").read_text()), Texts())
+    assert [(item["w"], item["q"], item["r"]) for item in shown["items"]] == [
+        (f"q{number}", None, None) for number in range(6)
+    ]
+
+
+def test_a_page_without_the_texts_shows_ids_and_a_damaged_file_is_named(word_model, data):
+    run(word_model, data)
+    path = only("toy/*/questions.jsonl")
+    path.write_text("{}\n")
+    with pytest.raises(DataError, match=r"questions.jsonl:1 is no question; remove the file"):
+        again("analyse")
+    path.unlink()
+    again("analyse")
+    (benchmark,) = json.loads(only("record.json").read_text())["items"]
+    assert benchmark["questions"] == [None] * 6
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -17,7 +17,14 @@ from ..data.prompts import PromptSpec
 from ..errors import DataError, UsageError
 from ..records import environment, read_record, write_record
 from ..terminal import Terminal
-from .samples import append_samples, check_samples, generation_key, read_samples, sha256
+from .samples import (
+    append_samples,
+    check_samples,
+    generation_key,
+    read_samples,
+    sha256,
+    write_wordings,
+)
 from .tasks.base import Decoding, Question, Task, asked_under
 
 if TYPE_CHECKING:
@@ -198,12 +205,15 @@ def generate(
         "environment": environment() if missing or before is None else before["environment"],
         "seconds": 0.0 if before is None else before["seconds"],
     }
+    if before is not None:
+        write_wordings(folder, task, questions)
     if missing <= 0:
         if before is not None and protocols != before["protocols"]:
             write_record(folder / "generation.json", "generation", record)
         return
     _fits(generation, rendered, opening, settings)
     write_record(folder / "generation.json", "generation", record)
+    write_wordings(folder, task, questions)
     start = time.monotonic()
     try:
         generation = replace(generation, decoding=decoding)

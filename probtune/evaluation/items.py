@@ -1,5 +1,5 @@
 """The first answer to each question, for a page: by protocol for one evaluation, by label for a
-comparison. Questions stand by their ids: the benchmarks' texts are not kept, for their licences.
+comparison. Questions whose texts may not be passed on stand by their ids.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .samples import read_samples
+from .samples import read_samples, read_wordings
 
 if TYPE_CHECKING:
     from .analyse import Measured
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["item_lists"]
 
 _MOST_QUESTIONS = 10_000
-_SHOWN_CHARACTERS = 600
+_SHOWN_CHARACTERS = 1000
 
 
 def item_lists(columns: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, Any]]:
-    """Return, for each benchmark, its questions (`ids`) and one entry of `columns` per name: the
-    end of the first answer (`texts`), the short answer read in it (`answers`) and its `scores`.
+    """Return, for each benchmark, its questions (`ids`; `questions` and `references` where their
+    texts were kept, else None) and one entry of `columns` per name: the end of the first answer
+    (`texts`), the short answer read in it (`answers`) and its `scores`.
 
     Args:
         columns: name of a column -> benchmark -> measured.
@@ -49,7 +50,18 @@ def item_lists(columns: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, 
                 }
             )
         title = columns[names[0]][task].task.title
-        lists.append({"task": task, "title": title, "ids": ids, "columns": entries})
+        by_id = read_wordings(columns[names[0]][task].folder)
+        wordings = [by_id.get(question) for question in ids]
+        lists.append(
+            {
+                "task": task,
+                "title": title,
+                "ids": ids,
+                "questions": [q and q.text[-_SHOWN_CHARACTERS:] for q in wordings],
+                "references": [q and q.reference[:_SHOWN_CHARACTERS] for q in wordings],
+                "columns": entries,
+            }
+        )
     return lists
 
 

@@ -2,6 +2,7 @@
 
     DIR/<task>/<key>/generation.json           record: model, prompt, decoding, questions, versions
     DIR/<task>/<key>/samples.jsonl             one line per sample, in the order of generation
+    DIR/<task>/<key>/questions.jsonl           texts of the questions, where they may be passed on
     DIR/<task>/<key>/graded.<protocol>.jsonl   a header, then one line per sample, sorted
 
 `key` stands for the prompt and the decoding (`generation_key`), so protocols that ask in the same
@@ -17,13 +18,27 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..data.prompts import PromptSpec
 from ..errors import DataError
+from ..files import write_text
 from ..records import digest
-from .tasks.base import Decoding
+from .tasks.base import Decoding, Question, Task
 
-__all__ = ["Sample", "append_samples", "check_samples", "generation_key", "read_samples", "sha256"]
+__all__ = [
+    "Sample",
+    "Wording",
+    "append_samples",
+    "check_samples",
+    "generation_key",
+    "read_samples",
+    "read_wordings",
+    "sha256",
+    "write_wordings",
+]
+
+_KEPT_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,55 @@ class Sample:
     def key(self) -> tuple[str, int]:
         """(question, sample), unique in a file."""
         return self.question, self.sample
+
+
+class Wording(NamedTuple):
+    """A question and its right answer, for a page; at most 2,000 characters of each."""
+
+    text: str
+    reference: str
+
+
+def write_wordings(folder: Path, task: Task, questions: Sequence[Question]) -> None:
+    """Write the texts of questions beside their answers, where they may be passed on: the user's
+    own, and those of benchmarks whose licence says so. Of others nothing is written.
+    """
+    if not (task.source.redistributable or task.domain == "own"):
+        return
+    lines = [
+        {"id": q.id, "text": q.text[-_KEPT_CHARACTERS:], "reference": _reference(q.gold)}
+        for q in questions
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path = folder / "questions.jsonl"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _reference(gold: object) -> str:
+    text = gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False)
+    return text[:_KEPT_CHARACTERS]
+
+
+def read_wordings(folder: Path) -> dict[str, Wording]:
+    """Return question id -> its texts; empty where none were written.
+
+    Raises:
+        DataError: a line is no question; with its number.
+    """
+    path = folder / "questions.jsonl"
+    if not path.is_file():
+        return {}
+    questions = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            questions[entry["id"]] = Wording(str(entry["text"]), str(entry["reference"]))
+        except (ValueError, TypeError, KeyError):
+            raise DataError(
+                f"{path}:{number} is no question; remove the file: pages then show ids."
+            ) from None
+    return questions
 
 
 def sha256(text: str) -> str:

@@ -107,11 +107,13 @@ def evaluated_items(record: Mapping[str, Any], texts: Texts) -> list[dict[str, A
     lists = []
     for one in record.get("items") or []:
         columns = one["columns"]
+        none = [None] * len(one["ids"])
+        questions, right = one.get("questions") or none, one.get("references") or none
         items = [
             {
                 "w": str(question),
-                "q": None,
-                "r": None,
+                "q": texts.index(questions[i]),
+                "r": texts.index(right[i]),
                 "a": [texts.index(_answer(column, i)) for column in columns],
                 "ok": [int(column["scores"][i] >= 1) for column in columns],
             }
