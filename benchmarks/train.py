@@ -191,7 +191,7 @@ def draw(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--try", dest="short", action="store_true", help="one setting, no files")
     options = parser.parse_args()
     prepare()

@@ -48,7 +48,9 @@ start here:
 """
 
 _GROUPS = {
-    "fine-tune": (*("data", "probe", "tune", "train", "merge", "objectives", "report", "demo"),),
+    "fine-tune": (
+        *("data", "probe", "tune", "sweep", "train", "merge", "objectives", "report", "demo"),
+    ),
     "measure": ("forgetting", "calibration", "diversity", "drift"),
     "evaluate": ("eval", "compare", "judge"),
     "paper": ("prepare", "reproduce"),

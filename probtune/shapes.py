@@ -62,6 +62,14 @@ SHAPES: Mapping[str, Any] = {
         "runs": [{"name": str, "train": _MAPPING_OR_NULL, "heldout": _HELDOUT}],
         "comparisons": [{"first": str, "second": str, "metric": str, "difference": _ESTIMATE}],
     },
+    "sweep": {
+        "settings": dict,
+        "seeds": [int],
+        "learning_rates": [_NUMBER],
+        "metric": str,
+        "reference": str,
+        "results": [{"objective": str, "learning_rate": _NUMBER, "score": _ESTIMATE}],
+    },
     "demo": {"seeds": [int], "failed": dict, "recipe": dict, "cells": [dict]},
     "eval-run": {"identity": dict, "tasks": list, "protocols": list},
 }

@@ -19,7 +19,6 @@ from probtune.evaluation.tasks.table import TASKS, find_tasks
 from probtune.paper.reproduction import checks
 from probtune.paper.reproduction.backbones import BACKBONES, backbone
 from probtune.paper.reproduction.cost import Cost, cost_of, devices_needed, memory_bytes
-from probtune.paper.reproduction.launch import Job, launch_local, slurm_options
 from probtune.paper.reproduction.plan import plan_cell
 from probtune.paper.reproduction.printed import MEAN_P, SCALING, average
 from probtune.paper.reproduction.recipe import all_recipes, find_recipes
@@ -35,6 +34,7 @@ from probtune.paper.reproduction.tables import (
     verdict,
 )
 from probtune.paper.settings import read_configuration
+from probtune.pipeline.launch import Job, launch_local, slurm_options
 from probtune.records import read_record, write_record
 from probtune.settings import settings_from
 from probtune.statistics import macro_average
@@ -361,7 +361,7 @@ def test_slurm_options_are_key_and_value():
 def test_every_run_becomes_one_job_in_its_wave(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(
-        "probtune.paper.reproduction.launch.launch_slurm",
+        "probtune.pipeline.launch.launch_slurm",
         lambda waves, options, logs, terminal: seen.extend([waves, options]),
     )
     monkeypatch.setattr(checks, "check_hub", lambda plans, out: None)

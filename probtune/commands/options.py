@@ -5,7 +5,7 @@ theory.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..options import REQUIRED, add_arguments, add_options, option, options_of
@@ -13,6 +13,7 @@ from ..settings import TuneSettings
 
 __all__ = [
     "PROBE_FIELDS",
+    "SWEEP_FIELDS",
     "Advice",
     "Crossover",
     "Data",
@@ -39,6 +40,14 @@ A run that was interrupted goes on when the same command is given again.
 """
 
 
+_SWEEP_EPILOG = """\
+examples:
+  probtune sweep MODEL train.jsonl --objectives 'nll,p,power(0.5)' --learning-rates 1e-5,3e-5
+  probtune sweep MODEL train.jsonl --slurm partition=gpu --slurm time=240
+  probtune sweep MODEL train.jsonl --commands | xargs -P 8 -I{} sh -c '{}'
+"""
+
+
 _ROW_FIELDS = (
     *("prompt_column", "response_column", "messages_column", "separator", "chat", "chat_template"),
     *("prompt_format", "system", "instruction", "response_end", "split", "subset"),
@@ -53,6 +62,14 @@ PROBE_FIELDS = (
     *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
 )
 """Settings of `probtune tune` that `probtune probe` takes too."""
+
+
+SWEEP_FIELDS = tuple(
+    item.name
+    for item in fields(TuneSettings)
+    if item.name not in ("objective", "compare", "learning_rate", "seed")
+)
+"""Settings of `probtune tune` that `probtune sweep` takes too."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -77,6 +94,39 @@ class _DryRun(_TuneToo):
         metavar="DEVICES",
         nargs="?",
         const="here",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _SweepToo(_TuneToo):
+    """Options of `probtune sweep` besides the settings of its runs."""
+
+    objectives: str = option(
+        "nll,p,power(0.5)", "objectives to compare (default: %(default)s)", metavar="LIST"
+    )
+    learning_rates: str = option(
+        "5e-6,2e-5,5e-5",
+        "learning rates of each objective; half of the held-out rows choose among them, the other"
+        " half is reported (default: %(default)s)",
+        metavar="LIST",
+    )
+    seeds: str = option("0-2", "as 0,1,2 or 10-14 (default: %(default)s)", metavar="LIST")
+    devices: int = option(
+        1,
+        "runs at a time on this machine, each on a GPU of its own; above 1 needs probtune[slurm]"
+        " (default: %(default)s)",
+        metavar="N",
+        least=1,
+    )
+    slurm: tuple[str, ...] = option(
+        (),
+        "submit the runs to SLURM with this parameter, as partition=gpu; may be repeated",
+        metavar="KEY=VALUE",
+    )
+    commands: bool = option(
+        False,
+        "print the command of each run that is not finished, for another scheduler, and do nothing;"
+        " the same `sweep` gathers them afterwards",
     )
 
 
@@ -307,6 +357,22 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
     add_options(train, TuneSettings)
     add_arguments(train, _TuneToo, besides=True)
     train.set_defaults(run="commands.tuning:train")
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="compare objectives fairly: learning rates and seeds for each",
+        description=(
+            "Train MODEL on DATA with every objective, learning rate and seed, and compare the"
+            " objectives at the learning rate that suits each. A learning rate and a seed are a run"
+            " of `probtune tune` in a folder of its own; all other options are those of `tune`."
+            " Finished runs are not done again."
+        ),
+        epilog=_SWEEP_EPILOG,
+        formatter_class=plain,
+    )
+    add_options(sweep, TuneSettings, only=SWEEP_FIELDS)
+    add_arguments(sweep, _SweepToo, besides=True)
+    sweep.set_defaults(run="commands.sweeping:sweep")
 
     probe = commands.add_parser(
         "probe",

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 _WORST = 5
 """Rows that look wrong, shown in the terminal; the record names more."""
 
-__all__ = ["demo", "probe", "report", "train", "tune"]
+__all__ = ["demo", "probe", "report", "seeds_of", "settings_of", "train", "tune"]
 
 
-def _settings(options: argparse.Namespace) -> TuneSettings:
+def settings_of(options: argparse.Namespace) -> TuneSettings:
+    """Return the settings that the command line and --config name."""
     typed = {
         name: value
         for name, value in vars(options).items()
@@ -74,7 +75,7 @@ def _own_objectives(settings: TuneSettings) -> dict[str, Any]:
 def tune(options: argparse.Namespace) -> None:
     from ..terminal import Terminal, quiet_libraries
 
-    settings = _settings(options)
+    settings = settings_of(options)
     quiet_libraries()
     from ..paper.corpora import locate
 
@@ -94,7 +95,7 @@ def tune(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     from ..terminal import Terminal, quiet_libraries
 
-    settings = _settings(options)
+    settings = settings_of(options)
     quiet_libraries()
     from ..paper.corpora import locate
     from ..pipeline import train
@@ -198,7 +199,7 @@ def _show_endings(record: dict[str, Any], terminal: Terminal) -> None:
 def probe(options: argparse.Namespace) -> None:
     from ..terminal import Terminal, quiet_libraries
 
-    settings = _settings(options)
+    settings = settings_of(options)
     if settings.out is not None and Path(settings.out).exists():
         raise UsageError(f"{settings.out} exists; choose another --out.")
     store = None if options.store is None else Path(options.store)
@@ -355,7 +356,7 @@ def demo(options: Demo) -> None:
         return
     plan = grid.FAST if options.fast else grid.FULL if options.full else grid.STANDARD
     if options.seeds is not None:
-        plan = replace(plan, seeds=_seeds(options.seeds))
+        plan = replace(plan, seeds=seeds_of(options.seeds))
     folder = Path(options.out or "runs/demo")
     terminal = Terminal()
     terminal.say(summary.introduction(plan))
@@ -369,7 +370,12 @@ def demo(options: Demo) -> None:
 _MOST_SEEDS = 1000
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Read a list of seeds.
+
+    Raises:
+        UsageError: it is no such list.
+    """
     try:
         seeds: list[int] = []
         for part in text.split(","):

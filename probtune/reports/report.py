@@ -25,6 +25,7 @@ from .content import Texts, encoded, evaluated_items, items_of, number_of_sets, 
 from .decision import decide, demo_real_title, demo_title
 from .groups import by_group
 from .movement import BINS, movement
+from .sweep import sweep_part
 from .tokens import GRID
 from .verdict import METRIC_NAMES, RATE_NAMES, against, headline, verdicts
 
@@ -320,5 +321,6 @@ MAKERS = {
     "probe": Maker(_probe, "probe.html"),
     "demo": Maker(_demo, "demo.html"),
     "demo-real": Maker(_demo_real, "demo_real.html"),
+    "sweep": Maker(sweep_part, "sweep.html"),
 }
 """Kind of record -> its maker."""

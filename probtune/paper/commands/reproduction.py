@@ -13,8 +13,8 @@ from ...terminal import Terminal
 
 if TYPE_CHECKING:
     from ...evaluation.grading.judge import Judge
+    from ...pipeline.launch import Job
     from ..reproduction.cost import Cost
-    from ..reproduction.launch import Job
     from ..reproduction.plan import CellPlan, Run
 
 from .options import Reproduce
@@ -261,7 +261,7 @@ def _launch(
     devices: int,
     terminal: Terminal,
 ) -> None:
-    from ..reproduction.launch import launch_local, launch_slurm, slurm_options
+    from ...pipeline.launch import launch_local, launch_slurm, slurm_options
     from ..reproduction.run import open_cell
 
     for plan in plans:  # a folder of another reproduction is refused once, not by every job
@@ -276,7 +276,7 @@ def _launch(
 
 def _waves(plans: Sequence[CellPlan], options: Reproduce, out: Path) -> list[list[Job]]:
     """Return the jobs, wave after wave: base models, rates, choices, other seeds."""
-    from ..reproduction.launch import Job
+    from ...pipeline.launch import Job
 
     waves: list[list[Job]] = [[], [], [], []]
     for plan in plans:

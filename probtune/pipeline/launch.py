@@ -5,8 +5,8 @@ submitit rather than Ray: a run is one command that leaves its files and can be 
 has to be started, on SLURM through its own queue and accounts. submitit is a small package that
 needs no server; Ray would bring a cluster of its own on top of the cluster.
 
-A run is `probtune reproduce … --run NAME`. A run that needs the results of others, as other seeds
-need the learning rate, starts when those have ended.
+A run is one command, `probtune tune …` or `probtune reproduce … --run NAME`. A run that needs the
+results of others, as other seeds need the learning rate, starts when those have ended.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import ProbtuneError, UsageError
-from ...terminal import Terminal
+from ..errors import ProbtuneError, UsageError
+from ..terminal import Terminal
 
 __all__ = ["Job", "launch_local", "launch_slurm", "slurm_options"]
 
