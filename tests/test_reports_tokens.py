@@ -17,6 +17,7 @@ from probtune.models.loading import load_model, token_table
 from probtune.models.looks import look
 from probtune.objectives import objective
 from probtune.pipeline.fine_tuning import training_config
+from probtune.pipeline.metrics import read_metrics
 from probtune.pipeline.viewing import weights_of
 from probtune.reports.content import Texts, token_sets
 from probtune.reports.groups import by_group
@@ -156,7 +157,21 @@ def test_groups_of_rows_add_up_to_the_whole(folder, tmp_path):
         exact = sum(g["rows"] * g["models"][k]["exact_match"]["value"] for g in groups)
         assert exact == pytest.approx(sum(run["heldout"]["items"]["exact"]))
     assert "kind" not in record["data"]["unused_columns"]
-    assert "<h2>By kind</h2>" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<h2>By kind</h2>" in page
+    for slug in ("nll", "p"):
+        log = json.loads((folder / slug / "train.json").read_text())["group_log"]
+        entries = read_metrics(folder / slug / "metrics.jsonl")
+        assert [e["step"] for e in log] == [e["step"] for e in entries] == [1, 2]
+        for entry, measured in zip(entries, log, strict=True):
+            parts = measured["groups"].values()
+            tokens = sum(part["tokens"] for part in parts)
+            assert tokens == sum(entry["p_histogram"]) and len(parts) == 2
+            for key in ("nll", "mean_p"):
+                mean = sum(part["tokens"] * part[key] for part in parts) / tokens
+                assert mean == pytest.approx(entry[key])
+        for what in ("NLL", "mean p"):
+            assert f'aria-label="{what}, {slug}() during training"' in page
     with pytest.raises(DataError, match="no row of .* has the column 'source' of --group-by"):
         read_rows(str(folder.parent / "rows.jsonl"), group_by="source")
 

@@ -269,6 +269,49 @@ def test_packing_equals_padding(tmp_path):
         assert a[name] == pytest.approx(b[name], rel=1e-4), name
 
 
+def grouped(rows):
+    """Rows of two groups, and one of none."""
+    return [{**row, "group_of_row": 0 if i == 0 else 1 + i % 2} for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"packing": True, "max_length": 32, "dataset_kwargs": None},
+        {"objective": "weighted(p(), 'quality')"},
+    ],
+    ids=["padded", "packed", "with a column"],
+)
+def test_groups_of_rows_are_measured_alone(tmp_path, changes):
+    rows = [row for row in helpers.encoded_rows(8) if len(row["input_ids"]) > 2]
+    rows = [{**row, "quality": 1.0} for row in rows]
+    common = dict(objective="p", max_steps=1) | changes
+    training = trainer(tmp_path, rows=grouped(rows), groups=["odd", "even"], **common)
+    training.train()
+    for number, name in enumerate(training.args.groups, start=1):
+        mine = [row for row in grouped(rows) if row["group_of_row"] == number]
+        *_, logp = by_hand(mine, objective("nll"))
+        measured = training.by_group[name]
+        assert measured["tokens"] == len(logp)
+        assert measured["nll"] == pytest.approx(-float(logp.mean()), rel=1e-4)
+        assert measured["mean_p"] == pytest.approx(float(logp.exp().mean()), rel=1e-4)
+
+
+def test_a_resumed_training_measures_the_groups_of_all_steps(tmp_path):
+    common = dict(max_steps=6, groups=["odd", "even"], logging_steps=6, logging_first_step=False)
+    rows = grouped(helpers.encoded_rows(16, masked=MASKED))
+    whole = trainer(tmp_path / "whole", rows=rows, **common)
+    whole.train()
+    clock = CheckpointClock(minutes=1e9)
+    trainer(tmp_path / "part", rows=rows, callbacks=[clock, StopAt(clock, 3)], **common).train()
+    second = trainer(tmp_path / "part", rows=rows, **common)
+    second.train(resume_from_checkpoint=True)
+    assert second.by_group.keys() == whole.by_group.keys() == {"odd", "even"}
+    for name, numbers in whole.by_group.items():
+        assert second.by_group[name] == pytest.approx(numbers, rel=1e-5)
+
+
 def test_lora_trains_the_adapter_alone(tmp_path):
     model = helpers.word_causal_model()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

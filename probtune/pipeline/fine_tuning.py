@@ -24,9 +24,10 @@ from ..models.loading import default_device, layer_names, load_model
 from ..models.ranks import launched
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
+from ..reports.groups import largest_groups
 from ..settings import TuneSettings
 from ..terminal import Terminal
-from .metrics import Turn
+from .metrics import Turn, read_metrics
 from .preparation import Prepared
 from .trackers import Trackers, foreign
 
@@ -84,10 +85,13 @@ def train_stage(
     _check_space(folder, model)
     _say_tied(settings, model, terminal)
     clock = CheckpointClock(settings.checkpoint_minutes)
-    rows = prepared.train.rows.dataset(_columns(objective, prepared, terminal))
+    arguments = training_config(folder, objective, settings, stores)
+    arguments.groups, group_columns = _groups(prepared)
+    columns = _columns(objective, prepared, terminal) | group_columns
+    rows = prepared.train.rows.dataset(columns)
     trainer = ProbTuneTrainer(
         model,
-        training_config(folder, objective, settings, stores),
+        arguments,
         train_dataset=rows,
         eval_dataset=prepared.heldout.rows.dataset() if settings.eval_steps else None,
         processing_class=prepared.tokenizer,
@@ -123,6 +127,7 @@ def train_stage(
         "loss": _over_processes(trainer, result.training_loss),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         "heldout_log": _heldout_log(trainer.state),
+        "group_log": _group_log(folder / "metrics.jsonl"),
         "processes": trainer.accelerator.num_processes,
         "seconds": time.monotonic() - started,
     }
@@ -157,6 +162,29 @@ def _heldout_log(state: Any) -> list[dict[str, float]]:
         for entry in state.log_history
         if "eval_nll" in entry
     ]
+
+
+def _group_log(metrics: Path) -> list[dict[str, Any]]:
+    """Return the numbers of each group of training rows, from the file of log entries."""
+    entries = read_metrics(metrics)
+    return [{"step": e["step"], "groups": e["groups"]} for e in entries if "groups" in e]
+
+
+def _groups(prepared: Prepared) -> tuple[list[str] | None, dict[str, list[int]]]:
+    """Return the names of the largest groups of the training rows, and the column that says which
+    one a row is of; nothing where rows have no groups.
+    """
+    from ..training.columns import GROUP
+
+    if not prepared.rows.groups:
+        return None, {}
+    of_row = [prepared.rows.groups.get(row.where) for row in prepared.train.rows]
+    largest = largest_groups(of_row)
+    column = [0] * len(of_row)
+    for number, (_, mine) in enumerate(largest, start=1):
+        for index in mine:
+            column[index] = number
+    return [name for name, _ in largest], {GROUP: column}
 
 
 def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str | None:

@@ -101,12 +101,16 @@ class _Follower(TrainerCallback):
                 "seconds": round(time.monotonic() - self._began, 3),
                 **numbers,
                 "p_histogram": self._trainer.p_histogram,
+                **({"groups": self._trainer.by_group} if self._trainer.by_group else {}),
             }
         )
         for run in self._runs:
             if self._trainer.p_histogram is not None:
                 run.histogram("train/p", self._trainer.p_histogram, state.global_step)
-            run.scalars({f"train/{k}": float(v) for k, v in numbers.items()}, state.global_step)
+            scalars = {f"train/{k}": float(v) for k, v in numbers.items()}
+            for group, values in self._trainer.by_group.items():
+                scalars |= {f"train/{k} of {group}": values[k] for k in ("nll", "mean_p")}
+            run.scalars(scalars, state.global_step)
 
     def _speed(self, tokens: float) -> float:
         """Return the tokens per second since the last log entry."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,7 +286,10 @@ class _Mlflow:
             mlflow.log_params(dict(config))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(values), step=step)
+        # MLflow refuses other characters in a name, such as those of a group of rows.
+        self._mlflow.log_metrics(
+            {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in values.items()}, step=step
+        )
 
     def histogram(self, name: str, counts: Sequence[int], step: int) -> None:
         content = {"edges": edges(len(counts)), "counts": list(counts)}

@@ -103,10 +103,15 @@ def curves(
     *,
     label: str,
     x_label: str = "optimizer step",
+    colours: Mapping[str, str] | None = None,
 ) -> str:
     """Draw one line per objective: a quantity that means the same for all of them, against the
     step. A single point is drawn as a point.
+
+    Args:
+        colours: colour of each line; default: that of its objective.
     """
+    colours = colours or {name: colour_of(name, list(series)) for name in series}
     points = [point for line in series.values() for point in line]
     xs, ys = ([point[i] for point in points] or [0.0, 1.0] for i in (0, 1))
     room = 0.05 * (max(ys) - min(ys))
@@ -120,8 +125,8 @@ def curves(
     widths = [3.4 - 1.8 * i / max(len(series) - 1, 1) for i in range(len(series))]
     for (name, line), width in zip(series.items(), widths, strict=True):
         # Wider below narrower: lines that coincide stay visible.
-        chart.line(line, colour_of(name, list(series)), width=width if len(series) > 1 else 1.7)
-    chart.legend([(name, colour_of(name, list(series))) for name, line in series.items() if line])
+        chart.line(line, colours[name], width=width if len(series) > 1 else 1.7)
+    chart.legend([(name, colours[name]) for name, line in series.items() if line])
     return chart.svg()
 
 

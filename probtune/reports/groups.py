@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["by_group", "largest_groups"]
+from . import figures
+
+__all__ = ["by_group", "curves_by_group", "largest_groups"]
 
 _MOST_GROUPS = 40
+_MOST_CURVES = 7
+"""Groups with a curve each in one chart."""
 
 
 def largest_groups(groups: Sequence[str | None]) -> list[tuple[str, list[int]]]:
@@ -44,3 +48,28 @@ def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             models.append({"name": run["name"], **estimates})
         entries.append({"name": name, "rows": len(mine), "models": models})
     return entries
+
+
+def curves_by_group(record: Mapping[str, Any]) -> list[str]:
+    """Draw NLL and mean p of the training rows of the largest groups, a chart for each trained
+    model and number.
+    """
+    charts = []
+    for run in record["runs"]:
+        log = (run["train"] or {}).get("group_log") or []
+        sizes: Counter[str] = Counter()
+        for entry in log:
+            sizes.update({name: values["tokens"] for name, values in entry["groups"].items()})
+        for key, what in (("nll", "NLL"), ("mean_p", "mean p")) if log else ():
+            series = {
+                name: [(e["step"], e["groups"][name][key]) for e in log if name in e["groups"]]
+                for name, _ in sizes.most_common(_MOST_CURVES)
+            }
+            charts.append(
+                figures.curves(
+                    series,
+                    label=f"{what}, {run['name']}",
+                    colours=dict(zip(series, figures.PALETTE, strict=False)),
+                )
+            )
+    return charts

@@ -23,7 +23,7 @@ from . import figures
 from .across import across
 from .content import Texts, encoded, evaluated_items, items_of, number_of_sets, token_sets
 from .decision import decide, demo_real_title, demo_title
-from .groups import by_group
+from .groups import by_group, curves_by_group
 from .movement import BINS, movement
 from .sweep import sweep_part
 from .tokens import GRID
@@ -234,6 +234,7 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
         "pulls": _pulls(record),
         "movement": movement(record),
         "groups": by_group(record),
+        "group_curves": curves_by_group(record),
         "bins": BINS,
     }
 

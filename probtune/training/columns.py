@@ -18,6 +18,7 @@ from ..probe.features import sequence_weights
 
 __all__ = [
     "BETTER",
+    "GROUP",
     "REFERENCE",
     "ColumnCollator",
     "excess_cut",
@@ -28,6 +29,8 @@ __all__ = [
 
 REFERENCE = SIGNALS["reference"].column
 BETTER = SIGNALS["better"].column
+GROUP = "group_of_row"
+"""Column that says which of `ProbTuneConfig.groups` a row is of, counted from 1; 0 for none."""
 
 
 def per_token(dataset: Any, columns: Sequence[str]) -> Any:
@@ -107,7 +110,9 @@ def excess_cut(dataset: Any, share: float) -> float:
 
 
 class ColumnCollator:
-    """A collator that also pads the columns, as it pads the labels."""
+    """A collator that also pads the columns, as it pads the labels. A number stands for every token
+    of its row; columns that the rows lack are left out.
+    """
 
     def __init__(self, collator: Any, columns: Sequence[str]):
         self.collator, self.columns = collator, tuple(columns)
@@ -117,7 +122,9 @@ class ColumnCollator:
         batch = self.collator(own)
         shape = batch["labels"].shape
         for column in self.columns:
-            rows = [torch.tensor(row[column], dtype=torch.float32) for row in examples]
+            if column not in examples[0]:
+                continue
+            rows = [_of_tokens(row[column], len(row["input_ids"])) for row in examples]
             if shape[0] == 1 and len(rows) > 1:  # one row without padding
                 rows = [torch.cat(rows)]
             padded = torch.zeros(shape)
@@ -125,6 +132,11 @@ class ColumnCollator:
                 padded[index, : len(row)] = row
             batch[column] = padded
         return batch
+
+
+def _of_tokens(value: Any, length: int) -> Tensor:
+    values = value if isinstance(value, list) else [value] * length
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def sequence_of_token(inputs: Mapping[str, Any], shape: torch.Size) -> Tensor:

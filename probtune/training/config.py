@@ -170,6 +170,17 @@ class ProbTuneConfig(SFTConfig):
         },
     )
 
+    groups: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Names of the sources of the training rows: NLL and mean p of each are measured"
+                " beside those of all (`trainer.by_group`). The dataset's column `group_of_row`"
+                " says of each row which one is its own, counted from 1; 0 for none."
+            )
+        },
+    )
+
     assistant_only_loss: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..models.head import PerToken
 
-__all__ = ["P_BINS", "StepCounts", "TokenSums", "p_histogram", "row_sums"]
+__all__ = ["P_BINS", "GroupSums", "StepCounts", "TokenSums", "p_histogram", "row_sums"]
 
 P_BINS = 20
 """Bins of equal width between 0 and 1 in which p is counted."""
@@ -65,6 +66,49 @@ class TokenSums:
             if count
             else {}
         )
+
+
+class GroupSums:
+    """Sums of NLL and p over the supervised tokens of each group of rows since the last log."""
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        self._sums: Tensor | None = None
+
+    def add(self, tokens: PerToken, group: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            group: number of each target token's group, counted from 1; 0 for none: (B, T - 1).
+        """
+        logp, mask = tokens.log_probs.detach().float(), tokens.label_mask
+        index = torch.where(mask, group.to(logp.device).long(), 0).flatten()
+        terms = torch.stack([-logp, logp.exp(), torch.ones_like(logp)], -1)
+        terms = terms.flatten(0, -2).to(_dtype(logp.device))
+        if self._sums is None:
+            self._sums = terms.new_zeros(len(self._names) + 1, 3)
+        self._sums = self._sums.index_add(0, index, terms)
+
+    def state(self) -> list[list[float]] | None:
+        """Return the sums as numbers; None where no batch was seen."""
+        return None if self._sums is None else self._sums.tolist()
+
+    def restore(self, state: list[list[float]] | None, device: torch.device) -> None:
+        """Take the sums that `state` returned."""
+        self._sums = None if state is None else torch.tensor(state, dtype=_dtype(device)).to(device)
+
+    def means(self, accelerator: Any) -> dict[str, dict[str, float]]:
+        """Return `nll`, `mean_p` and the number of `tokens` of each group that had a token, over
+        all ranks, and begin anew.
+        """
+        if self._sums is None:
+            return {}
+        sums, self._sums = accelerator.reduce(self._sums, "sum").tolist(), None
+        return {
+            name: {"nll": nll / count, "mean_p": p / count, "tokens": int(count)}
+            for name, (nll, p, count) in zip(self._names, sums[1:], strict=True)
+            if count
+        }
 
 
 def row_sums(tokens: PerToken) -> Tensor:

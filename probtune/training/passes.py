@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..objectives import Signals, StepStatistics, nll
-from .columns import BETTER, sequence_of_token
+from .columns import BETTER, GROUP, sequence_of_token
 
 __all__ = ["OLD", "STEP", "Passes", "sequence_means", "targets"]
 
@@ -82,7 +82,7 @@ class Passes:
 
     def measure(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
         """Return the current log-probabilities of a batch, (B, T - 1)."""
-        extras = (*self._trainer.columns.values(), STEP, OLD)
+        extras = (*self._trainer.columns.values(), GROUP, STEP, OLD)
         inputs = self._trainer._prepare_inputs({k: v for k, v in batch.items() if k not in extras})
         with self.as_it_is(model):
             out = self._trainer.forward(model, inputs, nll(), None, Signals())

@@ -43,13 +43,14 @@ from ..objectives import (
 from .card import card_of_trainer
 from .checkpoints import check_checkpoint, newest_whole, save_checkpoint
 from .columns import (
+    GROUP,
     ColumnCollator,
     excess_cut,
     per_token,
     with_sequence_weights,
 )
 from .config import ProbTuneConfig
-from .counts import StepCounts, TokenSums, p_histogram, row_sums
+from .counts import GroupSums, StepCounts, TokenSums, p_histogram, row_sums
 from .head_choice import (
     adapters_on_the_head,
     check_two_pass,
@@ -152,6 +153,10 @@ class ProbTuneTrainer(SFTTrainer):
         self.p_histogram: list[int] | None = None
         """Counts of p of the training tokens between the last two log entries, in equal bins from 0
         to 1."""
+        self._group_sums = GroupSums(args.groups or ())
+        self.by_group: dict[str, dict[str, float]] = {}
+        """`nll`, `mean_p` and `tokens` of each of `ProbTuneConfig.groups` between the last two log
+        entries."""
         self._step = StepCounts()
         self._resuming = Resuming(self)
         self._writing: str | None = None
@@ -162,7 +167,7 @@ class ProbTuneTrainer(SFTTrainer):
         self.add_callback(self._resuming)
         self._check_parallelism()
         self._fuse_head()
-        if self.columns:
+        if self.columns or args.groups:
             self._add_columns()
         if args.normalizer == "kept":
             self._check_kept()
@@ -312,10 +317,15 @@ class ProbTuneTrainer(SFTTrainer):
         add_objective_head(self._frozen)
 
     def _add_columns(self) -> None:
-        """Give the datasets the numbers per token that the objective needs."""
+        """Give the datasets the numbers per token that the objective needs, and the training rows
+        their groups.
+        """
         names = tuple(dict.fromkeys(self.columns.values()))
-        self.data_collator = ColumnCollator(self.data_collator, names)
-        self.train_dataset = self._completed(self.train_dataset, "train", names)
+        grouped = (GROUP,) if self.args.groups else ()
+        self.data_collator = ColumnCollator(self.data_collator, (*names, *grouped))
+        if self.args.packing or names:
+            of_training = (*names, *grouped)
+            self.train_dataset = self._completed(self.train_dataset, "train", of_training)
         for name in self.objective.needs:
             if kind_of(name) == "excess_cut":
                 cut = excess_cut(self.train_dataset, float(parameter_of(name)))
@@ -324,10 +334,10 @@ class ProbTuneTrainer(SFTTrainer):
             self.eval_dataset = {
                 name: self._completed(part, name, names) for name, part in self.eval_dataset.items()
             }
-        elif self.eval_dataset is not None:
+        elif self.eval_dataset is not None and names:
             self.eval_dataset = self._completed(self.eval_dataset, "eval", names)
         if self.args.packing:
-            self.train_dataset = self._packed(self.train_dataset, names)
+            self.train_dataset = self._packed(self.train_dataset, (*names, *grouped))
 
     def _completed(self, dataset: Any, which: str, names: tuple[str, ...]) -> Any:
         if dataset is None:
@@ -351,14 +361,14 @@ class ProbTuneTrainer(SFTTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, *others):  # type: ignore[override]
         # With columns, packing comes after them.
-        packing = packing and not self.columns
+        packing = packing and not self.columns and not args.groups
         if args.assistant_only_loss is not False and others[0] is None:  # no formatting function
             dataset = mask_rows(dataset, processing_class)
         return super()._prepare_dataset(dataset, processing_class, args, packing, *others)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        for column in self.columns.values():
+        for column in (*self.columns.values(), *((GROUP,) if self.args.groups else ())):
             if column not in self._signature_columns:
                 self._signature_columns.append(column)
 
@@ -380,7 +390,8 @@ class ProbTuneTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         training = self.model.training
         mode = "train" if training else "eval"
-        extras = {name: inputs.pop(name, None) for name in (*self.columns.values(), STEP, OLD)}
+        names = (*self.columns.values(), GROUP, STEP, OLD)
+        extras = {name: inputs.pop(name, None) for name in names}
         inputs["use_cache"] = False
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
@@ -396,6 +407,8 @@ class ProbTuneTrainer(SFTTrainer):
                 self._sums["train"].add(sums)
                 counts = p_histogram(out.tokens)
                 self._histogram = counts if self._histogram is None else self._histogram + counts
+                if extras[GROUP] is not None:
+                    self._group_sums.add(out.tokens, extras[GROUP][:, 1:])
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
                     self._step.kept += float(out.tokens.kept[out.tokens.label_mask].sum())
@@ -515,13 +528,15 @@ class ProbTuneTrainer(SFTTrainer):
         return out
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
+        # The last numbers come when the model may have been measured already.
+        mode = "train" if self.model.training or "train_runtime" in logs else "eval"
         means = self._sums[mode].means(self.accelerator if mode == "train" else None)
         means.pop("objective", None)
         if mode == "train":
             if self._histogram is not None:
                 counts = self.accelerator.reduce(self._histogram, "sum")
                 self.p_histogram, self._histogram = counts.tolist(), None
+                self.by_group = self._group_sums.means(self.accelerator)
             for index, share in enumerate(anneal_shares(self.objective, self._progress())):
                 logs[f"anneal_{index + 1}" if index else "anneal"] = share
         logs.update(
