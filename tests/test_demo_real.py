@@ -1,10 +1,12 @@
 """The real demo: its rows, and its path with a tiny model in the place of the real one."""
 
+import json
 import random
 from dataclasses import replace
 
 import pytest
 
+from benchmarks import blocks, demo_real
 from probtune.cli import main
 from probtune.demo import real, summary
 from probtune.errors import UsageError
@@ -31,6 +33,13 @@ def test_right_rows_are_right_and_wrong_ones_are_counted(task):
     assert all(row["completion"] in answers for row in noisy)
     assert not {row["prompt"] for row in clean} & {row["prompt"] for row in heldout}
     assert real.rows_of(real.RealCell(task, 0.4)) == (noisy, same)
+
+
+def test_the_documents_table_is_that_of_the_record_beside_the_script():
+    record = json.loads(demo_real.RESULTS.read_text())
+    written = blocks.block(demo_real.DOCUMENT, "demo-real")
+    assert written == blocks.markdown(demo_real.table(record))
+    assert "auto takes it" in written and len(record["cells"]) == len(real.CELLS)
 
 
 def _sum(rng: random.Random) -> tuple[str, str]:
