@@ -94,6 +94,13 @@ def test_another_scheduler_gets_the_commands(word_model, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_configuration_that_fixes_what_is_swept_is_refused(word_model, tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("objective: p\n")
+    words = arguments(word_model, tmp_path, f"--config {tmp_path / 'run.yaml'} --commands")
+    assert main(words) == 2
+    assert "which a sweep varies; name it by --objectives" in capsys.readouterr().err
+
+
 def test_slurm_gets_one_job_a_run(word_model, tmp_path, monkeypatch):
     submitted = []
     monkeypatch.setattr(

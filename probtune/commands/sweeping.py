@@ -22,6 +22,7 @@ __all__ = ["sweep"]
 
 def sweep(options: argparse.Namespace) -> None:
     settings = settings_of(options)
+    _check_swept(settings)
     seeds = seeds_of(options.seeds)
     rates = _numbers(options.learning_rates)
     from ..objectives import objective_list
@@ -47,6 +48,24 @@ def sweep(options: argparse.Namespace) -> None:
     _run(unfinished(runs), options, folder, terminal)
     record = gather(runs, folder)
     _show(record, runs, folder, terminal)
+
+
+_SWEPT = {
+    "objective": "--objectives",
+    "compare": "--objectives",
+    "learning_rate": "--learning-rates",
+    "seed": "--seeds",
+}
+
+
+def _check_swept(settings: TuneSettings) -> None:
+    """Refuse a configuration that fixes what is swept."""
+    plain = TuneSettings(settings.model, settings.data)
+    for name, flag in _SWEPT.items():
+        if (value := getattr(settings, name)) != getattr(plain, name):
+            raise UsageError(
+                f"--config fixes {name}: {value!r}, which a sweep varies; name it by {flag}."
+            )
 
 
 def _default(settings: TuneSettings) -> Path:
