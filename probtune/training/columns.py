@@ -22,6 +22,7 @@ __all__ = [
     "REFERENCE",
     "ColumnCollator",
     "excess_cut",
+    "packed",
     "per_token",
     "sequence_of_token",
     "with_sequence_weights",
@@ -107,6 +108,19 @@ def excess_cut(dataset: Any, share: float) -> float:
         counts = np.asarray(row["labels"])[1:] != -100
         excess.append((np.asarray(row[BETTER]) - np.asarray(row[REFERENCE]))[1:][counts])
     return float(np.quantile(np.concatenate(excess), 1.0 - share))
+
+
+def packed(dataset: Any, columns: Sequence[str], args: Any) -> Any:
+    """Return the dataset packed by TRL with the columns, which its own preparation drops.
+
+    Args:
+        args: a `ProbTuneConfig` with a `max_length`.
+    """
+    from trl.data_utils import pack_dataset
+
+    dataset = dataset.select_columns(["input_ids", "labels", *columns])
+    dataset = pack_dataset(dataset, args.max_length, args.packing_strategy)
+    return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
 
 
 class ColumnCollator:

@@ -46,6 +46,7 @@ from .columns import (
     GROUP,
     ColumnCollator,
     excess_cut,
+    packed,
     per_token,
     with_sequence_weights,
 )
@@ -337,7 +338,7 @@ class ProbTuneTrainer(SFTTrainer):
         elif self.eval_dataset is not None and names:
             self.eval_dataset = self._completed(self.eval_dataset, "eval", names)
         if self.args.packing:
-            self.train_dataset = self._packed(self.train_dataset, (*names, *grouped))
+            self.train_dataset = packed(self.train_dataset, (*names, *grouped), self.args)
 
     def _completed(self, dataset: Any, which: str, names: tuple[str, ...]) -> Any:
         if dataset is None:
@@ -349,15 +350,6 @@ class ProbTuneTrainer(SFTTrainer):
         if derived & set(names):
             dataset = per_token(with_sequence_weights(dataset), sorted(derived))
         return dataset
-
-    def _packed(self, dataset: Any, names: tuple[str, ...]) -> Any:
-        """Packed by TRL with the columns, which its own preparation drops."""
-        from trl.data_utils import pack_dataset
-
-        assert self.args.max_length is not None  # TRL has refused that
-        dataset = dataset.select_columns(["input_ids", "labels", *names])
-        dataset = pack_dataset(dataset, self.args.max_length, self.args.packing_strategy)
-        return dataset.shuffle(seed=self.args.seed) if self.args.shuffle_dataset else dataset
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, *others):  # type: ignore[override]
         # With columns, packing comes after them.
