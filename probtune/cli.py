@@ -49,7 +49,8 @@ start here:
 
 _GROUPS = {
     "fine-tune": (
-        *("data", "probe", "tune", "sweep", "train", "merge", "objectives", "report", "demo"),
+        *("data", "probe", "success", "replay", "tune", "sweep", "train", "merge", "objectives"),
+        *("report", "demo"),
     ),
     "measure": ("forgetting", "calibration", "diversity", "drift"),
     "evaluate": ("eval", "compare", "judge"),

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "remove_leftovers",
     "replace_in_folder",
     "whole_folder",
+    "write_pieces",
     "write_text",
 ]
 
@@ -84,6 +85,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ProbtuneError: the file cannot be written, with the system's reason.
     """
+    write_pieces(path, (text,))
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Write texts one after another as `write_text` writes one, without having all in memory."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +97,7 @@ def write_text(path: Path, text: str) -> None:
             dir=path.parent, prefix=f".{path.name}.", suffix=WRITING
         )
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..evaluation.commands import beyond, evaluation
-from ..evaluation.commands.options import Calibration, Compare, Forgetting
+from ..evaluation.commands import beyond, evaluation, rollouts
+from ..evaluation.commands.options import Calibration, Compare, Forgetting, Replay, Success
 from ..paper.settings import read_configuration
 
-__all__ = ["calibration", "compare", "evaluate", "forgetting"]
+__all__ = ["calibration", "compare", "evaluate", "forgetting", "replay", "success"]
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -24,6 +24,18 @@ def forgetting(options: Forgetting) -> None:
     from ..paper.corpora import locate
 
     beyond.forgetting(options, locate=locate)
+
+
+def success(options: Success) -> None:
+    from ..paper.corpora import locate
+
+    rollouts.success(options, locate=locate)
+
+
+def replay(options: Replay) -> None:
+    from ..paper.corpora import locate
+
+    rollouts.replay(options, locate=locate)
 
 
 def calibration(options: Calibration) -> None:

@@ -1,5 +1,5 @@
-"""Options of this wing's commands: eval, compare, forgetting, calibration, diversity, drift and
-judge.
+"""Options of this wing's commands: eval, compare, success, replay, forgetting, calibration,
+diversity, drift and judge.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = [
     "Drift",
     "Forgetting",
     "JudgeAnswers",
+    "Replay",
+    "Success",
     "add_commands",
 ]
 
@@ -188,9 +190,115 @@ class JudgeAnswers:
     out: str | None = _out()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Rollouts:
+    """Options of the commands that draw answers to training rows."""
+
+    model: str = _positional("folder or hub id", "MODEL")
+    rows: str = _positional("rows, as `tune` reads them", "DATA")
+    out: str = option(
+        REQUIRED,
+        "the new rows (.jsonl); answers lie beside it in *.answers.jsonl, from which an interrupted"
+        " command goes on",
+        metavar="FILE",
+        new_file=True,
+    )
+    max_new_tokens: int | None = option(
+        None,
+        "limit of an answer (default: the longest response of the rows)",
+        metavar="N",
+        least=1,
+        most=2**20,
+    )
+    limit: int | None = option(
+        None, "rows of DATA, at random (default: all)", flag="--rows", metavar="N", least=1
+    )
+    row_settings: dict[str, Any] = options_of(TuneSettings, ROWS)
+    dtype: str = _dtype()
+    device: str | None = _device()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Success(_Rollouts):
+    """Options of `probtune success`."""
+
+    samples: int = option(
+        2,
+        "answers to each prompt, at temperature 1 (default: %(default)s)",
+        metavar="K",
+        least=1,
+        most=1000,
+    )
+    grader: str | None = option(
+        None, "grader by name, as `eval --list` shows them (default: by --answer)", metavar="NAME"
+    )
+    answer: str = option(
+        "auto",
+        "how to find a short answer in answers and responses, as `tune --answer`",
+        metavar="RULE",
+    )
+    answer_column: str | None = option(
+        None, "column with the right answer, for --grader (default: the response)", metavar="NAME"
+    )
+    weight_column: str = option(
+        "weight", "column to write weights to (default: %(default)s)", metavar="NAME"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Replay(_Rollouts):
+    """Options of `probtune replay`."""
+
+    samples: int = option(
+        1,
+        "answers to each prompt, at temperature 1 (default: %(default)s)",
+        metavar="K",
+        least=1,
+        most=1000,
+    )
+
+
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
     """Add this wing's commands, and return their parsers."""
-    return [*_evaluation(commands), *_beyond(commands)]
+    return [*_evaluation(commands), *_rollouts(commands), *_beyond(commands)]
+
+
+def _rollouts(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
+    """Add `probtune success` and `probtune replay`."""
+    plain = argparse.RawDescriptionHelpFormatter
+    success = commands.add_parser(
+        "success",
+        help="weigh rows by how often a model's own answers are right (OSW-FT)",
+        description=(
+            "Draw K answers of MODEL to the prompt of every row, grade them, and write the rows"
+            " with two columns more: success_rate, the share of right answers, and weight, 1 minus"
+            " it."
+        ),
+        epilog=(
+            "example:\n  probtune success MODEL rows.jsonl --grader math --out weighted.jsonl\n"
+            "  probtune tune MODEL weighted.jsonl --objective 'weighted(nll(), \"weight\")'\n"
+        ),
+        formatter_class=plain,
+    )
+    add_arguments(success, Success)
+    success.set_defaults(run="commands.evaluation:success")
+    replay = commands.add_parser(
+        "replay",
+        help="write rows that a model answers itself, to train on against forgetting",
+        description=(
+            "Draw answers of MODEL to the prompts of DATA (rows, or a .txt file with a prompt a"
+            " line) and write rows of the same shape with them as responses. Answers that reach the"
+            " limit of tokens are left out."
+        ),
+        epilog=(
+            "example:\n  probtune replay MODEL rows.jsonl --out replay.jsonl\n"
+            "  probtune tune MODEL rows.jsonl,replay.jsonl --heldout-data heldout.jsonl\n"
+        ),
+        formatter_class=plain,
+    )
+    add_arguments(replay, Replay)
+    replay.set_defaults(run="commands.evaluation:replay")
+    return [success, replay]
 
 
 _EVAL_EPILOG = """\

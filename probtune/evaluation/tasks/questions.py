@@ -23,7 +23,7 @@ from . import graders
 from .base import Decoding, Protocol, Question, Source, Task
 from .fields import LETTERS, column, lettered, numbered
 
-__all__ = ["GRADERS", "choose_grader", "own_grader", "own_task", "read_questions"]
+__all__ = ["GRADERS", "choose_grader", "gold_of", "own_grader", "own_task", "read_questions"]
 
 _PREFIX = "questions-"
 _BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -210,18 +210,36 @@ def _question(
     identity = str(row.get("id", f"row-{number}"))
     cluster = row.get("cluster")
     cluster = None if cluster is None else str(cluster)
+    gold, options = gold_of(row, f"row {number}", grader, answer, answers)
+    lines = () if options is None else (f"{key}. {value}" for key, value in options.items())
+    text = "\n".join([prompt.strip(), *lines])
+    return Question(identity, text, gold, options, cluster=cluster)
+
+
+def gold_of(
+    row: Mapping[str, Any], where: str, grader: str, answer: str | int | float, column: str
+) -> tuple[str, dict[str, str] | None]:
+    """Return the right answer as a grader takes it, and the options of a choice.
+
+    Args:
+        answer: the answer of the row; the final one of a worked answer is looked for.
+        column: name of the answer in an error.
+
+    Raises:
+        DataError: a choice has no options, or its answer is none of them.
+    """
     if grader != "choice":
-        gold = _gold(str(answer), grader)
-        return Question(identity, prompt.strip(), gold, cluster=cluster)
-    options = _options(row, number)
+        return _gold(str(answer), grader), None
+    options = _options(row, where)
     letter = _letter(answer, options)
+    if letter is None and isinstance(answer, str):
+        letter = _letter(_gold(answer, grader), options)
     if letter is None:
         raise DataError(
-            f"row {number}: {answers!r} is {answer!r}, which is no letter, number or text of its"
-            f" options {', '.join(options)}."
+            f"{where}: {column!r} is {answer!r}, which is no letter, number or text of its options"
+            f" {', '.join(options)}."
         )
-    text = "\n".join([prompt.strip(), *(f"{key}. {value}" for key, value in options.items())])
-    return Question(identity, text, letter, options, cluster=cluster)
+    return letter, options
 
 
 def _gold(answer: str, grader: str) -> str:
@@ -243,7 +261,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _options(row: Mapping[str, Any], number: int) -> dict[str, str]:
+def _options(row: Mapping[str, Any], where: str) -> dict[str, str]:
     """Return letter -> text, from a list of texts, an object by letter, or lists `label` and `text`
     as hub datasets hold them.
     """
@@ -259,7 +277,7 @@ def _options(row: Mapping[str, Any], number: int) -> dict[str, str]:
         options = {}
     if len(options) < 2:
         raise DataError(
-            f"row {number} has no options; a choice needs a column {' or '.join(_OPTIONS)}: a list"
+            f"{where} has no options; a choice needs a column {' or '.join(_OPTIONS)}: a list"
             " of texts, or an object of letters and texts."
         )
     return options
