@@ -29,9 +29,9 @@ def table(record: dict[str, Any]) -> Table:
     ]
     rows = []
     for cell in record["cells"]:
-        known = "known" if cell["knows"] else "not known"
+        familiar = "known" if cell["knows"] else "not known"
         looks = cell["looks_wrong"]
-        first = [f"{cell['task']} ({known})", f"{cell['rate']:.0%}"]
+        first = [f"{cell['task']} ({familiar})", f"{cell['rate']:.0%}"]
         first.append("cannot be told" if looks is None else f"{looks['value']:.0%}")
         for name, arm in cell["arms"].items():
             taken = " (auto takes it)" if name == cell["takes"] else ""

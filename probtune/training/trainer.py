@@ -430,9 +430,8 @@ class ProbTuneTrainer(SFTTrainer):
         """Return the loss and the statistics of a batch, by the head that was chosen."""
         if self.head == "trl":
             return with_trl_head(model, inputs, objective, denominator, signals)
-        reference = None
-        if REFERENCE_SIGNALS & objective.kinds:
-            reference = self._reference_head(model, inputs)
+        compares = REFERENCE_SIGNALS & objective.kinds
+        reference = self._reference_head(model, inputs) if compares else None
         call = HeadCall(objective, denominator, signals, reference, self.args.head_two_pass)
         out = model(**inputs, objective_head=call)
         if out.loss.dtype != out.tokens.loss.dtype:
