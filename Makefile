@@ -75,14 +75,15 @@ docs: setup
 docs-links: setup
 	PROBTUNE_NOTEBOOKS=off $(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links $(ARGS)
 
-# TensorBoard and Trackio for real, in an environment beside .venv: Trackio wants an older Pillow.
+# The four trackers for real, in an environment beside .venv: Trackio wants an older Pillow.
 test-trackers: setup .venv-trackers/.complete
 	PYTHONPATH=$$(.venv-trackers/bin/python -c "import site; print(site.getsitepackages()[0])") \
 		$(BIN)/python -m pytest tests/test_following.py -k real $(ARGS)
 
 .venv-trackers/.complete:
 	$(PYTHON) -m venv .venv-trackers
-	.venv-trackers/bin/pip install --quiet --disable-pip-version-check tensorboard==2.21.0 trackio==0.43.0
+	.venv-trackers/bin/pip install --quiet --disable-pip-version-check tensorboard==2.21.0 trackio==0.43.0 \
+		wandb==0.31.0 mlflow==3.17.2
 	@touch $@
 
 # The reports that docs/gallery.md links; ARGS=--real adds those of SmolLM2-135M.

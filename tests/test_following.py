@@ -234,3 +234,104 @@ def test_trackio_for_real(word_model, rows, tmp_path, monkeypatch):
     steps = [entry["step"] for entry in logs if "train/nll" in entry]
     assert steps == [1, 10, 12]
     assert sum("train/p" in entry for entry in logs) == 3
+
+
+def wandb_records(path):
+    """Records of one of W&B's local files: a LevelDB log behind seven bytes of its own."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # the rest of a block is empty
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+def test_wandb_for_real(word_model, rows, tmp_path, monkeypatch):
+    """Its local files: a run for each objective in one group, and the same numbers."""
+    need("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    out = tmp_path / "out"
+    assert main(tune_arguments(word_model, rows, out, "--report-to", "wandb")) == 0
+    runs, history, objectives = {}, {}, {}
+    for path in sorted((out / "logs" / "wandb").glob("offline-run-*/*.wandb")):
+        name = ""
+        for record in wandb_records(path):
+            if record.WhichOneof("record_type") == "run":
+                name = record.run.display_name
+                for item in record.run.config.update:
+                    if item.key == "objective":
+                        objectives[name] = json.loads(item.value_json)
+                runs.setdefault(name, set()).add((record.run.run_id, record.run.run_group))
+            elif record.WhichOneof("record_type") == "history":
+                items = {
+                    item.key or ".".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+                history.setdefault(name, []).append(items)
+    assert sorted(runs) == ["base model", "nll()", "p()"]
+    assert objectives == {"nll()": "nll()", "p()": "p()"}
+    assert all(len(identities) == 1 for identities in runs.values())  # taken up again, not anew
+    assert {group for identities in runs.values() for _, group in identities} == {"out"}
+    for slug in ("nll", "p"):
+        logged = history[f"{slug}()"]
+        nll = {items["step"]: items["train/nll"] for items in logged if "train/nll" in items}
+        entries = read_metrics(out / slug / "metrics.jsonl")
+        assert nll == pytest.approx({entry["step"]: entry["nll"] for entry in entries})
+        bins = [items["train/p.values"] for items in logged if "train/p.values" in items]
+        assert bins == [entry["p_histogram"] for entry in entries]
+        heldout = json.loads((out / slug / "heldout.json").read_text())
+        measured = [items["heldout/nll"] for items in logged if "heldout/nll" in items]
+        assert measured == pytest.approx([heldout["metrics"]["nll"]["value"]])
+    assert any("probe/mean_p" in items for items in history["base model"])
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own
+def test_mlflow_for_real(word_model, tmp_path, monkeypatch):
+    need("mlflow")
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    kinds = ("sums (odd), 50%", "even")
+    sums = [{**row, "kind": kinds[i % 2]} for i, row in enumerate(helpers.sums(48))]
+    rows = helpers.write_jsonl(tmp_path / "sums.jsonl", sums)
+    out = tmp_path / "out"
+    arguments = tune_arguments(word_model, rows, out, "--report-to", "mlflow")
+    assert main([*arguments, "--group-by", "kind"]) == 0
+    mlflow.set_tracking_uri(f"sqlite:///{out / 'logs' / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=["out"], output_format="list")
+    assert sorted(run.info.run_name for run in runs) == ["base model", "nll()", "p()"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    client = mlflow.MlflowClient()
+    for run in runs:
+        if run.info.run_name == "base model":
+            assert "probe/mean_p" in run.data.metrics
+            continue
+        slug = run.info.run_name.removesuffix("()")
+        assert run.data.params["objective"] == run.info.run_name
+        entries = read_metrics(out / slug / "metrics.jsonl")
+        for what, values in (
+            ("train/nll", {entry["step"]: entry["nll"] for entry in entries}),
+            (
+                "train/nll of sums _odd__ 50_",  # MLflow refuses the characters of the group
+                {entry["step"]: entry["groups"][kinds[0]]["nll"] for entry in entries},
+            ),
+        ):
+            logged = client.get_metric_history(run.info.run_id, what)
+            assert {m.step: m.value for m in logged} == pytest.approx(values)
+        heldout = json.loads((out / slug / "heldout.json").read_text())
+        assert run.data.metrics["heldout/nll"] == pytest.approx(heldout["metrics"]["nll"]["value"])
+        histogram = mlflow.artifacts.load_dict(
+            f"{run.info.artifact_uri}/histograms/train-p-12.json"
+        )
+        assert histogram["counts"] == entries[-1]["p_histogram"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sums.jsonl"]

@@ -101,7 +101,7 @@ def train_stage(
     gather_when_saved(trainer)
     checkpoint = _resumed(trainer, folder / "checkpoints", terminal, str(objective))
     trackers = trackers or Trackers((), folder)
-    config = {"objective": str(objective), **settings.to_dict()}
+    config = {**settings.to_dict(), "objective": str(objective)}
     with _interruptible(clock):
         with (
             trackers.run(str(objective), folder.name, config) as runs,

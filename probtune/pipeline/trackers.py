@@ -6,7 +6,8 @@ outside of the checkpoints, which a finished training removes; Trackio keeps its
 
     OUT/logs/<objective>/   TensorBoard
     OUT/logs/wandb/         Weights & Biases, its local copy
-    OUT/logs/mlflow.db      MLflow, unless MLFLOW_TRACKING_URI names a server
+    OUT/logs/mlflow.db      MLflow, unless MLFLOW_TRACKING_URI names a server; its histograms
+                            stand in OUT/logs/mlflow/
 
 Other trackers that transformers knows are its own: `--training report_to=comet_ml`.
 """
@@ -270,9 +271,15 @@ class _Mlflow:
 
         trackers.files.mkdir(parents=True, exist_ok=True)
         self._mlflow = mlflow
+        experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME", trackers.group)
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            mlflow.set_tracking_uri(f"sqlite:///{(trackers.files / 'mlflow.db').resolve()}")
-        experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", trackers.group))
+            files = trackers.files.resolve()
+            mlflow.set_tracking_uri(f"sqlite:///{files / 'mlflow.db'}")
+            if mlflow.get_experiment_by_name(experiment_name) is None:
+                # Its own place for the histograms is ./mlruns, wherever the command was given.
+                artifacts = (files / "mlflow").as_uri()
+                mlflow.create_experiment(experiment_name, artifact_location=artifacts)
+        experiment = mlflow.set_experiment(experiment_name)
         identity = trackers.identity(slug)
         runs = mlflow.search_runs(
             [experiment.experiment_id],
