@@ -57,7 +57,7 @@ class Chart:
         y: tuple[float, float],
         width: float = 360,
         height: float = 170,
-        left: float = 44,
+        left: float = 56,
         right: float = 10,
         top: float = 8,
         bottom: float = 36,
