@@ -1,15 +1,20 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 
+from probtune import pipeline
 from probtune.errors import DataError, ProbtuneError
 from probtune.records import SCHEMA_VERSION, digest, environment, read_record, write_record
+from probtune.settings import TuneSettings
 from probtune.statistics import Estimate
+from probtune.terminal import Terminal
 
 
 def test_round_trip_and_plain_types(tmp_path):
@@ -96,3 +101,68 @@ def test_digest_sees_content_and_order():
 def test_environment_names_versions_and_hardware():
     content = environment()
     assert content["versions"]["torch"] and content["cores"] >= 1 and content["python"]
+
+
+# --- what docs/records.md says of a run's folder -------------------------------------------------
+
+_PAGE = (Path(__file__).parents[1] / "docs" / "records.md").read_text()
+_OF_MODEL = "DIR/<objective>/model/"
+
+
+def _documented():
+    """Path of each file in the table -> its kinds."""
+    files = {}
+    for line in _PAGE.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if line.startswith("|") and len(cells) == 3:
+            for name in re.findall(r"`(DIR/[^`]*)`", cells[0]):
+                files.setdefault(name, set()).update(cells[1].split(", "))
+    return files
+
+
+@pytest.fixture(scope="module")
+def run_folder(word_model, tmp_path_factory):
+    """A run with all that leaves files: scout, stored log-probabilities, selection, groups."""
+    pytest.importorskip("torch")
+    out = tmp_path_factory.mktemp("files") / "out"
+    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(helpers.sums(40))]
+    settings = TuneSettings(
+        str(word_model),
+        str(helpers.write_jsonl(out.parent / "rows.jsonl", rows)),
+        objective="select:auto,p",
+        compare="on_reference(nll())",
+        max_steps=3,
+        heldout=8,
+        group_by="kind",
+        out=str(out),
+    )
+    pipeline.tune(settings, Terminal(quiet=True))
+    return out
+
+
+def test_every_file_of_a_run_is_documented(run_folder):
+    documented = _documented()
+    slugs = {path.parent.name for path in run_folder.glob("*/train.json")}
+    assert len(slugs) == 3
+    seen = set()
+    for path in sorted(p for p in run_folder.rglob("*") if p.is_file()):
+        parts = ["<objective>" if p in slugs else p for p in path.relative_to(run_folder).parts]
+        name = "/".join(["DIR", *parts])
+        if name.startswith(_OF_MODEL) and name != f"{_OF_MODEL}manifest.json":
+            name = _OF_MODEL
+        assert name in documented, name
+        seen.add(name)
+        if path.suffix == ".json" and name != _OF_MODEL and "manifest" not in name:
+            assert json.loads(path.read_text())["kind"] in documented[name], name
+    assert {f"DIR/{name}" for name in ("scout.json", "select.json", "reference.arrow")} <= seen
+    assert "DIR/<objective>/metrics.jsonl" in seen and (run_folder / "p/model/README.md").is_file()
+
+
+def test_every_field_of_the_metrics_is_documented(run_folder):
+    (text,) = re.findall(r"^\*\*metrics\.jsonl\*\*:(.*?)\n\n", _PAGE, re.M | re.S)
+    named = set(re.findall(r"`(\w+)`", text))
+    for path in run_folder.glob("*/metrics.jsonl"):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            assert set(entry) <= named, set(entry) - named
+            assert all(set(numbers) <= named for numbers in entry["groups"].values())
