@@ -4,6 +4,7 @@ and say so.
 
 import http.client
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -98,6 +99,8 @@ def test_items_are_filtered_searched_and_walked_by_keyboard(visit, tune_page):
     page.keyboard.press("End")
     assert root.locator(".line[aria-selected=true]").get_attribute("aria-posinset") == "60"
     assert "right" in root.locator(".detail .yes").first.inner_text()
+    boxes = [box.bounding_box() for box in root.locator(".detail .answers > div").all()]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]  # side by side
 
 
 def test_tokens_are_shaded_switched_and_explained(visit, tune_page):
@@ -182,8 +185,15 @@ def test_dark_phone_and_print(visit, tune_page):
     light.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert light.locator(".printed .item").count() == 40
     assert light.locator("details:not([open])").count() == 0
+    heights = light.locator(".printed .item").evaluate_all(
+        "nodes => nodes.map(node => node.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 300  # several on a page of paper
+    assert light.locator(".bar").evaluate_all("bars => bars.every(bar => !bar.offsetParent)")
     light.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert light.locator(".printed .item").count() == 0
+    pages = re.findall(rb"/Type\s*/Page\b", light.pdf(format="A4"))
+    assert 5 < len(pages) < 25
 
 
 def test_axe_finds_nothing(visit, tune_page):

@@ -70,7 +70,7 @@ function itemBrowser(root, data) {
       const item = items[shown[k]], flipped = flip(item), d = change(item);
       lines.push(element("div", { class: "line" + (flipped ? " " + flipped : ""), role: "option", id: `${root.id}-${k}`, "aria-selected": String(k === opened), "aria-posinset": k + 1, "aria-setsize": shown.length, style: { top: `${k * height}px` }, onclick: () => openItem(k) },
         graded ? element("span", { class: "signs" }, item.ok.map(sign).join("")) : null,
-        element("span", { class: "question" }, text(item.q).trim().replace(/\s+/g, " ").slice(-160) || item.w),
+        element("span", { class: "question" }, text(item.q).trim().replace(/\s+/g, " ").slice(-160) || shortPlace(item.w)),
         element("span", { class: "delta" }, (flipped ? flipped + " " : "") + (item.s ? (d > 0 ? "+" : "") + d.toFixed(2) : ""))));
     }
     space.replaceChildren(...lines);
@@ -78,7 +78,7 @@ function itemBrowser(root, data) {
   }
 
   function body(item) {
-    const parts = [element("p", { class: "muted" }, item.w)];
+    const parts = [element("p", { class: "muted", title: item.w }, shortPlace(item.w))];
     if (item.q !== null) parts.push(element("pre", {}, text(item.q)), element("p", { class: "muted" }, "reference"), element("pre", {}, text(item.r)));
     const answers = element("div", { class: "answers" });
     models.forEach((name, k) => {

@@ -23,6 +23,11 @@ function choice(label, choices, onchange) {
   return [element("label", {}, label + " ", select), select];
 }
 
+/** Return where a row stands without the folder of its file. */
+function shortPlace(where) {
+  return where.replace(/^.*[\\/](?=[^\\/]*:\d+$)/, "");
+}
+
 /** Offer a text or a blob as a file; nothing leaves the page. */
 function save(name, content, type) {
   const blob = content instanceof Blob ? content : new Blob([content], { type });

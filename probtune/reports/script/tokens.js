@@ -92,9 +92,10 @@ function tokenViewer(root, sets, grid) {
       text.append(token);
     });
     if (row.cut) text.append(element("span", { class: "muted" }, ` ... ${row.cut} more tokens`));
-    const head = row.excess === undefined ? row.where : `${row.where}, excess surprise ${row.excess.toFixed(1)}`;
+    const place = shortPlace(row.where);
+    const head = row.excess === undefined ? place : `${place}, excess surprise ${row.excess.toFixed(1)}`;
     return element("div", { class: "row", role: "listitem", "data-i": i },
-      element("p", { class: "muted where" }, head),
+      element("p", { class: "muted where", title: row.where }, head),
       row.prompt ? element("p", { class: "prompt" }, row.prompt) : null, text);
   }
 
