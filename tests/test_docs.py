@@ -305,26 +305,50 @@ def test_every_block_has_a_language_that_a_test_reads():
         assert language == "python" or "import " not in block, f"{name}: {block}"
 
 
-def test_the_gallery_holds_the_reports_of_the_demos(tmp_path, monkeypatch):
+@pytest.fixture()
+def gallery(tmp_path, monkeypatch):
+    """The gallery's script, with a command line that writes what it is asked for."""
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    gallery = importlib.import_module("gallery")
-    asked_for = []
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("gallery")
+    module.commands = []
 
-    def demo(arguments):
-        asked_for.append(arguments[:2])
-        run = Path(arguments[arguments.index("--out") + 1])
-        (run / "cell").mkdir(parents=True)
-        for path in (run, run / "cell"):
-            (path / "report.html").write_text(str(path))
+    def command(arguments):
+        module.commands.append(arguments)
+        target = Path(arguments[arguments.index("--out") + 1])
+        if arguments[0] == "report":
+            assert (Path(arguments[1]) / "record.json").is_file()
+            target.write_text("page")
+            return 0
+        (target / "cell").mkdir(parents=True)
+        for folder in (target, target / "cell"):
+            (folder / "record.json").write_text("{}")
         return 0
 
-    monkeypatch.setattr(gallery, "probtune", demo)
-    monkeypatch.setattr(gallery, "FOLDER", tmp_path / "gallery")
-    monkeypatch.setattr(gallery, "RUNS", tmp_path / "runs")
-    assert gallery.main(["--real"]) == 0
+    monkeypatch.setattr(module, "probtune", command)
+    monkeypatch.setattr(module, "FOLDER", tmp_path / "gallery")
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    yield module
     sys.modules.pop("gallery")
-    assert asked_for == [["demo", "--fast"], ["demo", "--real"]]
-    names = {path.name for path in (tmp_path / "gallery").iterdir()}
-    assert names == {
-        *("demo.html", "demo-cell.html", "demo-real.html", "demo-real-cell.html"),
-    }
+
+
+PAGES = {"demo.html", "demo-cell.html", "demo-real.html", "demo-real-cell.html"}
+
+
+def test_the_gallery_holds_the_reports_of_the_demos(gallery, tmp_path):
+    assert gallery.main(["--real"]) == 0
+    demos = [arguments[:2] for arguments in gallery.commands if arguments[0] == "demo"]
+    assert demos == [["demo", "--fast"], ["demo", "--real"]]
+    assert {path.name for path in (tmp_path / "gallery").iterdir()} == PAGES
+
+
+def test_the_gallery_takes_finished_demos(gallery, tmp_path):
+    for name in ("a", "b"):
+        gallery.probtune(["demo", "--fast", "--out", str(tmp_path / name)])
+    gallery.commands.clear()
+    assert gallery.main(["--demo", "a", "--real", "b"]) == 0
+    assert {arguments[0] for arguments in gallery.commands} == {"report"}
+    assert {path.name for path in (tmp_path / "gallery").iterdir()} == PAGES
+    gallery.MOST_BYTES = 3
+    with pytest.raises(SystemExit, match="demo.html has 4 bytes"):
+        gallery.main(["--demo", str(tmp_path / "a")])
