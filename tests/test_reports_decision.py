@@ -47,6 +47,24 @@ def record(
     }
 
 
+def test_samples_decide_where_greedy_answers_do_not():
+    one = record({"base": 0.1, "nll()": 0.95, "p()": 0.94})
+    sampled = {"base": 0.01, "nll()": 0.5, "p()": 0.9}
+    for run in one["runs"]:
+        value = sampled[run["name"]]
+        run["heldout"]["metrics"]["sampled"] = {"value": value, "low": value, "high": value}
+    assert decide(one).title.startswith("Undecided between nll() and p()")
+    assert decide(one).objective == "nll()"
+    difference = {"value": 0.4, "low": 0.35, "high": 0.45, "standard_error": 0.02, "n": 9}
+    one["comparisons"].append({**PAIR, "metric": "sampled", "difference": difference})
+    assert decide(one).title.endswith(
+        "; with sampled answers p() is ahead of nll(), +40.0 [35.0, 45.0]"
+    )
+    assert decide(one).objective == "p()" and not decide(one).decided
+    difference["low"] = -0.01
+    assert decide(one).objective == "nll()"
+
+
 CASES = [
     (
         {"base": 0.1, "nll()": 0.696, "p()": 0.936},

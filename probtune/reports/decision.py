@@ -44,7 +44,8 @@ def decide(record: Mapping[str, Any]) -> Decision:
     sampled ones.
 
     The lead is that over the objective that was chosen before training; where that is the best,
-    over NLL, else over the best of the others, else over the base model.
+    over NLL, else over the best of the others, else over the base model. Where greedy answers leave
+    it undecided, and one of the close ones is ahead with sampled answers, that one is taken.
     """
     sampled = record["settings"].get("decoding") == "sampled"
     metric = sampled_metric(record) if sampled else main_metric(record)
@@ -77,6 +78,10 @@ def decide(record: Mapping[str, Any]) -> Decision:
         if ahead:
             title += f"; {best} is ahead of {_listed(ahead)}"
         taken = chosen if chosen in close else best
+        by_samples = None if sampled else _ahead_with_samples(record, best, close)
+        if by_samples is not None:
+            taken, lead_over = by_samples
+            title += f"; with sampled answers {taken} is ahead of {best}, {_points(lead_over)}"
         return Decision(title, _why(record, [best, other]), taken, False)
     others = [name for name in arms if name != best]
     other = _reference(record, metric, others) if others else _BASE
@@ -91,6 +96,19 @@ def decide(record: Mapping[str, Any]) -> Decision:
         title += f"; auto had taken {chosen}"
     shown = [best] if other == _BASE else [best, other]
     return Decision(title, _why(record, shown), best, True)
+
+
+def _ahead_with_samples(
+    record: Mapping[str, Any], best: str, close: Sequence[str]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the one of the close models that is best with sampled answers, and its lead over the
+    best with greedy ones; None where that lead does not exclude 0.
+    """
+    if sampled_metric(record) != "sampled":
+        return None
+    other = best_of(record, "sampled", [best, *close])
+    over_best = dict(against(record, other, "sampled")).get(best)
+    return (other, over_best) if over_best is not None and _above(over_best) else None
 
 
 def demo_title(record: Mapping[str, Any]) -> str:
