@@ -14,7 +14,7 @@ from page_records import EVIL, long_record, tune_record
 
 from probtune.commands.serving import page_server
 from probtune.errors import UsageError
-from probtune.reports.report import render
+from probtune.reports.report import Maker, render
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
@@ -73,6 +73,9 @@ def test_the_page_opens_with_the_decision_and_runs_nothing_foreign(visit, tune_p
     assert page.locator("h1").inner_text().endswith("auto had taken nll()")
     assert page.locator("img").count() == 0
     assert EVIL in page.locator("p.muted").first.inner_text()
+    # what was measured best, not what was chosen before
+    assert page.locator("tr.chosen td").first.inner_text() == "p()"
+    assert page.locator("h3", has_text="Paired by row: p() minus the others").count() == 1
 
 
 def test_items_are_filtered_searched_and_walked_by_keyboard(visit, tune_page):
@@ -196,10 +199,41 @@ def test_dark_phone_and_print(visit, tune_page):
     assert 5 < len(pages) < 25
 
 
-def test_axe_finds_nothing(visit, tune_page):
+def records_of(kind):
+    record = tune_record()
+    if kind == "a probe":
+        return [{**record["probe"], "kind": "probe", "written": record["written"]}]
+    return [record] if kind == "a run" else [record, tune_record(seed=1)]
+
+
+def evaluation():
+    """An evaluation's record with what its questions' part needs."""
+    column = {"name": "strict", "texts": ["So 4.", EVIL], "answers": ["4", None], "scores": [1, 0]}
+    asked = {"questions": ["2 + 2?", None], "references": ["4", None]}
+    one = {"task": "sums", "title": "Sums", "ids": ["q0", "q1"], "columns": [column], **asked}
+    return {"kind": "eval", "items": [one], "written": "2026-01-01T00:00:00+00:00"}
+
+
+def test_questions_of_an_evaluation_stand_beside_their_answers(visit, tmp_path):
+    path = tmp_path / "eval.html"
+    maker = Maker(lambda record: {"link": "an evaluation", "headline": ""}, "items.html")
+    path.write_text(render([evaluation()], {"eval": maker}), encoding="utf-8")
+    page = visit(path)
+    root = page.locator("[data-viewer=items]")
+    assert root.locator(".line .question").all_inner_texts() == ["2 + 2?", "q1"]
+    assert root.locator(".detail pre").all_inner_texts()[:2] == ["2 + 2?", "4"]
+    root.locator(".line").nth(1).click()
+    assert EVIL in root.locator(".detail pre").first.inner_text()
+    assert "no answer could be read" in root.locator(".detail pre").first.inner_text()
+
+
+@pytest.mark.parametrize("kind", ["a run", "two runs", "a probe"])
+def test_axe_finds_nothing(visit, tmp_path, kind):
+    path = tmp_path / "page.html"
+    path.write_text(render(records_of(kind)), encoding="utf-8")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="NO AXE-CORE")
     for options in ({}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}):
-        page = visit(tune_page, **options)
+        page = visit(path, **options)
         # its own script may run, past the page's policy, through the debugger
         report = axe.Axe().run(page).response
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in report["violations"]] == []

@@ -192,6 +192,7 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
     probe = record["probe"]
     decision = decide(record)
     chosen = record["choice"]["objective"]
+    subject = chosen if decision.objective == "base" else decision.objective
     trained = [run for run in record["runs"] if run["train"]]
     metrics = list(record["runs"][0]["heldout"]["metrics"])
     rates = list(record["runs"][0]["heldout"].get("rates", {}))
@@ -209,14 +210,15 @@ def _tune(record: Mapping[str, Any]) -> dict[str, Any]:
         "decision": decision,
         "verdicts": verdicts(record),
         "chosen": chosen,
+        "subject": subject,
         "selection": record["choice"].get("select"),
         "metrics": metrics,
         "rates": rates,
         "differences": {
             metric: figures.differences(
                 [
-                    (f"{chosen} - {name}", difference)
-                    for name, difference in against(record, chosen, metric)
+                    (f"{subject} - {name}", difference)
+                    for name, difference in against(record, subject, metric)
                 ],
                 label=f"difference in {METRIC_NAMES[metric]}",
             )
