@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
 .PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-page bench-gpu
-.PHONY: docs docs-links gallery test-trackers
+.PHONY: docs docs-links gallery pictures test-trackers
 
 setup: .venv/.complete
 
@@ -89,6 +89,10 @@ test-trackers: setup .venv-trackers/.complete
 # The reports that docs/gallery.md links; ARGS=--real adds those of SmolLM2-135M.
 gallery: setup
 	$(BIN)/python docs/gallery.py $(ARGS)
+
+# The pictures of docs/reading-the-report.md, from a run of the gallery, in Debian's Chromium.
+pictures: gallery
+	$(BIN)/python docs/pictures.py
 
 # A million seeded cases over what strangers can send.
 fuzz: setup
