@@ -209,8 +209,8 @@ def records_of(kind):
 def evaluation():
     """An evaluation's record with what its questions' part needs."""
     column = {"name": "strict", "texts": ["So 4.", EVIL], "answers": ["4", None], "scores": [1, 0]}
-    asked = {"questions": ["2 + 2?", None], "references": ["4", None]}
-    one = {"task": "sums", "title": "Sums", "ids": ["q0", "q1"], "columns": [column], **asked}
+    wordings = {"questions": ["2 + 2?", None], "references": ["4", None]}
+    one = {"task": "sums", "title": "Sums", "ids": ["q0", "q1"], "columns": [column], **wordings}
     return {"kind": "eval", "items": [one], "written": "2026-01-01T00:00:00+00:00"}
 
 
