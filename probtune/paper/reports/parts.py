@@ -46,6 +46,12 @@ def _said_of(cell: Mapping[str, Any]) -> str:
         ours = row["ours"]
         low, high = ours["low"], ours["high"]
         word = "neither is ahead"
+        if low is None and ours["value"] == 0:
+            said.append(
+                f"every answer has the same grade with p() and with nll(), so these questions tell"
+                f" nothing apart ({row['protocol']})"
+            )
+            continue
         if low is not None and high is not None and not low <= 0 <= high:
             word = "p() is ahead" if low > 0 else "nll() is ahead"
         variant = f"{row['variant']}: " if row["variant"] else ""
