@@ -292,6 +292,16 @@ def test_the_heads_table_is_of_the_committed_measurements(scripts):
     assert blocks.block(head.DOCS / "numerics.md", "head") == blocks.markdown(table)
 
 
+def test_the_size_of_a_page_is_that_of_the_committed_measurements(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pages = importlib.import_module("pages")
+    sys.modules.pop("pages")
+    content = json.loads(pages.RESULTS.read_text())
+    assert pages.sentence(content) in pages.DOCUMENT.read_text()
+    for name, limit in pages.LIMITS.items():
+        assert content["numbers"][name]["median"] < limit
+
+
 def test_every_table_of_the_theory_is_filled(scripts):
     module = scripts["theory"]
     for name in (*module.QUICK, *module.SIMULATED, "runs"):
