@@ -1,7 +1,9 @@
 """Target tokens in records: what is looked at, and how little room it takes."""
 
+import base64
 import json
 import math
+import zlib
 
 import helpers
 import numpy as np
@@ -22,6 +24,7 @@ from probtune.pipeline.viewing import weights_of
 from probtune.reports.content import Texts, token_sets
 from probtune.reports.groups import by_group
 from probtune.reports.movement import movement
+from probtune.reports.report import render
 from probtune.reports.tokens import BYTES_A_ROW, GRID, code_p, code_rank, pack, pick, unpack
 from probtune.settings import TuneSettings
 from probtune.terminal import Terminal
@@ -117,10 +120,20 @@ def test_long_rows_of_many_models_stay_below_the_budget():
     )
     assert len(packed["data"]) <= BYTES_A_ROW * 20
     content = unpack(packed)
+    with pytest.raises(DataError, match="is not whole"):
+        damaged = tune_record(2)
+        damaged["tokens_of_rows"] = {**packed, "data": packed["data"][5:]}
+        render([damaged])
     assert packed["longest"] < 300 and content["rows"][0]["cut"] == 300 - packed["longest"]
     first = content["models"]["p()"][0]
     assert first["p"] == rows[0]["p"][: packed["longest"]]
     assert content["vocabulary"][content["rows"][0]["t"][0]] == f"t{rows[0]['token'][0]}"
+
+
+def test_earlier_records_are_read():
+    content = {"vocabulary": ["a"], "rows": [{"t": [0]}], "models": {"base": [{"p": "\u0100"}]}}
+    data = base64.b64encode(zlib.compress(json.dumps(content).encode())).decode()
+    assert unpack({"rows": 1, "longest": 64, "alternatives": 0, "data": data}) == content
 
 
 def test_codes_are_close():

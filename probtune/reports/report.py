@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -154,7 +155,8 @@ def _content(part: dict[str, Any], texts: Texts, of_page: int) -> dict[str, Any]
 
 
 _NOT_WHOLE = (
-    KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError, zlib.error
+    KeyError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError, zlib.error,
+    lzma.LZMAError,
 )  # fmt: skip
 
 
