@@ -177,6 +177,7 @@ def test_groups_of_rows_add_up_to_the_whole(folder, tmp_path):
         entries = read_metrics(folder / slug / "metrics.jsonl")
         assert [e["step"] for e in log] == [e["step"] for e in entries] == [1, 2]
         for entry, measured in zip(entries, log, strict=True):
+            assert entry["tokens_per_second"] > 0
             parts = measured["groups"].values()
             tokens = sum(part["tokens"] for part in parts)
             assert tokens == sum(entry["p_histogram"]) and len(parts) == 2

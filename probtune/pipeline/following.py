@@ -89,7 +89,7 @@ class _Follower(TrainerCallback):
             return
         if "train_runtime" in logs and state.global_step < state.max_steps:
             return  # the sum of an interrupted training, which goes on
-        tokens_per_second = self._speed(logs.get("num_tokens", self._tokens))
+        tokens_per_second = self._speed(self._trainer._total_train_tokens)
         self._say(logs, state, tokens_per_second)
         numbers = {k: v for k, v in logs.items() if isinstance(v, int | float)}
         numbers = {k: v for k, v in numbers.items() if k not in _OF_THE_WHOLE}
