@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["item_lists"]
 
 _MOST_QUESTIONS = 10_000
-_SHOWN_CHARACTERS = 1000
+_ANSWER_CHARACTERS = 600
+_QUESTION_CHARACTERS = 1000
 
 
 def item_lists(columns: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ def item_lists(columns: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, 
         for name in names:
             one = columns[name][task]
             texts = {
-                sample.question: sample.text[-_SHOWN_CHARACTERS:]
+                sample.question: sample.text[-_ANSWER_CHARACTERS:]
                 for sample in read_samples(one.folder / "samples.jsonl")
                 if sample.sample == 0
             }
@@ -57,8 +58,8 @@ def item_lists(columns: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, 
                 "task": task,
                 "title": title,
                 "ids": ids,
-                "questions": [q and q.text[-_SHOWN_CHARACTERS:] for q in wordings],
-                "references": [q and q.reference[:_SHOWN_CHARACTERS] for q in wordings],
+                "questions": [q and q.text[-_QUESTION_CHARACTERS:] for q in wordings],
+                "references": [q and q.reference[:_QUESTION_CHARACTERS] for q in wordings],
                 "columns": entries,
             }
         )
