@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -200,6 +201,7 @@ def quiet_libraries() -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # tells of kernels it does without
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*"
     )

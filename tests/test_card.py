@@ -223,8 +223,8 @@ def test_settings_become_the_command_that_gives_them():
         training={"adam_beta2": 0.99, "project": "x"}, separator="\n", lora_rank=8, seed=3,
     )  # fmt: skip
     arguments = arguments_of(settings)
-    from probtune.commands.tuning import _settings
+    from probtune.commands.tuning import settings_of
 
-    assert _settings(_parser().parse_args(["tune", *arguments])) == settings
+    assert settings_of(_parser().parse_args(["tune", *arguments])) == settings
     assert arguments_of(TuneSettings("m", "d")) == ["m", "d"]
     assert arguments_of(settings, {"model", "seed"}) == ["m", "--seed", "3"]

@@ -3,11 +3,11 @@
 import helpers
 import numpy as np
 import pytest
-from datasets import Dataset
 from test_pipeline import QUIET, settings
 
 from probtune import pipeline
 from probtune.cli import main
+from probtune.data.tokens import TokenRows
 from probtune.errors import DataError, UsageError
 from probtune.measure.answers import answer_mask
 from probtune.models.store import LogprobStore
@@ -32,10 +32,13 @@ def better(tmp_path):
 def test_every_kind_of_need_in_one_run(word_model, better, rows, tmp_path, monkeypatch):
     needy = ["weighted(nll(), 'quality')", "on_reference(p())", "token_cleaning(0.5, nll())"]
     seen = []
-    built = Dataset.from_dict
-    monkeypatch.setattr(
-        Dataset, "from_dict", lambda columns: seen.append(columns) or built(columns)
-    )
+    built = TokenRows.dataset
+
+    def dataset(rows, *columns):
+        seen.append(built(rows, *columns))
+        return seen[-1]
+
+    monkeypatch.setattr(TokenRows, "dataset", dataset)
     options = {"answer": r"regex:(\d+)$", "max_steps": 1}
     chosen = settings(
         word_model, rows, tmp_path / "out", objective="nll_on_answer(p())", better=better,

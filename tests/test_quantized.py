@@ -42,6 +42,23 @@ def test_the_linear_layers_are_in_4_bits_and_the_head_is_not(word_model):
 
 
 @quantizes
+def test_a_base_that_was_measured_can_still_be_trained_through(word_model):
+    """A pass without a gradient, as a probe makes it, changes no gradient that comes later."""
+    ids = torch.arange(8)[None]
+    gradients = []
+    for measured in (False, True):
+        model = load_model(str(word_model), dtype="nf4", device="cpu").eval()
+        if measured:
+            with torch.no_grad():
+                model(input_ids=ids)
+        embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+        model(inputs_embeds=embedded).logits.log_softmax(-1)[0, :, 3].sum().backward()
+        gradients.append(embedded.grad)
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@quantizes
 def test_a_run_on_a_base_in_4_bits(word_model, tmp_path):
     """Probe, scout, training and measurement; only the adapter is saved."""
     rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(80))

@@ -161,6 +161,8 @@ def load_model(
         if Path(folder).is_dir():
             folder = str(Path(folder).resolve())  # an adapter of this model will name it
         model: Any = read_whole(name, folder, **options)
+        if dtype == "nf4":
+            _keep_differentiable(model)
         if base is not None:
             stops = stops_of(name)
             if stops is not None:
@@ -174,6 +176,16 @@ def load_model(
             else:
                 model = trainable(model, name, int(adapter))
     return model if dtype == "nf4" else model.to(device)
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Let no layer pack its 4 bits for inference, as bitsandbytes does on a CPU with bfloat16 in
+    AVX-512 at the first pass without a gradient: a packed layer has none ever after, and training
+    goes on without the layers below it.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def four_bits(device: str) -> dict[str, Any]:
