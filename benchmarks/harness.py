@@ -182,18 +182,13 @@ PAIRS = (
     ),
     *(
         Pair(
-            ours,
-            theirs,
-            folder,
-            _same,
-            "lm-eval's task loads its metric from the hub; it lets the model continue the program,"
-            " we ask for a whole one, as EvalPlus does, and run EvalPlus's tests",
+            ours, ours, folder, _same, f"{way}; we ask for a whole program and run EvalPlus's tests"
         )
-        for ours, theirs, folder in (
-            ("humaneval", "humaneval", "humaneval"),
-            ("humaneval_plus", "humaneval_plus", "humaneval"),
-            ("mbpp", "mbpp", "mbpp"),
-            ("mbpp_plus", "mbpp_plus", "mbpp"),
+        for ours, folder, way in (
+            ("humaneval", "humaneval", "lm-eval lets the model continue the program"),
+            ("humaneval_plus", "humaneval", "lm-eval lets the model continue the program"),
+            ("mbpp", "mbpp", "lm-eval shows 3 solved problems and the tests"),
+            ("mbpp_plus", "mbpp", "lm-eval shows 3 solved problems and the tests"),
         )
     ),
 )
