@@ -1,7 +1,9 @@
 """`probtune success` and `probtune replay`: answers that a model draws to training rows."""
 
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import helpers
@@ -269,3 +271,15 @@ def test_answers_that_never_end_are_no_rows(rows, word_model, monkeypatch, capsy
     monkeypatch.setattr(generation, "continue_prompts", Answering(lambda *_: "cut"))
     assert run("replay", word_model, rows, "--out", "r.jsonl") == 1
     assert "give a larger --max-new-tokens" in capsys.readouterr().err
+
+
+def test_the_table_of_retention_is_of_the_committed_run(monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    retention, blocks = (importlib.import_module(name) for name in ("retention", "blocks"))
+    record = json.loads(retention.RESULTS.read_text())
+    table = blocks.markdown(retention.table(record))
+    assert blocks.block(retention.DOCUMENT, "retention") == table
+    assert f"{record['replayed rows']} replayed ones" in retention.DOCUMENT.read_text()
+    for name in ("retention", "blocks"):
+        sys.modules.pop(name)
