@@ -52,7 +52,7 @@ THINGS = (
     *("rain", "a bridge", "salt", "a garden", "the wind", "a clock", "wool", "a volcano"),
     *("honey", "a mirror", "the sea", "paper", "a candle", "sleep", "iron", "a market"),
 )
-ASKED = ("Describe {} in one short sentence.", "Name one use of {}.")
+REQUESTS = ("Describe {} in one short sentence.", "Name one use of {}.")
 
 
 def rows(countries: list[str]) -> list[dict[str, str]]:
@@ -79,7 +79,7 @@ def measure(folder: Path) -> dict[str, object]:
     random.Random(0).shuffle(countries)
     save(folder / "train.jsonl", rows(countries[:40]))
     save(folder / "heldout.jsonl", rows(countries[40:]))
-    prompts = [asked.format(thing) for thing in THINGS for asked in ASKED]
+    prompts = [request.format(thing) for thing in THINGS for request in REQUESTS]
     random.Random(0).shuffle(prompts)
     for name, part in (("replay", prompts[:24]), ("other", prompts[24:])):
         (folder / f"{name}.txt").write_text("\n".join(part) + "\n")
