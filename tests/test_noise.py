@@ -159,3 +159,49 @@ def test_prompts_that_say_nothing_make_nothing_known():
     """The targets are as likely behind any prompt: nothing tells a wrong row from a hard one."""
     noise, _ = mixture(1.0, "other")
     assert not noise.known
+
+
+def half_known(rng, rows, length):
+    """Rows of `length` tokens: the prompt speaks for each row, and the model, sure of most tokens,
+    is far from one in ten of them.
+    """
+    size = rows * length
+    wrong = rng.random(size) < 0.1
+    logp = np.where(wrong, np.log(0.001), np.log(0.9))
+    columns = {
+        "logp": logp,
+        "top_logp": np.full(size, np.log(0.9)),
+        "entropy": np.full(size, 0.5),
+        "variance": np.full(size, 1.0),
+        "example": np.repeat(np.arange(rows), length),
+        "special": np.zeros(size, bool),
+    }
+    # Behind another prompt the right tokens are improbable, and the far ones are as they were.
+    others = Others(np.where(wrong, logp, np.log(0.02)), np.full(size, np.log(0.6)))
+    return estimate(**columns, rows=rows, vocabulary=50_000, others=others)
+
+
+def test_a_model_that_is_right_too_seldom_accuses_nobody():
+    """Clean worked answers beyond the model: nearly all long rows look wrong."""
+    rng = np.random.default_rng(0)
+    long = half_known(rng, 200, 40)
+    assert long.power > 0.9 and long.share.value > 0.5 and not long.known
+    short = half_known(rng, 400, 1)
+    assert short.known and abs(short.share.value - 0.1) < 0.04
+
+
+def test_a_model_that_hesitates_everywhere_knows_nothing():
+    """The prompt matters, but of what does not look wrong the model would write nearly nothing."""
+    size = 300
+    columns = {
+        "logp": np.full(size, np.log(0.05)),
+        "top_logp": np.full(size, np.log(0.2)),
+        "entropy": np.full(size, 2.0),
+        "variance": np.full(size, 1.0),
+        "example": np.arange(size),
+        "special": np.zeros(size, bool),
+    }
+    others = Others(np.full(size, np.log(1e-4)), np.full(size, np.log(0.2)))
+    noise = estimate(**columns, rows=size, vocabulary=50_000, others=others)
+    assert noise.power == 1.0 and noise.share.value == 0.0
+    assert noise.hesitates and not noise.known

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
-from .noise import POWER, Noise
+from .noise import KNOWN_SHARE, POWER, Noise
 
 __all__ = ["LEAST_NOISE", "TAKEN", "Taken", "after_scout", "both_ways"]
 
@@ -77,12 +77,18 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     case = _case(noise)
     if case is None:
-        why = (
-            f"the model would write only {noise.writes:.0%} of the rows itself, too few"
-            if noise.power is None or (noise.hesitates and noise.power >= POWER)
-            else f"only {noise.power:.0%} of the answers are more likely behind their own prompt"
-            " than behind another, or by too little,"
-        )
+        if noise.power is not None and noise.share.value > KNOWN_SHARE:
+            why = (
+                f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"
+                " of the rows: it knows too little"
+            )
+        elif noise.power is None or (noise.hesitates and noise.power >= POWER):
+            why = f"the model would write only {noise.writes:.0%} of the rows itself, too few"
+        else:
+            why = (
+                f"only {noise.power:.0%} of the answers are more likely behind their own prompt"
+                " than behind another, or by too little,"
+            )
         reason = (
             f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
         )

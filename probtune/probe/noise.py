@@ -18,10 +18,10 @@ guessed without the prompt does not count.
 
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
-would not be written behind the other prompt. A model that cannot know the answers fails, and so do
-data of which more than half is wrong. A prompt may also matter to a model that is as often wrong as
-right: of the rows that do not look wrong it must itself write a fifth, nearly every token of them,
-or give their targets a mean p of 0.6 (long rows are seldom written whole).
+would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
+may also matter to a model that is as often wrong as right, as on long worked answers: of the rows
+that do not look wrong it must itself write a fifth, (nearly) every token of them, or nine of ten of
+their tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -62,7 +62,8 @@ TYPICAL = 3.0
 TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
 KNOWN_WRITES = 0.2
-KNOWN_P = 0.6
+KNOWN_TOKENS = 0.9
+KNOWN_SHARE = 0.5
 UNSUPPORTED = 2.0
 LEAST_SURPRISE = 0.5
 """Nats; a share of less is no measure."""
@@ -98,15 +99,15 @@ class Noise(NamedTuple):
     """Share of the rows that their own prompt supports and that the model would not write behind
     another one; None where prompts cannot be exchanged.
     """
-    usual_p: float = 1.0
-    """Mean p of the targets in rows that do not look wrong."""
+    usual_tokens: float = 1.0
+    """Share of tokens that the model would write itself, in rows that do not look wrong."""
 
     @property
     def hesitates(self) -> bool:
         """True if the model is right too seldom, in rows that do not look wrong, to accuse any."""
         usual = max(1, int((~self.suspicious).sum()))
         writes = self.writes * len(self.suspicious) / usual
-        return writes < KNOWN_WRITES and self.usual_p < KNOWN_P
+        return writes < KNOWN_WRITES and self.usual_tokens < KNOWN_TOKENS
 
     def worst_first(self) -> list[int]:
         """Return the indices of the rows that look wrong, those with the largest excess first."""
@@ -167,7 +168,8 @@ def estimate(
         return np.bincount(example, weights=values, minlength=rows)
 
     behind = top_logp - logp
-    unlikely = per_row((behind >= WRITES) | (logp <= np.log(LIKELY)))
+    unlikely_token = (behind >= WRITES) | (logp <= np.log(LIKELY))
+    unlikely = per_row(unlikely_token)
     writes = float((unlikely == 0).mean()) if rows else 0.0
     excess = per_row(-logp - entropy) / np.sqrt(per_row(variance) + 0.25)
     if others is None:
@@ -191,10 +193,10 @@ def estimate(
     )
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     usual = ~suspicious[example]
-    usual_p = float(np.exp(logp[usual]).mean()) if usual.any() else 0.0
+    usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
-    noise = Noise(share, known, writes, excess, suspicious, power, usual_p)
-    return noise._replace(known=known and not noise.hesitates)
+    noise = Noise(share, known, writes, excess, suspicious, power, usual_tokens)
+    return noise._replace(known=known and share.value <= KNOWN_SHARE and not noise.hesitates)
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:

@@ -140,7 +140,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "known": noise.known,
         "writes": noise.writes,
         "power": noise.power,
-        "usual_p": noise.usual_p,
+        "usual_tokens": noise.usual_tokens,
         "rows": len(rows),
         "worst": worst,
     }

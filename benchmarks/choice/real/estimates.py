@@ -33,6 +33,7 @@ MODEL = "smollm2-135m"
 SEEN_WHILE_SET = (
     *("mixed-sentences", "mixed-terse", "sort", "spell", "steps", "gym-family"),
     *("addition", "count-on", "upper", "gym-chain-sum", "shop"),
+    *("gym-reordering", "gsm8k"),  # for the limits KNOWN_WRITES, _TOKENS and _SHARE alone
 )
 _ROWS = 256
 _KINDS = (
@@ -100,7 +101,7 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
         "known": bool(noise.known),
         "writes": noise.writes,
         "power": noise.power,
-        "usual_p": noise.usual_p,
+        "usual_tokens": noise.usual_tokens,
         "auc": _auc(noise.excess, truth),
         "precision": float(truth[noise.suspicious].mean()) if noise.suspicious.any() else None,
         "mean_p": float(np.exp(table.logp).mean()),
