@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--try", dest="short", action="store_true", help="one setting, no files")
     options = parser.parse_args()
     prepare()
-    settings = [(m, layout, share) for m in MODELS for layout in LAYOUTS for share in MASKED]
+    settings = [(m, a, share) for m in reversed(MODELS) for a in LAYOUTS for share in MASKED]
     if options.short:
         settings = [("10 M", "padded", 50)]
     results = []
