@@ -178,5 +178,8 @@ def _mean_p(model: Any, problems: Problems) -> float:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    from ..training import telling_write_errors
+
+    with telling_write_errors(folder):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

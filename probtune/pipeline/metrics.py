@@ -38,8 +38,14 @@ class MetricsFile:
         self._path = path
 
     def begin(self, step: int) -> None:
-        """Keep the entries up to a step, after which training goes on."""
-        kept_lines = [entry for entry in read_metrics(self._path) if entry["step"] <= step]
+        """Keep the entries up to a step, after which training goes on; not the sum at the end of a
+        training, which is written again.
+        """
+        kept_lines = [
+            entry
+            for entry in read_metrics(self._path)
+            if entry["step"] < step or (entry["step"] == step and "loss" in entry)
+        ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("".join(_line(entry) for entry in kept_lines), encoding="utf-8")
 
