@@ -93,6 +93,8 @@ class _Follower(TrainerCallback):
         self._say(logs, state, tokens_per_second)
         numbers = {k: v for k, v in logs.items() if isinstance(v, int | float)}
         numbers = {k: v for k, v in numbers.items() if k not in _OF_THE_WHOLE}
+        # A training that goes on from its last step has no step that would count them.
+        numbers.setdefault("num_tokens", float(self._trainer._total_train_tokens))
         numbers["tokens_per_second"] = tokens_per_second
         self._metrics.add(
             {
