@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 __all__ = ["VERSION", "Grade", "Grader", "GradingItem", "Progress", "versions"]
 
-VERSION = "3"
+VERSION = "4"
 """Raised when any grade can change; stands in every graded record, beside `versions()`."""
 
 Progress = Callable[[int], None]
