@@ -14,6 +14,7 @@ from ..settings import TuneSettings
 __all__ = [
     "PROBE_FIELDS",
     "SWEEP_FIELDS",
+    "SWEPT",
     "Advice",
     "Crossover",
     "Data",
@@ -44,7 +45,7 @@ _SWEEP_EPILOG = """\
 examples:
   probtune sweep MODEL train.jsonl --objectives 'nll,p,power(0.5)' --learning-rates 1e-5,3e-5
   probtune sweep MODEL train.jsonl --slurm partition=gpu --slurm time=240
-  probtune sweep MODEL train.jsonl --commands | xargs -P 8 -I{} sh -c '{}'
+  probtune sweep MODEL train.jsonl --commands | xargs -d '\\n' -P 8 -I{} sh -c '{}'
 """
 
 
@@ -64,11 +65,14 @@ PROBE_FIELDS = (
 """Settings of `probtune tune` that `probtune probe` takes too."""
 
 
-SWEEP_FIELDS = tuple(
-    item.name
-    for item in fields(TuneSettings)
-    if item.name not in ("objective", "compare", "learning_rate", "seed")
-)
+SWEPT = {
+    "objective": "--objectives",
+    "compare": "--objectives",
+    "learning_rate": "--learning-rates",
+    "seed": "--seeds",
+}
+"""Settings of `probtune tune` that `probtune sweep` varies, and its own options for them."""
+SWEEP_FIELDS = tuple(item.name for item in fields(TuneSettings) if item.name not in SWEPT)
 """Settings of `probtune tune` that `probtune sweep` takes too."""
 
 
