@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..numbers import interval
 from ..options import arguments_of
 from ..settings import TuneSettings
+from .options import SWEPT
 from .tuning import seeds_of, settings_of
 
 if TYPE_CHECKING:
@@ -46,22 +47,13 @@ def sweep(options: argparse.Namespace) -> None:
         f" objectives each, {len(runs) - len(unfinished(runs))} finished."
     )
     _run(unfinished(runs), options, folder, terminal)
-    record = gather(runs, folder)
-    _show(record, runs, folder, terminal)
-
-
-_SWEPT = {
-    "objective": "--objectives",
-    "compare": "--objectives",
-    "learning_rate": "--learning-rates",
-    "seed": "--seeds",
-}
+    _show(gather(runs, folder), folder, terminal)
 
 
 def _check_swept(settings: TuneSettings) -> None:
     """Refuse a configuration that fixes what is swept."""
     plain = TuneSettings(settings.model, settings.data)
-    for name, flag in _SWEPT.items():
+    for name, flag in SWEPT.items():
         if (value := getattr(settings, name)) != getattr(plain, name):
             raise UsageError(
                 f"--config fixes {name}: {value!r}, which a sweep varies; name it by {flag}."
@@ -99,9 +91,7 @@ def _run(runs: Runs, options: argparse.Namespace, folder: Path, terminal: Termin
             tune(run, terminal, locate=locate)
 
 
-def _show(record: dict[str, Any], runs: Runs, folder: Path, terminal: Terminal) -> None:
-    from ..records import read_record, write_text
-    from ..reports.report import render
+def _show(record: dict[str, Any], folder: Path, terminal: Terminal) -> None:
     from ..reports.sweep import sweep_sentences
     from ..reports.verdict import METRIC_NAMES
 
@@ -130,9 +120,5 @@ def _show(record: dict[str, Any], runs: Runs, folder: Path, terminal: Terminal) 
     )
     for line in sweep_sentences(record):
         terminal.show(line)
-    write_text(
-        folder / "report.html",
-        render([record, *(read_record(run.folder / "record.json") for run in runs.values())]),
-    )
     terminal.show(f"record  {folder / 'sweep.json'}", wrap=False)
     terminal.show(f"report  {folder / 'report.html'}", wrap=False)

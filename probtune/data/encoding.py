@@ -17,8 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError
-from ..texts import counted
-from .example import BadRow, Example, count_rules
+from .example import BadRow, Example, reasons_of
 from .examples import Examples, Records
 from .pieces import TextTokenizer
 from .texts import RowText, RowTexts
@@ -167,18 +166,14 @@ class _Work:
 
 def _parts(examples: Sequence[Example]) -> Iterator[slice]:
     """Rows that are tokenized together: a bounded number, and bytes as far as rows are large."""
-    if not isinstance(examples, Examples):
-        yield from (slice(i, i + _BATCH) for i in range(0, len(examples), _BATCH))
-        return
-    sizes = examples.sizes
+    in_memory = not isinstance(examples, Examples)  # their sizes do not matter
+    sizes = [0] * len(examples) if in_memory else examples.sizes.tolist()
     start = size = 0
-    for index in range(len(sizes)):
-        size += int(sizes[index])
-        if index + 1 - start >= _BATCH or size >= _BATCH_BYTES:
-            yield slice(start, index + 1)
-            start, size = index + 1, 0
-    if start < len(sizes):
-        yield slice(start, len(sizes))
+    for end, bytes_of_row in enumerate(sizes, 1):
+        size += bytes_of_row
+        if end - start >= _BATCH or size >= _BATCH_BYTES or end == len(sizes):
+            yield slice(start, end)
+            start, size = end, 0
 
 
 def separator_of(schema: str) -> str:
@@ -194,10 +189,8 @@ def _nothing_left(
     examples: Sequence[Example], bad: list[BadRow], dropped: list[BadRow], max_length: int
 ) -> str:
     if not dropped:
-        rules = count_rules(bad)
-        reasons = "; ".join(f"{counted(number, 'row')}: {rule}" for rule, number in rules.items())
         return (
-            f"the chat template leaves none of the {len(examples)} rows: {reasons}"
+            f"the chat template leaves none of the {len(examples)} rows: {reasons_of(bad)}"
             f" (first: {bad[0].where}). Correct them, or name another template with"
             " --chat-template."
         )

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-__all__ = ["BadRow", "Example", "Message", "count_rules"]
+from ..texts import counted
+
+__all__ = ["BadRow", "Example", "Message", "count_rules", "reasons_of"]
 
 Message = Mapping[str, Any]
 """A turn: `role`, `content`, and whatever else the row says of it, for the chat template."""
@@ -145,6 +147,16 @@ def count_rules(bad: Sequence[BadRow]) -> dict[str, int]:
         counts[kind] = rule, number + 1
     ordered = sorted(counts.values(), key=lambda pair: -pair[1])
     return {rule: number for rule, number in ordered}
+
+
+def reasons_of(bad: Sequence[BadRow]) -> str:
+    """Return the rules that rows break, with the number of rows of each.
+
+    >>> reasons_of([BadRow("a:1", "'x' is empty"), BadRow("a:2", "'x' is empty")])
+    "2 rows: 'x' is empty"
+    """
+    rules = count_rules(bad)
+    return "; ".join(f"{counted(number, 'row')}: {rule}" for rule, number in rules.items())
 
 
 def _assistants(messages: Sequence[Message]) -> tuple[int, ...]:

@@ -17,8 +17,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..records import Digest
-from ..texts import counted
-from .example import BadRow, Example, count_rules
+from .example import BadRow, Example, count_rules, reasons_of
 from .examples import Examples, ExampleWriter
 from .readers import JsonLine, Unreadable, check_split, source_rows
 from .shapes import Broken, Columns, example_of, number_of, schema_of, unused_columns
@@ -285,12 +284,7 @@ def _complaint(bad: list[BadRow], good: int) -> str:
         f" {len(bad)} of {len(bad) + good} rows are unusable (also"
         f" {others}{', …' if len(bad) > 6 else ''})."
     )
-    rules = count_rules(bad)
-    if len(rules) > 1:
-        more += (
-            " "
-            + "; ".join(f"{counted(number, 'row')}: {rule}" for rule, number in rules.items())
-            + "."
-        )
+    if len(count_rules(bad)) > 1:
+        more += f" {reasons_of(bad)}."
     way_out = " Correct it, or leave such rows out with --skip-bad-rows." if good else ""
     return f"{bad[0].where} {bad[0].rule}.{more if len(bad) > 1 else ''}{way_out}"

@@ -205,11 +205,11 @@ def generate(
         "environment": environment() if missing or before is None else before["environment"],
         "seconds": 0.0 if before is None else before["seconds"],
     }
-    if before is not None:
-        write_wordings(folder, task, questions)
     if missing <= 0:
-        if before is not None and protocols != before["protocols"]:
-            write_record(folder / "generation.json", "generation", record)
+        if before is not None:
+            write_wordings(folder, task, questions)
+            if protocols != before["protocols"]:
+                write_record(folder / "generation.json", "generation", record)
         return
     _fits(generation, rendered, opening, settings)
     write_record(folder / "generation.json", "generation", record)

@@ -17,14 +17,14 @@ from ..files import hash_file
 from ..terminal import Terminal
 from .generate import question_hashes
 from .graded import graded_path, read_header, write_graded
-from .grading.base import VERSION, Grader, GradingItem, versions
+from .grading.base import VERSION, Grade, Grader, GradingItem, versions
 from .grading.code import CodeGrader
 from .grading.judge import Judge, JudgeGrader
 from .grading.repetition import repeats
 from .samples import check_samples, read_samples
 from .tasks.base import Question, Task, counted_under
 
-__all__ = ["grade", "grader_of", "is_current"]
+__all__ = ["grade", "grade_items", "grader_of", "is_current"]
 
 
 def is_current(folder: Path, protocol: str, grader: Grader) -> bool:
@@ -88,16 +88,7 @@ def grade(
         GradingItem(s.text, counted[s.question].gold, counted[s.question].options) for s in samples
     ]
     start = time.monotonic()
-    with terminal.track(f"{task.name}: {protocol} grades", len(items)) as advance:
-        graded = 0
-
-        def progress(done: int) -> None:
-            nonlocal graded
-            advance(done - graded)
-            graded = done
-
-        grades = grader(items, progress=progress)
-        progress(len(items))
+    grades = grade_items(grader, items, terminal, f"{task.name}: {protocol} grades")
     lines = [
         {
             "question": sample.question,
@@ -125,6 +116,23 @@ def grade(
         "seconds": time.monotonic() - start,
     }
     write_graded(graded_path(folder, protocol), header, lines)
+
+
+def grade_items(
+    grader: Grader, items: Sequence[GradingItem], terminal: Terminal, title: str
+) -> list[Grade]:
+    """Grade all items, with a bar of this title."""
+    with terminal.track(title, len(items)) as advance:
+        graded = 0
+
+        def progress(done: int) -> None:
+            nonlocal graded
+            advance(done - graded)
+            graded = done
+
+        grades = grader(items, progress=progress)
+        progress(len(items))
+    return grades
 
 
 def _judge(grader: Grader) -> dict[str, Any] | None:

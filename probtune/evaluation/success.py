@@ -20,6 +20,7 @@ from ..data.tokens import Encoded
 from ..errors import DataError, UsageError
 from ..measure.answers import choose_rule, exact_match, read_rule
 from ..terminal import Terminal
+from .grade import grade_items
 from .grading.base import GradingItem
 from .rollouts import Rollout
 from .tasks.questions import GRADERS, gold_of
@@ -90,16 +91,8 @@ def grade_by_grader(
             answer = _answer(content, row.where, answer_column)
         gold, options = gold_of(content, row.where, name, answer, answer_column or "response")
         items += [GradingItem(one.text, gold, options) for one in of_row]
-    with terminal.track(f"grades ({name})", len(items)) as advance:
-        graded = 0
-
-        def progress(done: int) -> None:
-            nonlocal graded
-            advance(done - graded)
-            graded = done
-
-        scores = iter([grade.score for grade in grader(items, progress=progress)])
-        progress(len(items))
+    grades = grade_items(grader, items, terminal, f"grades ({name})")
+    scores = iter([grade.score for grade in grades])
     return [[next(scores) for _ in of_row] for of_row in answers]
 
 

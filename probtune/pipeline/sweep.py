@@ -26,7 +26,8 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..objectives import objective as read_objective
 from ..options import arguments_of
-from ..records import environment, read_record, write_record
+from ..records import environment, read_record, write_record, write_text
+from ..reports.report import render
 from ..reports.verdict import main_metric, sampled_metric
 from ..settings import TuneSettings
 from ..statistics import Estimate, mean, paired_difference, two_level_difference
@@ -107,7 +108,7 @@ def jobs_of(runs: Runs) -> list[Job]:
 
 
 def gather(runs: Runs, folder: Path) -> dict[str, Any]:
-    """Compare the objectives of finished runs, and write the record.
+    """Compare the objectives of finished runs, and write the record and the page.
 
     The uncertainty is that over seeds. Where each seed held out rows of its own, an interval of
     Student's t over seeds holds both sources; where all have the same (--heldout-data), seeds and
@@ -165,7 +166,9 @@ def gather(runs: Runs, folder: Path) -> dict[str, Any]:
         "results": results,
         "folders": {f"lr {rate:g}, seed {seed}": s.folder.name for (rate, seed), s in runs.items()},
     }
-    return write_record(folder / "sweep.json", "sweep", content)
+    record = write_record(folder / "sweep.json", "sweep", content)
+    write_text(folder / "report.html", render([record, *records.values()]))
+    return record
 
 
 def _record_of(settings: TuneSettings) -> dict[str, Any]:

@@ -61,6 +61,16 @@ def _device() -> Any:
     return option(None, "default: the accelerator if there is one", metavar="DEVICE")
 
 
+def _samples(default: int) -> Any:
+    return option(
+        default,
+        "answers to each prompt, at temperature 1 (default: %(default)s)",
+        metavar="K",
+        least=1,
+        most=1000,
+    )
+
+
 def _benchmark_data() -> Any:
     return option(None, "the benchmarks' rows, instead of the hub", metavar="DIR")
 
@@ -222,13 +232,7 @@ class _Rollouts:
 class Success(_Rollouts):
     """Options of `probtune success`."""
 
-    samples: int = option(
-        2,
-        "answers to each prompt, at temperature 1 (default: %(default)s)",
-        metavar="K",
-        least=1,
-        most=1000,
-    )
+    samples: int = _samples(2)
     grader: str | None = option(
         None, "grader by name, as `eval --list` shows them (default: by --answer)", metavar="NAME"
     )
@@ -249,13 +253,7 @@ class Success(_Rollouts):
 class Replay(_Rollouts):
     """Options of `probtune replay`."""
 
-    samples: int = option(
-        1,
-        "answers to each prompt, at temperature 1 (default: %(default)s)",
-        metavar="K",
-        least=1,
-        most=1000,
-    )
+    samples: int = _samples(1)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
