@@ -375,22 +375,20 @@ def _languages_together(rows: list[list[str]]) -> list[list[str]]:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-class _Canned:
-    """A model of lm-eval that says what it is given."""
+def _canned(texts: Mapping[str, str]) -> Any:
+    """A model of lm-eval that answers each prompt with its text."""
+    from lm_eval.api.model import LM
 
-    def __new__(cls, texts: Mapping[str, str]) -> Any:
-        from lm_eval.api.model import LM
+    class Canned(LM):
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            return [texts[request.args[0]] for request in requests]
 
-        class Canned(LM):
-            def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-                return [texts[request.args[0]] for request in requests]
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            raise NotImplementedError  # tasks of other kinds are not scored here
 
-            def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
-                raise NotImplementedError
+        loglikelihood_rolling = loglikelihood
 
-            loglikelihood_rolling = loglikelihood
-
-        return Canned()
+    return Canned()
 
 
 def their_scores(loaded: Any, name: str, prompts: Sequence[str], texts: Sequence[str]) -> Row:
@@ -399,7 +397,7 @@ def their_scores(loaded: Any, name: str, prompts: Sequence[str], texts: Sequence
 
     logging.disable(logging.ERROR)
     try:
-        lm = _Canned(dict(zip(prompts, texts, strict=True)))
+        lm = _canned(dict(zip(prompts, texts, strict=True)))
         out = evaluate(lm, loaded, log_samples=True, bootstrap_iters=0, limit=len(prompts))
     finally:
         logging.disable(logging.NOTSET)
