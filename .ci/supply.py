@@ -1,6 +1,5 @@
 """Checks of what the set-up installs: every package locked with hashes, licences that may be used
-together with ours, and holes that pip-audit knows, where it is
-installed and reaches its database.
+together with ours, and holes that pip-audit knows, where it is installed and reaches its database.
 
 python .ci/supply.py
 """
