@@ -174,7 +174,8 @@ def test_groups_of_rows_add_up_to_the_whole(folder, tmp_path):
     assert "<h2>By kind</h2>" in page
     for slug in ("nll", "p"):
         log = json.loads((folder / slug / "train.json").read_text())["group_log"]
-        entries = read_metrics(folder / slug / "metrics.jsonl")
+        every = read_metrics(folder / slug / "metrics.jsonl")
+        entries = [entry for entry in every if "heldout" not in entry]
         assert [e["step"] for e in log] == [e["step"] for e in entries] == [1, 2]
         for entry, measured in zip(entries, log, strict=True):
             assert entry["tokens_per_second"] > 0
@@ -186,6 +187,7 @@ def test_groups_of_rows_add_up_to_the_whole(folder, tmp_path):
                 assert mean == pytest.approx(entry[key])
         for what in ("NLL", "mean p"):
             assert f'aria-label="{what}, {slug}() during training"' in page
+            assert f'aria-label="{what}, {slug}() (held-out rows) during training"' in page
     with pytest.raises(DataError, match="no row of .* has the column 'source' of --group-by"):
         read_rows(str(folder.parent / "rows.jsonl"), group_by="source")
 
@@ -201,6 +203,27 @@ def test_what_moved_adds_up_to_the_change(folder):
         assert whole["rose"] <= 0 <= whole["fell"]
         assert whole["rose"] + whole["fell"] == pytest.approx(change, abs=0.05)
         assert sum(kind["tokens"] for kind in kinds) == whole["tokens"] == model["tokens"]
+
+
+def test_groups_of_held_out_rows_are_measured_during_training(folder):
+    record = json.loads((folder / "record.json").read_text())
+    last = {}
+    for slug in ("nll", "p"):
+        train = json.loads((folder / slug / "train.json").read_text())
+        entries = read_metrics(folder / slug / "metrics.jsonl")
+        of_all = [entry["heldout"] for entry in entries if "heldout" in entry]
+        assert of_all == [{k: v for k, v in e.items() if k != "step"} for e in train["heldout_log"]]
+        for whole, entry in zip(of_all, train["heldout_group_log"], strict=True):
+            parts = entry["groups"].values()
+            assert entry["groups"].keys() == {"odd", "even"}
+            for key in ("nll", "mean_p"):
+                mean = sum(part["tokens"] * part[key] for part in parts)
+                assert mean / sum(part["tokens"] for part in parts) == pytest.approx(whole[key])
+        last[f"{slug}()"] = entry["groups"]
+    for group in by_group(record):
+        for model in group["models"][1:]:
+            measured = last[model["name"]][group["name"]]["mean_p"]
+            assert measured == pytest.approx(model["mean_p"]["value"], abs=1e-4)
 
 
 def test_held_out_rows_are_measured_during_training(folder):

@@ -27,7 +27,7 @@ from ..records import make_record, read_record, write_record
 from ..reports.groups import largest_groups
 from ..settings import TuneSettings
 from ..terminal import Terminal
-from .metrics import Turn, read_metrics
+from .metrics import HELDOUT, Turn, read_metrics
 from .preparation import Prepared
 from .trackers import Trackers, foreign
 
@@ -86,14 +86,14 @@ def train_stage(
     _say_tied(settings, model, terminal)
     clock = CheckpointClock(settings.checkpoint_minutes)
     arguments = training_config(folder, objective, settings, stores)
-    arguments.groups, group_columns = _groups(prepared)
-    columns = _columns(objective, prepared, terminal) | group_columns
+    arguments.groups, of_training, of_heldout = _groups(prepared)
+    columns = _columns(objective, prepared, terminal) | of_training
     rows = prepared.train.rows.dataset(columns)
     trainer = ProbTuneTrainer(
         model,
         arguments,
         train_dataset=rows,
-        eval_dataset=prepared.heldout.rows.dataset() if settings.eval_steps else None,
+        eval_dataset=prepared.heldout.rows.dataset(of_heldout) if settings.eval_steps else None,
         processing_class=prepared.tokenizer,
         callbacks=[clock],
         peft_config=None if adapter_settings(settings.model) else _adapter(settings),
@@ -127,7 +127,7 @@ def train_stage(
         "loss": _over_processes(trainer, result.training_loss),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         "heldout_log": _heldout_log(trainer.state),
-        "group_log": _group_log(folder / "metrics.jsonl"),
+        **_group_logs(folder / "metrics.jsonl"),
         "processes": trainer.accelerator.num_processes,
         "seconds": time.monotonic() - started,
     }
@@ -157,34 +157,44 @@ def _heldout_log(state: Any) -> list[dict[str, float]]:
     return [
         {
             "step": entry["step"],
-            **{name: entry[f"eval_{name}"] for name in ("nll", "mean_p", "mean_token_accuracy")},
+            **{name: entry[f"eval_{name}"] for name in HELDOUT},
         }
         for entry in state.log_history
         if "eval_nll" in entry
     ]
 
 
-def _group_log(metrics: Path) -> list[dict[str, Any]]:
-    """Return the numbers of each group of training rows, from the file of log entries."""
+def _group_logs(metrics: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the numbers of each group of training rows and of held-out rows, from the file of log
+    entries.
+    """
     entries = read_metrics(metrics)
-    return [{"step": e["step"], "groups": e["groups"]} for e in entries if "groups" in e]
+    return {
+        log: [{"step": e["step"], "groups": e[key]} for e in entries if key in e]
+        for log, key in (("group_log", "groups"), ("heldout_group_log", "heldout_groups"))
+    }
 
 
-def _groups(prepared: Prepared) -> tuple[list[str] | None, dict[str, list[int]]]:
-    """Return the names of the largest groups of the training rows, and the column that says which
-    one a row is of; nothing where rows have no groups.
+def _groups(
+    prepared: Prepared,
+) -> tuple[list[str] | None, dict[str, list[int]], dict[str, list[int]]]:
+    """Return the names of the largest groups of the training rows, and the columns that say which
+    one a training row and a held-out row is of; nothing where rows have no groups.
     """
     from ..training.columns import GROUP
 
     if not prepared.rows.groups:
-        return None, {}
+        return None, {}, {}
     of_row = [prepared.rows.groups.get(row.where) for row in prepared.train.rows]
-    largest = largest_groups(of_row)
-    column = [0] * len(of_row)
-    for number, (_, mine) in enumerate(largest, start=1):
-        for index in mine:
-            column[index] = number
-    return [name for name, _ in largest], {GROUP: column}
+    names = [name for name, _ in largest_groups(of_row)]
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    heldout = prepared.heldout_rows.groups
+    of_heldout = [heldout.get(row.where) for row in prepared.heldout.rows]
+    return (
+        names,
+        {GROUP: [numbers.get(name or "", 0) for name in of_row]},
+        {GROUP: [numbers.get(name or "", 0) for name in of_heldout]},
+    )
 
 
 def _resumed(trainer: Any, folder: Path, terminal: Terminal, what: str) -> str | None:

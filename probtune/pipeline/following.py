@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PrinterCallback, TrainerCallback
 
 from ..terminal import Terminal, duration
-from .metrics import MetricsFile, Turn
+from .metrics import HELDOUT, MetricsFile, Turn
 from .trackers import Tracked
 
 __all__ = ["follow"]
@@ -85,7 +85,11 @@ class _Follower(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and logs.get("grad_norm") == 0:
             self._terminal.say(f"step {state.global_step}: no token has a weight, gradient 0.")
-        if not logs or "nll" not in logs or not state.is_world_process_zero:
+        if not logs or not state.is_world_process_zero:
+            return
+        if "eval_nll" in logs:
+            self._add_heldout(logs, state)
+        if "nll" not in logs:
             return
         if "train_runtime" in logs and state.global_step < state.max_steps:
             return  # the sum of an interrupted training, which goes on
@@ -112,6 +116,18 @@ class _Follower(TrainerCallback):
             scalars = {f"train/{k}": float(v) for k, v in numbers.items()}
             for group, values in self._trainer.by_group.items():
                 scalars |= {f"train/{k} of {group}": values[k] for k in ("nll", "mean_p")}
+            run.scalars(scalars, state.global_step)
+
+    def _add_heldout(self, logs: Mapping[str, Any], state: Any) -> None:
+        """Write and report what was measured on the held-out rows."""
+        numbers = {name: logs[f"eval_{name}"] for name in HELDOUT}
+        groups = self._trainer.heldout_by_group
+        entry = {"step": state.global_step, "of": state.max_steps, "heldout": numbers}
+        self._metrics.add(entry | ({"heldout_groups": groups} if groups else {}))
+        scalars = {f"heldout/{name}": float(value) for name, value in numbers.items()}
+        for group, values in groups.items():
+            scalars |= {f"heldout/{name} of {group}": values[name] for name in ("nll", "mean_p")}
+        for run in self._runs:
             run.scalars(scalars, state.global_step)
 
     def _speed(self, tokens: float) -> float:

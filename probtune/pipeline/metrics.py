@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MetricsFile", "Turn", "read_metrics"]
+__all__ = ["HELDOUT", "MetricsFile", "Turn", "read_metrics"]
+
+HELDOUT = ("nll", "mean_p", "mean_token_accuracy")
+"""Numbers of the held-out rows during training."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class MetricsFile:
         kept_lines = [
             entry
             for entry in read_metrics(self._path)
-            if entry["step"] < step or (entry["step"] == step and "loss" in entry)
+            if entry["step"] < step
+            or (entry["step"] == step and ("loss" in entry or "heldout" in entry))
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("".join(_line(entry) for entry in kept_lines), encoding="utf-8")

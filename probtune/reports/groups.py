@@ -51,16 +51,24 @@ def by_group(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def curves_by_group(record: Mapping[str, Any]) -> list[str]:
-    """Draw NLL and mean p of the training rows of the largest groups, a chart for each trained
-    model and number.
+    """Draw NLL and mean p of the training rows of the largest groups, and of the held-out rows if
+    they were measured during training, a chart for each trained model and number.
     """
+    return [
+        chart
+        for run in record["runs"]
+        for log, of in (("group_log", ""), ("heldout_group_log", " (held-out rows)"))
+        for chart in _curves((run["train"] or {}).get(log) or [], f"{run['name']}{of}")
+    ]
+
+
+def _curves(log: Sequence[Mapping[str, Any]], name_of_chart: str) -> list[str]:
     charts = []
-    for run in record["runs"]:
-        log = (run["train"] or {}).get("group_log") or []
+    if log:
         sizes: Counter[str] = Counter()
         for entry in log:
             sizes.update({name: values["tokens"] for name, values in entry["groups"].items()})
-        for key, what in (("nll", "NLL"), ("mean_p", "mean p")) if log else ():
+        for key, what in (("nll", "NLL"), ("mean_p", "mean p")):
             series = {
                 name: [(e["step"], e["groups"][name][key]) for e in log if name in e["groups"]]
                 for name, _ in sizes.most_common(_MOST_CURVES)
@@ -68,7 +76,7 @@ def curves_by_group(record: Mapping[str, Any]) -> list[str]:
             charts.append(
                 figures.curves(
                     series,
-                    label=f"{what}, {run['name']}",
+                    label=f"{what}, {name_of_chart}",
                     colours=dict(zip(series, figures.PALETTE, strict=False)),
                 )
             )

@@ -174,9 +174,10 @@ class ProbTuneConfig(SFTConfig):
         default=None,
         metadata={
             "help": (
-                "Names of the sources of the training rows: NLL and mean p of each are measured"
-                " beside those of all (`trainer.by_group`). The dataset's column `group_of_row`"
-                " says of each row which one is its own, counted from 1; 0 for none."
+                "Names of the sources of the rows: NLL and mean p of each are measured beside"
+                " those of all, in training (`trainer.by_group`) and in evaluation"
+                " (`trainer.heldout_by_group`). The datasets' column `group_of_row` says of each"
+                " row which one is its own, counted from 1; 0 for none."
             )
         },
     )

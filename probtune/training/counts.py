@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,19 +75,25 @@ class GroupSums:
         self._names = tuple(names)
         self._sums: Tensor | None = None
 
-    def add(self, tokens: PerToken, group: Tensor) -> None:
+    def add(
+        self, tokens: PerToken, group: Tensor, gather: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
             group: number of each target token's group, counted from 1; 0 for none: (B, T - 1).
+            gather: what joins the rows of all ranks, (B, ...), if this batch is one of several.
         """
         logp, mask = tokens.log_probs.detach().float(), tokens.label_mask
-        index = torch.where(mask, group.to(logp.device).long(), 0).flatten()
-        terms = torch.stack([-logp, logp.exp(), torch.ones_like(logp)], -1)
-        terms = terms.flatten(0, -2).to(_dtype(logp.device))
-        if self._sums is None:
-            self._sums = terms.new_zeros(len(self._names) + 1, 3)
-        self._sums = self._sums.index_add(0, index, terms)
+        groups = len(self._names) + 1
+        row = torch.arange(len(logp), device=logp.device)[:, None]
+        index = row * groups + torch.where(mask, group.to(logp.device).long(), 0)
+        terms = torch.stack([-logp, logp.exp(), torch.ones_like(logp)], -1).to(_dtype(logp.device))
+        terms = torch.where(mask[..., None], terms, 0).flatten(0, -2)
+        sums = terms.new_zeros(len(logp) * groups, 3).index_add(0, index.flatten(), terms)
+        sums = sums.view(len(logp), groups, 3)
+        sums = (sums if gather is None else gather(sums)).sum(0)
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def state(self) -> list[list[float]] | None:
         """Return the sums as numbers; None where no batch was seen."""
@@ -97,16 +103,17 @@ class GroupSums:
         """Take the sums that `state` returned."""
         self._sums = None if state is None else torch.tensor(state, dtype=_dtype(device)).to(device)
 
-    def means(self, accelerator: Any) -> dict[str, dict[str, float]]:
+    def means(self, accelerator: Any = None) -> dict[str, dict[str, float]]:
         """Return `nll`, `mean_p` and the number of `tokens` of each group that had a token, over
-        all ranks, and begin anew.
+        all ranks if given an accelerator, and begin anew.
         """
         if self._sums is None:
             return {}
-        sums, self._sums = accelerator.reduce(self._sums, "sum").tolist(), None
+        sums = self._sums if accelerator is None else accelerator.reduce(self._sums, "sum")
+        self._sums = None
         return {
             name: {"nll": nll / count, "mean_p": p / count, "tokens": int(count)}
-            for name, (nll, p, count) in zip(self._names, sums[1:], strict=True)
+            for name, (nll, p, count) in zip(self._names, sums[1:].tolist(), strict=True)
             if count
         }
 

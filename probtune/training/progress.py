@@ -29,7 +29,7 @@ def save_progress(trainer: Any, folder: Path) -> None:
         "tokens": trainer._total_train_tokens,
         "metrics": dict(trainer._metrics["train"]),
         "sums": sums.state(),
-        "groups": trainer._group_sums.state(),
+        "groups": trainer._group_sums["train"].state(),
         "histogram": None if trainer._histogram is None else trainer._histogram.tolist(),
     }
     write_text(folder / _name(trainer), json.dumps(content) + "\n")
@@ -63,7 +63,7 @@ class Resuming(TrainerCallback):
         for name, values in content["metrics"].items():
             trainer._metrics["train"][name] = values
         trainer._sums["train"].restore(content["sums"], args.device)
-        trainer._group_sums.restore(content.get("groups"), args.device)
+        trainer._group_sums["train"].restore(content.get("groups"), args.device)
         if content.get("histogram") is not None:
             trainer._histogram = torch.tensor(content["histogram"], device=args.device)
         path = self.checkpoint / _old_name(trainer)

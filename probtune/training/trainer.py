@@ -154,10 +154,12 @@ class ProbTuneTrainer(SFTTrainer):
         self.p_histogram: list[int] | None = None
         """Counts of p of the training tokens between the last two log entries, in equal bins from 0
         to 1."""
-        self._group_sums = GroupSums(args.groups or ())
+        self._group_sums = {mode: GroupSums(args.groups or ()) for mode in ("train", "eval")}
         self.by_group: dict[str, dict[str, float]] = {}
         """`nll`, `mean_p` and `tokens` of each of `ProbTuneConfig.groups` between the last two log
         entries."""
+        self.heldout_by_group: dict[str, dict[str, float]] = {}
+        """The same of the last evaluation, where its rows have the column of groups."""
         self._step = StepCounts()
         self._resuming = Resuming(self)
         self._writing: str | None = None
@@ -399,8 +401,6 @@ class ProbTuneTrainer(SFTTrainer):
                 self._sums["train"].add(sums)
                 counts = p_histogram(out.tokens)
                 self._histogram = counts if self._histogram is None else self._histogram + counts
-                if extras[GROUP] is not None:
-                    self._group_sums.add(out.tokens, extras[GROUP][:, 1:])
                 self._count_tokens(inputs)
                 if self.args.normalizer == "kept":
                     self._step.kept += float(out.tokens.kept[out.tokens.label_mask].sum())
@@ -408,6 +408,9 @@ class ProbTuneTrainer(SFTTrainer):
             else:
                 # Gathered row by row, so that rows repeated to fill the last batch count once.
                 self._sums["eval"].add(self.accelerator.gather_for_metrics(sums))
+            if extras[GROUP] is not None:
+                gather = None if training else self.accelerator.gather_for_metrics
+                self._group_sums[mode].add(out.tokens, extras[GROUP][:, 1:], gather)
         if self.aux_loss_enabled:
             # A mean per micro-batch; the trainer leaves its mean over accumulation steps to us.
             steps = self.current_gradient_accumulation_steps if training else 1
@@ -511,6 +514,7 @@ class ProbTuneTrainer(SFTTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         self._sums["eval"] = TokenSums()
+        self._group_sums["eval"] = GroupSums(self.args.groups or ())
         out = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", args[4] if len(args) > 4 else "eval")
         means = self._sums["eval"].means()
@@ -527,9 +531,11 @@ class ProbTuneTrainer(SFTTrainer):
             if self._histogram is not None:
                 counts = self.accelerator.reduce(self._histogram, "sum")
                 self.p_histogram, self._histogram = counts.tolist(), None
-                self.by_group = self._group_sums.means(self.accelerator)
+                self.by_group = self._group_sums["train"].means(self.accelerator)
             for index, share in enumerate(anneal_shares(self.objective, self._progress())):
                 logs[f"anneal_{index + 1}" if index else "anneal"] = share
+        else:
+            self.heldout_by_group = self._group_sums["eval"].means()
         logs.update(
             {f"eval_{name}" if mode == "eval" else name: value for name, value in means.items()}
         )
