@@ -15,6 +15,7 @@ from probtune import cli, pipeline
 from probtune.errors import UsageError
 from probtune.models.ranks import Ranks
 from probtune.records import read_record
+from probtune.training import ProbTuneConfig, check_trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,6 +100,43 @@ def test_fsdp_that_a_cpu_ignores_is_refused(word_model, tmp_path):
     chosen = settings(word_model, rows, tmp_path / "out", training={"fsdp": "full_shard"})
     with pytest.raises(UsageError, match="would ignore it on this CPU"):
         pipeline.tune(chosen, QUIET)
+
+
+def test_fsdp_of_the_launcher_that_a_cpu_ignores_is_refused(word_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    with pytest.raises(UsageError, match="accelerate's configuration asks for FSDP"):
+        pipeline.tune(settings(word_model, rows, tmp_path / "out"), QUIET)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "objective", "said"),
+    [
+        ({"DP_REPLICATE": 2, "DP_SHARD": 2}, "p", r"for 4 processes \(dp_replicate 2 x dp_shard 2"),
+        ({"TP": 2}, "p", "tensor parallelism splits a model while it is read"),
+        ({"SP": 2}, "p", "would drop the objective"),
+        ({"CP": 2}, "p", "no ring attention for a CPU"),
+        ({"CP": 2}, "step_top(0.5, nll())", "splits sequences"),
+    ],
+)
+def test_parallelism_that_cannot_be_honoured(sizes, objective, said, tmp_path, monkeypatch):
+    """Before anything is read."""
+    config = ProbTuneConfig(str(tmp_path), objective=objective)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    for name, size in sizes.items():
+        monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(size))
+    with pytest.raises(UsageError, match=said):
+        check_trainer(config)
+
+
+def test_offload_that_the_processes_cannot_sum(tmp_path, monkeypatch):
+    config = ProbTuneConfig(str(tmp_path), fsdp=True, fsdp_config={"cpu_offload": True})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="fsdp_offload_params: true"):
+        check_trainer(config)
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    check_trainer(config)
 
 
 def test_a_field_of_training_that_nobody_reads_is_refused(word_model, tmp_path):

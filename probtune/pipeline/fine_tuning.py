@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_adapter",
     "check_fields",
+    "check_fsdp",
     "mixed_precision",
     "number_columns",
     "train_stage",
@@ -70,7 +71,13 @@ def train_stage(
         return read_record(path, "train")
     from datasets import disable_progress_bars
 
-    from ..training import CheckpointClock, ProbTuneTrainer, gather_when_saved, save_whole
+    from ..training import (
+        CheckpointClock,
+        ProbTuneTrainer,
+        forget_sharding,
+        gather_when_saved,
+        save_whole,
+    )
     from .following import follow
 
     disable_progress_bars()
@@ -121,6 +128,7 @@ def train_stage(
         _teach_to_stop(model, prepared.train.rows)
         # with LoRA, the adapter alone
         save_whole(trainer, folder / "model", generation=model.generation_config, card=card)
+    forget_sharding()
     content = {
         "objective": str(objective),
         "steps": trainer.state.global_step,
@@ -303,12 +311,8 @@ def training_config(
                 f"--training {name} is set by the run itself; use the option of probtune tune."
             )
     check_fields(settings)
-    if on_cpu and settings.training.get("fsdp"):
-        raise UsageError(
-            f"--training fsdp={settings.training['fsdp']!r}: accelerate shards on accelerators"
-            " alone and would ignore it on this CPU; leave it out, each process then has the whole"
-            " model."
-        )
+    if on_cpu:
+        check_fsdp(settings)
     try:
         config = ProbTuneConfig(**{**fields, **settings.training, "report_to": foreign(settings)})
         check_trainer(config, eval_steps=settings.eval_steps)
@@ -361,6 +365,21 @@ def _check_heldout_signals(objective: Objective) -> None:
             f"--eval-steps measures the objective on held-out rows, and {objective} needs"
             f" {', '.join(lacking)}, which only training rows have; leave it out, held-out rows are"
             " measured after training."
+        )
+
+
+def check_fsdp(settings: TuneSettings) -> None:
+    """Refuse FSDP on a CPU.
+
+    Raises:
+        UsageError: the settings or accelerate's launcher ask for it.
+    """
+    own = settings.training.get("fsdp")
+    if own or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        source = f"--training fsdp={own!r}" if own else "accelerate's configuration asks for FSDP"
+        raise UsageError(
+            f"{source}: accelerate shards on accelerators alone and would ignore it on this CPU;"
+            " leave it out, each process then has the whole model."
         )
 
 

@@ -24,7 +24,7 @@ from .checkpoints import newest_whole, step_of, telling_write_errors
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
 from .requests import check_trainer
-from .saving import gather_when_saved, save_whole
+from .saving import forget_sharding, gather_when_saved, save_whole
 from .trainer import ProbTuneTrainer
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ProbTuneConfig",
     "ProbTuneTrainer",
     "check_trainer",
+    "forget_sharding",
     "gather_when_saved",
     "newest_whole",
     "save_whole",

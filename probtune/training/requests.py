@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
 
 from ..errors import UsageError
 from ..models.ranks import launched
+from ..objectives import HEAD_SIGNALS, Objective
 
-__all__ = ["check_trainer"]
+__all__ = ["check_parallelism", "check_trainer"]
 
 
 def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
@@ -43,6 +45,7 @@ def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
             "--training fsdp shares a model between processes, and there is one; launch `probtune"
             " train` with torchrun or accelerate."
         )
+    _check_sharding(config)
     from torch.utils.data import DataLoader
     from transformers import Trainer, get_scheduler
     from transformers.integrations.integration_utils import get_reporting_integration_callbacks
@@ -67,3 +70,59 @@ def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
         num_training_steps=10,
         scheduler_specific_kwargs=config.lr_scheduler_kwargs or {},
     )
+
+
+def check_parallelism(objective: Objective, parallelism: Any) -> None:
+    """Refuse a `ParallelismConfig` of accelerate under which another objective would be trained.
+
+    Raises:
+        UsageError: with what to use instead.
+    """
+    if parallelism.sp_enabled:
+        raise UsageError(
+            "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
+            " objective; use FSDP, context parallelism or packing instead."
+        )
+    own = objective.kinds - HEAD_SIGNALS - {"special", "progress"}
+    if parallelism.cp_enabled and own:
+        raise UsageError(
+            f"context parallelism splits sequences, and {objective} needs numbers per token or"
+            " sequence that are not split with them; use FSDP or packing instead."
+        )
+
+
+def _check_sharding(config: Any) -> None:
+    """Refuse a way to spread the model over processes that would end late or train nothing."""
+    offload = (config.fsdp_plugin_args or {}).get("cpu_offload")
+    if offload and os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() != "true":
+        raise UsageError(
+            "--training fsdp_config with cpu_offload: the processes have no way to sum what lies on"
+            " the host, since they were connected before; put fsdp_offload_params: true in"
+            " accelerate's configuration, and start with `accelerate launch --config_file`."
+        )
+    parallelism = config.parallelism_config
+    if parallelism is None:
+        if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() != "true":
+            return
+        from accelerate import ParallelismConfig
+
+        parallelism = ParallelismConfig()  # from the launcher's environment
+    size, processes = parallelism.total_size, launched()
+    if size not in (1, processes):
+        sizes = ("dp_replicate", "dp_shard", "tp", "cp", "sp")
+        product = " x ".join(f"{name} {getattr(parallelism, f'{name}_size')}" for name in sizes)
+        raise UsageError(
+            f"accelerate's parallelism is for {size} processes ({product}), and {processes} were"
+            " started; their product must be the number of processes."
+        )
+    check_parallelism(config.resolved_objective, parallelism)
+    if parallelism.tp_enabled:
+        raise UsageError(
+            "tensor parallelism splits a model while it is read, and a run reads whole models to"
+            " measure them; use FSDP instead (dp_shard_size)."
+        )
+    if parallelism.cp_enabled and config.device.type == "cpu":
+        raise UsageError(
+            "context parallelism needs accelerators: torch has no ring attention for a CPU; leave"
+            " cp_size at 1."
+        )

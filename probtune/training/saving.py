@@ -14,7 +14,7 @@ from ..errors import TrainingError
 from ..files import WRITING, finish_folder, remove_leftovers
 from .checkpoints import telling_write_errors
 
-__all__ = ["gather_when_saved", "save_whole"]
+__all__ = ["forget_sharding", "gather_when_saved", "save_whole"]
 
 
 def gather_when_saved(trainer: Any) -> None:
@@ -77,3 +77,12 @@ def _check_weights(beside: Path, folder: Path) -> None:
             " command with FSDP's FULL_STATE_DICT, or ZeRO-3's"
             " stage3_gather_16bit_weights_on_model_save, to save from the last one."
         )
+
+
+def forget_sharding() -> None:
+    """After training: let models be read whole again. As long as a configuration of ZeRO-3 lives,
+    transformers scatters every model that it reads; the next trainer names its own.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()

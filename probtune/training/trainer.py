@@ -31,7 +31,6 @@ from ..models.head import HeadCall, add_objective_head
 from ..models.loading import lm_head
 from ..models.packaged import model_folder
 from ..objectives import (
-    HEAD_SIGNALS,
     REFERENCE_SIGNALS,
     Objective,
     Signals,
@@ -62,6 +61,7 @@ from .masking import mask_rows
 from .opening import whole_models
 from .passes import OLD, STEP, Passes
 from .progress import Resuming, save_progress
+from .requests import check_parallelism
 from .selfcheck import check_head, check_model
 from .signals import refuse_unfixed, signals_of
 from .sources import check_sources, write_sources
@@ -264,19 +264,8 @@ class ProbTuneTrainer(SFTTrainer):
 
     def _check_parallelism(self) -> None:
         parallelism = self.accelerator.parallelism_config
-        if parallelism is None:
-            return
-        if parallelism.sp_enabled:
-            raise UsageError(
-                "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
-                " objective; use FSDP, context parallelism or packing instead."
-            )
-        own = self.objective.kinds - HEAD_SIGNALS - {"special", "progress"}
-        if parallelism.cp_enabled and own:
-            raise UsageError(
-                f"context parallelism splits sequences, and {self.objective} needs numbers per"
-                " token or sequence that are not split with them; use FSDP or packing instead."
-            )
+        if parallelism is not None:
+            check_parallelism(self.objective, parallelism)
 
     def _fuse_head(self) -> None:
         """Choose the head, and refuse what it cannot compute."""
