@@ -54,6 +54,7 @@ def fsdp2_on_a_cpu() -> None:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
+    from torch.distributed.fsdp import CPUOffloadPolicy
 
     original = AcceleratorState.__init__
 
@@ -62,6 +63,9 @@ def fsdp2_on_a_cpu() -> None:
         plugin = fsdp_plugin or vars(self).get("fsdp_plugin")
         if plugin is not None:
             self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
+            if plugin.cpu_offload:
+                # Pinned memory is for copies to an accelerator.
+                plugin.cpu_offload = CPUOffloadPolicy(pin_memory=False)
         if fsdp_plugin is not None and self._mixed_precision != "no":
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
