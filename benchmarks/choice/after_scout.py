@@ -63,14 +63,14 @@ def taken(grid: table.Grid, pair: Taken) -> np.ndarray:
     return np.where(seen(grid), grid.index(pair.wrong), right)
 
 
-def chosen(grid: table.Grid, metric: str) -> Taken:
+def chosen(grid: table.Grid, metric: str, family: tuple[str, ...] = FAMILY) -> Taken:
     """Return the pair of the family with the best mean gain on the development cells, among those
     that keep both floors there.
     """
     cells = grid.where("development")
     best, most = Taken(NLL, NLL), 0.0
-    for wrong in FAMILY:
-        for right in FAMILY:
+    for wrong in family:
+        for right in family:
             pair = Taken(wrong, right)
             means = gains(grid, taken(grid, pair)[:, None], metric)[cells].mean(1)
             keeps = (means < -1.0).mean() <= MOST_LOSING and means.min() >= WORST

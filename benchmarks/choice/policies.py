@@ -2,6 +2,8 @@
 and over the best fixed objective, the worst cell, and the regret as a bracket.
 
 auto        the rule of `probtune.probe.after_scout`, where the bench stands for the scout
+auto with inliers  the same with inliers(nll()) and inliers(power(0.5)) in its family, as if the
+            pass over all rows that they need were free
 select      both arms trained in full; the better one on validation rows with the cell's own noise
 always      one objective everywhere; the best fixed one is the best on development cells
 """
@@ -16,6 +18,7 @@ from probtune.probe.after_scout import TAKEN
 from probtune.probe.choosing import NLL
 
 from ..blocks import Table, aligned
+from . import after_scout
 from .after_scout import CANDIDATES, HELD_OUT, METRICS, gains, seen, taken, worst_kind
 from .regret import accuracy, crossed_regret, naive_regret, resampled
 from .rules import paper_rule
@@ -33,9 +36,13 @@ _ARMS = ((NLL, "power(0.5)"), (NLL, "outlier_half"))
 def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
     """Return policy -> index of the objective it takes, (C, S)."""
     shape = (len(grid.cells), len(grid.seeds))
+    with_inliers = after_scout.chosen(
+        grid, metric, (*after_scout.FAMILY, "outlier", "outlier_half")
+    )
     by_paper = [[grid.index(paper_rule(f).objective) for f in cell] for cell in grid.features]
     return {
         "auto": np.broadcast_to(taken(grid, TAKEN[metric])[:, None], shape),
+        "auto with inliers": np.broadcast_to(taken(grid, with_inliers)[:, None], shape),
         **{f"select:{','.join(arms)}": selected(grid, arms, metric) for arms in _ARMS},
         "paper's rule": np.array(by_paper),
         **{f"always {name}": np.full(shape, grid.index(name)) for name in CANDIDATES},
