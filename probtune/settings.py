@@ -261,6 +261,19 @@ class TuneSettings:
         choices=("float32", "bfloat16", "nf4"),
     )
     packing: bool = option(False, "pack rows into blocks of --max-length tokens", group="training")
+    padding_free: bool | None = option(
+        None,
+        "join the rows of a batch instead of padding them: the same training (default: where"
+        " attention is FlashAttention)",
+        group="training",
+    )
+    attention: str | None = option(
+        None,
+        "attention of the trained model, as transformers names it: sdpa, eager,"
+        " flash_attention_2, kernels-community/flash-attn2 (default: transformers' choice)",
+        group="training",
+        metavar="NAME",
+    )
     bf16: bool | None = option(
         None, "bfloat16 mixed precision (default: on an accelerator)", group="training"
     )
@@ -375,6 +388,8 @@ class TuneSettings:
             )
         if self.bf16 and self.weights == "bfloat16":
             raise UsageError("--bf16 mixes precisions; with --weights bfloat16 there is only one.")
+        if self.packing and self.padding_free is False:
+            raise UsageError("--packing leaves no padding; leave out --no-padding-free.")
         if self.weights == "nf4" and not self.lora_rank:
             raise UsageError(
                 "--weights nf4 keeps the base in 4 bits, which cannot be trained; add"

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from test_pipeline import QUIET, settings
 
-from probtune import pipeline
+from probtune import pipeline, training
 from probtune.cli import main
 from probtune.data.prompts import FORMATS, PromptSpec, format_of
 from probtune.errors import UsageError
@@ -171,6 +171,7 @@ def test_turns_are_closed_and_never_begin_twice(tmp_path):
         (dict(system="x"), "need --prompt-format"),
         (dict(prompt_format="chatml", chat=True), "choose one"),
         (dict(weights="bfloat16", bf16=True), "only one"),
+        (dict(packing=True, padding_free=False), "leaves no padding"),
     ],
 )
 def test_settings_that_contradict(word_model, rows, changes, said):
@@ -204,6 +205,38 @@ def test_weights_of_bfloat16(word_model, rows, tmp_path):
     chosen = settings(word_model, rows, tmp_path / "out", weights="bfloat16")
     folder = pipeline.train(chosen, QUIET)["nll()"]
     assert {x.dtype for x in weights(folder).values()} == {torch.bfloat16}
+
+
+def test_rows_are_joined_where_attention_is_flash(word_model, tmp_path, monkeypatch, capsys):
+    """By default or when asked for, and the training stays the same."""
+    data = str(helpers.write_jsonl(tmp_path / "rows.jsonl", [*helpers.sums(20), *LONGER]))
+    folders = {}
+    for name, flash, changes in (
+        ("padded", False, {}),
+        ("asked for", False, {"padding_free": True, "attention": "eager"}),
+        ("by itself", True, {}),
+        ("not wanted", True, {"padding_free": False}),
+    ):
+        monkeypatch.setattr(training, "reads_boundaries", lambda model, flash=flash: flash)
+        chosen = settings(word_model, data, tmp_path / name, max_steps=4, **changes)
+        folders[name] = pipeline.train(chosen, Terminal())["nll()"]
+        said = "joined without padding" in " ".join(capsys.readouterr().err.split())
+        assert said is (name == "by itself")
+    for folder in folders.values():
+        torch.testing.assert_close(weights(folder), weights(folders["padded"]))
+
+
+LONGER = [{"prompt": "ask 1 + 1 + 1 + 1 = ", "completion": "4 say 4 say 4"}] * 4
+
+
+def test_an_attention_that_cannot_be_had_is_refused(word_model, rows, tmp_path):
+    for attention, said in (
+        ("flash_attention_2", "--attention flash_attention_2: "),
+        ("flash", "is not supported"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            pipeline.train(settings(word_model, rows, tmp_path / "out", attention=attention), QUIET)
+        assert not (tmp_path / "out").exists()
 
 
 def test_the_command(word_model, rows, tmp_path, capsys):

@@ -31,6 +31,7 @@ __all__ = [
     "LMHead",
     "TokenTable",
     "batches",
+    "check_attention",
     "collate",
     "context_length",
     "default_device",
@@ -130,6 +131,7 @@ def load_model(
     dtype: torch.dtype | str = torch.float32,
     device: str | None = None,
     adapter: str | int = "beside",
+    attention: str | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model of a local folder, of a folder with a LoRA adapter, or of a hub
     id, through `AutoModelForCausalLM.from_pretrained`, with all of its weights.
@@ -141,6 +143,7 @@ def load_model(
         device: default: the accelerator if there is one, else the CPU.
         adapter: for a folder with an adapter: `beside` the weights, `merged` into them, or its
             rank, to train it further.
+        attention: its implementation, as transformers names it (default: transformers' choice).
 
     Raises:
         UsageError: there is no such model, it cannot be read, its weights are not whole, or 4 bits
@@ -155,6 +158,8 @@ def load_model(
                 " its own rank (--lora-rank), or merge it first (`probtune merge`)."
             )
         options = four_bits(device)
+    if attention is not None:
+        options["attn_implementation"] = attention
     with readable(name, "model"):
         base = base_of(name)
         folder = model_folder(base or name)
@@ -214,15 +219,32 @@ def four_bits(device: str) -> dict[str, Any]:
     return {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
 
 
-def layer_names(name: str) -> list[str]:
-    """The last parts of the names of a model's linear layers, from its configuration alone."""
+def _empty_model(name: str, **options: Any) -> Any:
+    """Return a model without weights, from its configuration alone."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with readable(name, "model"):
         folder = model_folder(base_of(name) or name)
     with readable(name, "model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+
+
+def check_attention(name: str, attention: str) -> None:
+    """Refuse an attention that the model cannot have on this machine, before it is loaded.
+
+    Raises:
+        UsageError: with what transformers says.
+    """
+    try:
+        _empty_model(name, attn_implementation=attention)
+    except ImportError as error:
+        raise UsageError(f"--attention {attention}: {' '.join(str(error).split())}") from None
+
+
+def layer_names(name: str) -> list[str]:
+    """The last parts of the names of a model's linear layers, from its configuration alone."""
+    model = _empty_model(name)
     linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     return sorted({n.rpartition(".")[2] for n in linear})
 

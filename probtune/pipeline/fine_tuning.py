@@ -88,11 +88,13 @@ def train_stage(
         dtype=settings.weights,
         device=None if launched() == 1 else _own_device(settings),
         adapter=settings.lora_rank or "merged",
+        attention=settings.attention,
     )
     _check_space(folder, model)
     _say_tied(settings, model, terminal)
     clock = CheckpointClock(settings.checkpoint_minutes)
     arguments = training_config(folder, objective, settings, stores)
+    arguments.padding_free = _padding_free(settings, model, terminal)
     arguments.groups, of_training, of_heldout = _groups(prepared)
     columns = _columns(objective, prepared, terminal) | of_training
     rows = prepared.train.rows.dataset(columns)
@@ -146,6 +148,18 @@ def train_stage(
     if clock.stopping:  # the signal came after the last step
         raise _interrupted(clock, trainer.state)
     return record
+
+
+def _padding_free(settings: TuneSettings, model: PreTrainedModel, terminal: Terminal) -> bool:
+    """True if the rows of a batch are joined instead of padded; says so where nobody asked."""
+    from ..training import reads_boundaries
+
+    if settings.padding_free is not None:
+        return settings.padding_free
+    if settings.packing or settings.batch_size == 1 or not reads_boundaries(model):
+        return False
+    terminal.say("Rows of a batch are joined without padding, which this attention keeps apart.")
+    return True
 
 
 def _over_processes(trainer: Any, loss: float) -> float:
@@ -284,6 +298,7 @@ def training_config(
         "use_cpu": on_cpu,
         CHECKPOINTING: not on_cpu,
         "packing": settings.packing,
+        "padding_free": bool(settings.padding_free),
         "max_length": settings.max_length if settings.packing else None,
         "dataset_kwargs": None if settings.packing else {"skip_prepare_dataset": True},
         "logging_steps": 10,

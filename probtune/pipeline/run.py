@@ -15,6 +15,7 @@ from ..lock import FolderLock
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
+from ..models.loading import check_attention
 from ..models.ranks import ALONE, Ranks, start_ranks
 from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
@@ -236,6 +237,8 @@ class Run:
             self._lock.take()
         check_stores(self.settings, self.needs)
         check_adapter(self.settings)
+        if self.settings.attention is not None:
+            check_attention(self.settings.model, self.settings.attention)
 
     def prepare(self) -> None:
         """Read, split and tokenize the data, and write what the run is, or check that the folder's

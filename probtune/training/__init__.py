@@ -4,6 +4,7 @@ config      ProbTuneConfig: the objective and what it needs
 trainer     ProbTuneTrainer: the loss, and what is logged
 passes      forward passes besides the one that trains
 signals     one function for each signal that is no column
+isolation   rows without padding, which must not see each other
 columns     numbers per token that come with the data
 stored      log-probabilities measured before training
 head_choice which fused head computes the loss
@@ -23,6 +24,7 @@ saving      a whole model, however it was spread over ranks
 from .checkpoints import newest_whole, step_of, telling_write_errors
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
+from .isolation import reads_boundaries
 from .requests import check_trainer
 from .saving import forget_sharding, gather_when_saved, save_whole
 from .trainer import ProbTuneTrainer
@@ -36,6 +38,7 @@ __all__ = [
     "forget_sharding",
     "gather_when_saved",
     "newest_whole",
+    "reads_boundaries",
     "save_whole",
     "step_of",
     "telling_write_errors",

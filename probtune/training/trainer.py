@@ -57,6 +57,7 @@ from .head_choice import (
     choose_head,
     refuse_untrained_adapter,
 )
+from .isolation import check_isolated, measured_rows_padded
 from .masking import mask_rows
 from .opening import whole_models
 from .passes import OLD, STEP, Passes
@@ -149,6 +150,7 @@ class ProbTuneTrainer(SFTTrainer):
         self._frozen: Any = None
         self._cuts: dict[str, Tensor] = {}
         self._passes = Passes(self)
+        self._isolated = False
         self._sums = {"train": TokenSums(), "eval": TokenSums()}
         self._histogram: Tensor | None = None
         self.p_histogram: list[int] | None = None
@@ -349,6 +351,10 @@ class ProbTuneTrainer(SFTTrainer):
             dataset = mask_rows(dataset, processing_class)
         return super()._prepare_dataset(dataset, processing_class, args, packing, *others)
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        with measured_rows_padded(self, eval_dataset):
+            return super().get_eval_dataloader(eval_dataset)
+
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         for column in (*self.columns.values(), *((GROUP,) if self.args.groups else ())):
@@ -367,6 +373,9 @@ class ProbTuneTrainer(SFTTrainer):
             counted = self._get_num_items_in_batch(batches, device)
         else:
             batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.padding_free and batches and not self._isolated:
+            check_isolated(self, batches[0]["input_ids"][0])
+            self._isolated = True
         self._passes.before_step(batches, in_force.needs)
         return batches, counted
 
