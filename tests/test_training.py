@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import helpers
@@ -386,6 +387,42 @@ def test_resumed_training_equals_uninterrupted(tmp_path):
     assert second.state.global_step == 6
     torch.testing.assert_close(weights(second.model), weights(whole.model))
     assert logs(second)[-1]["loss"] == pytest.approx(logs(whole)[-1]["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "nll"}, r"has the objective p\(\), and this has the objective nll\(\)"),
+        ({"normalizer": "kept"}, "has the normalizer supervised"),
+        ({"accumulation": "sum"}, "accumulation mean"),
+        ({"per_device_train_batch_size": 4}, "8 rows a step .*, and this has 4 rows a step"),
+        ({"rows": helpers.encoded_rows(12)}, "16 rows of data, and this has 12"),
+        ({"rows": helpers.encoded_rows(16, seed=1)}, "other rows of data"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(changes, said, tmp_path):
+    common = {"objective": "p", "save_strategy": "steps", "save_steps": 1}
+    trainer(tmp_path, **common, max_steps=1).train()
+    other = trainer(tmp_path, **{**common, "max_steps": 2, **changes})
+    with pytest.raises(UsageError, match=said):
+        other.train(resume_from_checkpoint=True)
+    changed = {"learning_rate": 0.1, "gradient_accumulation_steps": 2}
+    same = trainer(tmp_path, **common, max_steps=2, per_device_train_batch_size=4, **changed)
+    same.train(resume_from_checkpoint=True)
+    assert same.state.global_step == 2
+
+
+def test_a_block_of_old_states_goes_on_with_as_many_processes(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1}
+    for text, refused in (("p", False), ("psft(0.05)", True)):
+        out = tmp_path / text
+        trainer(out, objective=text, max_steps=1, **options).train()
+        path = out / "checkpoint-1" / "training.json"
+        path.write_text(path.read_text().replace('"processes": 1', '"processes": 2'))
+        resumed = trainer(out, objective=text, max_steps=2, **options)
+        (path.parent / "manifest.json").unlink()  # it has another file now
+        with pytest.raises(UsageError, match="2 processes") if refused else nullcontext():
+            resumed.train(resume_from_checkpoint=str(path.parent))
 
 
 def test_signals_reach_the_objective(tmp_path):

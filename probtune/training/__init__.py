@@ -16,6 +16,7 @@ clock       checkpoints by the clock
 card        the model card that a trainer writes
 checkpoints checkpoints that are whole or not there
 progress    what is summed between log entries, kept with a checkpoint
+origin      the training that a checkpoint is of
 sources     the code of a user's own objective, kept with a checkpoint
 requests    what the trainer would refuse late
 saving      a whole model, however it was spread over ranks

@@ -60,12 +60,12 @@ from .head_choice import (
 from .isolation import check_isolated, measured_rows_padded
 from .masking import mask_rows
 from .opening import whole_models
+from .origin import check_origin, write_origin
 from .passes import OLD, STEP, Passes
 from .progress import Resuming, save_progress
 from .requests import check_parallelism
 from .selfcheck import check_head, check_model
 from .signals import refuse_unfixed, signals_of
-from .sources import check_sources, write_sources
 from .stored import with_logprobs
 from .trl_head import with_trl_head
 
@@ -170,6 +170,9 @@ class ProbTuneTrainer(SFTTrainer):
         with adapters_on_the_head(), whole_models():
             super().__init__(model, args, *others, **options)
         self.add_callback(self._resuming)
+        if self.is_deepspeed_enabled:  # accelerate would clip at 1, whatever was asked for
+            config = self.accelerator.state.deepspeed_plugin.deepspeed_config
+            config.setdefault("gradient_clipping", args.max_grad_norm)
         self._check_parallelism()
         self._fuse_head()
         if self.columns or args.groups:
@@ -183,7 +186,7 @@ class ProbTuneTrainer(SFTTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any):
         """Train as `SFTTrainer`. True for `resume_from_checkpoint` takes the newest checkpoint that
-        is whole; one that is named and damaged is refused.
+        is whole; one that is named and damaged is refused, and one of another training.
         """
         if resume_from_checkpoint is True:
             folder = Path(self.args.output_dir or ".")
@@ -195,6 +198,8 @@ class ProbTuneTrainer(SFTTrainer):
         elif resume_from_checkpoint:
             check_checkpoint(Path(resume_from_checkpoint))
         resumed = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        if resumed is not None:
+            check_origin(self, resumed)
         self._resuming.checkpoint = resumed
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -212,7 +217,7 @@ class ProbTuneTrainer(SFTTrainer):
             self._name_the_best(folder)
             save_progress(self, folder)
             if self.args.should_save:
-                write_sources(folder, self.objective)
+                write_origin(self, folder)
 
         target = save_checkpoint(self, Path(self._get_output_dir(trial)), save)
         if self.args.push_to_hub:
@@ -254,10 +259,6 @@ class ProbTuneTrainer(SFTTrainer):
             named = [tags] if isinstance(tags, str) else tags or []
             text = card_of_trainer(self, model_name, dataset_name, named)
             write_text(Path(self.args.output_dir or ".") / "README.md", text)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        check_sources(Path(resume_from_checkpoint), self.objective)
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
 
     @property
     def _inner(self) -> Any:
