@@ -28,8 +28,8 @@ FSDP2 = {
     "fsdp_reshard_after_forward": True,
 }
 HYBRID = {"parallelism_config_dp_replicate_size": 2, "parallelism_config_dp_shard_size": 2}
-WHOLE = ["--objective", "select:auto,p", "--compare", "top(0.5, nll)"]
-"""Probe, scout, three trainings, measuring, selection and comparison."""
+WHOLE = ["--objective", "select:auto,p", "--compare", "top(0.5, nll), on_reference(p())"]
+"""All stages, with a select between two trainings, and a reference that is measured before."""
 LORA = [
     "--objective",
     "kl_anchor(0.05, dft())",
@@ -109,7 +109,7 @@ def alike(alone, tmp_path, options, configuration, atol=1e-6):
 @pytest.mark.distributed
 def test_under_fsdp2(alone, tmp_path):
     said = alike(alone, tmp_path, WHOLE, fsdp2())
-    assert said.count("spread: 2 as (Shard(dim=0),)\n") == 3
+    assert said.count("spread: 2 as (Shard(dim=0),)\n") == 4
 
 
 def test_under_fsdp2_with_adapters_and_their_base_as_reference(alone, tmp_path):
@@ -124,7 +124,7 @@ def test_under_fsdp2_with_weights_offloaded(alone, tmp_path):
 def test_under_hybrid_sharding(alone, tmp_path):
     """Shards over two processes, which two others repeat."""
     said = alike(alone, tmp_path, WHOLE, fsdp2(4, HYBRID))
-    assert said.count("spread: 4 as (Replicate(), Shard(dim=0))\n") == 3
+    assert said.count("spread: 4 as (Replicate(), Shard(dim=0))\n") == 4
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")
@@ -155,7 +155,7 @@ def zero(tmp_path):
 def test_under_zero(zero, stage, alone, tmp_path):
     """Every model is read whole again after a training that scattered its own."""
     said = alike(alone, tmp_path, WHOLE, zero(stage))
-    assert said.count(f"spread: ZeRO-{stage}\n") == 3
+    assert said.count(f"spread: ZeRO-{stage}\n") == 4
 
 
 def test_under_zero3_with_adapters_and_their_base_as_reference(zero, alone, tmp_path):

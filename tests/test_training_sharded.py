@@ -1,5 +1,6 @@
-"""Training that scatters the model, the head included, on two ranks equals one process without it:
-DeepSpeed ZeRO-3, and FSDP2 as accelerate prepares it.
+"""Training on two ranks equals one process: as it is, and where it scatters the model, the head
+included, with DeepSpeed's ZeRO and FSDP2 as accelerate prepares it. The second half of the table in
+tests/test_training_invariance.py.
 """
 
 import importlib.util
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import helpers
 import pytest
+import torch
+from safetensors.torch import load_file
+from test_training_invariance import KINDS
 from train_script import train
 
 pytestmark = [
@@ -42,22 +46,53 @@ def test_the_engine_equals_one_process(deepspeed):
     assert on_two_ranks("zero_script.py") == "passed"
 
 
-def trains_alike(tmp_path, sharding, cases, rel=1e-4, **options):
+def trains_alike(tmp_path, sharding, cases, rel=1e-4, layout=(), **options):
     """Losses, gradient norms, logged statistics, evaluation and weights after three steps of two
     micro-batches.
+
+    Args:
+        sharding: a flag of the script, or None.
+        layout: flags of the script for the two ranks alone.
     """
     flags = [f"--{n}" if x is True else f"--{n}={x}" for n, x in options.items()]
+    flags += [f"--{name}" for name in (sharding, *layout) if name]
     pairs = [x for text in cases for x in (text, "supervised")]
-    arguments = [tmp_path / "2", 8, *pairs, f"--{sharding}", *flags]
-    report = json.loads(on_two_ranks("train_script.py", *arguments))
-    for text, two in zip(cases, report, strict=True):
+    report = json.loads(on_two_ranks("train_script.py", tmp_path / "2", 8, *pairs, *flags))
+    for number, (text, two) in enumerate(zip(cases, report, strict=True)):
         one = train(str(tmp_path / "1"), 8, text, "supervised", **options)
-        assert one is not None and len(one["steps"]) == 3
+        assert one is not None and len(one["steps"]) == options.get("steps", 3)
         for a, b in zip(one["steps"], two["steps"], strict=True):
             assert a == pytest.approx(b, rel=rel)
         assert one["eval"]["eval_nll"] == pytest.approx(two["eval"]["eval_nll"], rel=rel)
         assert one["weights"] == pytest.approx(two["weights"], rel=rel)
         assert one["saved"] == pytest.approx(two["saved"], rel=rel)  # whole
+        if rel <= 1e-4:
+            for path in (tmp_path / "1" / "model").glob("*.safetensors"):
+                saved = load_file(tmp_path / "2" / str(number) / "model" / path.name)
+                tensors = load_file(path)  # PEFT adds the layer under an adapter on the head
+                trained = [name for name in tensors if "lora" not in options or "lora_" in name]
+                for name in trained:
+                    torch.testing.assert_close(saved[name], tensors[name], rtol=1e-4, atol=1e-6)
+
+
+SHARDED = [text for kind, text in KINDS.items() if "reference" not in kind]
+"""References are measured before, or are the base of adapters."""
+
+
+@pytest.mark.parametrize("layout", [(), ("padding_free",), ("checkpointing",)])
+def test_every_kind_of_objective_on_two_ranks(layout, tmp_path):
+    trains_alike(tmp_path, None, list(KINDS.values()), layout=layout, steps=5)
+
+
+@pytest.mark.parametrize("layout", [(), ("padding_free",), ("checkpointing",)])
+def test_every_kind_of_objective_under_fsdp2(layout, tmp_path):
+    trains_alike(tmp_path, "fsdp2", SHARDED, layout=layout, steps=5)
+
+
+@pytest.mark.parametrize("sharding", ["zero2", "zero3"])
+@pytest.mark.parametrize("layout", [(), ("padding_free", "checkpointing")])
+def test_every_kind_of_objective_under_zero(sharding, layout, deepspeed, tmp_path, word_model):
+    trains_alike(tmp_path, sharding, SHARDED, layout=layout, steps=5, model=str(word_model))
 
 
 COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"

@@ -1,7 +1,10 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
 python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
-    [--zero3 | --fsdp2] [--bf16] [--lora] [--model FOLDER]
+    [--zero3 | --zero2 | --fsdp2] [--bf16] [--lora] [--padding_free] [--checkpointing]
+    [--steps N] [--model FOLDER]
+
+The model of the n-th objective is saved in OUT/n/model.
 """
 
 import argparse
@@ -43,8 +46,11 @@ ZERO3 = {
     },
 }
 
-
+ZERO2 = {**ZERO3, "zero_optimization": {"stage": 2}}
 FSDP2 = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+
+
+FLAGS = ("zero3", "zero2", "fsdp2", "bf16", "lora", "padding_free", "checkpointing")
 
 
 def fsdp2_on_a_cpu() -> None:
@@ -106,8 +112,12 @@ def train(
     *,
     zero3: bool = False,
     fsdp2: bool = False,
+    zero2: bool = False,
     bf16: bool = False,
     lora: bool = False,
+    padding_free: bool = False,
+    checkpointing: bool = False,
+    steps: int = 3,
     model: str | None = None,
 ) -> dict | None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
@@ -118,7 +128,7 @@ def train(
         per_device_train_batch_size=rows_per_step // ranks // 2,
         gradient_accumulation_steps=2,
         per_device_eval_batch_size=2,
-        max_steps=3,
+        max_steps=steps,
         learning_rate=0.5,
         lr_scheduler_type="constant",
         optim="sgd",
@@ -129,9 +139,11 @@ def train(
         disable_tqdm=True,
         use_cpu=True,
         bf16=bf16,
-        **{CHECKPOINTING: False},
+        **{CHECKPOINTING: checkpointing},
+        padding_free=padding_free,
+        max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        deepspeed=ZERO3 if zero3 else None,
+        deepspeed=ZERO3 if zero3 else ZERO2 if zero2 else None,
         **({"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2} if fsdp2 else {}),
     )
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
@@ -182,16 +194,19 @@ if __name__ == "__main__":
     parser.add_argument("out")
     parser.add_argument("rows_per_step", type=int)
     parser.add_argument("pairs", nargs="+")
-    for flag in ("zero3", "fsdp2", "bf16", "lora"):
+    for flag in FLAGS:
         parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model")
     parsed = parser.parse_args()
-    options = {name: getattr(parsed, name) for name in ("zero3", "fsdp2", "bf16", "lora", "model")}
+    options = {name: getattr(parsed, name) for name in (*FLAGS, "steps", "model")}
     if parsed.fsdp2:
         fsdp2_on_a_cpu()
     reports = [
-        train(parsed.out, parsed.rows_per_step, objective, normalizer, **options)
-        for objective, normalizer in zip(parsed.pairs[::2], parsed.pairs[1::2], strict=True)
+        train(f"{parsed.out}/{number}", parsed.rows_per_step, objective, normalizer, **options)
+        for number, (objective, normalizer) in enumerate(
+            zip(parsed.pairs[::2], parsed.pairs[1::2], strict=True)
+        )
     ]
     if reports[0] is not None:
         print(json.dumps(reports))
