@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -129,6 +130,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     except Exception as error:
         if options.debug:
             raise
+        if _of_another_process(error):
+            return _fail(
+                "another process has ended, so this one stops. Finished stages are kept.", 1
+            )
         reason = " ".join(str(error).split()) or type(error).__name__
         return _fail(
             f"{type(error).__name__}: {reason} (unexpected; run with --debug for the traceback)", 1
@@ -167,6 +172,13 @@ def _fail(reason: object, status: int) -> int:
 def _is_later_process() -> bool:
     """True in all processes of torchrun or accelerate but the first."""
     return int(os.environ.get("RANK", "0")) > 0
+
+
+def _of_another_process(error: Exception) -> bool:
+    """True if the error only says that a process that shares the work is gone, which knows why."""
+    words = r"closed by peer|reset by peer|remote process exited|Broken pipe"
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and isinstance(error, RuntimeError) and bool(re.search(words, str(error)))
 
 
 def _interrupted(reason: object, status: int, arguments: Sequence[str]) -> int:

@@ -85,6 +85,35 @@ def test_one_failing_process_stops_all_with_one_message(word_model, tmp_path):
     assert "go on with" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_process_that_fails_alone_is_the_one_that_tells(word_model, tmp_path):
+    """A row that only one process trains on has no finite loss."""
+    rows = [{**row, "quality": 1.0} for row in helpers.sums(40)]
+    rows[17]["quality"] = 3e38
+    data = helpers.write_jsonl(tmp_path / "rows.jsonl", rows)
+    options = [
+        "--objective",
+        "weighted(affine(0,20), 'quality')",
+        "--heldout",
+        9,
+        "--batch-size",
+        4,
+    ]
+    done = run("tune", word_model, data, *options, "--out", tmp_path / "out", ranks=2)
+    assert done.returncode != 0
+    assert done.stderr.count("the loss is inf at step") == 1, done.stderr[-3000:]
+    assert "by peer" not in done.stderr
+
+
+def test_a_connection_that_another_process_closed_is_not_unexpected(monkeypatch, capsys):
+    error = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:24210.")
+    assert not cli._of_another_process(error)  # alone
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli._of_another_process(error)
+    assert not cli._of_another_process(ValueError("closed by peer"))
+
+
 def test_more_processes_than_rows_are_refused(word_model, tmp_path):
     rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
     chosen = settings(word_model, rows, tmp_path / "out", heldout=10.0)
@@ -144,6 +173,25 @@ def test_a_field_of_training_that_nobody_reads_is_refused(word_model, tmp_path):
     chosen = settings(word_model, rows, tmp_path / "out", training={"adam_beta": 0.9})
     with pytest.raises(UsageError, match="Did you mean 'adam_beta"):
         pipeline.tune(chosen, QUIET)
+
+
+def test_a_key_of_fsdp_config_that_nobody_reads_is_refused(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    sharding = {"fsdp": True, "fsdp_config": {"fsdp_version": 2, "fsdp_cpu_offlaod": True}}
+    chosen = settings(word_model, rows, tmp_path / "out", training=sharding)
+    with pytest.raises(UsageError, match="no key 'fsdp_cpu_offlaod'. Did you mean 'cpu_offload'"):
+        pipeline.tune(chosen, QUIET)
+
+
+def test_trainings_on_other_numbers_of_processes_are_not_compared(word_model, tmp_path):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(20))
+    chosen = settings(word_model, rows, tmp_path / "out", compare="p", max_steps=1)
+    pipeline.train(chosen, QUIET)
+    record = tmp_path / "out" / "nll" / "train.json"
+    record.write_text(record.read_text().replace('"processes":1', '"processes":2'))
+    (tmp_path / "out" / "p" / "train.json").unlink()
+    with pytest.raises(UsageError, match="nll.. was trained on 2 processes, and this run has 1"):
+        pipeline.train(chosen, QUIET)
 
 
 def test_shares_join_in_the_order_of_the_rows():

@@ -25,8 +25,9 @@ from ..models.footprint import (
 from ..models.loading import default_device
 from ..settings import TuneSettings
 from ..terminal import Terminal
-from .fine_tuning import check_fields, mixed_precision
+from .fine_tuning import mixed_precision
 from .preparation import Locate, prepare
+from .refusals import check_fields
 
 __all__ = ["Plan", "dry_run", "read_devices", "shape_of"]
 

@@ -3,8 +3,6 @@ fine-tuned model at the end."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
 import shutil
 import signal
@@ -20,7 +18,7 @@ from ..data.tokens import TokenRows
 from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
-from ..models.loading import default_device, layer_names, load_model
+from ..models.loading import default_device, load_model
 from ..models.ranks import launched
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
@@ -29,15 +27,13 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .metrics import HELDOUT, Turn, read_metrics
 from .preparation import Prepared
+from .refusals import check_fields, check_fsdp, check_heldout_signals
 from .trackers import Trackers, foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
-    "check_adapter",
-    "check_fields",
-    "check_fsdp",
     "mixed_precision",
     "number_columns",
     "train_stage",
@@ -69,6 +65,7 @@ def train_stage(
     if path.is_file():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # if it was stopped before that
         return read_record(path, "train")
+    _check_processes(folder.parent)
     from datasets import disable_progress_bars
 
     from ..training import (
@@ -148,6 +145,22 @@ def train_stage(
     if clock.stopping:  # the signal came after the last step
         raise _interrupted(clock, trainer.state)
     return record
+
+
+def _check_processes(run: Path) -> None:
+    """Refuse to compare a training with those of the run that had another number of processes.
+
+    Raises:
+        UsageError: with the numbers.
+    """
+    for path in sorted(run.glob("*/train.json")):
+        record = read_record(path, "train")
+        if record["processes"] != launched():
+            raise UsageError(
+                f"{record['objective']} was trained on {record['processes']} processes, and this"
+                f" run has {launched()}: a step would have other rows. Start as many, or choose"
+                " another --out."
+            )
 
 
 def _padding_free(settings: TuneSettings, model: PreTrainedModel, terminal: Terminal) -> bool:
@@ -310,7 +323,7 @@ def training_config(
         **stores,
     }
     if settings.eval_steps:
-        _check_heldout_signals(objective)
+        check_heldout_signals(objective)
         fields |= {
             "eval_strategy": "steps",
             "eval_steps": settings.eval_steps,
@@ -359,61 +372,6 @@ def _own_device(settings: TuneSettings) -> str:
     return "cpu"
 
 
-_OF_TRAINING_ROWS = frozenset(
-    {
-        "column", "answer", "reference", "better", "sequence_weight", "old", "sequence_gain",
-        "excess_cut", "step",
-    }
-)  # fmt: skip
-"""Kinds of signals that only the training rows have."""
-
-
-def _check_heldout_signals(objective: Objective) -> None:
-    """Refuse to measure held-out rows during training where the objective needs what they lack.
-
-    Raises:
-        UsageError: with the signal.
-    """
-    lacking = sorted(name for name in objective.needs if kind_of(name) in _OF_TRAINING_ROWS)
-    if lacking:
-        raise UsageError(
-            f"--eval-steps measures the objective on held-out rows, and {objective} needs"
-            f" {', '.join(lacking)}, which only training rows have; leave it out, held-out rows are"
-            " measured after training."
-        )
-
-
-def check_fsdp(settings: TuneSettings) -> None:
-    """Refuse FSDP on a CPU.
-
-    Raises:
-        UsageError: the settings or accelerate's launcher ask for it.
-    """
-    own = settings.training.get("fsdp")
-    if own or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        source = f"--training fsdp={own!r}" if own else "accelerate's configuration asks for FSDP"
-        raise UsageError(
-            f"{source}: accelerate shards on accelerators alone and would ignore it on this CPU;"
-            " leave it out, each process then has the whole model."
-        )
-
-
-def check_fields(settings: TuneSettings) -> None:
-    """Refuse fields of the trainer that nobody reads.
-
-    Raises:
-        UsageError: with the nearest name.
-    """
-    from ..training import ProbTuneConfig
-
-    names = [item.name for item in dataclasses.fields(ProbTuneConfig)]
-    for name in settings.training:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"--training {name}: ProbTuneConfig has no such field.{hint}")
-
-
 def mixed_precision(settings: TuneSettings, on_cpu: bool) -> bool:
     """True if precisions are mixed: on an accelerator, unless the weights are bfloat16."""
     if settings.bf16 is not None:
@@ -430,24 +388,6 @@ def _teach_to_stop(model: PreTrainedModel, rows: TokenRows) -> None:
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     taught = set(rows.ends)
     settings.eos_token_id = [*ends, *sorted(taught - set(ends))] or None
-
-
-def check_adapter(settings: TuneSettings) -> None:
-    """Refuse adapters on layers that the model does not have, before it is loaded.
-
-    Raises:
-        UsageError: with the layers that it has.
-    """
-    if not settings.lora_rank or settings.lora_targets == "all-linear":
-        return
-    layers = layer_names(settings.model)
-    missing = [name for name in settings.lora_targets.split(",") if name not in layers]
-    if missing:
-        raise UsageError(
-            f"--lora-targets {settings.lora_targets}: {settings.model} has no linear layer"
-            f" {', '.join(map(repr, missing))}; it has {', '.join(layers)}, or leave it at"
-            " all-linear."
-        )
 
 
 def _adapter(settings: TuneSettings) -> Any:

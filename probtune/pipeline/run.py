@@ -25,13 +25,14 @@ from ..reports.report import render
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .cards import check_hub, run_card, update_card, upload
-from .fine_tuning import check_adapter, number_columns, train_stage, training_config
+from .fine_tuning import number_columns, train_stage, training_config
 from .folder import check_folder, check_model, claim_folder, model_hashes
 from .measuring import measure_heldout
 from .metrics import Turn
 from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
+from .refusals import check_adapter
 from .selecting import cost, is_select, read_arms, remove_models, select
 from .sense import check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
