@@ -142,9 +142,9 @@ def test_fsdp_of_the_launcher_that_a_cpu_ignores_is_refused(word_model, tmp_path
     ("sizes", "objective", "said"),
     [
         ({"DP_REPLICATE": 2, "DP_SHARD": 2}, "p", r"for 4 processes \(dp_replicate 2 x dp_shard 2"),
-        ({"TP": 2}, "p", "tensor parallelism splits a model while it is read"),
+        ({"TP": 2}, "p", "tensor parallelism needs accelerators"),
+        ({"TP": 1, "CP": 2}, "p", "context parallelism needs accelerators"),
         ({"SP": 2}, "p", "would drop the objective"),
-        ({"CP": 2}, "p", "no ring attention for a CPU"),
         ({"CP": 2}, "step_top(0.5, nll())", "splits sequences"),
     ],
 )
@@ -157,6 +157,15 @@ def test_parallelism_that_cannot_be_honoured(sizes, objective, said, tmp_path, m
         monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(size))
     with pytest.raises(UsageError, match=said):
         check_trainer(config)
+
+
+def test_adapters_on_split_layers_are_refused(word_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_TP_SIZE", "2")
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
+    chosen = settings(word_model, rows, tmp_path / "out", lora_rank=2)
+    with pytest.raises(UsageError, match="splits the layers under the adapters"):
+        pipeline.tune(chosen, QUIET)
 
 
 def test_offload_that_the_processes_cannot_sum(tmp_path, monkeypatch):

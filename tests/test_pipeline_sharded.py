@@ -73,35 +73,41 @@ def alone(word_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     rows = helpers.write_jsonl(folder / "rows.jsonl", helpers.sums(40))
 
-    def arguments(options, out, processes):
+    def arguments(options, out, processes, model=word_model):
         shared = ["--heldout", 9, "--max-steps", 3, "--learning-rate", 0.1]
         shared += ["--training", "optim=sgd", "--gradient-accumulation", 1, *options]
-        return [word_model, rows, *shared, "--batch-size", 8 // processes, "--out", out]
+        return [model, rows, *shared, "--batch-size", 8 // processes, "--out", out]
 
-    def one(options):
-        out = folder / str(len(options))
+    def one(options, model=word_model):
+        out = folder / f"{model.name}-{len(options)}"
         if not out.exists():
-            tune(arguments(options, out, 1))
+            tune(arguments(options, out, 1, model))
         return out
 
     return one, arguments
 
 
-def alike(alone, tmp_path, options, configuration, atol=1e-6):
-    """The same record and models as one process; returns what was said."""
+def alike(alone, tmp_path, options, configuration, atol=1e-6, split=None):
+    """The same record and models as one process; returns what was said.
+
+    Args:
+        split: a model whose layers the processes share, which then have the same rows.
+    """
     one, arguments = alone
     file = tmp_path / "accelerate.yaml"
     file.write_text(json.dumps(configuration))  # JSON is YAML
     processes, out = configuration["num_processes"], tmp_path / "out"
-    said = tune(arguments(options, out, processes), file)
-    expected, record = (read_record(x / "record.json", "tune") for x in (one(options), out))
+    model = () if split is None else (split,)
+    said = tune(arguments(options, out, processes if split is None else 1, *model), file)
+    single = one(options, *model)
+    expected, record = (read_record(x / "record.json", "tune") for x in (single, out))
     trained = [run["train"] for run in record["runs"] if run["train"]]
     assert {train["processes"] for train in trained} == {processes}
     compared(expected, record)
-    files = list(one(options).glob("*/model/*.safetensors"))
+    files = list(single.glob("*/model/*.safetensors"))
     assert len(files) == len(trained)
     for path in files:
-        saved = load_file(out / path.relative_to(one(options)))
+        saved = load_file(out / path.relative_to(single))
         torch.testing.assert_close(saved, load_file(path), rtol=1e-5, atol=atol)
     return said
 
@@ -133,6 +139,17 @@ def test_adapters_on_four_bits(sharded, alone, tmp_path):
     """TRL has the adapters of a base in 4 bits in bfloat16."""
     configuration = fsdp2() if sharded else launched(distributed_type="MULTI_GPU")
     alike(alone, tmp_path, QLORA, configuration, atol=2e-4)
+
+
+def test_with_split_layers(alone, tmp_path):
+    """Tensor parallelism."""
+    folder = tmp_path / "two-heads"
+    helpers.word_causal_model(num_key_value_heads=2).save_pretrained(folder)
+    helpers.word_tokenizer().save_pretrained(folder)
+    sizes = {"parallelism_config_tp_size": 2}
+    configuration = launched(distributed_type="MULTI_GPU", parallelism_config=sizes)
+    said = alike(alone, tmp_path, WHOLE, configuration, split=folder)
+    assert said.count("spread: 2 as (Shard(dim=0),), 2 as (Shard(dim=1),)\n") == 4
 
 
 @pytest.fixture

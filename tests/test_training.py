@@ -425,6 +425,14 @@ def test_a_block_of_old_states_goes_on_with_as_many_processes(tmp_path):
             resumed.train(resume_from_checkpoint=str(path.parent))
 
 
+@pytest.mark.parametrize("text", ["kl_anchor(0.5, dft())", "on_reference(p())"])
+def test_split_layers_have_no_reference_of_their_own(text, tmp_path, monkeypatch):
+    """A copy of them would wait for processes that read other rows."""
+    monkeypatch.setattr(ProbTuneTrainer, "get_tp_size", lambda self: 2)
+    with pytest.raises(UsageError, match="sharded"):
+        trainer(tmp_path, objective=text)
+
+
 def test_signals_reach_the_objective(tmp_path):
     """The first step's gradient by hand, from full logits."""
     rows = helpers.encoded_rows(16, masked=MASKED)

@@ -95,6 +95,14 @@ def test_every_kind_of_objective_under_zero(sharding, layout, deepspeed, tmp_pat
     trains_alike(tmp_path, sharding, SHARDED, layout=layout, steps=5, model=str(word_model))
 
 
+@pytest.mark.parametrize("layout", [(), ("padding_free",)])
+def test_every_kind_of_objective_with_split_layers(layout, tmp_path):
+    folder = tmp_path / "words"
+    helpers.word_causal_model(num_key_value_heads=2).save_pretrained(folder)
+    helpers.word_tokenizer().save_pretrained(folder)
+    trains_alike(tmp_path, "tp", SHARDED, layout=layout, steps=5, model=str(folder))
+
+
 COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"
 """Measures the step, and takes a column of the data."""
 

@@ -1,7 +1,7 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
 python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
-    [--zero3 | --zero2 | --fsdp2] [--bf16] [--lora] [--padding_free] [--checkpointing]
+    [--zero3 | --zero2 | --fsdp2 | --tp] [--bf16] [--lora] [--padding_free] [--checkpointing]
     [--steps N] [--model FOLDER]
 
 The model of the n-th objective is saved in OUT/n/model.
@@ -50,7 +50,7 @@ ZERO2 = {**ZERO3, "zero_optimization": {"stage": 2}}
 FSDP2 = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
 
 
-FLAGS = ("zero3", "zero2", "fsdp2", "bf16", "lora", "padding_free", "checkpointing")
+FLAGS = ("zero3", "zero2", "fsdp2", "tp", "bf16", "lora", "padding_free", "checkpointing")
 
 
 def fsdp2_on_a_cpu() -> None:
@@ -90,6 +90,29 @@ def fsdp2_on_a_cpu() -> None:
     Accelerator.get_state_dict = waited
 
 
+def tp_on_a_cpu() -> None:
+    """accelerate takes tensor parallelism on accelerators alone."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    original = AcceleratorState.__init__
+
+    def with_tp(self, *arguments, **options):
+        original(self, *arguments, **options)
+        self.distributed_type = DistributedType.MULTI_GPU
+
+    AcceleratorState.__init__ = with_tp
+
+
+def split(folder):
+    """The model of a folder, its layers split over the processes."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, tp_plan="auto")
+    assert isinstance(model.lm_head.weight, DTensor)
+    return model
+
+
 def saved(folder: Path, lora: bool) -> list[float]:
     """The sums of what was trained, from the file that a user loads."""
     tensors = load_file(folder / f"{'adapter_' if lora else ''}model.safetensors")
@@ -113,6 +136,7 @@ def train(
     zero3: bool = False,
     fsdp2: bool = False,
     zero2: bool = False,
+    tp: bool = False,
     bf16: bool = False,
     lora: bool = False,
     padding_free: bool = False,
@@ -120,7 +144,7 @@ def train(
     steps: int = 3,
     model: str | None = None,
 ) -> dict | None:
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = 1 if tp else int(os.environ.get("WORLD_SIZE", "1"))
     config = ProbTuneConfig(
         out,
         objective=objective,
@@ -149,7 +173,7 @@ def train(
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
     trainer = ProbTuneTrainer(
-        helpers.word_causal_model() if model is None else model,
+        split(model) if tp else helpers.word_causal_model() if model is None else model,
         config,
         train_dataset=rows,
         eval_dataset=rows.select(range(11)),  # does not divide into the ranks' batches
@@ -202,6 +226,9 @@ if __name__ == "__main__":
     options = {name: getattr(parsed, name) for name in (*FLAGS, "steps", "model")}
     if parsed.fsdp2:
         fsdp2_on_a_cpu()
+    if parsed.tp:
+        tp_on_a_cpu()
+        torch.distributed.init_process_group("gloo")
     reports = [
         train(f"{parsed.out}/{number}", parsed.rows_per_step, objective, normalizer, **options)
         for number, (objective, normalizer) in enumerate(

@@ -132,6 +132,7 @@ def load_model(
     device: str | None = None,
     adapter: str | int = "beside",
     attention: str | None = None,
+    split: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model of a local folder, of a folder with a LoRA adapter, or of a hub
     id, through `AutoModelForCausalLM.from_pretrained`, with all of its weights.
@@ -144,10 +145,11 @@ def load_model(
         adapter: for a folder with an adapter: `beside` the weights, `merged` into them, or its
             rank, to train it further.
         attention: its implementation, as transformers names it (default: transformers' choice).
+        split: split every layer over the processes, as transformers plans it for the architecture.
 
     Raises:
-        UsageError: there is no such model, it cannot be read, its weights are not whole, or 4 bits
-            are asked for without bitsandbytes.
+        UsageError: there is no such model, it cannot be read, its weights are not whole, 4 bits are
+            asked for without bitsandbytes, or there is no plan to split it.
     """
     device = device or default_device()
     options: dict[str, Any] = {"dtype": dtype}
@@ -160,6 +162,8 @@ def load_model(
         options = four_bits(device)
     if attention is not None:
         options["attn_implementation"] = attention
+    if split:
+        options["tp_plan"] = "auto"
     with readable(name, "model"):
         base = base_of(name)
         folder = model_folder(base or name)
@@ -180,7 +184,12 @@ def load_model(
                 model = merged(model, name)
             else:
                 model = trainable(model, name, int(adapter))
-    return model if dtype == "nf4" else model.to(device)
+    if split and not any(type(x.data).__name__ == "DTensor" for x in model.parameters()):
+        raise UsageError(
+            f"{name}: transformers has no plan to split a {type(model).__name__} over processes"
+            " (tensor parallelism); use FSDP instead."
+        )
+    return model if dtype == "nf4" or split else model.to(device)
 
 
 def _keep_differentiable(model: Any) -> None:

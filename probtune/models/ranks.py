@@ -15,7 +15,7 @@ import torch.distributed as dist
 from ..data.encoding import Encoded
 from .loading import TokenTable, default_device, token_table
 
-__all__ = ["ALONE", "Ranks", "launched", "shared_table", "start_ranks"]
+__all__ = ["ALONE", "Ranks", "launched", "shared_table", "splits_layers", "start_ranks"]
 
 _PATIENCE = timedelta(days=1)
 """Time that a process waits for the others, which may be training a scout; torchrun ends all of
@@ -78,6 +78,14 @@ ALONE = Ranks()
 def launched() -> int:
     """Return the number of processes that torchrun or accelerate has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def splits_layers() -> bool:
+    """True if accelerate's launcher asks for tensor parallelism: the processes share the layers of
+    the trained model, and train on the same rows.
+    """
+    parallel = os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true"
+    return parallel and int(os.environ.get("PARALLELISM_CONFIG_TP_SIZE", "1")) > 1
 
 
 def start_ranks() -> Ranks:

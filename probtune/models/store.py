@@ -40,6 +40,8 @@ def fingerprint(model: Any) -> str:
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(_parameters(model), key=lambda item: item[0]):
+        if type(parameter.data).__name__ == "DTensor":  # split over processes, which all come by
+            parameter = parameter.full_tensor()
         flat = parameter.detach().flatten()
         step = max(1, flat.numel() // _SAMPLES)
         values = flat[::step][:_SAMPLES].float().cpu().numpy()

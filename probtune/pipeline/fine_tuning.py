@@ -19,7 +19,7 @@ from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, load_model
-from ..models.ranks import launched
+from ..models.ranks import launched, splits_layers
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
 from ..reports.groups import largest_groups
@@ -27,7 +27,7 @@ from ..settings import TuneSettings
 from ..terminal import Terminal
 from .metrics import HELDOUT, Turn, read_metrics
 from .preparation import Prepared
-from .refusals import check_fields, check_fsdp, check_heldout_signals
+from .refusals import check_fields, check_fsdp, check_heldout_signals, check_split
 from .trackers import Trackers, foreign
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def train_stage(
         device=None if launched() == 1 else _own_device(settings),
         adapter=settings.lora_rank or "merged",
         attention=settings.attention,
+        split=splits_layers(),
     )
     _check_space(folder, model)
     _say_tied(settings, model, terminal)
@@ -339,6 +340,7 @@ def training_config(
                 f"--training {name} is set by the run itself; use the option of probtune tune."
             )
     check_fields(settings)
+    check_split(settings)
     if on_cpu:
         check_fsdp(settings)
     try:

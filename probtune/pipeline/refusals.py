@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 from ..errors import UsageError
 from ..models.loading import layer_names
+from ..models.ranks import splits_layers
 from ..objectives import Objective, kind_of
 from ..settings import TuneSettings
 
-__all__ = ["check_adapter", "check_fields", "check_fsdp", "check_heldout_signals"]
+__all__ = ["check_adapter", "check_fields", "check_fsdp", "check_heldout_signals", "check_split"]
 
 
 def check_adapter(settings: TuneSettings) -> None:
@@ -71,6 +72,19 @@ _FSDP_KEYS = frozenset(
     }
 )  # fmt: skip
 """Keys of `fsdp_config` that transformers reads; it passes over others."""
+
+
+def check_split(settings: TuneSettings) -> None:
+    """Refuse adapters on layers that are split over processes.
+
+    Raises:
+        UsageError: with what to do instead.
+    """
+    if settings.lora_rank and splits_layers():
+        raise UsageError(
+            "tensor parallelism splits the layers under the adapters; train all weights"
+            " (--lora-rank 0), or use FSDP."
+        )
 
 
 def check_fsdp(settings: TuneSettings) -> None:

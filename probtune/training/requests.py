@@ -116,13 +116,18 @@ def _check_sharding(config: Any) -> None:
             " started; their product must be the number of processes."
         )
     check_parallelism(config.resolved_objective, parallelism)
-    if parallelism.tp_enabled:
+    if parallelism.tp_enabled and parallelism.tp_size != processes:
         raise UsageError(
-            "tensor parallelism splits a model while it is read, and a run reads whole models to"
-            " measure them; use FSDP instead (dp_shard_size)."
+            f"tensor parallelism splits layers over all processes: tp_size must be {processes}, got"
+            f" {parallelism.tp_size}; for more processes use FSDP."
         )
-    if parallelism.cp_enabled and config.device.type == "cpu":
+    _refuse_on_a_cpu(config, parallelism)
+
+
+def _refuse_on_a_cpu(config: Any, parallelism: Any) -> None:
+    kind = "tensor" if parallelism.tp_enabled else "context" if parallelism.cp_enabled else None
+    if kind is not None and config.device.type == "cpu":
         raise UsageError(
-            "context parallelism needs accelerators: torch has no ring attention for a CPU; leave"
-            " cp_size at 1."
+            f"{kind} parallelism needs accelerators: accelerate and torch have none for a CPU;"
+            " leave its size at 1."
         )

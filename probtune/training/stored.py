@@ -71,7 +71,7 @@ def _measured(
         ):
             return store
     accelerator.wait_for_everyone()  # before a file that another rank may still look at changes
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or trainer.get_tp_size() > 1:
         raise UsageError(
             f"{trainer.objective} compares with the model before training, which cannot be measured"
             " here once it is sharded; store its log-probabilities first: probtune probe MODEL DATA"

@@ -303,7 +303,7 @@ class ProbTuneTrainer(SFTTrainer):
         """The model before training: its adapters switched off, or a copy."""
         if is_peft_model(self.model):
             return
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.get_tp_size() > 1:
             raise UsageError(
                 f"{self.objective} needs a frozen copy of the model, which is not sharded with it;"
                 " train LoRA adapters, whose base is the reference, or use data parallelism."
