@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
 
-.PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-page bench-gpu
+.PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-pythons test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-page bench-gpu
 .PHONY: docs docs-links gallery pictures test-trackers
 
 setup: .venv/.complete
@@ -52,9 +52,13 @@ check: setup
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
-# The integrations against the engines' own packages, in .venv-engines, which it sets up.
+# The integrations against the engines' own packages, in environments of their own below .venv-engines.
 integrations: setup
 	benchmarks/integrations.sh $(ARGS)
+
+# The fast tests of the core with Python 3.12 and 3.13, where they are at hand (PATH or pyenv).
+test-pythons:
+	benchmarks/pythons.sh $(ARGS)
 
 # Two processes beside one: training, all stages of tune, also with FSDP 2, the heads.
 test-distributed: setup

@@ -136,11 +136,10 @@ def test_an_interrupted_run_goes_on(word_model, rows, tmp_path):
     first = subprocess.Popen(
         [*command, str(tmp_path / "part")], stderr=subprocess.PIPE, text=True, env=environment
     )
-    probe = tmp_path / "part" / "base" / "heldout.json"
+    log = tmp_path / "part" / "nll" / "metrics.jsonl"  # begins with the first steps
     deadline = time.monotonic() + 120
-    while not probe.exists() and time.monotonic() < deadline:
+    while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1.5)  # into training
     first.send_signal(signal.SIGTERM)
     _, said = first.communicate(timeout=120)
     if first.returncode == 0:

@@ -48,7 +48,9 @@ def test_the_help_says_what_stands_beside_the_field(capsys):
     add_options(parser, Small)
     assert parser.parse_args(["-c", "3"]).count == parser.parse_args(["--count", "3"]).count == 3
     text = parser.format_help()
-    assert "-c N, --count N" in text and "--size FLOAT" in text and "(default: 3)" in text
+    # Python 3.13 writes the metavar once.
+    assert "-c N, --count N" in text or "-c, --count N" in text
+    assert "--size FLOAT" in text and "(default: 3)" in text
 
 
 @pytest.mark.parametrize("kind, needed", [(TuneSettings, ("m", "d")), (EvalSettings, ())])
