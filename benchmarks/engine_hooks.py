@@ -1,10 +1,11 @@
 """Records the hooks of the engines that probtune/integrations uses, and docs/engines.md's matrix.
 
-    make integrations                    environment, records compared, tests
-    python -m benchmarks.engine_hooks --write     after a new release: record anew
+    make integrations                    environments, records compared, tests
+    make integrations ARGS=--record      after a new release: record anew what has passed
 
 Facts alone: names and parameters of functions, read from an installed package's source without
-importing it, the release, and which Pythons it allows. `tests/engine_hooks.json` holds them.
+importing it, the release, which Pythons it allows, and with which it was tested.
+`tests/engine_hooks.json` holds them.
 """
 
 import argparse
@@ -135,7 +136,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return lines
 
 
-RUNS = {
+STEPS = {
     "transformers": "one optimizer step; proof",
     "trl": "one optimizer step; proof",
     "lightning": "one optimizer step with the package",
@@ -146,40 +147,89 @@ RUNS = {
     "verl": "one step with nested tensors; `train_batch` of an engine of the test",
     "llamafactory": "one step of a trainer of the test with its constructor",
     "tinker": "one step of a client of the test",
-    "unsloth": "one step on transformers' trainer; needs a GPU to be imported",
+    "unsloth": "one step on transformers' trainer",
 }
-"""Engine -> what the tests run; the docs say it beside the releases."""
+"""Engine -> what tests/test_integrations.py runs; the docs say it beside the releases."""
+
+RUNS = {
+    "axolotl": "**its own training**, `axolotl train` of a configuration",
+    "swift": "**its own training**, `swift sft` with `--loss_type`",
+    "llamafactory": "**its own training**, by the launcher",
+    "verl": "**its own training**, by the launcher, FSDP 2 on a CPU platform of the test",
+    "torchtitan": "**its own trainer**, two micro-batches of its debug model",
+    "automodel": "**its own training**, its recipe by the launcher",
+}
+"""Engine -> what tests/test_engine_runs.py runs, in an environment with the engine's own pins."""
+
+
+def tested(engine: str, *, own_run: bool) -> dict[str, Any]:
+    """Return with what an engine is tested in this environment."""
+    release = importlib.metadata.version
+    return {
+        "version": release(TESTED[engine].package),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "torch": release("torch").split("+")[0],
+        "transformers": release("transformers"),
+        "own_run": own_run,
+    }
 
 
 def matrix(record: dict[str, Any]) -> str:
-    """Return the table of docs/engines.md."""
-    lines = ["| engine | tested | its Python | hooks | what is run |", "|---|---|---|---|---|"]
-    for engine in TESTED:
-        entry = record.get(engine)
-        if entry is not None:
+    """Return the table of docs/engines.md: a line for each release, environment and kind of run."""
+    lines = [
+        "| engine | release | Python | transformers | torch | what is run |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry_of, entry in record.items():
+        pythons: dict[tuple[str, ...], list[str]] = {}
+        for run in entry.get("tested", []):
+            text = (RUNS if run["own_run"] else STEPS)[entry_of]
+            key = (run["version"], run["transformers"], run["torch"], text)
+            pythons.setdefault(key, []).append(run["python"])
+        for (version, transformers, torch, text), names in pythons.items():
             lines.append(
-                f"| {entry['package']} | {entry['version']} | {entry['python'] or 'any'} |"
-                f" {len(entry['hooks'])} recorded | {RUNS[engine]} |"
+                f"| {entry['package']} | {version} | {', '.join(sorted(names))} | {transformers} |"
+                f" {torch} | {text} |"
             )
     return "\n".join(lines)
 
 
+def write(new: dict[str, Any], old: dict[str, Any], *, own_run: bool) -> None:
+    """Record the engines of `new` and that their tests have passed, and write the matrix."""
+    for engine, entry in new.items():
+        this = tested(engine, own_run=own_run)
+        runs = [
+            run
+            for run in old.get(engine, {}).get("tested", [])
+            if (run["python"], run["own_run"]) != (this["python"], own_run)
+        ]
+        newest = max([entry, old.get(engine, entry)], key=lambda e: _numbers(e["version"]))
+        runs = sorted([*runs, this], key=lambda r: (r["own_run"], _numbers(r["python"])))
+        old[engine] = {**newest, "tested": runs}
+    record = {engine: old[engine] for engine in TESTED if engine in old}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    text = PAGE.read_text()
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    PAGE.write_text(f"{before}{BEGIN}\n{matrix(record)}\n{after}")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="record anew, and write the matrix")
+    parser.add_argument("engines", nargs="*", help="default: those that are installed")
+    parser.add_argument("--write", action="store_true", help="their tests have passed here")
+    parser.add_argument("--own-run", action="store_true", help="those of the engine's own training")
     options = parser.parse_args()
     old = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    new = {engine: record for engine in TESTED if (record := recorded(engine)) is not None}
-    changed = differences(old, new)
+    names = options.engines or TESTED
+    new = {engine: record for engine in names if (record := recorded(engine)) is not None}
     if options.write:
-        record = {engine: new.get(engine, old.get(engine)) for engine in TESTED}
-        record = {engine: entry for engine, entry in record.items() if entry is not None}
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        if PAGE.is_file():
-            text = PAGE.read_text()
-            before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-            PAGE.write_text(f"{before}{BEGIN}\n{matrix(record)}\n{after}")
+        write(new, old, own_run=options.own_run)
         return 0
+    changed = differences(old, new)
     for entry in new.values():
         print(f"{entry['package']:20s} {entry['version']:12s} {len(entry['hooks'])} hooks")
     for line in changed:

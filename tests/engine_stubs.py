@@ -100,7 +100,7 @@ PARTS = {
     "swift": _swift,
 }
 VERSIONS = {
-    "torchtitan": "0.3.0", "axolotl": "0.19.0", "nemo-automodel": "0.7.0", "ms-swift": "4.6.0",
+    "torchtitan": "0.3.0", "axolotl": "0.21.0", "nemo-automodel": "0.7.0", "ms-swift": "4.6.0",
     "verl": "0.9.1", "unsloth": "2026.10.9", "llamafactory": "0.9.5", "tinker": "0.38.0",
 }  # fmt: skip
 

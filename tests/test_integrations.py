@@ -765,6 +765,14 @@ def test_every_tested_engine_is_recorded():
         assert low <= release <= high, f"{package}: the recorded release is not in the range"
 
 
+def test_the_documents_have_the_record():
+    """With which releases and Pythons each engine was tested."""
+    from benchmarks.engine_hooks import PAGE, matrix
+
+    assert all(entry["tested"] for entry in RECORDED.values())
+    assert matrix(RECORDED) in PAGE.read_text()
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ TESTED = {
     "trl": Tested("trl", "1.16", "1.16"),
     "verl": Tested("verl", "0.9", "0.9"),
     "torchtitan": Tested("torchtitan", "0.3", "0.3"),
-    "axolotl": Tested("axolotl", "0.19", "0.19"),
+    "axolotl": Tested("axolotl", "0.19", "0.21"),
     "swift": Tested("ms-swift", "4.6", "4.6"),
     "tinker": Tested("tinker", "0.38", "0.38"),
     "automodel": Tested("nemo-automodel", "0.7", "0.7"),
