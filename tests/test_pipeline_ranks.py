@@ -143,7 +143,7 @@ def test_fsdp_of_the_launcher_that_a_cpu_ignores_is_refused(word_model, tmp_path
     [
         ({"DP_REPLICATE": 2, "DP_SHARD": 2}, "p", r"for 4 processes \(dp_replicate 2 x dp_shard 2"),
         ({"TP": 2}, "p", "tensor parallelism needs accelerators"),
-        ({"TP": 1, "CP": 2}, "p", "context parallelism needs accelerators"),
+        ({"TP": 1, "CP": 2}, "p", "pad them with --training pad_to_multiple_of=4"),
         ({"SP": 2}, "p", "would drop the objective"),
         ({"CP": 2}, "step_top(0.5, nll())", "splits sequences"),
     ],
@@ -156,6 +156,15 @@ def test_parallelism_that_cannot_be_honoured(sizes, objective, said, tmp_path, m
     for name, size in sizes.items():
         monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(size))
     with pytest.raises(UsageError, match=said):
+        check_trainer(config)
+
+
+def test_context_parallelism_on_a_cpu_is_refused(tmp_path, monkeypatch):
+    config = ProbTuneConfig(str(tmp_path), objective="p", pad_to_multiple_of=4)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
+    with pytest.raises(UsageError, match="context parallelism needs accelerators"):
         check_trainer(config)
 
 

@@ -15,7 +15,15 @@ import torch.distributed as dist
 from ..data.encoding import Encoded
 from .loading import TokenTable, default_device, token_table
 
-__all__ = ["ALONE", "Ranks", "launched", "shared_table", "splits_layers", "start_ranks"]
+__all__ = [
+    "ALONE",
+    "Ranks",
+    "launched",
+    "processes_per_row",
+    "shared_table",
+    "splits_layers",
+    "start_ranks",
+]
 
 _PATIENCE = timedelta(days=1)
 """Time that a process waits for the others, which may be training a scout; torchrun ends all of
@@ -84,8 +92,19 @@ def splits_layers() -> bool:
     """True if accelerate's launcher asks for tensor parallelism: the processes share the layers of
     the trained model, and train on the same rows.
     """
-    parallel = os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true"
-    return parallel and int(os.environ.get("PARALLELISM_CONFIG_TP_SIZE", "1")) > 1
+    return _parallel("TP") > 1
+
+
+def processes_per_row() -> int:
+    """Return the number of processes that train on the same rows."""
+    return _parallel("TP") * _parallel("CP")
+
+
+def _parallel(kind: str) -> int:
+    """Return a size of the parallelism that accelerate's launcher asks for."""
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() != "true":
+        return 1
+    return int(os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1"))
 
 
 def start_ranks() -> Ranks:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
-from ..models.ranks import ALONE, Ranks, splits_layers
+from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
@@ -176,7 +176,7 @@ def probe_with_scout(
 
 def _plan(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:
     """Return the training that the settings ask for on this many rows and processes."""
-    parts = 1 if splits_layers() else ranks.number
+    parts = ranks.number // processes_per_row()
     per_step = settings.batch_size * settings.gradient_accumulation * parts
     steps = settings.max_steps
     if steps < 0:

@@ -63,7 +63,7 @@ def check_origin(trainer: Any, folder: Path) -> None:
 
 def _origin(trainer: Any) -> dict[str, Any]:
     args, processes = trainer.args, trainer.accelerator.num_processes
-    of_data = processes // trainer.get_tp_size()
+    of_data = processes // trainer.get_tp_size() // trainer.get_cp_size()
     rows = trainer.train_dataset
     number = len(rows) if hasattr(rows, "__len__") else None
     return {

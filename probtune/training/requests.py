@@ -121,6 +121,12 @@ def _check_sharding(config: Any) -> None:
             f"tensor parallelism splits layers over all processes: tp_size must be {processes}, got"
             f" {parallelism.tp_size}; for more processes use FSDP."
         )
+    parts = 2 * int(parallelism.cp_size or 1)
+    if parallelism.cp_enabled and (config.pad_to_multiple_of or 1) % parts:
+        raise UsageError(
+            f"context parallelism cuts rows into {parts} equal parts; pad them with --training"
+            f" pad_to_multiple_of={parts}."
+        )
     _refuse_on_a_cpu(config, parallelism)
 
 
