@@ -2,13 +2,16 @@
 
     python benchmarks/harness.py --prompts              every task that both have; a minute
     python benchmarks/harness.py --scores --data DIR    50 rows, SmolLM2-135M; a quarter of an hour
+    python benchmarks/harness.py --own-rows             50 rows of ours for the others; as long
 
 `--prompts` hands the example row of every task that both have, in the dataset's own schema, to
 lm-eval's task and to ours, and compares what the model is asked and which answer is right. No data
 is fetched. `--scores` takes the benchmarks' rows from a folder, as `probtune eval --data` does; a
 task without rows there is said and left out. lm-eval's own model class answers lm-eval's prompts,
 ours answers the same prompts and our own, and both graders grade all answers, the reference
-solutions, and the solutions of the neighbouring rows. Results: harness.json, docs/evaluation.md.
+solutions, and the solutions of the neighbouring rows. `--own-rows` does the same for benchmarks
+whose rows are on the hub alone, with questions of `harness_rows.py` in their schemas; where lm-eval
+compares likelihoods, its own model class does. Results: harness.json, docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 from blocks import Table, write  # noqa: E402
+from harness_rows import rows_like  # noqa: E402
 
 from probtune.evaluation.tasks.table import TASKS  # noqa: E402
 
@@ -175,8 +179,9 @@ PAIRS = (
             f"mmlu_prox_{language}_math",
             "mmlu_prox",
             _same,
-            "lm-eval shows 5 solved questions and takes the first phrase; we show none and take the"
-            " last whose letter is an option",
+            "lm-eval takes the first phrase; we the last whose letter is an option, else what"
+            " counts in medicine, as a box or an English phrase; both show 5 solved questions,"
+            " which the example row does not have",
         )
         for language in ("mr", "te", "ne", "sw", "wo", "yo", "zu")
     ),
@@ -234,6 +239,18 @@ def docs_of(task: Any) -> list[Row]:
     return list(task.test_docs() if task.has_test_docs() else task.validation_docs())
 
 
+def _settled(task: Any) -> list[Row]:
+    """Return the task's rows, as it has processed them, and let it process them no more: some
+    shuffle their options whenever they are read.
+    """
+    from datasets import Dataset
+
+    docs = docs_of(task)
+    task.config.process_docs = None
+    task.dataset = dict.fromkeys(task.dataset, Dataset.from_list([dict(doc) for doc in docs]))
+    return docs
+
+
 def prompt_of(task: Any, doc: Row) -> str:
     """Return what the model is asked, without solved examples."""
     context = task.fewshot_context(doc, num_fewshot=0)
@@ -273,6 +290,14 @@ def compare_prompts(pair: Pair) -> Row:
         "examples": fetched["examples"],
         "dataset": ", ".join(filter(None, (fetched["path"], fetched["name"]))),
     }
+
+
+_NOT_LOADED = ("minerva_math", "humaneval", "mbpp")
+"""Folders of lm-eval's tasks that cannot be loaded beside ours; the table of prompts says why."""
+
+
+_ON_REAL_ROWS = (*_NOT_LOADED, "gsm8k", "hendrycks_math")
+"""Those and the ones that `--scores` measures: no rows of ours stand for them."""
 
 
 def _missing(pair: Pair, reason: str) -> str:
@@ -409,6 +434,40 @@ def their_scores(loaded: Any, name: str, prompts: Sequence[str], texts: Sequence
     return scores
 
 
+def their_choices(loaded: Any, name: str, lm: Any, rows: int) -> Row:
+    """Grade a multiple choice by lm-eval: metric -> score of each."""
+    from lm_eval.evaluator import evaluate
+
+    logging.disable(logging.ERROR)
+    try:
+        out = evaluate(lm, loaded, log_samples=True, bootstrap_iters=0, limit=rows)
+    finally:
+        logging.disable(logging.NOTSET)
+    samples = sorted(out["samples"][name], key=lambda sample: sample["doc_id"])
+    return {"acc, likelihood": [float(sample["acc"]) for sample in samples]}
+
+
+def _liking(task: Any, *, right: bool) -> Any:
+    """A model of lm-eval that finds the right choice likeliest, or the one after it."""
+    from lm_eval.api.model import LM
+
+    class Liking(LM):
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return [(float(request.idx == liked(request.doc)), False) for request in requests]
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            raise NotImplementedError  # tasks of other kinds are not scored here
+
+        loglikelihood_rolling = generate_until
+
+    def liked(doc: Row) -> int:
+        target, choices = task.doc_to_target(doc), task.doc_to_choice(doc)
+        index = target if isinstance(target, int) else choices.index(target)
+        return index if right else (index + 1) % len(choices)
+
+    return Liking()
+
+
 def our_scores(ours: str, questions: Sequence[Any], texts: Sequence[str]) -> list[float]:
     from probtune.evaluation.grading.base import GradingItem
 
@@ -512,6 +571,94 @@ def compare_scores(
     }
 
 
+def compare_on_own_rows(pair: Pair, rows: int, tokens: int, model: Any, tokenizer: Any) -> Row:
+    """Compare scores on questions of ours in the benchmark's schema."""
+    from lm_eval.models.huggingface import HFLM
+
+    from probtune.data.prompts import format_of
+
+    task = TASKS[pair.ours]
+    shots = 5 if pair.folder == "mmlu_prox" else 0  # the rows that a reader shows solved come first
+    raw = rows_like(task.example, shots + rows)
+    if shots:
+        raw = [{**row, "cot_content": _said(pair.ours, row["answer"])} for row in raw]
+    questions, raw = task.read(raw), raw[shots:]
+    theirs, fetched = load_theirs([pair], [pair.row(row) for row in raw], pair.theirs)
+    docs, loaded = _settled(theirs), fetched["loaded"]
+    prompts = [prompt_of(theirs, doc) for doc in docs]
+    spec = task.protocols["strict"].prompt(format_of(tokenizer))
+    own_prompts = [spec.render(question.text) for question in questions]
+    by_model = answers_of(model, tokenizer, own_prompts, [spec.form.end or ""], tokens, own=True)
+    golds = [str(question.gold) for question in questions]
+    others = [_other(question, golds[index - 1]) for index, question in enumerate(questions)]
+    right = [_said(pair.ours, gold) for gold in golds]
+    wrong = [_said(pair.ours, other) for other in others]
+    by_likelihood = theirs.OUTPUT_TYPE == "multiple_choice"
+    if by_likelihood:
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=10, backend="causal")
+        answers = {
+            "the model's, by likelihood and by generation": (by_model, lm),
+            "the right answers": (right, _liking(theirs, right=True)),
+            "wrong answers": (wrong, _liking(theirs, right=False)),
+        }
+    else:
+        until = theirs.config.generation_kwargs["until"]
+        texts = answers_of(model, tokenizer, prompts, until, tokens, own=False)
+        answers = {
+            "lm-eval's prompt, lm-eval's model class": (texts, None),
+            "our prompt, our model class": (by_model, None),
+            "the right answers": (right, None),
+            "wrong answers": (wrong, None),
+        }
+    return {
+        "task": pair.ours,
+        "theirs": pair.theirs,
+        "rows": len(raw),
+        "same questions": sum(
+            _core(row) in prompt and _core(row) in question.text
+            for row, prompt, question in zip(raw, prompts, questions, strict=True)
+        ),
+        "same answers": sum(
+            _same_answer(
+                question,
+                theirs.doc_to_target(doc),
+                doc,
+                theirs.doc_to_choice(doc) if by_likelihood else [],
+            )
+            for question, doc in zip(questions, docs, strict=True)
+        ),
+        "results": [
+            {
+                "answers": name,
+                "ours": our_scores(pair.ours, questions, texts),
+                "theirs": their_scores(loaded, pair.theirs, prompts, texts)
+                if lm is None
+                else their_choices(loaded, pair.theirs, lm, rows),
+            }
+            for name, (texts, lm) in answers.items()
+        ],
+    }
+
+
+def _other(question: Any, of_another: str) -> str:
+    """A wrong answer: the next letter, or the answer of another row."""
+    if not question.options:
+        return of_another
+    letters = list(question.options)
+    return letters[(letters.index(question.gold) + 1) % len(letters)]
+
+
+def _said(ours: str, answer: str) -> str:
+    """An answer as both graders read it."""
+    if ours.startswith("mmlu_prox_"):
+        from probtune.evaluation.tasks.mmlu_prox import LANGUAGES
+
+        return LANGUAGES[ours.removeprefix("mmlu_prox_")][2].format(answer)
+    if TASKS[ours].example.keys() & {"options", "choices"}:
+        return f"The answer is ({answer})."
+    return f"It is \\boxed{{{answer}}}."
+
+
 _WHY = {
     ("gsm8k", "strict-match"): "#### alone counts there, and a box alone here",
     ("gsm8k", "flexible-extract"): "the last number counts there, and a box alone here",
@@ -525,12 +672,17 @@ _WHY = {
 
 def scores_table(record: Row) -> Table:
     rows = []
+    differences = {(pair.ours, pair.theirs): pair.difference for pair in PAIRS}
+    on_own_rows = {pair.ours for pair in PAIRS if pair.folder not in _ON_REAL_ROWS}
     for task in record["tasks"]:
         for result in task["results"]:
             ours = result["ours"]
             for metric, scores in result["theirs"].items():
                 agree = sum(a == b for a, b in zip(ours, scores, strict=True))
-                why = _WHY[task["task"], metric.rpartition(", ")[2]]
+                why = (
+                    _WHY.get((task["task"], metric.rpartition(", ")[2]))
+                    or differences[task["task"], task["theirs"]]
+                )
                 rows.append(
                     [
                         f"`{task['task']}`",
@@ -542,7 +694,7 @@ def scores_table(record: Row) -> Table:
                         why if agree < len(ours) else "",
                     ]
                 )
-    for task in _grouped(record["without rows"]):
+    for task in _grouped([name for name in record["without rows"] if name not in on_own_rows]):
         rows.append(
             [f"`{task}`", "not measured: its rows are on the hub alone", "", "", "", "", ""]
         )
@@ -569,6 +721,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", action="store_true")
     parser.add_argument("--scores", action="store_true")
+    parser.add_argument("--own-rows", action="store_true")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rows", type=int, default=50)
@@ -581,6 +734,9 @@ def main() -> None:
     if options.scores:
         before["scores"] = scores(options)
         write(DOCUMENT, "harness scores", scores_table(before["scores"]))
+    if options.own_rows:
+        before["own rows"] = own_rows(options)
+        write(DOCUMENT, "harness own rows", scores_table(before["own rows"]))
     RESULTS.write_text(json.dumps(before, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -612,6 +768,30 @@ def scores(options: argparse.Namespace) -> Row:
         "without rows": list(dict.fromkeys(absent)),
         "environment": environment(),
     }
+
+
+def own_rows(options: argparse.Namespace) -> Row:
+    from probtune.models.loading import load_model, load_tokenizer
+    from probtune.records import environment
+    from probtune.terminal import quiet_libraries
+
+    quiet_libraries()
+    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    tokens, tasks = min(options.tokens, _OWN_TOKENS), []
+    for pair in PAIRS:
+        if pair.folder in _ON_REAL_ROWS:
+            continue
+        start = time.process_time()
+        tasks.append(compare_on_own_rows(pair, options.rows, tokens, model, tokenizer))
+        print(f"{pair.ours}: {time.process_time() - start:.0f} s of CPU", flush=True)
+    return {
+        **{"model": options.model, "tokens": tokens, "tasks": tasks, "without rows": []},
+        "environment": environment(),
+    }
+
+
+_OWN_TOKENS = 32
+"""Room for an answer to a question of ours."""
 
 
 if __name__ == "__main__":

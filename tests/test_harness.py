@@ -19,7 +19,7 @@ def harness():
         yield importlib.import_module("harness")
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-        for name in ("harness", "blocks"):
+        for name in ("harness", "harness_rows", "blocks"):
             sys.modules.pop(name, None)
 
 
@@ -68,6 +68,43 @@ def test_every_pair_with_rows_has_scores(harness):
         assert task["rows"] == task["same questions"] == task["same texts"] == 50
         right = {result["answers"]: sum(result["ours"]) for result in task["results"]}
         assert right["the right answer in a box"] == 50
+
+
+def test_questions_of_ours_stand_for_the_benchmarks_without_rows(harness):
+    record = json.loads(harness.RESULTS.read_text())["own rows"]
+    blocks = sys.modules["blocks"]
+    table = harness.scores_table(record)
+    assert blocks.block(harness.DOCUMENT, "harness own rows") == blocks.markdown(table)
+    measured = {(task["task"], task["theirs"]) for task in record["tasks"]}
+    assert measured == {
+        (pair.ours, pair.theirs)
+        for pair in harness.PAIRS
+        if pair.folder not in harness._ON_REAL_ROWS
+    }
+    for task in record["tasks"]:
+        assert task["rows"] == task["same questions"] == task["same answers"] == 50
+        for result in task["results"]:
+            if result["answers"] in ("the right answers", "wrong answers"):
+                right = [float(result["answers"] == "the right answers")] * 50
+                assert result["ours"] == right
+                assert list(result["theirs"].values()) == [right], task["task"]
+
+
+@pytest.mark.parametrize("name", ["aime24", "gpqa_medical", "openbookqa", "pubmedqa"])
+def test_rows_of_ours_are_read_by_both(harness, name):
+    """The same question and right answer in both, in every schema; another row is another one."""
+    (pair,) = (pair for pair in harness.PAIRS if pair.ours == name)
+    task = harness.TASKS[name]
+    raw = harness.rows_like(task.example, 6)
+    questions = task.read(raw)
+    assert len({question.text for question in questions}) == 6
+    theirs, _ = harness.load_theirs([pair], [pair.row(row) for row in raw], pair.theirs)
+    docs = harness._settled(theirs)
+    assert docs == harness.docs_of(theirs)  # shuffled once
+    for row, question, doc in zip(raw, questions, docs, strict=True):
+        choices = theirs.doc_to_choice(doc) if theirs.OUTPUT_TYPE == "multiple_choice" else []
+        assert harness._core(row) in harness.prompt_of(theirs, doc)
+        assert harness._same_answer(question, theirs.doc_to_target(doc), doc, choices)
 
 
 def test_graders_of_both_on_the_same_texts(harness):
