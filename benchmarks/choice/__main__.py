@@ -12,8 +12,8 @@ from probtune.terminal import Terminal
 
 from . import after_scout, fit, page, policies, summary, table
 from .bench import Run, shards
-from .design import carry_design, confirmation, design
-from .families import FAMILIES, external
+from .design import carry_design, confirmation, design, second_confirmation
+from .families import FAMILIES, MIXED, external
 from .real import estimates
 
 _EPILOG = """
@@ -68,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument(
         "--confirm", action="store_true", help="run the held-out cells kept for confirmation"
+    )
+    arguments.add_argument(
+        "--confirm-again",
+        action="store_true",
+        help="run cells of several templates, with kinds, bases and a size of their own",
     )
     arguments.add_argument(
         "--table", type=Path, default=table.RESULTS, help="the table to write or read"
@@ -127,10 +132,12 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         width=options.width,
         letters=options.letters,
         device=options.device,
-        families=families,
+        families={**MIXED, **families},
     )
     if options.carry:
         cells = carry_design()
+    elif options.confirm_again:
+        cells = second_confirmation()
     elif options.confirm:
         cells = list(confirmation())
     else:

@@ -1,7 +1,8 @@
 """The task families, each one small function of the world; and which of them are held out.
 
 Development families are for building features, rules and defaults. Held-out ones are looked at
-once, at the end. The split was made by name before anything was run.
+once, at the end. The split was made by name before anything was run. `MIXED` came later, for a
+second confirmation: several templates in one set of data.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from .world import HOLE, Family, World
 
-__all__ = ["DEVELOPMENT", "FAMILIES", "HELD_OUT", "external"]
+__all__ = ["DEVELOPMENT", "FAMILIES", "HELD_OUT", "MIXED", "external"]
 
 
 def chain(world: World) -> Family:
@@ -118,8 +119,51 @@ def glyphs(world: World) -> Family:
     return Family(lambda rng, n: rng.choice(world.letters, (n, 3)), lambda x: x, show)
 
 
+def mixed(world: World) -> Family:
+    """Three templates, each with its sign, in one set of data: four digits backwards, four digits
+    sorted, or the larger digit of each of two pairs.
+    """
+    return _of_templates(
+        world,
+        lambda x: x[:, ::-1],
+        lambda x: np.sort(x, 1),
+        lambda x: np.maximum(x[:, ::2], x[:, 1::2]),
+    )
+
+
+def mixed_long(world: World) -> Family:
+    """Three templates of unlike length: a worked running sum of four digits, the digits backwards,
+    or the last digit alone.
+    """
+    return _of_templates(world, chain(world).solve, lambda x: x[:, ::-1], lambda x: x[:, -1:])
+
+
+def _of_templates(world: World, *solves: Callable[[np.ndarray], np.ndarray]) -> Family:
+    """Four digits behind a sign that says which of these is asked for."""
+    signs = np.array([world.sign(name) for name in ",;+"])
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        x = rng.integers(0, 10, (n, 5))
+        x[:, 0] %= len(solves)
+        return x
+
+    def show(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([signs[x[:, :1]], x[:, 1:]], 1)
+
+    def solve(x: np.ndarray) -> np.ndarray:
+        answers = [of_template(x[:, 1:]) for of_template in solves]
+        out = np.full((len(x), max(a.shape[1] for a in answers)), HOLE)
+        for template, answer in enumerate(answers):
+            mine = x[:, 0] == template
+            out[mine, : answer.shape[1]] = answer[mine]
+        return out
+
+    return Family(draw, solve, show)
+
+
 DEVELOPMENT = {f.__name__: f for f in (chain, reverse, larger, lookup, layout)}
 HELD_OUT = {f.__name__: f for f in (addition, ordering, glyphs)}
+MIXED = {f.__name__: f for f in (mixed, mixed_long)}
 FAMILIES: dict[str, Callable[[World], Family]] = {**DEVELOPMENT, **HELD_OUT}
 
 

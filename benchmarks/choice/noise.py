@@ -2,7 +2,7 @@
 
 A kind takes inputs x and returns (x, response) of a bad demonstration of every one of them. The
 rate is the share of demonstrations that are bad, the same for every kind. The split was made by
-name before anything was run.
+name before anything was run. `LATER` came for a second confirmation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from .world import HOLE, Family, Problems, World, problems, respond
 
-__all__ = ["DEVELOPMENT", "HELD_OUT", "KINDS", "RATES", "ROOM", "WRONG_LABELS", "corrupt"]
+__all__ = ["DEVELOPMENT", "HELD_OUT", "KINDS", "LATER", "RATES", "ROOM", "WRONG_LABELS", "corrupt"]
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -79,11 +79,26 @@ def missing(rng, world, family, x):
     return x, response
 
 
+def swapped(rng, world, family, x):
+    """Return the right response to another input."""
+    return x, respond(world, family, family.draw(rng, len(x)), new=True)
+
+
+def one_sided(rng, world, family, x):
+    """Return always the same other response: a confusion, not a spread of errors."""
+    two = family.draw(np.random.default_rng([world.seed, 41]), 2)
+    first, second = respond(world, family, two, new=True)
+    right = respond(world, family, x, new=True)
+    return x, np.where((right == first).all(1)[:, None], second, first)
+
+
 DEVELOPMENT = {f.__name__: f for f in (uniform, slips, irrelevant, imbalance)}
 HELD_OUT = {f.__name__: f for f in (wrong_format, missing)}
+LATER = {f.__name__: f for f in (swapped, one_sided)}
 KINDS: dict[str, Kind] = {**DEVELOPMENT, **HELD_OUT}
 
-WRONG_LABELS = frozenset(KINDS) - {"imbalance"}
+_ALL = {**KINDS, **LATER}
+WRONG_LABELS = frozenset(_ALL) - {"imbalance"}
 """Kinds whose bad demonstrations have wrong labels; imbalance has right ones."""
 
 
@@ -104,8 +119,8 @@ def corrupt(
     """
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"rate must be in [0, 1), got {rate}.")
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+    if kind is not None and kind not in _ALL:
+        raise ValueError(f"kind must be one of {', '.join(_ALL)}, got {kind!r}.")
     right = respond(world, family, x, new=True)
     response = np.pad(right, ((0, 0), (0, 2)), constant_values=HOLE)
     bad = np.zeros(len(x), dtype=bool)
@@ -116,7 +131,7 @@ def corrupt(
         if not todo.size:
             break
         assert kind is not None
-        new_x, new = KINDS[kind](rng, world, family, x[todo])
+        new_x, new = _ALL[kind](rng, world, family, x[todo])
         wide = np.pad(new, ((0, 0), (0, response.shape[1] - new.shape[1])), constant_values=HOLE)
         x[todo], response[todo] = new_x, wide
         same = (wide == np.pad(right[todo], ((0, 0), (0, 2)), constant_values=HOLE)).all(1)
