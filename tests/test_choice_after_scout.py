@@ -25,6 +25,9 @@ def test_the_committed_numbers_are_those_of_the_bench(grid):
     assert json.loads(bench.TARGET.read_text()) == bench.rule(grid)
     assert block(bench.DOCUMENT, "after_scout") == as_text(bench.page(grid))
     assert block(policies.DOCUMENT, "policies") == as_text(policies.page(grid))
+    second = table.load(policies.SECOND)
+    assert len(second.cells) == 40 and not second.metadata["failed"]
+    assert block(bench.DOCUMENT, "second confirmation") == as_text(policies.second(second, grid))
 
 
 def test_the_document_shows_the_committed_estimates():

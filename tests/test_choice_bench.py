@@ -88,9 +88,36 @@ def test_the_split_names_every_family_and_kind_once():
     assert len(families.FAMILIES) == 8 and len(noise.KINDS) == 6
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+def test_every_row_of_several_templates_is_answered_by_its_own():
+    sums = RULES["chain"]
+    rules = {
+        "mixed": {
+            ",": lambda digits: digits[::-1],
+            ";": sorted,
+            "+": lambda digits: [max(digits[:2]), max(digits[2:])],
+        },
+        "mixed_long": {",": sums, ";": lambda digits: digits[::-1], "+": lambda d: d[-1:]},
+    }
+    for name, of_sign in rules.items():
+        family = families.MIXED[name](WORLD)
+        signs = set()
+        for (sign, *digits), said in texts(family, new=False):
+            signs.add(sign)
+            assert said == of_sign[sign](digits)
+        assert signs == set(of_sign)
+
+
+def test_the_second_confirmation_shares_no_family_with_the_first():
+    cells = design.second_confirmation()
+    assert len({c.name for c in cells}) == len(cells) == 40
+    assert not {c.family for c in cells} & set(families.FAMILIES)
+    assert {c.kind for c in cells} == {"none", "slips", *noise.LATER}
+    assert {design.split_of(c) for c in cells} == {"second confirmation"}
+
+
+@pytest.mark.parametrize("kind", [*noise.KINDS, *noise.LATER])
 def test_noise_touches_the_share_asked_for_and_leaves_a_mask(kind):
-    for name, function in families.FAMILIES.items():
+    for name, function in {**families.FAMILIES, **families.MIXED}.items():
         setting = Setting.of(function, 0)
         x = setting.family.draw(np.random.default_rng(2), 200)
         corrupted = noise.corrupt(

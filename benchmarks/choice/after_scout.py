@@ -189,6 +189,8 @@ def main() -> None:
         TARGET.write_text(json.dumps(rule(grid), indent=1) + "\n", encoding="utf-8")
         write(DOCUMENT, "after_scout", page(grid))
         write(policies.DOCUMENT, "policies", policies.page(grid))
+        second = policies.second(table.load(policies.SECOND), grid)
+        write(DOCUMENT, "second confirmation", second)
 
 
 if __name__ == "__main__":

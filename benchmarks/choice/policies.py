@@ -26,18 +26,25 @@ from .selecting import selected
 from .standing import interval
 from .table import Grid
 
-__all__ = ["DOCUMENT", "coverage", "page", "policies", "text"]
+__all__ = ["DOCUMENT", "SECOND", "coverage", "page", "policies", "second", "text"]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "choosing-an-objective.md"
+
+SECOND = Path(__file__).with_name("second.parquet")
+"""Results of the second confirmation."""
 
 _ARMS = ((NLL, "power(0.5)"), (NLL, "outlier_half"))
 
 
-def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
-    """Return policy -> index of the objective it takes, (C, S)."""
+def policies(grid: Grid, metric: str, fitted: Grid) -> dict[str, np.ndarray]:
+    """Return policy -> index of the objective it takes, (C, S).
+
+    Args:
+        fitted: the grid whose development cells choose.
+    """
     shape = (len(grid.cells), len(grid.seeds))
     with_inliers = after_scout.chosen(
-        grid, metric, (*after_scout.FAMILY, "outlier", "outlier_half")
+        fitted, metric, (*after_scout.FAMILY, "outlier", "outlier_half")
     )
     by_paper = [[grid.index(paper_rule(f).objective) for f in cell] for cell in grid.features]
     return {
@@ -50,22 +57,33 @@ def policies(grid: Grid, metric: str) -> dict[str, np.ndarray]:
 
 
 def page(grid: Grid) -> Table:
-    """Every policy on the held-out cells, the confirmation included. The rivals are the paper's
-    rule, and the best fixed objectives of development: of all, and of those that need p alone.
+    """Every policy on the held-out cells, the confirmation included."""
+    return _table(grid, HELD_OUT, grid)
+
+
+def second(grid: Grid, fitted: Grid) -> Table:
+    """Every policy on the cells of the second confirmation; nothing was chosen on them."""
+    return _table(grid, ("second confirmation",), fitted)
+
+
+def _table(grid: Grid, splits: tuple[str, ...], fitted: Grid) -> Table:
+    """The rivals are the paper's rule, and the best fixed objectives of development: of all, and of
+    those that need p alone.
     """
-    cells = grid.where(HELD_OUT)
+    cells = grid.where(splits)
     family = np.array([grid.cells[c]["family"] for c in cells])
-    development = grid.where("development")
+    development = fitted.where("development")
     rows = []
     for metric in METRICS:
         values = accuracy(grid, metric=METRICS[metric])
-        chosen = policies(grid, metric)
+        chosen = policies(grid, metric, fitted)
         points = {
             name: 100.0 * np.take_along_axis(values, index[..., None], -1)[cells, :, 0].mean(1)
             for name, index in chosen.items()
         }
+        of_development = accuracy(fitted, metric=METRICS[metric])[development]
         fixed = {
-            name: values[development][..., grid.index(name)].mean() for name in (*CANDIDATES, NLL)
+            name: of_development[..., fitted.index(name)].mean() for name in (*CANDIDATES, NLL)
         }
         best = max(fixed, key=fixed.__getitem__)
         best_of_p = max((n for n in fixed if "outlier" not in n), key=fixed.__getitem__)
