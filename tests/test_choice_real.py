@@ -52,6 +52,18 @@ def test_every_arm_trains_and_starts_where_the_others_did(material):
     assert scores["nll()"]["sampled"] > before["sampled"]
 
 
+def test_the_cells_cover_every_task_and_kind_in_a_day(monkeypatch):
+    monkeypatch.delenv(trainings.GSM8K, raising=False)
+    cells = list(trainings.cells())
+    assert len(cells) == len(set(cells)) == 80
+    assert cells[0] == ("addition", "other_row", 0.4, 0)
+    of_task = {task: [cell for cell in cells if cell[0] == task] for task, *_ in cells}
+    assert {len(mine) for mine in of_task.values()} == {5} and len(of_task) == 16
+    for kind, rate in trainings._KINDS:
+        assert len({task for task, *noise, _ in cells if noise == [kind, rate]}) >= 5
+    assert {seed for *_, seed in cells} == {0, 1}
+
+
 def line(task, auto, greedy, knows=True):
     """A finished cell whose arms reach these shares."""
     arms = {

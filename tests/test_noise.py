@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from probtune.probe.after_scout import after_scout
 from probtune.probe.noise import Others, estimate
 
 
@@ -100,7 +101,7 @@ def mixture(rate, kind, rows=600, seed=5):
     long        thirty tokens that continue each other with any prompt, after one that needs its own
 
     A wrong row of kind `other` has the target of another prompt throughout; one of kind `slip` has
-    one token that no prompt speaks for.
+    one token that no prompt speaks for; one of kind `usual` an answer that the model gives to any.
     """
     rng = np.random.default_rng(seed)
     wrong = rng.random(rows) < rate
@@ -120,6 +121,8 @@ def mixture(rate, kind, rows=600, seed=5):
             own = other + rng.normal(0, 0.3, length)
             top = np.full(length, -0.3)
             own = np.minimum(own, top)
+        elif wrong[row] and kind == "usual":
+            own = top = other = rng.uniform(-0.6, -0.3, length)
         elif wrong[row]:
             at = rng.integers(length)
             own[at], top[at] = rng.uniform(-8, -5), -0.1
@@ -153,6 +156,17 @@ def test_a_mixture_of_three_templates_behind_exchanged_prompts(rate, kind):
     assert abs(noise.share.value - wrong.mean()) < 0.08
     if rate == 0:
         assert noise.share.value < 0.03
+
+
+def test_an_answer_to_many_prompts_is_usual_or_a_common_mistake():
+    """The model writes it whatever the prompt: nothing tells whether it is right."""
+    few, wrong = mixture(0.04, "usual")
+    assert few.known and few.unmoved == pytest.approx(wrong.mean(), abs=0.01)
+    many, wrong = mixture(0.3, "usual")
+    assert many.unmoved == pytest.approx(wrong.mean(), abs=0.02)
+    assert many.share.value < 0.1 and not many.known
+    reason = after_scout(many).reason
+    assert f"{many.unmoved:.0%} of the rows have an answer that the model gives" in reason
 
 
 def test_prompts_that_say_nothing_make_nothing_known():

@@ -1,4 +1,4 @@
-"""QLoRA: adapters in float32 on a base in 4 bits, through every stage of a run."""
+"""QLoRA: adapters on a base in 4 bits, through every stage of a run."""
 
 from importlib.util import find_spec
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
-from .noise import KNOWN_SHARE, POWER, Noise
+from .noise import KNOWN_SHARE, KNOWN_UNMOVED, POWER, Noise
 
 __all__ = ["LEAST_NOISE", "TAKEN", "Taken", "after_scout", "both_ways"]
 
@@ -81,6 +81,11 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
             why = (
                 f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"
                 " of the rows: it knows too little"
+            )
+        elif noise.unmoved > KNOWN_UNMOVED and noise.power is not None and noise.power >= POWER:
+            why = (
+                f"{noise.unmoved:.0%} of the rows have an answer that the model gives to other"
+                " prompts as well, a usual answer or a common mistake, too many"
             )
         elif noise.power is None or (noise.hesitates and noise.power >= POWER):
             why = f"the model would write only {noise.writes:.0%} of the rows itself, too few"

@@ -22,6 +22,9 @@ would not be written behind the other prompt. A model that cannot know the answe
 may also matter to a model that is as often wrong as right, as on long worked answers: of the rows
 that do not look wrong it must itself write a fifth, (nearly) every token of them, or nine of ten of
 their tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
+Nor may more than a tenth of the rows be answers that their prompts do not support although they do
+not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
+that is a usual answer or a common mistake.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -64,6 +67,7 @@ POWER = 0.4
 KNOWN_WRITES = 0.2
 KNOWN_TOKENS = 0.9
 KNOWN_SHARE = 0.5
+KNOWN_UNMOVED = 0.1
 UNSUPPORTED = 2.0
 LEAST_SURPRISE = 0.5
 """Nats; a share of less is no measure."""
@@ -101,6 +105,9 @@ class Noise(NamedTuple):
     """
     usual_tokens: float = 1.0
     """Share of tokens that the model would write itself, in rows that do not look wrong."""
+
+    unmoved: float = 0.0
+    """Share of rows that do not look wrong although their prompts do not support them."""
 
     @property
     def hesitates(self) -> bool:
@@ -195,8 +202,10 @@ def estimate(
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
-    noise = Noise(share, known, writes, excess, suspicious, power, usual_tokens)
-    return noise._replace(known=known and share.value <= KNOWN_SHARE and not noise.hesitates)
+    unmoved = float((~supported & ~suspicious).mean())
+    noise = Noise(share, known, writes, excess, suspicious, power, usual_tokens, unmoved)
+    tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
+    return noise._replace(known=known and tells and not noise.hesitates)
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:

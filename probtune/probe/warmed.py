@@ -141,6 +141,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "writes": noise.writes,
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
+        "unmoved": noise.unmoved,
         "rows": len(rows),
         "worst": worst,
     }

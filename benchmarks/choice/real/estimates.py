@@ -82,7 +82,7 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
     from probtune.probe.scout import scout
     from probtune.probe.warmed import noise_after
 
-    started = time.monotonic()
+    started = time.process_time()
     encoded, wrong, _ = encoded_rows(tokenizer, task, kind, rate, seed, _ROWS)
     half = _ROWS // 2
     report = scout(model, encoded[:half], encoded[half:], seed=seed)
@@ -102,11 +102,12 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
         "writes": noise.writes,
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
+        "unmoved": noise.unmoved,
         "auc": _auc(noise.excess, truth),
         "precision": float(truth[noise.suspicious].mean()) if noise.suspicious.any() else None,
         "mean_p": float(np.exp(table.logp).mean()),
         "steps": report.steps,
-        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - started, 1),
     }
 
 
