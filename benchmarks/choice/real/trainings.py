@@ -63,7 +63,7 @@ _FIRST = ("addition", "mixed-terse", "upper", "gym-chain-sum", "sort", "count-on
 
 def cells() -> Iterator[tuple[str, str, float, int]]:
     """(task, kind, rate, seed), the most telling first: every task with many wrong rows and with
-    none, then with one of the other kinds, and with a second seed one of the first two and one more.
+    none, then with one of the other kinds; with a second seed one of the first two and one more.
     """
     order = (*_FIRST, *(name for name in TASKS if name not in _FIRST))
     tasks = [(i, name) for i, name in enumerate(order) if name != "gsm8k" or GSM8K in os.environ]
