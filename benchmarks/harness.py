@@ -297,7 +297,7 @@ _NOT_LOADED = ("minerva_math", "humaneval", "mbpp")
 
 
 _ON_REAL_ROWS = (*_NOT_LOADED, "gsm8k", "hendrycks_math")
-"""Those and the ones that `--scores` measures: no rows of ours stand for them."""
+"""Folders for which no rows of ours stand in: those, and what `--scores` measures."""
 
 
 def _missing(pair: Pair, reason: str) -> str:
