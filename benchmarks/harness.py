@@ -418,16 +418,9 @@ def _canned(texts: Mapping[str, str]) -> Any:
 
 def their_scores(loaded: Any, name: str, prompts: Sequence[str], texts: Sequence[str]) -> Row:
     """Grade texts by lm-eval: metric and filter -> score of each."""
-    from lm_eval.evaluator import evaluate
-
-    logging.disable(logging.ERROR)
-    try:
-        lm = _canned(dict(zip(prompts, texts, strict=True)))
-        out = evaluate(lm, loaded, log_samples=True, bootstrap_iters=0, limit=len(prompts))
-    finally:
-        logging.disable(logging.NOTSET)
+    lm = _canned(dict(zip(prompts, texts, strict=True)))
     scores: dict[str, list[float]] = {}
-    for sample in sorted(out["samples"][name], key=lambda sample: sample["doc_id"]):
+    for sample in _judged(loaded, name, lm, len(prompts)):
         for metric in sample["metrics"]:
             key = f"{metric}, {sample['filter']}"
             scores.setdefault(key, []).append(float(sample[metric]))
@@ -436,6 +429,12 @@ def their_scores(loaded: Any, name: str, prompts: Sequence[str], texts: Sequence
 
 def their_choices(loaded: Any, name: str, lm: Any, rows: int) -> Row:
     """Grade a multiple choice by lm-eval: metric -> score of each."""
+    samples = _judged(loaded, name, lm, rows)
+    return {"acc, likelihood": [float(sample["acc"]) for sample in samples]}
+
+
+def _judged(loaded: Any, name: str, lm: Any, rows: int) -> list[Row]:
+    """Return what lm-eval makes of a model's answers to the first rows, in their order."""
     from lm_eval.evaluator import evaluate
 
     logging.disable(logging.ERROR)
@@ -443,8 +442,7 @@ def their_choices(loaded: Any, name: str, lm: Any, rows: int) -> Row:
         out = evaluate(lm, loaded, log_samples=True, bootstrap_iters=0, limit=rows)
     finally:
         logging.disable(logging.NOTSET)
-    samples = sorted(out["samples"][name], key=lambda sample: sample["doc_id"])
-    return {"acc, likelihood": [float(sample["acc"]) for sample in samples]}
+    return sorted(out["samples"][name], key=lambda sample: sample["doc_id"])
 
 
 def _liking(task: Any, *, right: bool) -> Any:
@@ -741,12 +739,9 @@ def main() -> None:
 
 
 def scores(options: argparse.Namespace) -> Row:
-    from probtune.models.loading import load_model, load_tokenizer
     from probtune.records import environment
-    from probtune.terminal import quiet_libraries
 
-    quiet_libraries()
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    model, tokenizer = _model_of(options)
     tasks, absent = [], []
     for pair in PAIRS:
         local = TASKS[pair.ours].local
@@ -770,13 +765,18 @@ def scores(options: argparse.Namespace) -> Row:
     }
 
 
-def own_rows(options: argparse.Namespace) -> Row:
+def _model_of(options: argparse.Namespace) -> tuple[Any, Any]:
     from probtune.models.loading import load_model, load_tokenizer
-    from probtune.records import environment
     from probtune.terminal import quiet_libraries
 
     quiet_libraries()
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    return load_model(options.model), load_tokenizer(options.model)
+
+
+def own_rows(options: argparse.Namespace) -> Row:
+    from probtune.records import environment
+
+    model, tokenizer = _model_of(options)
     tokens, tasks = min(options.tokens, _OWN_TOKENS), []
     for pair in PAIRS:
         if pair.folder in _ON_REAL_ROWS:

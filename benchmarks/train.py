@@ -228,7 +228,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="rounds over the arms (default 1)")
     options = parser.parse_args()
     settings = [(m, a, share) for m in reversed(MODELS) for a in LAYOUTS for share in MASKED]
-    results, of_machine = [], environment()
+    results: dict[tuple[Any, ...], dict[str, Any]] = {}
+    of_machine = environment()
     if options.short:
         settings = [("10 M", "padded", 50)]
     elif options.only:
@@ -237,7 +238,8 @@ def main() -> None:
             parser.error(f"--only takes one of {'; '.join(named)}")
         settings = [named[options.only]]
         before = json.loads(RESULTS.read_text())
-        results, of_machine = before["results"], before["environment"]
+        of_machine = before["environment"]
+        results = {tuple(entry[name] for name in _SETTING): entry for entry in before["results"]}
     prepare()
     started = time.monotonic()
     for setting in settings:
@@ -245,13 +247,10 @@ def main() -> None:
         if options.only:
             entry["environment"] = environment()
         entry["arms"] = rounds(setting, options.rounds)
-        places = [i for i, old in enumerate(results) if all(old[k] == entry[k] for k in _SETTING)]
-        results = [*results, entry]
-        if places:
-            results[places[0]] = results.pop()
+        results[setting] = entry
         print(table([entry]), flush=True)
         if not options.short:
-            save(results, of_machine)
+            save(list(results.values()), of_machine)
     print(f"{time.monotonic() - started:.0f} s")
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "add_outer",
     "add_product",
     "add_times",
+    "cpu_multiplies_bfloat16",
     "half_precision_matmuls",
     "narrow_dtype",
     "slices_of",
@@ -90,7 +91,7 @@ def narrow_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype to which the logits' gradients are rounded before their matmuls: that of
     the inputs, or on a CPU that has no instructions for it what is faster, float32.
     """
-    if device.type != "cpu" or (dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()):
+    if device.type != "cpu" or (dtype == torch.bfloat16 and cpu_multiplies_bfloat16()):
         return dtype
     return torch.promote_types(dtype, torch.float32)
 
@@ -105,7 +106,7 @@ def half_precision_matmuls(dtype: torch.dtype, device: torch.device) -> Iterator
     """
     # torch 2.9 and later
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    half = device.type == "cpu" and dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()
+    half = device.type == "cpu" and dtype == torch.bfloat16 and cpu_multiplies_bfloat16()
     if matmul is None or not half:
         yield
         return
@@ -167,7 +168,7 @@ def _has_wide_results(device: torch.device) -> bool:
 
 
 @functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
+def cpu_multiplies_bfloat16() -> bool:
     """True if the processor has instructions for it; without them it is slower than float32."""
     cpu: Any = torch.cpu
     return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()

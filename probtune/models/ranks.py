@@ -19,6 +19,7 @@ __all__ = [
     "ALONE",
     "Ranks",
     "launched",
+    "launches_parallelism",
     "processes_per_row",
     "shared_table",
     "splits_layers",
@@ -100,9 +101,14 @@ def processes_per_row() -> int:
     return _parallel("TP") * _parallel("CP")
 
 
+def launches_parallelism() -> bool:
+    """True if accelerate's launcher asks for a parallelism, by its environment."""
+    return os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true"
+
+
 def _parallel(kind: str) -> int:
     """Return a size of the parallelism that accelerate's launcher asks for."""
-    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() != "true":
+    if not launches_parallelism():
         return 1
     return int(os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..models.ranks import launched
+from ..models.ranks import launched, launches_parallelism
 from ..objectives import HEAD_SIGNALS, Objective
 
 __all__ = ["check_parallelism", "check_trainer"]
@@ -102,7 +102,7 @@ def _check_sharding(config: Any) -> None:
         )
     parallelism = config.parallelism_config
     if parallelism is None:
-        if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() != "true":
+        if not launches_parallelism():
             return
         from accelerate import ParallelismConfig
 

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from probtune.data.encoding import Encoded
 from probtune.kernels import IGNORE_INDEX
+from probtune.kernels.matmuls import cpu_multiplies_bfloat16
 from probtune.probe.choosing import METRICS
 
 from ...blocks import Table, aligned, write
@@ -128,12 +129,6 @@ def _states(model: Any, encoded: Sequence[Encoded], below: int, special: Tensor)
         hidden = outputs.hidden_states[below]  # padding is on the right, behind what is attended
         states += [hidden[i, : len(row)].clone() for i, row in enumerate(ids)]
     return _Rows(states, labels, special)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """True if products of bfloat16 are faster there than those of float32."""
-    cpu: Any = torch.cpu
-    return device.type != "cpu" or cpu._is_avx512_bf16_supported()
 
 
 def _token_losses(arm: str, logp: Tensor, special: Tensor, weights: Tensor) -> Tensor:
@@ -229,7 +224,8 @@ def run(
     noise = noise_after(first, tokenizer)
     suspicious = np.concatenate([noise_after(second, tokenizer).suspicious, noise.suspicious])
     weights = np.where(suspicious, _LEAST_WEIGHT, 1.0)
-    top = _Top(model, below, bfloat16=not float32 and _has_bfloat16(model.device))
+    faster = model.device.type != "cpu" or cpu_multiplies_bfloat16()
+    top = _Top(model, below, bfloat16=faster and not float32)
     parts = {
         name: _states(model, part, below, special)
         for name, part in (("train", train), ("validation", validation), ("test", clean))
@@ -357,8 +353,12 @@ def _run_missing(options: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(options.model)
     for count, cell in enumerate(todo, 1):
         line = run(
-            *(model, tokenizer, cell),
-            **{"below": options.layers, "rows": options.rows, "float32": options.float32},
+            model,
+            tokenizer,
+            cell,
+            below=options.layers,
+            rows=options.rows,
+            float32=options.float32,
         )
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
