@@ -239,3 +239,33 @@ def test_a_seed_that_does_not_learn_is_left_out_and_said(tmp_path, monkeypatch, 
     monkeypatch.setattr(grid, "_pretrain", fails)
     with pytest.raises(ProbtuneError, match=r"no seed could be pre-trained: seed \d"):
         grid.run(tmp_path / "a", grid.FAST, Terminal(quiet=True))
+
+
+def test_intervals_of_differences_and_regret_lie_where_these_can(monkeypatch, tmp_path):
+    """Student's t of two seeds alone would go below -1 and above 1."""
+
+    def record(path, kind):
+        second = 0.1 if "seed-0" in str(path) else 0.9
+        runs = [
+            {
+                "name": name,
+                "heldout": {"metrics": {k: {"value": v} for k in ("exact_match", "nll")}},
+            }
+            for name, v in (("base", 0.0), ("nll()", 1.0), ("p()", second))
+        ]
+        share = {"value": 0.4}
+        return {
+            "runs": runs,
+            "probe": {"mean_p": share, "below_0_1": share, "suggestion": {"verdict": "strong"}},
+            "choice": {"objective": "p()"},
+            "scout": {"noise": {"known": True, "share": share}},
+        }
+
+    monkeypatch.setattr(grid, "read_record", record)
+    cell = next(c for c in grid.STANDARD.cells if tuple(c.objectives) == ("nll()", "p()"))
+    summary = grid._summarise(tmp_path, (0, 1), cell)
+    (pair,) = summary["differences"]
+    assert (pair["difference"].low, pair["difference"].high) == (-1.0, 1.0)
+    regret = summary["auto"]["regret"]["estimate"]
+    assert (regret.low, regret.high) == (-1.0, 1.0)
+    assert pair["difference"].value == pytest.approx(-0.5) == -regret.value

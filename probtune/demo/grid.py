@@ -307,7 +307,10 @@ def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]
     for a, b in pairs:
         by_seed = [x - y for x, y in zip(exact[b], exact[a], strict=True)]
         differences.append(
-            {"first": b, "second": a, "by_seed": by_seed, "difference": mean(by_seed)}
+            {
+                **{"first": b, "second": a, "by_seed": by_seed},
+                "difference": mean(by_seed).within(-1.0, 1.0),
+            }
         )
     return {
         **asdict(cell),
@@ -338,7 +341,7 @@ def _auto(records: Sequence[dict[str, Any]], exact: Mapping[str, list[float]]) -
         "takes": takes,
         "by_seed": by_seed,
         "estimate": mean(by_seed),
-        "regret": {"by_seed": regret, "estimate": mean(regret)},
+        "regret": {"by_seed": regret, "estimate": mean(regret).within(-1.0, 1.0)},
         "looks_wrong": [
             record["scout"]["noise"]["share"]["value"]
             if record["scout"]["noise"]["known"]

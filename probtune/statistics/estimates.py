@@ -51,6 +51,15 @@ class Estimate(NamedTuple):
             return self
         return self._replace(standard_error=math.nan, low=math.nan, high=math.nan)
 
+    def within(self, least: float, most: float) -> Estimate:
+        """Itself, with the interval cut to what the number can be.
+
+        >>> mean([-0.3, -0.9]).low < -1, mean([-0.3, -0.9]).within(-1, 1).low
+        (True, -1.0)
+        """
+        low, high = np.clip([self.low, self.high], least, most).tolist()
+        return self._replace(low=low, high=high)
+
 
 def mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """Return the mean over items, with Student's t interval.
