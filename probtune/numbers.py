@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
-    "half_width",
     "in_points",
     "interval",
     "lead",
@@ -51,20 +50,13 @@ def plus_minus(estimate: Estimate, digits: int = 3, *, spec: str | None = None) 
     return f"{value} ± {_text(estimate['standard_error'], digits, spec)}"
 
 
-def half_width(estimate: Estimate, digits: int = 3) -> str:
-    """Return "value ± half of the interval"."""
-    value = f"{estimate['value']:.{digits}f}"
-    if _is_missing(estimate["low"]):
-        return value
-    return f"{value} ± {(estimate['high'] - estimate['low']) / 2:.{digits}f}"
-
-
 def interval(
     estimate: Estimate,
     digits: int = 3,
     *,
     spec: str | None = None,
     share: bool = False,
+    nonnegative: bool = False,
     unit: str = "",
 ) -> str:
     """Return "value unit [low, high]".
@@ -73,12 +65,13 @@ def interval(
         digits: as in `number`.
         spec: Python's format specification instead, such as `.3g`.
         share: cut the interval off at 0 and 1: a t interval of a share may reach beyond.
+        nonnegative: cut it off at 0, as of an NLL.
 
     >>> interval({"value": 0.9, "low": 0.7, "high": 1.1}, 2, share=True)
     '0.90 [0.70, 1.00]'
     """
-    if share:
-        estimate = _within(estimate, 1.0)
+    if share or nonnegative:
+        estimate = _within(estimate, 1.0 if share else math.inf)
     value = _text(estimate["value"], digits, spec) + (f" {unit}" if unit else "")
     if _is_missing(estimate["low"]) or _is_missing(estimate["value"]):
         return value

@@ -79,13 +79,13 @@ class Terminal:
         self,
         title: str,
         header: Sequence[str],
-        rows: Sequence[Sequence[str]],
+        rows: Sequence[Sequence[str | tuple[str, ...]]],
         *,
         notes: Sequence[str] = (),
         words: bool = False,
     ) -> None:
         """Print a table of the result; numbers (all columns but the first) to the right, unless
-        they are words.
+        they are words. A cell of several lines is a tuple.
         """
         from rich import box
         from rich.table import Table
@@ -101,7 +101,8 @@ class Terminal:
                 no_wrap=index == 0,
             )
         for row in rows:
-            table.add_row(*(Text(_shown(cell)) for cell in row))
+            lines = ((cell,) if isinstance(cell, str) else cell for cell in row)
+            table.add_row(*(Text("\n".join(map(_shown, cell))) for cell in lines))
         self._results.print(table)
         for note in notes:
             self.show(note)

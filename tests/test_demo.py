@@ -241,8 +241,8 @@ def test_a_seed_that_does_not_learn_is_left_out_and_said(tmp_path, monkeypatch, 
         grid.run(tmp_path / "a", grid.FAST, Terminal(quiet=True))
 
 
-def test_intervals_of_differences_and_regret_lie_where_these_can(monkeypatch, tmp_path):
-    """Student's t of two seeds alone would go below -1 and above 1."""
+def test_intervals_lie_where_their_numbers_can(monkeypatch, tmp_path):
+    """Student's t of two seeds alone goes below -1 and above 1, and for a share out of [0, 1]."""
 
     def record(path, kind):
         second = 0.1 if "seed-0" in str(path) else 0.9
@@ -269,3 +269,5 @@ def test_intervals_of_differences_and_regret_lie_where_these_can(monkeypatch, tm
     regret = summary["auto"]["regret"]["estimate"]
     assert (regret.low, regret.high) == (-1.0, 1.0)
     assert pair["difference"].value == pytest.approx(-0.5) == -regret.value
+    matched = summary["exact_match"]["p()"]["estimate"]
+    assert (matched.value, matched.low, matched.high) == (pytest.approx(0.5), 0.0, 1.0)

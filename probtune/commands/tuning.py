@@ -189,7 +189,7 @@ def _show_endings(record: dict[str, Any], terminal: Terminal) -> None:
     rows = [
         [
             "base model" if run["name"] == "base" else run["name"],
-            *(interval(run["heldout"]["rates"][rate], spec=".2f") for rate in rates),
+            *(interval(run["heldout"]["rates"][rate], spec=".2f", share=True) for rate in rates),
         ]
         for run in runs
     ]
@@ -244,7 +244,9 @@ def probe(options: argparse.Namespace) -> None:
         ("nll", "NLL, nats"),
     ):
         share = name not in ("entropy", "nll")
-        terminal.show(f"{what:46s} {interval(record[name], spec='.3f', share=share)}")
+        terminal.show(
+            f"{what:46s} {interval(record[name], spec='.3f', share=share, nonnegative=True)}"
+        )
     if record.get("scout") is not None:
         _show_scout(record["scout"], terminal)
     else:

@@ -315,13 +315,16 @@ def _summarise(folder: Path, seeds: Sequence[int], cell: Cell) -> dict[str, Any]
     return {
         **asdict(cell),
         "name": cell.name,
-        "mean_p": mean([record["probe"]["mean_p"]["value"] for record in records]),
-        "below_0_1": mean([record["probe"]["below_0_1"]["value"] for record in records]),
+        "mean_p": _share([record["probe"]["mean_p"]["value"] for record in records]),
+        "below_0_1": _share([record["probe"]["below_0_1"]["value"] for record in records]),
         "verdicts": [record["probe"]["suggestion"]["verdict"] for record in records],
         "exact_match": {
-            name: {"by_seed": values, "estimate": mean(values)} for name, values in exact.items()
+            name: {"by_seed": values, "estimate": _share(values)} for name, values in exact.items()
         },
-        "nll": {name: mean([_metric(record, name, "nll") for record in records]) for name in names},
+        "nll": {
+            name: mean([_metric(record, name, "nll") for record in records]).within(0.0, math.inf)
+            for name in names
+        },
         "differences": differences,
         "winner": _winner(cell.objectives, differences),
         "auto": _auto(records, exact),
@@ -340,7 +343,7 @@ def _auto(records: Sequence[dict[str, Any]], exact: Mapping[str, list[float]]) -
     return {
         "takes": takes,
         "by_seed": by_seed,
-        "estimate": mean(by_seed),
+        "estimate": _share(by_seed),
         "regret": {"by_seed": regret, "estimate": mean(regret).within(-1.0, 1.0)},
         "looks_wrong": [
             record["scout"]["noise"]["share"]["value"]
@@ -354,6 +357,11 @@ def _auto(records: Sequence[dict[str, Any]], exact: Mapping[str, list[float]]) -
 def _metric(record: dict[str, Any], name: str, metric: str) -> float:
     run = next(run for run in record["runs"] if run["name"] == name)
     return run["heldout"]["metrics"][metric]["value"]
+
+
+def _share(values: Sequence[float]) -> Estimate:
+    """Return the mean of shares, its interval cut to what a share can be."""
+    return mean(values).within(0.0, 1.0)
 
 
 def _exact(record: dict[str, Any], name: str) -> float:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..numbers import half_width, interval, signed
+from ..numbers import interval, signed
 from ..reports.verdict import verdicts
 from ..terminal import Terminal
 from .grid import Plan
@@ -41,16 +41,20 @@ def show(record: Mapping[str, Any], terminal: Terminal) -> None:
             f"{results['base']['estimate']['value']:.2f}",
         ]
         row += [
-            half_width(results[name]["estimate"], 2) if name in results else ""
+            _two_lines(interval(results[name]["estimate"], spec=".2f")) if name in results else ""
             for name in objectives
         ]
         pair = _pair(cell)
-        row += [signed(pair["difference"], 2), _side(pair["by_seed"])] if pair else ["", ""]
-        regret = signed(cell["auto"]["regret"]["estimate"], 2)
+        row += (
+            [_two_lines(signed(pair["difference"], 2)), _side(pair["by_seed"])]
+            if pair
+            else ["", ""]
+        )
+        regret = _two_lines(signed(cell["auto"]["regret"]["estimate"], 2))
         rows.append([*row, cell["winner"] or "none", _takes(cell), regret])
     terminal.table(
         f"Exact match on {record['recipe']['held_out_rows']} clean problems, mean over {seeds}"
-        " seeds ± half of the 95 % interval",
+        " seeds, 95 % intervals",
         [
             "level, mean p",
             "noise",
@@ -84,7 +88,7 @@ def show_real(
                 [
                     cell["name"] if first else "",
                     f"{name} *" if name == cell["takes"] else name,
-                    *(interval(arm[metric], spec=".2f") for metric in _REAL_COLUMNS),
+                    *(interval(arm[metric], spec=".2f", share=True) for metric in _REAL_COLUMNS),
                 ]
             )
     terminal.table(
@@ -114,6 +118,11 @@ def show_real(
 
 
 _REAL_COLUMNS = ("exact_match", "sampled", "stops", "end_p")
+
+
+def _two_lines(text: str) -> tuple[str, ...]:
+    """Return a number and its interval as the two lines of a cell."""
+    return tuple(text.split(" ", 1))
 
 
 def _noise(cell: Mapping[str, Any]) -> str:

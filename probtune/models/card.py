@@ -178,7 +178,13 @@ def _probe(card: Card) -> str:
     if card.scouted:
         columns.append(("after a scout", card.scouted))
     rows = [
-        [what, *(interval(record[name], share=name != "nll") for _, record in columns)]
+        [
+            what,
+            *(
+                interval(record[name], share=name != "nll", nonnegative=True)
+                for _, record in columns
+            ),
+        ]
         for name, what in _PROBED.items()
         if all(name in record for _, record in columns)
     ]
@@ -198,7 +204,10 @@ def _heldout(card: Card) -> str:
     rows = [
         [
             f"**{model.name}**" if model.name == str(card.objective) else model.name,
-            *(interval(model.metrics[name], share=name != "nll") for name in names),
+            *(
+                interval(model.metrics[name], share=name != "nll", nonnegative=True)
+                for name in names
+            ),
         ]
         for model in card.heldout
     ]

@@ -422,4 +422,4 @@ def _stretches(table: TokenTable) -> list[tuple[str, np.ndarray]]:
 
 
 def _with_interval(estimate: Estimate) -> str:
-    return interval(estimate._asdict(), spec=".3g")
+    return interval(estimate._asdict(), spec=".3g", share=True)

@@ -24,7 +24,7 @@ def probe_html(probe: Probe) -> str:
         ("mean p", interval(probe.mean_p._asdict(), share=True)),
         ("p < 0.1", percent(probe.below_0_1._asdict())),
         ("most probable token is right", percent(probe.token_accuracy._asdict())),
-        ("NLL, nats", interval(probe.nll._asdict())),
+        ("NLL, nats", interval(probe.nll._asdict(), nonnegative=True)),
         ("target tokens", f"{probe.tokens:,} of {probe.examples:,} rows"),
     ]
     picture = bars(probe.histogram, f"target tokens by p, {len(probe.histogram)} bins from 0 to 1")

@@ -34,13 +34,21 @@ def _forgetting(record: Record) -> dict[str, Any]:
             ):
                 label = f"{sign}, {what}"
                 unit = f"{divergence['rows']:,} rows, nats per token"
-                rows.append([label, "", "", interval(divergence[direction], spec=".4f"), unit])
+                rows.append(
+                    [
+                        label,
+                        "",
+                        "",
+                        interval(divergence[direction], spec=".4f", nonnegative=True),
+                        unit,
+                    ]
+                )
     if text := record["text"]:
         rows.append(
             [
                 "bits per byte, held-out text",
-                interval(text["base"], spec=".4f"),
-                interval(text["tuned"], spec=".4f"),
+                interval(text["base"], spec=".4f", nonnegative=True),
+                interval(text["tuned"], spec=".4f", nonnegative=True),
                 signed(text["difference"], 4),
                 f"{text['documents']:,} documents",
             ]
@@ -94,7 +102,7 @@ def _calibration(record: Record) -> dict[str, Any]:
                 interval(part["accuracy"], spec=".3f", share=True),
                 signed(part["overconfidence"], 3),
                 interval(part["ece"], spec=".3f", share=True),
-                interval(part["brier"], spec=".3f") if "brier" in part else "-",
+                interval(part["brier"], spec=".3f", nonnegative=True) if "brier" in part else "-",
                 interval(part["auroc"], spec=".3f", share=True) if "auroc" in part else "-",
                 f"{part['number']:,}",
             ]
@@ -108,7 +116,8 @@ def _calibration(record: Record) -> dict[str, Any]:
     )
     if tokens := record["tokens"]:
         gap = signed(tokens["entropy_gap"], 3)
-        note += f" Tokens: NLL {interval(tokens['nll'], spec='.3f')} nats, less entropy {gap}."
+        nll = interval(tokens["nll"], spec=".3f", nonnegative=True)
+        note += f" Tokens: NLL {nll} nats, less entropy {gap}."
     for one in (*record["options"], *record["votes"]):
         risks = ", ".join(
             f"{r['risk']:.3f} of the surest {r['coverage']:.0%}" for r in one["risks"]
