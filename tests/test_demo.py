@@ -151,7 +151,7 @@ def two_seeds(tmp_path_factory):
 def one_seed(tmp_path_factory):
     """One of them, where one is to claim nothing."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    plan = replace(grid.FAST, seeds=(40,))
+    plan = replace(grid.FAST, seeds=(40,), recipe={**grid.RECIPE, "epochs": 3.0})
     return folder, plan, grid.run(folder, plan, Terminal(quiet=True))
 
 

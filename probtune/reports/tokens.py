@@ -135,7 +135,7 @@ def pack(
     def packed(longest: int, most: int) -> dict[str, Any]:
         content = _content(rows, models, first, text_of, most, longest)
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        data = base64.b64encode(lzma.compress(text.encode(), preset=9)).decode()
+        data = base64.b64encode(_compressed(text.encode())).decode()
         shape = {"rows": len(rows), "longest": longest, "alternatives": most}
         return {**shape, "coding": _CODING, "data": data}
 
@@ -150,6 +150,13 @@ def pack(
             break
         best = more
     return best
+
+
+def _compressed(content: bytes) -> bytes:
+    """Return xz with a dictionary as large as the content: preset 9 alone would set up 64 MiB."""
+    size = max(4096, len(content))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": size}]
+    return lzma.compress(content, filters=filters)
 
 
 def unpack(packed: Mapping[str, Any]) -> dict[str, Any]:
