@@ -38,8 +38,9 @@ def test_the_training_is_that_of_the_objective_named_outright(
     auto = settings(word_model, rows, tmp_path / "auto", objective="auto", max_steps=4)
     record = pipeline.tune(auto, QUIET)
     chosen = record["choice"]["objective"]
-    # The word model does not expect the end token, so special tokens keep NLL.
-    assert chosen == "nll_on_special(power(0.5))"
+    # The word model expects neither the end token nor the others: NLL goes first, for half of so
+    # few steps, and special tokens keep it.
+    assert chosen == "anneal(nll(), nll_on_special(power(0.5)), 0.5, 0.5)"
     assert "learn to stop" in record["choice"]["reason"]
     named = settings(word_model, rows, tmp_path / "named", objective=chosen, max_steps=4)
     other = pipeline.tune(named, QUIET)

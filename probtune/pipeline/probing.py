@@ -166,6 +166,7 @@ def probe_with_scout(
             measure,
             plan=_plan(settings, len(rows), ranks),
             of_examples=len(rows),
+            base_p=before["mean_p"]["value"],
             end_p=None if end is None else end["mean_p"]["value"],
             steps=settings.scout_steps,
             seed=settings.seed,

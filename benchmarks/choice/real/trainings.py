@@ -143,6 +143,13 @@ def _token_losses(arm: str, logp: Tensor, special: Tensor, weights: Tensor) -> T
     return objective(arm)(logp)
 
 
+def _in_force(arm: str, progress: float) -> str:
+    """Return an arm as it is when a share of the steps is done."""
+    from probtune import objective
+
+    return str(objective(arm).at(progress)) if arm.startswith("anneal(") else arm
+
+
 def _train(
     top: _Top, rows: _Rows, arm: str, learning_rate: float, weights: np.ndarray, seed: int
 ) -> None:
@@ -158,16 +165,17 @@ def _train(
         lambda s: min(1.0, (s + 1) / 2) * 0.5 * (1 + np.cos(np.pi * min(1.0, s / steps))),
     )
     rng = np.random.default_rng([seed, 11])
-    for _ in range(_PASSES):
+    for passed in range(_PASSES):
         order = rng.permutation(number)
         for start in range(0, number - _STEP + 1, _STEP):
+            now = _in_force(arm, (passed * (number // _STEP) + start // _STEP) / steps)
             indices = order[start : start + _STEP]
             with top.precision():
                 logits, targets, row = top.logits(rows, indices)
             logp = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
             special = torch.isin(targets, rows.special.to(targets.device))
             of_token = row_weights[torch.from_numpy(indices).to(row.device)][row]
-            losses = _token_losses(arm, logp, special, of_token)
+            losses = _token_losses(now, logp, special, of_token)
             (losses.sum() / len(losses)).backward()
             torch.nn.utils.clip_grad_norm_(top.weights, 1.0)
             optimizer.step()
@@ -178,7 +186,7 @@ def _train(
 @torch.no_grad()
 def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
     top.base.eval()
-    exact, sampled, ends = [], [], []
+    exact, sampled, ends, each = [], [], [], []
     for start in range(0, len(rows.states), 32):
         indices = range(start, min(start + 32, len(rows.states)))
         with top.precision():
@@ -190,8 +198,9 @@ def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
         total = torch.zeros(len(indices), device=row.device).index_add(0, row, logp)
         exact.append((wrong == 0).float().cpu())
         sampled.append(total.exp().cpu())
+        each.append(logp.exp().cpu())
         ends.append(logp[torch.isin(targets, rows.special.to(targets.device))].exp().cpu())
-    scores = {"greedy": exact, "sampled": sampled, "end": ends}
+    scores = {"greedy": exact, "sampled": sampled, "end": ends, "mean_p": each}
     return {name: round(float(torch.cat(parts).mean()), 4) for name, parts in scores.items()}
 
 
@@ -208,7 +217,7 @@ def run(
     from probtune.data.chat import added_tokens
     from probtune.probe.after_scout import after_scout
     from probtune.probe.scout import scout
-    from probtune.probe.warmed import END_TOKEN, noise_after
+    from probtune.probe.warmed import for_the_base, noise_after
 
     from .estimates import encoded_rows
 
@@ -230,10 +239,17 @@ def run(
         name: _states(model, part, below, special)
         for name, part in (("train", train), ("validation", validation), ("test", clean))
     }
-    base = _measure(top, parts["test"])
-    chosen = {metric: after_scout(noise, metric=metric).objective for metric in METRICS}
-    if base["end"] < END_TOKEN:
-        chosen = {m: o if o == "nll()" else f"nll_on_special({o})" for m, o in chosen.items()}
+    base, before = _measure(top, parts["test"]), _measure(top, parts["train"])
+    chosen = {
+        metric: for_the_base(
+            after_scout(noise, metric=metric).objective,
+            base_p=before["mean_p"],
+            end_p=before["end"],
+            scouted=first.steps,
+            planned=_PASSES * (rows // _STEP),
+        )[0]
+        for metric in METRICS
+    }
     results: dict[str, list[dict[str, Any]]] = {}
     for arm in dict.fromkeys((*ARMS, *chosen.values())):
         results[arm] = []
