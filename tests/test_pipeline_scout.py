@@ -45,7 +45,7 @@ def test_the_training_is_that_of_the_objective_named_outright(
     named = settings(word_model, rows, tmp_path / "named", objective=chosen, max_steps=4)
     other = pipeline.tune(named, QUIET)
     assert other["scout"] is None and not (named.folder / "scout.json").exists()
-    folder = "nll_on_special_power_0.5"
+    folder = slug(chosen)
     assert torch.equal(weights(auto.folder / folder), weights(named.folder / folder))
     for run, same in zip(record["runs"], other["runs"], strict=True):
         assert run["name"] == same["name"]
