@@ -10,6 +10,7 @@ from probtune.models.loading import load_model
 from probtune.pipeline import probing
 from probtune.probe import after_scout, warmed
 from probtune.records import read_record
+from probtune.texts import slug
 
 
 @pytest.fixture(scope="module")
