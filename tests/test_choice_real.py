@@ -42,7 +42,8 @@ def test_every_arm_trains_and_starts_where_the_others_did(material):
     before = trainings._measure(top, rows)
     weights = np.ones(len(encoded))
     scores = {}
-    for arm in (*trainings.ARMS, "nll_on_special(power(0.5))"):
+    of_auto = "anneal(nll(), nll_on_special(power(0.5)), 0.33, 0.33)"
+    for arm in (*trainings.ARMS, of_auto):
         trainings._train(top, rows, arm, 3e-3, weights, seed=0)
         scores[arm] = trainings._measure(top, rows)
         assert scores[arm] != before
@@ -99,8 +100,13 @@ def test_validation_picks_the_rate_and_gains_are_against_nll():
     assert first["nll"] == "50" and first["`power(0.5)`"] == "+10" and first["`p()`"] == "-30"
     assert first["auto"] == "+10" and first["task"] == "**addition**"
     assert dict(zip(header, rows[2], strict=True))["estimate"] == "19% (not known)"
-    text = trainings.summary(lines)
-    assert "auto +5.0" in text and "worst cell of auto: +0.0" in text
+    assert first["select"] == "+10"
+    header, rows = trainings.means(lines)
+    of = {tuple(row[:3]): row[3:] for row in rows}
+    assert of["all, 2", "greedy", "auto"][0].startswith("+5.0 [")
+    assert of["all, 2", "greedy", "auto"][1:] == ["+0", "0%"]
+    assert of["where auto leaves NLL, 1", "sampled", "`p()`"][1:] == ["-15", "100%"]
+    assert "where auto leaves NLL, 1" in trainings.summary(lines)
     assert trainings.summary([]) == "no cell was run yet."
 
 

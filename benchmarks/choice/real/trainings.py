@@ -39,13 +39,15 @@ from torch import Tensor
 from probtune.data.encoding import Encoded
 from probtune.kernels import IGNORE_INDEX
 from probtune.kernels.matmuls import cpu_multiplies_bfloat16
+from probtune.numbers import signed
 from probtune.probe.choosing import METRICS
+from probtune.statistics import mean
 
 from ...blocks import Table, aligned, write
 from .noise import HELD_OUT as HELD_OUT_KINDS
 from .tasks import GSM8K, HELD_OUT, TASKS
 
-__all__ = ["cells", "page", "read", "run", "summary"]
+__all__ = ["cells", "means", "page", "read", "run", "summary"]
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "choosing-an-objective.md"
 RESULTS = Path(__file__).with_name("trainings.jsonl")
@@ -289,47 +291,70 @@ def read(path: Path = RESULTS) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
 
 
+def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
+    """Arm, `select` and `auto` -> gain over NLL in a cell, in points."""
+    arms = line["arms"]
+    nll = picked(arms["nll()"], metric)
+    of_both = [*arms["nll()"], *arms["power(0.5)"]]
+    return {
+        **{arm: 100 * (picked(arms[arm], metric) - nll) for arm in ARMS[1:]},
+        "select": 100 * (picked(of_both, metric) - nll),
+        "auto": 100 * (picked(arms[line["auto"][metric]], metric) - nll),
+    }
+
+
 def page(lines: list[dict[str, Any]]) -> Table:
-    """Scores of every cell in percent: NLL's, and the difference of each arm and of auto to it."""
+    """Scores of every cell in percent: NLL's, and the difference of each policy to it."""
+    policies = [*ARMS[1:], "select", "auto"]
     header = ["task", "wrong rows", "seed", "estimate", "answers", "base", "nll"]
-    header += [f"`{arm}`" for arm in ARMS[1:]] + ["auto takes", "auto"]
+    header += [f"`{arm}`" for arm in ARMS[1:]] + ["select", "auto", "auto takes"]
     rows = []
-    for r in lines:
+    for r in sorted(lines, key=lambda r: (r["task"], r["rate"], r["kind"], r["seed"])):
         name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
         kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
+        caveat = "" if r["known"] else " (not known)"
         for metric in METRICS:
+            gains = _gains(r, metric)
             nll = picked(r["arms"]["nll()"], metric)
-            differences = [f"{100 * (picked(r['arms'][a], metric) - nll):+.0f}" for a in ARMS[1:]]
-            auto = f"{100 * (picked(r['arms'][r['auto'][metric]], metric) - nll):+.0f}"
-            caveat = "" if r["known"] else " (not known)"
             rows.append(
                 [
                     *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
                     *(f"{r['estimate']:.0%}{caveat}", metric, f"{100 * r['base'][metric]:.0f}"),
-                    *(f"{100 * nll:.0f}", *differences, f"`{r['auto'][metric]}`", auto),
+                    *(f"{100 * nll:.0f}", *(f"{gains[name]:+.0f}" for name in policies)),
+                    f"`{r['auto'][metric]}`",
                 ]
             )
     return header, rows
 
 
+def means(lines: list[dict[str, Any]]) -> Table:
+    """Gain over NLL in points for each policy: the mean over cells with its 95 % interval, the
+    worst cell, and the share of cells that lose more than a point.
+    """
+    known = [r for r in lines if any(taken != "nll()" for taken in r["auto"].values())]
+    rows = []
+    for which, part in (("all", lines), ("where auto leaves NLL", known)):
+        for metric in METRICS:
+            each = [_gains(r, metric) for r in part]
+            for policy in (*ARMS[1:], "select", "auto") if each else ():
+                gains = [gain[policy] for gain in each]
+                rows.append(
+                    [
+                        *(f"{which}, {len(part)}", metric),
+                        policy if policy in ("select", "auto") else f"`{policy}`",
+                        signed(mean(gains)._asdict(), 1),
+                        f"{min(gains):+.0f}",
+                        f"{np.mean(np.array(gains) < -1):.0%}",
+                    ]
+                )
+    return ["cells", "answers", "policy", "gain [95 %]", "worst cell", "lose more than 1"], rows
+
+
 def summary(lines: list[dict[str, Any]]) -> str:
-    """The table for the terminal, and the means over cells."""
+    """The tables for the terminal."""
     if not lines:
         return "no cell was run yet."
-    text = [aligned(page(lines))]
-    for metric in METRICS:
-        gains = {
-            arm: [
-                picked(r["arms"][r["auto"][metric] if arm == "auto" else arm], metric)
-                - picked(r["arms"]["nll()"], metric)
-                for r in lines
-            ]
-            for arm in (*ARMS[1:], "auto")
-        }
-        means = ", ".join(f"{arm} {100 * np.mean(g):+.1f}" for arm, g in gains.items())
-        text.append(f"{metric}, gain over nll() in points, mean of {len(lines)} cells: {means}")
-        text.append(f"{metric}, worst cell of auto: {100 * min(gains['auto']):+.1f}")
-    return "\n".join(text)
+    return f"{aligned(page(lines))}\n\n{aligned(means(lines))}"
 
 
 def main() -> None:
@@ -348,6 +373,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.page:
         write(DOCUMENT, "trainings", page(read(options.results)))
+        write(DOCUMENT, "trainings-means", means(read(options.results)))
         return
     if not options.summary:
         _run_missing(options)
