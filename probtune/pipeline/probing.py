@@ -155,10 +155,9 @@ def probe_with_scout(
     measured = len(rows) if settings.all else settings.probe_examples
     train, measure = split(rows, measured, seed=settings.seed)
     model = load_model(settings.model, dtype=settings.measured_as)
-    total = min(len(train), settings.scout_steps * ROWS_PER_STEP) + len(measure)
-    with terminal.track(
-        f"a scout of {settings.scout_steps} steps, and the probe", total
-    ) as advance:
+    steps = min(settings.scout_steps, math.ceil(len(train) / ROWS_PER_STEP))
+    total = min(len(train), steps * ROWS_PER_STEP) + len(measure)
+    with terminal.track(f"a scout of {steps} steps, and the probe", total) as advance:
         return probe_after_scout(
             model,
             tokenizer,

@@ -331,9 +331,9 @@ def means(lines: list[dict[str, Any]]) -> Table:
     """Gain over NLL in points for each policy: the mean over cells with its 95 % interval, the
     worst cell, and the share of cells that lose more than a point.
     """
-    known = [r for r in lines if any(taken != "nll()" for taken in r["auto"].values())]
+    leaves = [r for r in lines if any(taken != "nll()" for taken in r["auto"].values())]
     rows = []
-    for which, part in (("all", lines), ("where auto leaves NLL", known)):
+    for which, part in (("all", lines), ("where auto leaves NLL", leaves)):
         for metric in METRICS:
             each = [_gains(r, metric) for r in part]
             for policy in (*ARMS[1:], "select", "auto") if each else ():
