@@ -49,7 +49,7 @@ from .tasks import GSM8K, HELD_OUT, TASKS
 
 __all__ = ["cells", "means", "page", "read", "run", "summary"]
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "choosing-an-objective.md"
+DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
@@ -338,26 +338,24 @@ def page(lines: list[dict[str, Any]]) -> Table:
 
 
 def means(lines: list[dict[str, Any]]) -> Table:
-    """Gain over NLL in points for each policy: the mean over cells with its 95 % interval, the
-    worst cell, and the share of cells that lose more than a point.
+    """Gain over NLL in points, mean over cells with its 95 % interval, for each policy; of auto
+    also the worst cell and the share of cells that lose more than a point.
     """
     leaves = [r for r in lines if any(taken != "nll()" for taken in r["auto"].values())]
     rows = []
-    for which, part in (("all", lines), ("where auto leaves NLL", leaves)):
-        for metric in METRICS:
+    for which, part in (("all", lines), ("auto leaves NLL", leaves)):
+        for metric in METRICS if part else ():
             each = [_gains(r, metric) for r in part]
-            for policy in (*ARMS[1:], "select", "auto") if each else ():
-                gains = [gain[policy] for gain in each]
-                rows.append(
-                    [
-                        *(f"{which}, {len(part)}", metric),
-                        policy if policy in ("select", "auto") else f"`{policy}`",
-                        signed(mean(gains)._asdict(), 1),
-                        f"{min(gains):+.0f}",
-                        f"{np.mean(np.array(gains) < -1):.0%}",
-                    ]
-                )
-    return ["cells", "answers", "policy", "gain [95 %]", "worst cell", "lose more than 1"], rows
+            gains = {name: np.array([gain[name] for gain in each]) for name in each[0]}
+            rows.append(
+                [
+                    *(f"{len(part)}: {which}", metric),
+                    *(signed(mean(of)._asdict(), 1) for of in gains.values()),
+                    *(f"{gains['auto'].min():+.0f}", f"{(gains['auto'] < -1).mean():.0%}"),
+                ]
+            )
+    policies = [*(f"`{arm}`" for arm in ARMS[1:]), "select", "auto"]
+    return ["cells", "answers", *policies, "auto's worst", "auto loses > 1"], rows
 
 
 def summary(lines: list[dict[str, Any]]) -> str:
@@ -370,7 +368,7 @@ def summary(lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.choice.real.trainings")
     parser.add_argument("--summary", action="store_true", help="print the table, run nothing")
-    parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/ and stop")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
     parser.add_argument("--model", default=MODEL, help=f"MODEL of the product (default {MODEL})")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -382,8 +380,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of finished cells")
     options = parser.parse_args()
     if options.page:
-        write(DOCUMENT, "trainings", page(read(options.results)))
-        write(DOCUMENT, "trainings-means", means(read(options.results)))
+        write(DOCUMENTS / "choice-bench.md", "trainings", page(read(options.results)))
+        write(
+            DOCUMENTS / "choosing-an-objective.md", "trainings-means", means(read(options.results))
+        )
         return
     if not options.summary:
         _run_missing(options)
