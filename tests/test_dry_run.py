@@ -188,6 +188,16 @@ def test_emitted_lines_are_what_the_engine_reads(engine, tmp_path):
     assert words[words.index("-m") + 2] == "above(0.2, nll())"
 
 
+def test_what_only_trl_can_train_is_said_to_the_others():
+    auto = "anneal(nll(), nll_on_special(power(0.5)), 0.2, 0.2)"
+    for engine in ENGINES:
+        text = lines(engine, auto, "model", "rows.jsonl")
+        said = "first 20% of the steps with nll()" in text
+        assert said == (engine != "trl") and "power(0.5)" in text
+    assert "probtune_objective: power(0.5)" in lines("axolotl", auto, "model", "rows.jsonl")
+    assert "of the steps" not in lines("axolotl", "mix(0.5, nll(), p())", "model", "rows.jsonl")
+
+
 def test_emit_follows_the_probe(word_model, tmp_path, capsys):
     rows = str(helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(20)))
     assert main(["probe", str(word_model), rows, "--emit", "axolotl"]) == 0

@@ -1,7 +1,4 @@
-"""`probtune probe --emit ENGINE`: the lines that train an objective in another engine.
-
-Standard library only, but for PyYAML.
-"""
+"""`probtune probe --emit ENGINE`: the lines that train an objective in another engine."""
 
 from __future__ import annotations
 
@@ -74,7 +71,8 @@ ENGINES = {
 
 
 def lines(engine: str, objective: str, model: str, data: str) -> str:
-    """Return the lines to paste.
+    """Return the lines to paste. What `auto` puts around its choice is known to TRL alone: for the
+    others the lines hold the choice, and say to begin with NLL.
 
     >>> print(lines("axolotl", "power(0.5)", "my-model", "rows.jsonl"))
     # add to the configuration of axolotl train
@@ -87,7 +85,27 @@ def lines(engine: str, objective: str, model: str, data: str) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"--emit {engine}: known engines are {', '.join(ENGINES)}.")
-    return ENGINES[engine](objective, model, data)
+    chosen, first = (objective, "") if engine == "trl" else _alone(engine, objective)
+    return first + ENGINES[engine](chosen, model, data)
+
+
+def _alone(engine: str, text: str) -> tuple[str, str]:
+    """Return (the objective without `anneal` and `nll_on_special` around it, what to do first)."""
+    from ..objectives import anneal, nll_on_special, objective
+
+    whole = chosen = objective(text)
+    share = 0.1
+    while isinstance(chosen, anneal | nll_on_special):
+        if isinstance(chosen, anneal):
+            share = chosen.end
+        chosen = chosen.g if isinstance(chosen, anneal) else chosen.f
+    if chosen is whole:
+        return text, ""
+    return str(chosen), (
+        f"# {whole}\n"
+        f"# fits best, but {engine} tells neither its steps nor which tokens are special. Train the"
+        f"\n# first {share:.0%} of the steps with nll(), and go on from that model with:\n"
+    )
 
 
 def _yaml(content: dict[str, Any]) -> str:
