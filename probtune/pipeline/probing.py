@@ -165,7 +165,8 @@ def probe_with_scout(
             measure,
             plan=_plan(settings, len(rows), ranks),
             of_examples=len(rows),
-            base_p=before["mean_p"]["value"],
+            # A probe of before this was measured says nothing, and NLL goes first.
+            base_rows=before["expected_rows"]["value"] if "expected_rows" in before else 0.0,
             end_p=None if end is None else end["mean_p"]["value"],
             steps=settings.scout_steps,
             seed=settings.seed,

@@ -28,7 +28,7 @@ from ..data.rows import Rows, read_rows, rows_from
 from ..errors import DataError
 from ..models.loading import TokenTable, context_length, load_model, load_tokenizer, token_table
 from ..numbers import interval, percent
-from ..statistics import Estimate, bootstrap_ratio, ratio
+from ..statistics import Estimate, bootstrap_ratio, ratio, wilson
 from ..texts import token_kind
 from .choosing import NLL, Gain, auto
 from .features import features
@@ -42,6 +42,7 @@ __all__ = [
     "Suggestion",
     "TokenClass",
     "describe",
+    "expected_rows",
     "probe",
     "sample",
     "suggest",
@@ -124,6 +125,8 @@ class Probe:
     """Share of tokens with p < 0.1 where the entropy is below ln 2: the model is sure of something
     else.
     """
+    expected_rows: Estimate
+    """Share of the rows that the model expects; see `expected_rows`."""
     quantiles: dict[str, float]
     percentiles: tuple[float, ...]
     """Percentiles of p, from 0 to 100: 101 numbers."""
@@ -288,6 +291,7 @@ def summarize(
         "below_0_1": share(p < 0.1),
         "below_0_001": share(p < 1e-3),
         "confident_conflict": share((p < 0.1) & (table.entropy < CONFIDENT_ENTROPY)),
+        "expected_rows": wilson(expected_rows(table, tokenizer).astype(float)),
     }
     plan = plan or Plan(math.ceil(of_examples / _ROWS_PER_STEP), 1.0, _LEARNING_RATE)
     numbers = features(
@@ -316,6 +320,12 @@ def summarize(
         suggestion=suggest(numbers, measured["mean_p"], measured["below_0_1"], plan.decoding),
         seconds=time.monotonic() - started,
     )
+
+
+def expected_rows(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """True for the rows whose every target, special tokens aside, has p >= 0.1, (rows,)."""
+    text = ~np.isin(table.token, list(added_tokens(tokenizer)))
+    return table.per_example((table.logp < math.log(0.1)) & text) == 0
 
 
 WEAK_LOW_SHARE = 0.25

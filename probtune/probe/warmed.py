@@ -15,7 +15,7 @@ from ..data.chat import added_tokens
 from ..data.encoding import Encoded
 from .after_scout import after_scout, both_ways
 from .capability import Plan, Suggestion, summarize, verdict
-from .choosing import NLL
+from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
 from .scout import Scouted, scout
 
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 
     from ..models.looks import Look
 
-__all__ = ["END_TOKEN", "EXPECTED", "for_the_base", "noise_after", "probe_after_scout"]
+__all__ = ["END_TOKEN", "FORM_KNOWN", "for_the_base", "noise_after", "probe_after_scout"]
 
 END_TOKEN = 0.5
 """Mean p of the end tokens under the base model below which special tokens keep NLL: an objective
 that trusts the model learns to stop slowly, or never, from a model that does not expect the end.
 """
 
-EXPECTED = 0.5
-"""Mean p of the target tokens under the base model, before the scout, below which NLL goes first.
+FORM_KNOWN = 0.5
+"""NLL goes first where the base model expects at most this share of the rows that it expects after
+the scout.
 
 The choice is made where the scout left the model; the training begins where the base model stands,
 and an objective that trusts the model learns next to nothing from tokens that it does not expect.
-The bench's cells in which a choice other than NLL was proved begin at or above this.
+One improbable token in every row is enough, so rows are counted and not tokens.
 """
 FIRST_SHARE, MOST_FIRST = 0.1, 0.5
 """Shares of the steps: NLL's at least where it goes first, and at most."""
@@ -53,7 +54,7 @@ def probe_after_scout(
     *,
     plan: Plan,
     of_examples: int,
-    base_p: float,
+    base_rows: float,
     end_p: float | None,
     steps: int,
     seed: int = 0,
@@ -65,7 +66,8 @@ def probe_after_scout(
 
     Args:
         train, measure: rows for the scout and other rows to measure.
-        base_p: mean p of the target tokens under the base model, before the scout.
+        base_rows: share of the rows that the base model expects, before the scout; see
+            `probtune.probe.capability.expected_rows`.
         end_p: mean p of the end tokens under the base model, before the scout; None if the rows
             have none.
         steps: the scout's steps before its first look.
@@ -86,7 +88,16 @@ def probe_after_scout(
     noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     position = verdict(probe.mean_p, probe.below_0_1)
-    suggestion = _suggest(noise, position, plan, base_p, end_p, report.steps)
+    choice = after_scout(noise, metric=plan.decoding)
+    objective, why = for_the_base(
+        choice.objective,
+        base_rows=base_rows,
+        scout_rows=probe.expected_rows.value,
+        end_p=end_p,
+        scouted=report.steps,
+        planned=plan.steps,
+    )
+    suggestion = _suggestion(choice, objective, why, position)
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
@@ -115,18 +126,26 @@ def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
 
 
 def for_the_base(
-    objective: str, *, base_p: float, end_p: float | None, scouted: int, planned: int
+    objective: str,
+    *,
+    base_rows: float,
+    scout_rows: float,
+    end_p: float | None,
+    scouted: int,
+    planned: int,
 ) -> tuple[str, str]:
     """Return (the objective for a training that begins where the base model stands, why): of an
     objective chosen after the scout, special tokens and the first steps may keep NLL.
 
     Args:
-        base_p, end_p: as in `probe_after_scout`.
+        base_rows, scout_rows: shares of the rows that the model expects before and after the scout.
+        end_p: as in `probe_after_scout`.
         scouted, planned: steps of the scout and of the training.
 
-    >>> for_the_base("p()", base_p=0.2, end_p=0.9, scouted=8, planned=500)[0]
+    >>> shares = {"base_rows": 0.1, "scout_rows": 0.5}
+    >>> for_the_base("p()", **shares, end_p=0.9, scouted=8, planned=500)[0]
     'anneal(nll(), p(), 0.1, 0.1)'
-    >>> for_the_base("p()", base_p=0.7, end_p=0.1, scouted=8, planned=500)[0]
+    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
     'nll_on_special(p())'
     """
     if objective == NLL:
@@ -138,24 +157,18 @@ def for_the_base(
             f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"
             " else it would not learn to stop"
         )
-    if base_p < EXPECTED:
+    if base_rows <= FORM_KNOWN * scout_rows:
         share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
         objective = f"anneal(nll(), {objective}, {share:g}, {share:g})"
         why += (
-            f". Before the scout it gives the target tokens p = {base_p:.2f} on average, so the"
-            f" first {share:.0%} of the steps are NLL's: from tokens that a model does not expect"
-            " the other objective learns next to nothing"
+            f". It expects {base_rows:.0%} of the rows before the scout and {scout_rows:.0%} after"
+            f" it (every token at p >= 0.1), so the first {share:.0%} of the steps are NLL's: from"
+            " tokens that a model does not expect the other objective learns next to nothing"
         )
     return objective, why
 
 
-def _suggest(
-    noise: Noise, position: str, plan: Plan, base_p: float, end_p: float | None, scouted: int
-) -> Suggestion:
-    choice = after_scout(noise, metric=plan.decoding)
-    objective, why = for_the_base(
-        choice.objective, base_p=base_p, end_p=end_p, scouted=scouted, planned=plan.steps
-    )
+def _suggestion(choice: Choice, objective: str, why: str, position: str) -> Suggestion:
     reason = f"{choice.reason}{why}."
     if choice.expected_gain is not None and choice.objective != NLL:
         reason += (

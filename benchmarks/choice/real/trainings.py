@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -198,7 +199,7 @@ def _train(
 @torch.no_grad()
 def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
     top.base.eval()
-    exact, sampled, ends, each = [], [], [], []
+    exact, sampled, ends, expected = [], [], [], []
     for start in range(0, len(rows.states), 32):
         indices = range(start, min(start + 32, len(rows.states)))
         with top.precision():
@@ -210,9 +211,12 @@ def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
         total = torch.zeros(len(indices), device=row.device).index_add(0, row, logp)
         exact.append((wrong == 0).float().cpu())
         sampled.append(total.exp().cpu())
-        each.append(logp.exp().cpu())
-        ends.append(logp[torch.isin(targets, rows.special.to(targets.device))].exp().cpu())
-    scores = {"greedy": exact, "sampled": sampled, "end": ends, "mean_p": each}
+        special = torch.isin(targets, rows.special.to(targets.device))
+        ends.append(logp[special].exp().cpu())
+        unlikely = ((logp < math.log(0.1)) & ~special).float()
+        of_row = torch.zeros(len(indices), device=row.device).index_add(0, row, unlikely)
+        expected.append((of_row == 0).float().cpu())
+    scores = {"greedy": exact, "sampled": sampled, "end": ends, "expected": expected}
     return {name: round(float(torch.cat(parts).mean()), 4) for name, parts in scores.items()}
 
 
@@ -228,6 +232,7 @@ def run(
     """One cell: every arm at every rate, and what auto says."""
     from probtune.data.chat import added_tokens
     from probtune.probe.after_scout import after_scout
+    from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
     from probtune.probe.warmed import for_the_base, noise_after
 
@@ -255,7 +260,8 @@ def run(
     chosen = {
         metric: for_the_base(
             after_scout(noise, metric=metric).objective,
-            base_p=before["mean_p"],
+            base_rows=before["expected"],
+            scout_rows=float(expected_rows(first.spread.table, tokenizer).mean()),
             end_p=before["end"],
             scouted=first.steps,
             planned=_PASSES * (rows // _STEP),
