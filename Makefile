@@ -65,7 +65,8 @@ test-pythons:
 # Two processes beside one: training, all stages of tune, also with FSDP 2, the heads.
 test-distributed: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m distributed tests/test_pipeline_ranks.py \
-		tests/test_pipeline_sharded.py tests/test_pipeline_train.py tests/test_integrations.py $(ARGS)
+		tests/test_pipeline_sharded.py tests/test_pipeline_train.py tests/test_integrations.py \
+		tests/test_training.py tests/test_kernels_ranks.py $(ARGS)
 
 # 200 seeded faults (kills, full disks, damage) and whether the same command then ends as without.
 faults: setup

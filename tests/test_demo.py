@@ -151,7 +151,9 @@ def two_seeds(tmp_path_factory):
 def one_seed(tmp_path_factory):
     """One of them, where one is to claim nothing."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    plan = replace(grid.FAST, seeds=(40,), recipe={**grid.RECIPE, "epochs": 3.0})
+    plan = replace(
+        grid.FAST, seeds=(40,), cells=grid.FAST.cells[:1], recipe={**grid.RECIPE, "epochs": 3.0}
+    )
     return folder, plan, grid.run(folder, plan, Terminal(quiet=True))
 
 
@@ -174,7 +176,7 @@ def test_the_ends_of_the_continuum(two_seeds):
 
 def test_one_seed_claims_nothing(one_seed, capsys):
     _, _, record = one_seed
-    assert [cell["winner"] for cell in record["cells"]] == [None, None]
+    assert [cell["winner"] for cell in record["cells"]] == [None]
     summary.show(record, Terminal(quiet=True))
     out = capsys.readouterr().out
     assert "beats NLL" not in out and "Not shown here:" in out

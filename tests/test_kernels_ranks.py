@@ -13,6 +13,8 @@ from probtune.kernels.rows import RowStatistics
 from probtune.objectives import objective, p
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_two_ranks_equal_one():
     """A vocabulary in slices, with one collective per block; FSDP2 with the head inside the root,
     tied to the embeddings, in a group of its own or with the last norm, with LoRA on it, and in

@@ -209,6 +209,8 @@ def on_two_ranks(out, *arguments):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_two_ranks_equal_one(tmp_path):
     """Losses, gradient norms, logged statistics, evaluation and weights after three steps, with
     ranks and micro-batches that hold no supervised token; for both normalizers, and for what looks
