@@ -45,6 +45,7 @@ __all__ = [
     "expected_rows",
     "probe",
     "sample",
+    "special_targets",
     "suggest",
     "summarize",
     "verdict",
@@ -324,8 +325,13 @@ def summarize(
 
 def expected_rows(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """True for the rows whose every target, special tokens aside, has p >= 0.1, (rows,)."""
-    text = ~np.isin(table.token, list(added_tokens(tokenizer)))
-    return table.per_example((table.logp < math.log(0.1)) & text) == 0
+    unlikely = (table.logp < math.log(0.1)) & ~special_targets(table, tokenizer)
+    return table.per_example(unlikely) == 0
+
+
+def special_targets(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """True for the targets that are special tokens, (tokens,)."""
+    return np.isin(table.token, list(added_tokens(tokenizer)))
 
 
 WEAK_LOW_SHARE = 0.25
@@ -414,7 +420,7 @@ def _end_tokens(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.nda
     """True at the special token that ends each row's response."""
     last = table.position == table.counts[table.example] - 1
     before_last = table.position == table.counts[table.example] - 2
-    special = np.isin(table.token, list(added_tokens(tokenizer)))
+    special = special_targets(table, tokenizer)
     # Some chat templates close a turn with the special token and a newline.
     followed = np.zeros_like(last)
     followed[:-1] = last[1:] & ~special[1:]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.chat import added_tokens
 from ..data.encoding import Encoded
 from .after_scout import after_scout, both_ways
-from .capability import Plan, Suggestion, summarize, verdict
+from .capability import Plan, Suggestion, special_targets, summarize, verdict
 from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
 from .scout import Scouted, scout
@@ -118,7 +117,7 @@ def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
         entropy=table.entropy,
         variance=report.spread.variance,
         example=table.example,
-        special=np.isin(table.token, list(added_tokens(tokenizer))),
+        special=special_targets(table, tokenizer),
         rows=table.num_examples,
         vocabulary=len(tokenizer),
         others=others and Others(others.table.logp, others.top_logp),

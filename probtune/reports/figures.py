@@ -211,7 +211,8 @@ def continuum(cells: Sequence[Mapping[str, Any]]) -> str:
                 title=f"{name}: {estimate['value']:.3f}",
             )  # fmt: skip
             if estimate["low"] is not None:
-                chart.segment(middle, estimate["low"], middle, estimate["high"], colour)
+                low, high = max(estimate["low"], 0.0), min(estimate["high"], 1.0)
+                chart.segment(middle, low, middle, high, colour)
             for i, value in enumerate(results["by_seed"]):
                 chart.dot(middle + (i - (len(results["by_seed"]) - 1) / 2) * 0.03, value, colour, 2)
         chart.segment(index - 0.44, base, index + 0.44, base, PALETTE[7], 1.4)

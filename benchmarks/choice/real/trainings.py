@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -55,6 +54,8 @@ RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
 RATES = (1e-4, 3e-4)
+_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), "select", "auto")
+"""Headings of what is compared with NLL, in the order of `_gains`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 96
 _PASSES, _STEP = 3, 16
 _LEAST_WEIGHT = 0.05
@@ -199,7 +200,7 @@ def _train(
 @torch.no_grad()
 def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
     top.base.eval()
-    exact, sampled, ends, expected = [], [], [], []
+    exact, sampled, ends = [], [], []
     for start in range(0, len(rows.states), 32):
         indices = range(start, min(start + 32, len(rows.states)))
         with top.precision():
@@ -211,12 +212,8 @@ def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
         total = torch.zeros(len(indices), device=row.device).index_add(0, row, logp)
         exact.append((wrong == 0).float().cpu())
         sampled.append(total.exp().cpu())
-        special = torch.isin(targets, rows.special.to(targets.device))
-        ends.append(logp[special].exp().cpu())
-        unlikely = ((logp < math.log(0.1)) & ~special).float()
-        of_row = torch.zeros(len(indices), device=row.device).index_add(0, row, unlikely)
-        expected.append((of_row == 0).float().cpu())
-    scores = {"greedy": exact, "sampled": sampled, "end": ends, "expected": expected}
+        ends.append(logp[torch.isin(targets, rows.special.to(targets.device))].exp().cpu())
+    scores = {"greedy": exact, "sampled": sampled, "end": ends}
     return {name: round(float(torch.cat(parts).mean()), 4) for name, parts in scores.items()}
 
 
@@ -231,6 +228,7 @@ def run(
 ) -> dict[str, Any]:
     """One cell: every arm at every rate, and what auto says."""
     from probtune.data.chat import added_tokens
+    from probtune.models.loading import token_table
     from probtune.probe.after_scout import after_scout
     from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
@@ -256,13 +254,17 @@ def run(
         name: _states(model, part, below, special)
         for name, part in (("train", train), ("validation", validation), ("test", clean))
     }
-    base, before = _measure(top, parts["test"]), _measure(top, parts["train"])
+    base = _measure(top, parts["test"])
+    base_rows, scout_rows = (
+        float(expected_rows(table, tokenizer).mean())
+        for table in (token_table(model, train), first.spread.table)
+    )
     chosen = {
         metric: for_the_base(
             after_scout(noise, metric=metric).objective,
-            base_rows=before["expected"],
-            scout_rows=float(expected_rows(first.spread.table, tokenizer).mean()),
-            end_p=before["end"],
+            base_rows=base_rows,
+            scout_rows=scout_rows,
+            end_p=base["end"],
             scouted=first.steps,
             planned=_PASSES * (rows // _STEP),
         )[0]
@@ -321,23 +323,21 @@ def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
 
 def page(lines: list[dict[str, Any]]) -> Table:
     """Scores of every cell in percent: NLL's, and the difference of each policy to it."""
-    policies = [*ARMS[1:], "select", "auto"]
     header = ["task", "wrong rows", "seed", "estimate", "answers", "base", "nll"]
-    header += [f"`{arm}`" for arm in ARMS[1:]] + ["select", "auto", "auto takes"]
+    header += [*_POLICIES, "auto takes"]
     rows = []
     for r in sorted(lines, key=lambda r: (r["task"], r["rate"], r["kind"], r["seed"])):
         name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
         kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
         caveat = "" if r["known"] else " (not known)"
         for metric in METRICS:
-            gains = _gains(r, metric)
+            gains = (f"{gain:+.0f}" for gain in _gains(r, metric).values())
             nll = picked(r["arms"]["nll()"], metric)
             rows.append(
                 [
                     *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
                     *(f"{r['estimate']:.0%}{caveat}", metric, f"{100 * r['base'][metric]:.0f}"),
-                    *(f"{100 * nll:.0f}", *(f"{gains[name]:+.0f}" for name in policies)),
-                    f"`{r['auto'][metric]}`",
+                    *(f"{100 * nll:.0f}", *gains, f"`{r['auto'][metric]}`"),
                 ]
             )
     return header, rows
@@ -360,8 +360,7 @@ def means(lines: list[dict[str, Any]]) -> Table:
                     *(f"{gains['auto'].min():+.0f}", f"{(gains['auto'] < -1).mean():.0%}"),
                 ]
             )
-    policies = [*(f"`{arm}`" for arm in ARMS[1:]), "select", "auto"]
-    return ["cells", "answers", *policies, "auto's worst", "auto loses > 1"], rows
+    return ["cells", "answers", *_POLICIES, "auto's worst", "auto loses > 1"], rows
 
 
 def summary(lines: list[dict[str, Any]]) -> str:
@@ -386,10 +385,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of finished cells")
     options = parser.parse_args()
     if options.page:
-        write(DOCUMENTS / "choice-bench.md", "trainings", page(read(options.results)))
-        write(
-            DOCUMENTS / "choosing-an-objective.md", "trainings-means", means(read(options.results))
-        )
+        lines = read(options.results)
+        write(DOCUMENTS / "choice-bench.md", "trainings", page(lines))
+        write(DOCUMENTS / "choosing-an-objective.md", "trainings-means", means(lines))
         return
     if not options.summary:
         _run_missing(options)
