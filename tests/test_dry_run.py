@@ -188,14 +188,15 @@ def test_emitted_lines_are_what_the_engine_reads(engine, tmp_path):
     assert words[words.index("-m") + 2] == "above(0.2, nll())"
 
 
-def test_what_only_trl_can_train_is_said_to_the_others():
+def test_an_engine_that_cannot_put_nll_first_is_told_to():
     auto = "anneal(nll(), nll_on_special(power(0.5)), 0.2, 0.2)"
     for engine in ENGINES:
         text = lines(engine, auto, "model", "rows.jsonl")
         said = "first 20% of the steps with nll()" in text
-        assert said == (engine != "trl") and "power(0.5)" in text
-    assert "probtune_objective: power(0.5)" in lines("axolotl", auto, "model", "rows.jsonl")
-    assert "of the steps" not in lines("axolotl", "mix(0.5, nll(), p())", "model", "rows.jsonl")
+        assert said == (engine == "verl")
+        assert ("nll_on_special" in text.splitlines()[-1]) == (engine not in ("verl", "swift"))
+    assert shlex.split(lines("verl", auto, "m", "d").rsplit("\n", 1)[1])[4] == "power(0.5)"
+    assert "of the steps" not in lines("verl", "mix(0.5, nll(), p())", "model", "rows.jsonl")
 
 
 def test_emit_follows_the_probe(word_model, tmp_path, capsys):

@@ -40,6 +40,11 @@ def sure_model():
 ROWS = helpers.encoded_rows(8, masked=(2,))
 """Rows of different lengths, one of them without a supervised token."""
 
+ENDED = [{name: [*ids, 16] for name, ids in row.items()} for row in ROWS]
+"""The same with an end token, which is special."""
+AUTO = "anneal(nll(), nll_on_special(p()), 0.5, 0.5)"
+"""NLL in the first of two steps, as `auto` writes it."""
+
 
 def padded(rows):
     length = max(len(row["labels"]) for row in rows)
@@ -83,20 +88,39 @@ def same(actual, expected):
     assert any(not x.equal(start[name]) for name, x in actual.items())
 
 
-def trainer_step(folder, kind, prepare, *, batch=2, options=None, **others):
+def two_steps():
+    """Parameters after NLL on all rows, and then p but for the end token."""
+    batch = padded(ENDED)
+    labels = batch.pop("labels")
+    special = labels == 16
+    model = sure_model()
+    for text, signals in (("nll", None), ("nll_on_special(p())", {"special": special})):
+        model.zero_grad()
+        probtune.loss(model(**batch).logits, labels, text, signals=signals).backward()
+        with torch.no_grad():
+            for x in model.parameters():
+                x -= RATE * x.grad
+    return {name: x.detach() for name, x in model.named_parameters()}
+
+
+def trainer_step(
+    folder, kind, prepare, *, batch=2, options=None, rows=ROWS, steps=1, tokenizer=True, **others
+):
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     arguments = TrainingArguments(
-        str(folder), per_device_train_batch_size=batch, max_steps=1, learning_rate=RATE,
+        str(folder), per_device_train_batch_size=batch, max_steps=steps, learning_rate=RATE,
         gradient_accumulation_steps=len(ROWS) // batch, optim="sgd", max_grad_norm=1e9,
         lr_scheduler_type="constant", use_cpu=True, report_to="none", save_strategy="no",
         disable_tqdm=True, logging_steps=1, **(options or {}),
     )  # fmt: skip
-    tokenizer, model = helpers.word_tokenizer(), sure_model()
+    words, model = helpers.word_tokenizer(), sure_model()
     trainer = (kind or Trainer)(
-        model=model, args=arguments, train_dataset=ROWS, processing_class=tokenizer,
-        data_collator=DataCollatorForSeq2Seq(tokenizer), **others,
+        model=model, args=arguments, train_dataset=rows, processing_class=words,
+        data_collator=DataCollatorForSeq2Seq(words), **others,
     )  # fmt: skip
+    if not tokenizer:
+        trainer.processing_class = None
     prepare(trainer)
     trainer.train()
     return {name: x.detach().clone() for name, x in model.named_parameters()}, trainer
@@ -165,8 +189,101 @@ def test_a_step_of_the_transformers_trainer(text, tmp_path):
     assert 0 <= entry["mean_token_accuracy"] <= 1
 
 
+def test_signals_of_the_loss_of_logits():
+    """They are shifted with the labels, and ignored tokens may hold anything."""
+    batch = padded(ENDED)
+    labels = batch.pop("labels")
+    logits = sure_model()(**batch).logits.detach().requires_grad_()
+    special = labels == 16
+    whole = probtune.loss(logits, labels, "nll_on_special(p())", signals={"special": special})
+    ends = probtune.loss(
+        logits, torch.where(special, labels, -100), "nll", num_items_in_batch=tokens_of(ENDED)
+    )
+    others = torch.where(special, -100, labels)
+    rest = probtune.loss(logits, others, "p", num_items_in_batch=tokens_of(ENDED))
+    torch.testing.assert_close(whole, ends + rest)
+    parts = [torch.autograd.grad(x, logits)[0] for x in (whole, ends + rest)]
+    torch.testing.assert_close(*parts)
+    anything = special | (labels == -100)
+    assert probtune.loss(
+        logits, labels, "nll_on_special(p())", signals={"special": anything}
+    ).equal(whole)
+    with pytest.raises(ObjectiveError, match="special"):
+        probtune.loss(logits, labels, "nll_on_special(p())")
+    with pytest.raises(ValueError, match="the signal 'special' must be"):
+        probtune.loss(logits, labels, "p", signals={"special": special[:, 1:]})
+
+
+def test_what_auto_writes_in_the_transformers_trainer(tmp_path):
+    """NLL in the first step, p but for the end token in the second; the log follows."""
+    from probtune.integrations.transformers_trainer import use_objective
+
+    actual, trainer = trainer_step(
+        tmp_path, None, lambda t: use_objective(t, AUTO), rows=ENDED, steps=2
+    )
+    same(actual, two_steps())
+    first, second = (e for e in trainer.state.log_history if "loss" in e)
+    assert first["loss"] == pytest.approx(first["nll"], rel=1e-3) and not first["silent_share"]
+    assert 0 < second["silent_share"] < 1 and second["loss"] < second["nll"]
+
+
+def test_what_auto_writes_in_the_other_trainers(tmp_path):
+    from transformers import Trainer
+
+    from probtune.integrations.llamafactory import patch
+
+    with engine("swift") as swift:
+        swift.register(AUTO)
+        from swift.loss import loss_map
+
+        def of_swift(trainer):
+            options = SimpleNamespace(enable_dft_loss=False, use_liger_kernel=False)
+            trainer.compute_loss_func = loss_map[swift.NAME](options, trainer)
+            trainer._loss_shifts_labels = True
+
+        same(trainer_step(tmp_path / "s", None, of_swift, rows=ENDED, steps=2)[0], two_steps())
+    with engine("axolotl") as axolotl:
+        cfg = {"probtune_objective": AUTO}
+        axolotl.Plugin().register(cfg)
+
+        def of_axolotl(trainer):
+            axolotl.Plugin().post_trainer_create(cfg, trainer)
+
+        same(trainer_step(tmp_path / "a", None, of_axolotl, rows=ENDED, steps=2)[0], two_steps())
+
+    class CustomSeq2SeqTrainer(Trainer):
+        def __init__(self, finetuning_args, **kwargs):
+            super().__init__(**kwargs)
+
+    patch(CustomSeq2SeqTrainer, AUTO)
+    own = {"finetuning_args": SimpleNamespace(), "rows": ENDED, "steps": 2}
+    same(trainer_step(tmp_path / "l", CustomSeq2SeqTrainer, lambda t: None, **own)[0], two_steps())
+
+
+def test_special_tokens_need_a_tokenizer(tmp_path):
+    from probtune.integrations.transformers_trainer import use_objective
+
+    with pytest.raises(ObjectiveError, match="give it as processing_class="):
+        trainer_step(tmp_path, None, lambda t: use_objective(t, AUTO), tokenizer=False)
+    with pytest.raises(ObjectiveError, match="a batch's logits, progress, special;"):
+        trainer_step(tmp_path, None, lambda t: use_objective(t, "psft()"))
+
+
 @pytest.mark.parametrize("text", [*OBJECTIVES, "eaft()"])
 def test_a_step_of_trl_with_the_mixin(text, tmp_path):
+    actual, entry = mixed_steps(tmp_path, text)
+    same(actual, ours(text))
+    assert {"nll", "mean_p", "silent_share", "num_tokens"} <= entry.keys()
+
+
+def test_what_auto_writes_in_trl_with_the_mixin(tmp_path):
+    actual, entry = mixed_steps(tmp_path, AUTO, rows=ENDED, steps=2)
+    same(actual, two_steps())
+    assert entry["loss"] == pytest.approx(entry["nll"], rel=1e-3)
+
+
+def mixed_steps(folder, text, *, rows=ROWS, steps=1):
+    """Parameters after steps of a subclass with the mixin, and its first log entry."""
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -179,7 +296,7 @@ def test_a_step_of_trl_with_the_mixin(text, tmp_path):
     from transformers import DataCollatorForSeq2Seq
 
     arguments = SFTConfig(
-        str(tmp_path), per_device_train_batch_size=2, max_steps=1, learning_rate=RATE,
+        str(folder), per_device_train_batch_size=2, max_steps=steps, learning_rate=RATE,
         gradient_accumulation_steps=4, optim="sgd", max_grad_norm=1e9, use_cpu=True, bf16=False,
         lr_scheduler_type="constant", report_to="none", save_strategy="no", disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=1,
@@ -187,13 +304,12 @@ def test_a_step_of_trl_with_the_mixin(text, tmp_path):
     )  # fmt: skip
     model, tokenizer = sure_model(), helpers.word_tokenizer()
     trainer = Mixed(
-        model=model, args=arguments, train_dataset=Dataset.from_list(ROWS),
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer, data_collator=DataCollatorForSeq2Seq(tokenizer),
     )  # fmt: skip
     trainer.train()
-    same({n: x.detach() for n, x in model.named_parameters()}, ours(text))
     entry = next(e for e in trainer.state.log_history if "loss" in e)
-    assert {"nll", "mean_p", "silent_share", "num_tokens"} <= entry.keys()
+    return {n: x.detach() for n, x in model.named_parameters()}, entry
 
 
 def nested(tensors):
@@ -281,7 +397,7 @@ def test_the_scale_of_swift_weighs_tokens():
         from swift.loss.base import BaseLoss
 
         options = SimpleNamespace(enable_dft_loss=False, use_liger_kernel=False)
-        owner = SimpleNamespace(training_step=None)
+        owner = SimpleNamespace(training_step=None, processing_class=None)
         loss = swift.objective_loss(objective("p"), BaseLoss)(options, owner)
     batch = padded(ROWS)
     labels = batch.pop("labels")
@@ -502,6 +618,26 @@ def test_ulysses_takes_the_models_own_loss(tmp_path):
 
     with pytest.raises(TrainingError, match=r"the engine trains NLL and not power\(10"):
         nll_step(tmp_path, compute_loss)
+
+
+def test_nll_after_the_switch_is_stopped(tmp_path):
+    """`anneal(nll(), ...)` begins with NLL, where nothing can be told: the proof waits."""
+    from probtune.integrations.transformers_trainer import use_objective
+
+    seen = []
+
+    def prepare(trainer):
+        use_objective(trainer, AUTO, engine="the engine")
+
+        def compute_loss(model, inputs, num_items_in_batch=None, **others):
+            seen.append(trainer.state.global_step)
+            return model(**inputs, num_items_in_batch=num_items_in_batch).loss
+
+        trainer.compute_loss = compute_loss
+
+    with pytest.raises(TrainingError, match="trains NLL and not anneal"):
+        trainer_step(tmp_path, None, prepare, rows=ENDED, steps=2)
+    assert seen == [0] * 4 + [1] * 4
 
 
 def test_unsloth_takes_the_fused_loss_by_the_functions_name(tmp_path):

@@ -14,6 +14,7 @@
 
 loss        the sum of an objective over tokens whose log-probabilities an engine hands over
 proof       the engine's loss compared with the objective, on the first real step
+running     what a trainer knows beside a batch: its steps, its special tokens
 statistics  what is logged, whatever the engine
 versions    which releases were tested, and which hooks they have
 emitted     the lines to paste into an engine's configuration

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ..errors import UsageError
 from .loss import logits_objective
+from .running import OFFERED
 from .transformers_trainer import use_objective
 from .versions import check_version
 
@@ -57,7 +58,7 @@ class Plugin(BasePlugin):
                 "probtune.integrations.axolotl.Plugin needs an objective: write"
                 " probtune_objective: power(0.5)."
             )
-        logits_objective(objective)
+        logits_objective(objective, OFFERED)
         for key in _OTHER_LOSSES:
             value = cfg.get(key)
             if value and not (key == "context_parallel_size" and value == 1):

@@ -69,10 +69,13 @@ ENGINES = {
 }
 """Engine -> function of (objective, model, data) that returns the lines."""
 
+_LOGPROBS_ALONE = frozenset({"verl"})
+"""Engines that tell a loss neither their steps nor which tokens are special."""
+
 
 def lines(engine: str, objective: str, model: str, data: str) -> str:
-    """Return the lines to paste. What `auto` puts around its choice is known to TRL alone: for the
-    others the lines hold the choice, and say to begin with NLL.
+    """Return the lines to paste. An engine that cannot train what `auto` puts around its choice
+    gets the choice, and is told to begin with NLL.
 
     >>> print(lines("axolotl", "power(0.5)", "my-model", "rows.jsonl"))
     # add to the configuration of axolotl train
@@ -85,7 +88,7 @@ def lines(engine: str, objective: str, model: str, data: str) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"--emit {engine}: known engines are {', '.join(ENGINES)}.")
-    chosen, first = (objective, "") if engine == "trl" else _alone(engine, objective)
+    chosen, first = _alone(engine, objective) if engine in _LOGPROBS_ALONE else (objective, "")
     return first + ENGINES[engine](chosen, model, data)
 
 

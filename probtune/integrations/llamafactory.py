@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import UsageError
 from ..objectives import Objective
 from .loss import logits_objective
+from .running import OFFERED
 from .transformers_trainer import use_objective
 from .versions import check_version
 
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
             " 'power(0.5)' train.yaml [KEY=VALUE]"
         )
     objective, *rest = arguments
-    f = logits_objective(objective)
+    f = logits_objective(objective, OFFERED)
     refuse({}, f)
     check_version("llamafactory")
     from llamafactory.train.sft import trainer, workflow  # pyright: ignore[reportMissingImports]

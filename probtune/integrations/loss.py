@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -103,18 +103,20 @@ def bound_objective(
     return f.bind(Signals({name: _fixed(value) for name, value in provided.items()}))
 
 
-def logits_objective(objective: Objective | str) -> Objective:
-    """Return the objective, if it follows from the logits of a batch alone.
+def logits_objective(objective: Objective | str, offered: Set[str] = frozenset()) -> Objective:
+    """Return the objective, if it follows from the logits of a batch and the signals that an engine
+    offers besides.
 
     Raises:
         ObjectiveError: it needs columns of the data, the step, or another model.
     """
     f = read_objective(objective)
-    others = sorted(f.needs - f.distribution_needs)
+    others = sorted(f.needs - f.distribution_needs - offered)
     if others or REFERENCE_SIGNALS & f.kinds:
+        besides = f", {', '.join(sorted(offered))}" if offered else " alone"
         raise ObjectiveError(
             f"{f} needs {', '.join(others or sorted(f.needs))}, and this engine hands over a"
-            " batch's logits alone; train it with ProbTuneTrainer, or choose an objective of p."
+            f" batch's logits{besides}; train it with ProbTuneTrainer, or choose an objective of p."
         )
     return f
 

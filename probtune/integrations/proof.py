@@ -10,7 +10,7 @@ f(p) over all their tokens, divided by the number of these tokens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from ..kernels import loss as logits_loss
 from ..objectives import Objective, nll
 from ..objectives import objective as read_objective
 from .loss import token_loss
+from .running import Running
 
 __all__ = ["Ledger", "Proof", "logits_sums", "logprob_sums", "prove_trainer"]
 
@@ -133,12 +134,17 @@ def _near_whole(ratio: float) -> bool:
 
 @torch.no_grad()
 def logits_sums(
-    objective: Objective, logits: Tensor, labels: Tensor, *, shift: bool = True
+    objective: Objective,
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    shift: bool = True,
+    signals: Mapping[str, Tensor] | None = None,
 ) -> tuple[float, float, float]:
     """Return the sums of the objective and of NLL over a batch's tokens, and their number."""
     tokens = (labels[..., 1:] if shift else labels) != IGNORE_INDEX
     options: dict[str, Any] = {"num_items_in_batch": 1.0, "shift": shift}
-    of_objective = logits_loss(logits, labels, objective, **options)
+    of_objective = logits_loss(logits, labels, objective, signals=signals, **options)
     of_nll = logits_loss(logits, labels, nll(), **options)
     return float(of_objective), float(of_nll), float(tokens.sum())
 
@@ -197,8 +203,9 @@ class Ledger:
         return self.proof.finish(reduce, ranks)
 
 
-def prove_trainer(trainer: Any, objective: Objective | str, *, engine: str, way_out: str) -> Proof:
-    """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step.
+def prove_trainer(trainer: Any, running: Running, *, engine: str, way_out: str) -> Proof:
+    """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step in
+    which the objective is not NLL.
 
     Until it has, each micro-batch goes through the model once more without labels, under the same
     random numbers (dropout), so that no loss of the model is involved. It costs a forward pass with
@@ -207,16 +214,18 @@ def prove_trainer(trainer: Any, objective: Objective | str, *, engine: str, way_
     Raises (from `trainer.train`):
         TrainingError: the loss is another one.
     """
-    proof = Proof(objective, engine=engine, way_out=way_out)
+    proof = Proof(running.objective, engine=engine, way_out=way_out)
     trained = trainer.training_step
 
     def training_step(
         model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None, **others: Any
     ) -> Tensor:
+        if running.objective_now() == nll():  # which proves nothing: `anneal(nll(), ...)` begins
+            return trained(model, inputs, num_items_in_batch, **others)
         batch = dict(inputs)  # compute_loss takes the labels out
         random = _random_state(trainer.args.device)
         loss = trained(model, inputs, num_items_in_batch, **others)
-        proof.add(loss, _sums_of_batch(trainer, model, batch, proof, random))
+        proof.add(loss, _sums_of_batch(trainer, model, batch, proof, random, running))
         if trainer.accelerator.sync_gradients:
             ranks = trainer.accelerator.num_processes // _copies(trainer)
             device = trainer.args.device
@@ -242,7 +251,7 @@ def _copies(trainer: Any) -> int:
 
 
 def _sums_of_batch(
-    trainer: Any, model: Any, batch: dict[str, Any], proof: Proof, random: Any
+    trainer: Any, model: Any, batch: dict[str, Any], proof: Proof, random: Any, running: Running
 ) -> tuple[float, float, float]:
     """Return `logits_sums` of a batch, by a forward pass of the model without labels."""
     batch = trainer._prepare_inputs(batch)
@@ -261,7 +270,9 @@ def _sums_of_batch(
             f"{proof.engine}: the model returns no logits even without labels, so that its loss"
             f" cannot be compared with {proof.objective}. {proof.way_out}"
         )
-    return logits_sums(proof.objective, logits, targets, shift=shifted is None)
+    now = running.objective_now()
+    signals = running.signals(now, targets)
+    return logits_sums(now, logits, targets, shift=shifted is None, signals=signals)
 
 
 _OF_THE_LOSS = frozenset({"num_items_in_batch", "compute_loss_func", "loss_scale", "channel"})

@@ -4,7 +4,7 @@ share of silent tokens. They mean the same for every objective, and the loss doe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -30,30 +30,52 @@ class TokenStatistics:
         self._sums: Tensor | None = None
 
     @torch.no_grad()
-    def add_logits(self, logits: Tensor, labels: Tensor, *, shift: bool = True) -> None:
+    def add_logits(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        shift: bool = True,
+        objective: Objective | None = None,
+        signals: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Add the tokens of a batch.
 
         Args:
             shift: True if the labels are those of the input, as `transformers` has them.
+            objective: the one in force; default: the statistics' own.
+            signals: what it needs besides the logits, in the shape of the labels.
         """
+        others = dict(signals or {})
         if shift:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
+            others = {name: x[..., 1:] for name, x in others.items()}
         valid = labels != IGNORE_INDEX
-        for rows, targets in zip(
-            logits[valid].split(_BLOCK), labels[valid].split(_BLOCK), strict=True
-        ):
+        columns = [x[valid].split(_BLOCK) for x in (logits, labels, *others.values())]
+        for rows, targets, *values in zip(*columns, strict=True):
             logs = rows.float().log_softmax(-1)
             logp = logs.gather(-1, targets[:, None]).squeeze(-1)
             entropy = -torch.where(logs > -torch.inf, logs.exp() * logs, 0.0).sum(-1)
-            self.add(logp, logs.argmax(-1) == targets, entropy)
+            self.add(
+                logp, logs.argmax(-1) == targets, entropy, objective,
+                dict(zip(others, values, strict=True)),
+            )  # fmt: skip
 
     @torch.no_grad()
-    def add(self, logp: Tensor, is_top1: Tensor, entropy: Tensor) -> None:
-        """Add supervised tokens; each argument is (N,)."""
-        signals = {"entropy": entropy} if "entropy" in self.objective.needs else {}
+    def add(
+        self,
+        logp: Tensor,
+        is_top1: Tensor,
+        entropy: Tensor,
+        objective: Objective | None = None,
+        signals: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add supervised tokens; every tensor is (N,)."""
+        f = self.objective if objective is None else objective
+        values = {"entropy": entropy, **(signals or {})}
         silent = torch.full_like(logp, torch.nan)
-        if not self.objective.needs - signals.keys():
-            silent = self.objective.bind(Signals(signals)).token_weight(logp) < _SILENT
+        if f.needs <= values.keys():
+            silent = f.bind(Signals({n: values[n] for n in f.needs})).token_weight(logp) < _SILENT
         terms = (-logp, logp.exp(), is_top1, entropy, silent, torch.ones_like(logp))
         sums = torch.stack([x.detach().float().sum() for x in terms]).double()
         self._sums = sums if self._sums is None else self._sums + sums

@@ -18,9 +18,11 @@ from torch import Tensor
 from ..errors import UsageError
 from ..kernels import IGNORE_INDEX
 from ..kernels import loss as logits_loss
-from ..objectives import Objective
+from ..objectives import Objective, Signals
+from ..objectives import objective as read_objective
 from .loss import logits_objective
 from .proof import prove_trainer
+from .running import OFFERED, Running
 from .versions import check_version
 
 __all__ = ["NAME", "objective_loss", "prove", "register"]
@@ -41,7 +43,7 @@ def register(objective: Objective | str) -> None:
         UsageError: under Megatron, whose trainer reads no loss type for language models.
         ObjectiveError: the objective needs more than a batch's logits.
     """
-    f = logits_objective(objective)
+    f = logits_objective(objective, OFFERED)
     if "megatron" in sys.argv[0].lower() or "swift.megatron" in sys.modules:
         raise UsageError(
             f"ms-swift's Megatron trainer reads no --loss_type for language models: it would train"
@@ -67,7 +69,7 @@ def objective_loss(objective: Objective, base: type[Any]) -> type[Any]:
             for name in ("enable_dft_loss", "use_liger_kernel"):
                 if getattr(args, name, False):
                     raise UsageError(f"--{name} takes another loss than {objective}; leave it out.")
-            prove(trainer, objective)
+            self.running = prove(trainer, objective)
 
         def __call__(
             self,
@@ -82,12 +84,18 @@ def objective_loss(objective: Objective, base: type[Any]) -> type[Any]:
             if count is None:
                 count = (labels[..., 1:] != IGNORE_INDEX).sum()
             count = torch.as_tensor(count, device=outputs.logits.device).clamp(min=1)
+            now = self.running.objective_now()
+            signals = self.running.signals(now, labels)
             if loss_scale is not None:
-                return self._scaled(outputs.logits, labels, loss_scale, count)
-            return logits_loss(outputs.logits, labels, objective, num_items_in_batch=count)
+                shifted = {name: x[..., 1:] for name, x in signals.items()}
+                bound = now.bind(Signals(shifted))
+                return self._scaled(bound, outputs.logits, labels, loss_scale, count)
+            return logits_loss(
+                outputs.logits, labels, now, num_items_in_batch=count, signals=signals
+            )
 
         def _scaled(
-            self, logits: Tensor, labels: Tensor, loss_scale: Tensor, count: Tensor
+            self, f: Objective, logits: Tensor, labels: Tensor, loss_scale: Tensor, count: Tensor
         ) -> Tensor:
             """Weight each token by ms-swift's `loss_scale`, from the logits: the loss that it
             hands over is multiplied by the scale already, so that it holds no probability.
@@ -96,13 +104,15 @@ def objective_loss(objective: Objective, base: type[Any]) -> type[Any]:
             mask = targets != IGNORE_INDEX
             logs = logits[..., :-1, :].float().log_softmax(-1)
             logp = logs.gather(-1, torch.where(mask, targets, 0).unsqueeze(-1)).squeeze(-1)
-            value = objective.value(torch.where(mask, logp, 0.0))
+            value = f.value(torch.where(mask, logp, 0.0))
             scale = loss_scale.reshape(labels.shape)[..., 1:].to(value.dtype)
             return torch.where(mask, value * scale, 0.0).sum() / count
 
     return ObjectiveLoss
 
 
-def prove(trainer: Any, objective: Objective | str) -> None:
+def prove(trainer: Any, objective: Objective | str) -> Running:
     """Let ms-swift's trainer prove its loss on the first step."""
-    prove_trainer(trainer, objective, engine="ms-swift", way_out=_WAY_OUT)
+    running = Running(trainer, read_objective(objective))
+    prove_trainer(trainer, running, engine="ms-swift", way_out=_WAY_OUT)
+    return running

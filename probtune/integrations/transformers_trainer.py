@@ -5,7 +5,8 @@
     trainer.train()
 
 The loss is `probtune.compute_loss_func`; on the first step it is compared with the objective, and
-every log entry says how the model does, whatever the objective.
+every log entry says how the model does, whatever the objective. `anneal(...)` and
+`nll_on_special(...)` are known to it as well, the latter if the trainer has a tokenizer.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from ..errors import UsageError
-from ..kernels import compute_loss_func
+from ..kernels.logits import loss_of_outputs
 from ..objectives import Objective
 from .loss import logits_objective
 from .proof import prove_trainer
+from .running import OFFERED, Running
 from .statistics import TokenStatistics
 
 __all__ = [
@@ -37,22 +39,26 @@ WAY_OUT = (
 
 
 class ObjectiveLoss:
-    """`probtune.compute_loss_func` that remembers the statistics of the tokens it has seen."""
+    """A loss for `compute_loss_func` of a trainer, which remembers the statistics of the tokens it
+    has seen.
+    """
 
-    def __init__(self, objective: Objective | str):
-        self.objective = logits_objective(objective)
+    def __init__(self, running: Running):
+        self.running, self.objective = running, running.objective
         self.statistics = TokenStatistics(self.objective)
         self.watching = True
         """True in a step that ends with a log entry; the others are not measured."""
-        self._loss = compute_loss_func(self.objective)
 
     def __call__(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None, **others: Any
     ) -> Tensor:
-        loss = self._loss(outputs, labels, num_items_in_batch=num_items_in_batch)
+        now = self.running.objective_now()
+        signals = {} if labels is None else self.running.signals(now, labels)
+        loss = loss_of_outputs(outputs, labels, now, num_items_in_batch, signals)
         if self.watching and loss.requires_grad:  # not in evaluation
             logits: Any = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
-            self.statistics.add_logits(logits.detach(), labels.to(logits.device))
+            labels = labels.to(logits.device)
+            self.statistics.add_logits(logits.detach(), labels, objective=now, signals=signals)
         return loss
 
 
@@ -89,16 +95,19 @@ def use_objective(
 
     Raises:
         UsageError: the trainer has a loss function already, or another loss of its own.
-        ObjectiveError: the objective needs more than a batch's logits.
+        ObjectiveError: the objective needs more than a batch's logits, the share of the steps that
+            is done and which tokens are special.
     """
     refuse_other_losses(trainer, objective)
-    loss = ObjectiveLoss(objective)
+    running = Running(trainer, logits_objective(objective, OFFERED))
+    running.check()
+    loss = ObjectiveLoss(running)
     trainer.compute_loss_func = loss
     # The trainer counts the step's tokens from the labels as ours shifts them.
     trainer._loss_shifts_labels = True
     # First, so that trackers and bars get the entries whole.
     trainer.callback_handler.callbacks.insert(0, StatisticsCallback(loss, trainer))
-    prove_trainer(trainer, loss.objective, engine=engine, way_out=way_out)
+    prove_trainer(trainer, running, engine=engine, way_out=way_out)
     return loss
 
 

@@ -19,12 +19,13 @@ from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .loss import token_loss
 from .proof import prove_trainer
+from .running import OFFERED, Running
 from .statistics import TokenStatistics
 from .transformers_trainer import refuse_sequence_parallelism
 
 __all__ = ["ObjectiveMixin"]
 
-_OFFERED = frozenset({"entropy", "progress"})
+_OFFERED = OFFERED | {"entropy"}
 """Signals that TRL's head and trainer have."""
 
 
@@ -33,7 +34,7 @@ class ObjectiveMixin:
 
     Raises:
         UsageError: the configuration asks for another loss.
-        ObjectiveError: the objective needs more than p, entropy and progress.
+        ObjectiveError: the objective needs more than p, entropy, progress and special tokens.
     """
 
     objective: Objective | str = "nll()"
@@ -65,9 +66,11 @@ class ObjectiveMixin:
         self.objective = f
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
         self._statistics = {mode: TokenStatistics(f) for mode in ("train", "eval")}
-        if not f.needs:
+        self._running = Running(self, f)
+        self._running.check()
+        if f.needs <= OFFERED:
             way_out = "Another class in the bases overrides compute_loss, or a compiled forward."
-            prove_trainer(self, f, engine="SFTTrainer", way_out=way_out)
+            prove_trainer(self, self._running, engine="SFTTrainer", way_out=way_out)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -80,11 +83,13 @@ class ObjectiveMixin:
             inputs["output_router_logits"] = True
         out = model(**inputs, fused_lm_head=True)
         mask = out.label_mask
-        progress = self.state.global_step / max(self.state.max_steps, 1)
-        signals = Signals(entropy=out.entropy.detach(), progress=progress)
-        f = read_objective(self.objective)
-        offered = {name: x for name, x in signals.items() if name in f.needs}
-        loss = token_loss(f, out.log_probs, mask, num_items_in_batch, offered)
+        now = self._running.objective_now()
+        shifted = inputs.get("shift_labels")
+        targets = inputs["labels"][..., 1:] if shifted is None else shifted
+        signals = Signals(self._running.signals(now, targets))
+        if "entropy" in now.needs:
+            signals["entropy"] = out.entropy.detach()
+        loss = token_loss(now, out.log_probs, mask, num_items_in_batch, signals)
         if not bool(mask.any()):
             loss = loss + 0.0 * out.log_probs.sum()  # other ranks wait for its gradient
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -94,7 +99,9 @@ class ObjectiveMixin:
             loss = loss + trainer.router_aux_loss_coef * out.aux_loss / steps
         with torch.no_grad():
             tokens = (out.log_probs, out.is_top1, out.entropy)
-            self._statistics[mode].add(*(x[mask].detach().float() for x in tokens))
+            own = {name: x[mask] for name, x in signals.items()}
+            columns = [x[mask].detach().float() for x in tokens]
+            self._statistics[mode].add(*columns, objective=now, signals=own)
             self._count(inputs, mode)
         if not return_outputs:
             return loss

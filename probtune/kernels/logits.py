@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from .checks import (
     check_labels,
     check_num_items,
     check_signals,
+    check_signals_shapes,
+    per_token,
     refuse_dtensor,
     supervised,
 )
@@ -26,7 +28,7 @@ from .parallel import VocabParallel
 from .preparation import denominator, shifted
 from .tokens import Task, Tokens
 
-__all__ = ["compute_loss_func", "loss", "loss_and_gradient"]
+__all__ = ["compute_loss_func", "loss", "loss_and_gradient", "loss_of_outputs"]
 
 
 def loss(
@@ -37,6 +39,7 @@ def loss(
     num_items_in_batch: float | Tensor | None = None,
     shift: bool = True,
     ignore_index: int = IGNORE_INDEX,
+    signals: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Return the sum of the objective over the supervised tokens, divided by `num_items_in_batch`.
 
@@ -61,6 +64,8 @@ def loss(
         shift: True: the labels are those of the input, as `transformers` has them, and
             `labels[..., t + 1]` is the target of `logits[..., t, :]`. False: `labels[..., t]` is.
         ignore_index: label of tokens that do not count.
+        signals: what else the objective needs, by the names of `objectives.Signals`: tensors of the
+            shape of the labels, shifted with them, or numbers.
 
     Returns:
         A scalar in float32, or float64 for float64 logits. Without supervised tokens it is 0, with
@@ -69,8 +74,8 @@ def loss(
     Raises:
         ValueError: shapes or dtypes do not fit, a label is outside the vocabulary, or the
             denominator is not positive.
-        ObjectiveError: the text names no objective, or the objective needs a signal that does not
-            follow from the logits.
+        ObjectiveError: the text names no objective, or the objective needs a signal that is not
+            given and does not follow from the logits.
 
     Example:
         >>> logits = torch.zeros(1, 3, 4)
@@ -94,12 +99,22 @@ def loss(
         labels = torch.where(labels == ignore_index, IGNORE_INDEX, labels)
     if shift:
         labels = shifted(labels)
-    labels = labels.flatten()
     if torch.compiler.is_compiling():
         from .operator import loss_in_graph
 
-        return loss_in_graph(logits, labels, objective, num_items_in_batch)
-    request = (labels, read_objective(objective), num_items_in_batch, torch.is_grad_enabled())
+        if signals:
+            raise ValueError(
+                "under torch.compile the loss of logits takes no signals; leave it out of the"
+                " compiled part with torch.compiler.disable, or use linear_objective_loss."
+            )
+        return loss_in_graph(logits, labels.flatten(), objective, num_items_in_batch)
+    bound = Signals(signals or {})
+    check_signals_shapes(bound, labels)
+    if shift:
+        bound = Signals({n: x.roll(-1, -1) if per_token(x) else x for n, x in bound.items()})
+    bound = Signals({n: x.flatten() if per_token(x) else x for n, x in bound.items()})
+    f, needed = read_objective(objective), torch.is_grad_enabled()
+    request = (labels.flatten(), f, num_items_in_batch, needed, bound)
     return _Loss.apply(logits, request)  # type: ignore[return-value]
 
 
@@ -109,14 +124,17 @@ def loss_and_gradient(
     objective: Objective,
     num_items: float | Tensor | None,
     needed: bool,
+    signals: Signals | None = None,
 ) -> tuple[Tensor, Tensor | None, type[Engine]]:
     """Return the loss, its gradient if that is `needed`, and the engine that computed them."""
-    check_signals(objective, Signals(), None, labels)
+    signals = signals or Signals()
+    check_signals(objective, signals, None, labels)
     where = supervised(labels, logits.shape[-1])
     if where is None:
         where = torch.arange(labels.numel(), device=labels.device)
     labels = labels[where]
-    task = Task(objective, denominator(num_items, labels), Signals())
+    signals = Signals({n: x[where] if per_token(x) else x for n, x in signals.items()})
+    task = Task(objective, denominator(num_items, labels), signals)
     engine = automatic_engine(logits, whole=task.whole)
     with torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
         rows = _Rows(logits, where, needed)
@@ -157,21 +175,36 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
     def of_outputs(
         outputs: Any, labels: Tensor | None, num_items_in_batch: float | Tensor | None = None
     ) -> Tensor:
-        if labels is None:
-            raise ValueError("the batch has no labels; the collator must provide 'labels'.")
-        logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
-        if logits is None:
-            raise ValueError(
-                "the model returned no logits, from which the objective is computed; switch off"
-                " the fused loss that replaces them (use_liger_kernel=False)."
-            )
-        count = num_items_in_batch
-        if count is not None:
-            # A tensor also where it is a number: 0 of a step without labels is no error.
-            count = torch.as_tensor(count, device=logits.device)
-        return loss(logits, labels.to(logits.device), f, num_items_in_batch=count)
+        return loss_of_outputs(outputs, labels, f, num_items_in_batch)
 
     return of_outputs
+
+
+def loss_of_outputs(
+    outputs: Any,
+    labels: Tensor | None,
+    objective: Objective,
+    num_items: float | Tensor | None,
+    signals: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """Return `loss` of a model's outputs.
+
+    Raises:
+        ValueError: there are no labels, or the outputs have no logits.
+    """
+    if labels is None:
+        raise ValueError("the batch has no labels; the collator must provide 'labels'.")
+    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
+    if logits is None:
+        raise ValueError(
+            "the model returned no logits, from which the objective is computed; switch off"
+            " the fused loss that replaces them (use_liger_kernel=False)."
+        )
+    if num_items is not None:
+        # A tensor also where it is a number: 0 of a step without labels is no error.
+        num_items = torch.as_tensor(num_items, device=logits.device)
+    labels = labels.to(logits.device)
+    return loss(logits, labels, objective, num_items_in_batch=num_items, signals=signals)
 
 
 class _Rows:
@@ -213,10 +246,10 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, request):
-        labels, objective, num_items, recorded = request
+        labels, objective, num_items, recorded, signals = request
         needed = recorded and ctx.needs_input_grad[0]
         total, gradient, ctx.engine = loss_and_gradient(
-            logits, labels, objective, num_items, needed
+            logits, labels, objective, num_items, needed, signals
         )
         ctx.in_buffer = False
         ctx.save_for_backward(gradient)

@@ -183,12 +183,12 @@ def _train(
         order = rng.permutation(number)
         for start in range(0, number - _STEP + 1, _STEP):
             now = _in_force(arm, (passed * (number // _STEP) + start // _STEP) / steps)
-            indices = order[start : start + _STEP]
+            indices = order[start : start + _STEP].tolist()
             with top.precision():
                 logits, targets, row = top.logits(rows, indices)
             logp = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
             special = torch.isin(targets, rows.special.to(targets.device))
-            of_token = row_weights[torch.from_numpy(indices).to(row.device)][row]
+            of_token = row_weights[torch.tensor(indices, device=row.device)][row]
             losses = _token_losses(now, logp, special, of_token)
             (losses.sum() / len(losses)).backward()
             torch.nn.utils.clip_grad_norm_(top.weights, 1.0)
@@ -225,8 +225,15 @@ def run(
     below: int,
     rows: int,
     float32: bool = False,
+    arms: Sequence[str] = ARMS,
+    tests: int = _TEST,
 ) -> dict[str, Any]:
-    """One cell: every arm at every rate, and what auto says."""
+    """One cell: every arm at every rate, and what auto says.
+
+    Args:
+        arms: objectives; those of auto are added.
+        tests: right rows that no arm has seen.
+    """
     from probtune.data.chat import added_tokens
     from probtune.models.loading import token_table
     from probtune.probe.after_scout import after_scout
@@ -239,7 +246,7 @@ def run(
     started = time.process_time()
     task, kind, rate, seed = cell
     number = rows + _VALIDATION
-    encoded, wrong, clean = encoded_rows(tokenizer, task, kind, rate, seed, number, _TEST)
+    encoded, wrong, clean = encoded_rows(tokenizer, task, kind, rate, seed, number, tests)
     train, validation = encoded[:rows], encoded[rows:]
     special = torch.tensor(sorted(added_tokens(tokenizer)))
     halves = (train[: rows // 2], train[rows // 2 :])
@@ -271,7 +278,7 @@ def run(
         for metric in METRICS
     }
     results: dict[str, list[dict[str, Any]]] = {}
-    for arm in dict.fromkeys((*ARMS, *chosen.values())):
+    for arm in dict.fromkeys((*arms, *chosen.values())):
         results[arm] = []
         for learning_rate in RATES:
             _train(top, parts["train"], arm, learning_rate, weights, seed)
