@@ -16,11 +16,17 @@ import yaml
 from test_integrations import RATE, after_a_step, padded, same, sure_model
 
 import probtune
+from probtune.objectives import objective as read_objective
 
 RUNS = set(filter(None, os.environ.get("PROBTUNE_ENGINE_RUNS", "").split(",")))
 OBJECTIVES = ("power(10)", "above(0.2, nll())")
+WITH_SIGNALS = (*OBJECTIVES, "anneal(p(), nll_on_special(power(10)), 0.0, 0.0)")
+"""For engines that know their steps and their special tokens."""
 PAIRS = [("1 + 2 =", "3"), ("ask 4", "say 4 4"), ("9", "say"), ("2 + 5 =", "7"), ("7", "8 9")]
 PAIRS += [("ask 6", "6 6 6"), ("8 + 1 =", "say 9"), ("0", "0")]
+
+
+SPECIAL = torch.tensor([helpers.WORDS.index(word) for word in ("<eos>", "<pad>")])
 
 
 def of(name):
@@ -80,7 +86,11 @@ def check(batches, folder, text):
         def of_batch(model, batch):
             inputs = {name: x for name, x in batch.items() if name != "labels"}
             logits, labels = model(**inputs).logits, batch["labels"]
-            return probtune.loss(logits, labels, objective, num_items_in_batch=tokens, shift=False)
+            values = {"special": torch.isin(labels, SPECIAL), "progress": 0.0}
+            signals = {name: values[name] for name in read_objective(objective).needs}
+            return probtune.loss(
+                logits, labels, objective, num_items_in_batch=tokens, shift=False, signals=signals
+            )
 
         return after_a_step(sure_model(), of_batch, batches)
 
@@ -92,7 +102,7 @@ def check(batches, folder, text):
 
 
 @of("llamafactory")
-@pytest.mark.parametrize("text", OBJECTIVES)
+@pytest.mark.parametrize("text", WITH_SIGNALS)
 def test_llamafactory_trains_the_objective(text, workplace, batches):
     from probtune.integrations import llamafactory
 
@@ -120,7 +130,7 @@ def test_llamafactory_trains_the_objective(text, workplace, batches):
 
 
 @of("swift")
-@pytest.mark.parametrize("text", OBJECTIVES)
+@pytest.mark.parametrize("text", WITH_SIGNALS)
 def test_swift_trains_the_objective(text, workplace, batches):
     from swift.pipelines import sft_main
 
@@ -141,7 +151,7 @@ def test_swift_trains_the_objective(text, workplace, batches):
 
 
 @of("axolotl")
-@pytest.mark.parametrize("text", OBJECTIVES)
+@pytest.mark.parametrize("text", WITH_SIGNALS)
 def test_axolotl_trains_the_objective(text, workplace, batches):
     from axolotl.cli.train import do_cli
 
