@@ -165,17 +165,20 @@ def test_peaks_are_within_15_percent_of_measured_ones():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_emitted_lines_are_what_the_engine_reads(engine, tmp_path):
-    text = lines(engine, "above(0.2, nll())", "my model", "rows.jsonl")
+@pytest.mark.parametrize(
+    "chosen", ["above(0.2, nll())", "anneal(nll(), nll_on_special(power(0.5)), 0.2, 0.2)"]
+)
+def test_emitted_lines_are_what_the_engine_reads(engine, chosen):
+    text = lines(engine, chosen, "my model", "rows.jsonl")
     if engine == "axolotl":
         content = yaml.safe_load(text)
         assert content["plugins"] == ["probtune.integrations.axolotl.Plugin"]
-        assert str(objective(content["probtune_objective"])) == "above(0.2, nll())"
+        assert str(objective(content["probtune_objective"])) == chosen
         return
     if engine in ("trl", "swift"):
         code = text.partition("\n# in a shell")[0]
         compile(code, engine, "exec")
-        assert "above(0.2, nll())" in code
+        assert chosen in code
     if engine == "trl":
         return
     words = shlex.split(text.rsplit("\n", 1)[1])
@@ -185,18 +188,7 @@ def test_emitted_lines_are_what_the_engine_reads(engine, tmp_path):
         return
     module = words[words.index("-m") + 1]
     assert module == f"probtune.integrations.{engine}"
-    assert words[words.index("-m") + 2] == "above(0.2, nll())"
-
-
-def test_an_engine_that_cannot_put_nll_first_is_told_to():
-    auto = "anneal(nll(), nll_on_special(power(0.5)), 0.2, 0.2)"
-    for engine in ENGINES:
-        text = lines(engine, auto, "model", "rows.jsonl")
-        said = "first 20% of the steps with nll()" in text
-        assert said == (engine == "verl")
-        assert ("nll_on_special" in text.splitlines()[-1]) == (engine not in ("verl", "swift"))
-    assert shlex.split(lines("verl", auto, "m", "d").rsplit("\n", 1)[1])[4] == "power(0.5)"
-    assert "of the steps" not in lines("verl", "mix(0.5, nll(), p())", "model", "rows.jsonl")
+    assert words[words.index("-m") + 2] == chosen
 
 
 def test_emit_follows_the_probe(word_model, tmp_path, capsys):

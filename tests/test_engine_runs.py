@@ -178,7 +178,7 @@ def alone(monkeypatch):
 
 
 @of("verl")
-@pytest.mark.parametrize("text", OBJECTIVES)
+@pytest.mark.parametrize("text", WITH_SIGNALS)
 def test_verl_trains_the_objective(text, workplace, monkeypatch):
     from datasets import load_dataset
     from engine_devices import verl_on_cpu

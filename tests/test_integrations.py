@@ -318,6 +318,7 @@ def nested(tensors):
 
 def verl_batch(rows, count):
     return {
+        "input_ids": nested([torch.tensor(r["input_ids"]) for r in rows]),
         "loss_mask": nested([torch.tensor([int(x != -100) for x in r["labels"]]) for r in rows]),
         "batch_num_tokens": count,
         "dp_size": 1,
@@ -772,6 +773,38 @@ def test_verl_proves_itself():
         verl.use_objective(trainer, "power(10)")
         with pytest.raises(TrainingError, match="verl never asked for the loss"):
             trainer.training_client.engine.train_batch([ROWS], None)
+
+
+def test_what_auto_writes_in_verl():
+    class Stepping(VerlEngine):
+        def train_batch(self, data, loss_function):
+            losses = []
+            self.model.zero_grad()
+            for rows in data:
+                output = {"log_probs": verl_logprobs(self.model, rows)}
+                batch = verl_batch(rows, tokens_of(ENDED))
+                losses.append(loss_function(model_output=output, data=batch, dp_group=None)[0])
+                losses[-1].backward()
+            with torch.no_grad():
+                for x in self.model.parameters():
+                    x -= RATE * x.grad
+            return {"loss": [number(x) for x in losses], "metrics": {}}
+
+    with engine("verl") as verl:
+        trainer = verl_trainer(Stepping())
+        trainer.total_training_steps, trainer.resume_global_step = 2, 0
+        trainer.model_config = SimpleNamespace(tokenizer=helpers.word_tokenizer())
+        loss = verl.use_objective(trainer, AUTO)
+        client = trainer.training_client
+        for proven in (False, True):
+            client.engine.train_batch([ENDED[:3], ENDED[3:]], client.loss_fn)
+            assert loss.ledger.proof.proven == proven
+        same({n: x.detach() for n, x in client.engine.model.named_parameters()}, two_steps())
+        trainer = verl_trainer(VerlEngine())
+        trainer.total_training_steps, trainer.resume_global_step = 2, 1
+        assert str(verl.use_objective(trainer, AUTO).running.objective_now()) != "nll()"
+        with pytest.raises(ObjectiveError, match="hand over"):
+            verl.ObjectiveLoss(AUTO)
 
 
 def test_a_loss_that_is_a_mean_of_means_is_stopped(tmp_path):

@@ -127,7 +127,7 @@ def test_objectives_see_the_same_rows_in_the_same_order(word_model, rows, tmp_pa
 def test_an_interrupted_run_goes_on(word_model, rows, tmp_path):
     """SIGTERM during training: a checkpoint, a clear line, status 143; the same command finishes,
     and the end is that of an uninterrupted run."""
-    steps = 250
+    steps = 160
     command = [sys.executable, "-m", "probtune", "tune", str(word_model), rows]
     command += ["--objective", "nll", "--heldout", "10", "--batch-size", "8"]
     command += ["--gradient-accumulation", "1", "--learning-rate", "1e-2"]

@@ -69,13 +69,9 @@ ENGINES = {
 }
 """Engine -> function of (objective, model, data) that returns the lines."""
 
-_LOGPROBS_ALONE = frozenset({"verl"})
-"""Engines that tell a loss neither their steps nor which tokens are special."""
-
 
 def lines(engine: str, objective: str, model: str, data: str) -> str:
-    """Return the lines to paste. An engine that cannot train what `auto` puts around its choice
-    gets the choice, and is told to begin with NLL.
+    """Return the lines to paste.
 
     >>> print(lines("axolotl", "power(0.5)", "my-model", "rows.jsonl"))
     # add to the configuration of axolotl train
@@ -88,27 +84,7 @@ def lines(engine: str, objective: str, model: str, data: str) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"--emit {engine}: known engines are {', '.join(ENGINES)}.")
-    chosen, first = _alone(engine, objective) if engine in _LOGPROBS_ALONE else (objective, "")
-    return first + ENGINES[engine](chosen, model, data)
-
-
-def _alone(engine: str, text: str) -> tuple[str, str]:
-    """Return (the objective without `anneal` and `nll_on_special` around it, what to do first)."""
-    from ..objectives import anneal, nll_on_special, objective
-
-    whole = chosen = objective(text)
-    share = 0.1
-    while isinstance(chosen, anneal | nll_on_special):
-        if isinstance(chosen, anneal):
-            share = chosen.end
-        chosen = chosen.g if isinstance(chosen, anneal) else chosen.f
-    if chosen is whole:
-        return text, ""
-    return str(chosen), (
-        f"# {whole}\n"
-        f"# fits best, but {engine} tells neither its steps nor which tokens are special. Train the"
-        f"\n# first {share:.0%} of the steps with nll(), and go on from that model with:\n"
-    )
+    return ENGINES[engine](objective, model, data)
 
 
 def _yaml(content: dict[str, Any]) -> str:

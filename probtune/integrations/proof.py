@@ -170,11 +170,22 @@ class Ledger:
         self.proof = proof
         self._sums: list[float] | None = None
 
-    def add(self, logprobs: Tensor, mask: Tensor, signals: dict[str, Any] | None = None) -> None:
-        """Add the tokens of a batch, until the loss is proven."""
+    def add(
+        self,
+        logprobs: Tensor,
+        mask: Tensor,
+        signals: dict[str, Any] | None = None,
+        objective: Objective | None = None,
+    ) -> None:
+        """Add the tokens of a batch, until the loss is proven.
+
+        Args:
+            objective: the one in force; default: the proof's.
+        """
         if self.proof.proven:
             return
-        self.add_sums(logprob_sums(self.proof.objective, logprobs.detach(), mask, signals))
+        f = self.proof.objective if objective is None else objective
+        self.add_sums(logprob_sums(f, logprobs.detach(), mask, signals))
 
     def add_sums(self, sums: Sequence[float]) -> None:
         """Add the sums of a batch, as `logprob_sums` or `logits_sums` return them."""

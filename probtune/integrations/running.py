@@ -1,10 +1,11 @@
 """Signals of a running trainer: the share of the steps that is done, and which targets are special
-tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in any engine that
-inherits from `transformers.Trainer`.
+tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in verl and in any
+engine that inherits from `transformers.Trainer`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,17 +15,29 @@ from ..data.chat import added_tokens
 from ..errors import ObjectiveError
 from ..objectives import Objective
 
-__all__ = ["OFFERED", "Running"]
+__all__ = ["OFFERED", "Running", "running_in"]
 
 OFFERED = frozenset({"progress", "special"})
 """Signals that such a trainer offers besides those of the logits."""
 
 
 class Running:
-    """An objective in a trainer that runs."""
+    """An objective in a trainer that runs.
 
-    def __init__(self, trainer: Any, objective: Objective):
-        self.trainer, self.objective = trainer, objective
+    Args:
+        progress: returns the share of the optimizer steps that is done.
+        tokenizer: returns the tokenizer; None if the trainer has none.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        progress: Callable[[], float],
+        tokenizer: Callable[[], Any],
+    ):
+        self.objective = objective
+        self._progress, self._tokenizer = progress, tokenizer
         self._special: Tensor | None = None
 
     def check(self) -> None:
@@ -32,31 +45,41 @@ class Running:
         trainer is whole, before any step.
         """
         if "special" in self.objective.kinds:
-            _special_tokens(self.trainer, self.objective)
+            self._special_tokens()
 
     def objective_now(self) -> Objective:
         """Return the objective in force, at the share of the optimizer steps that is done."""
         if "progress" not in self.objective.kinds:
             return self.objective
-        state = self.trainer.state
-        return self.objective.at(state.global_step / max(state.max_steps, 1))
+        return self.objective.at(self._progress())
 
-    def signals(self, objective: Objective, labels: Tensor) -> dict[str, Tensor]:
-        """Return what an objective in force needs besides the logits, in the shape of labels."""
+    def signals(self, objective: Objective, targets: Tensor) -> dict[str, Tensor]:
+        """Return what an objective in force needs besides the logits, in the shape of targets."""
         if "special" not in objective.needs:
             return {}
-        if self._special is None or self._special.device != labels.device:
-            self._special = _special_tokens(self.trainer, self.objective).to(labels.device)
-        return {"special": torch.isin(labels, self._special)}
+        if self._special is None or self._special.device != targets.device:
+            self._special = self._special_tokens().to(targets.device)
+        return {"special": torch.isin(targets, self._special)}
+
+    def _special_tokens(self) -> Tensor:
+        tokenizer = self._tokenizer()
+        if tokenizer is None:
+            raise ObjectiveError(
+                f"{self.objective} needs to know which tokens are special, and the trainer has no"
+                " tokenizer; give it as processing_class=."
+            )
+        return torch.tensor(sorted(added_tokens(tokenizer)))
 
 
-def _special_tokens(trainer: Any, objective: Objective) -> Tensor:
-    """Return their ids; ms-swift keeps the tokenizer in its template."""
-    processor = getattr(trainer, "processing_class", None) or getattr(trainer, "template", None)
-    tokenizer = getattr(processor, "tokenizer", processor)
-    if tokenizer is None:
-        raise ObjectiveError(
-            f"{objective} needs to know which tokens are special, and the trainer has no tokenizer;"
-            " give it as processing_class=."
-        )
-    return torch.tensor(sorted(added_tokens(tokenizer)))
+def running_in(trainer: Any, objective: Objective) -> Running:
+    """Return an objective in a `transformers.Trainer`, or in what inherits from it."""
+
+    def progress() -> float:
+        return trainer.state.global_step / max(trainer.state.max_steps, 1)
+
+    def tokenizer() -> Any:
+        # A processor has one, and so has the template of ms-swift.
+        of = getattr(trainer, "processing_class", None) or getattr(trainer, "template", None)
+        return getattr(of, "tokenizer", of)
+
+    return Running(objective, progress=progress, tokenizer=tokenizer)

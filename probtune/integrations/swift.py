@@ -22,7 +22,7 @@ from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .loss import logits_objective
 from .proof import prove_trainer
-from .running import OFFERED, Running
+from .running import OFFERED, Running, running_in
 from .versions import check_version
 
 __all__ = ["NAME", "objective_loss", "prove", "register"]
@@ -113,6 +113,6 @@ def objective_loss(objective: Objective, base: type[Any]) -> type[Any]:
 
 def prove(trainer: Any, objective: Objective | str) -> Running:
     """Let ms-swift's trainer prove its loss on the first step."""
-    running = Running(trainer, read_objective(objective))
+    running = running_in(trainer, read_objective(objective))
     prove_trainer(trainer, running, engine="ms-swift", way_out=_WAY_OUT)
     return running

@@ -21,7 +21,7 @@ from ..kernels.logits import loss_of_outputs
 from ..objectives import Objective
 from .loss import logits_objective
 from .proof import prove_trainer
-from .running import OFFERED, Running
+from .running import OFFERED, Running, running_in
 from .statistics import TokenStatistics
 
 __all__ = [
@@ -99,7 +99,7 @@ def use_objective(
             is done and which tokens are special.
     """
     refuse_other_losses(trainer, objective)
-    running = Running(trainer, logits_objective(objective, OFFERED))
+    running = running_in(trainer, logits_objective(objective, OFFERED))
     running.check()
     loss = ObjectiveLoss(running)
     trainer.compute_loss_func = loss

@@ -19,7 +19,7 @@ from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .loss import token_loss
 from .proof import prove_trainer
-from .running import OFFERED, Running
+from .running import OFFERED, running_in
 from .statistics import TokenStatistics
 from .transformers_trainer import refuse_sequence_parallelism
 
@@ -66,7 +66,7 @@ class ObjectiveMixin:
         self.objective = f
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
         self._statistics = {mode: TokenStatistics(f) for mode in ("train", "eval")}
-        self._running = Running(self, f)
+        self._running = running_in(self, f)
         self._running.check()
         if f.needs <= OFFERED:
             way_out = "Another class in the bases overrides compute_loss, or a compiled forward."

@@ -10,6 +10,7 @@ or in a program of your own, after the trainer is made:
 from __future__ import annotations
 
 import sys
+from collections.abc import Set
 from functools import partial
 from typing import Any
 
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..objectives import Objective
+from ..objectives import Objective, nll
+from ..objectives import objective as read_objective
 from .loss import bound_objective, token_loss
 from .proof import Ledger, Proof
+from .running import OFFERED, Running
 from .versions import check_version
 
 __all__ = ["ObjectiveLoss", "main", "use_objective"]
@@ -33,26 +36,39 @@ class ObjectiveLoss:
     The sum over a micro-batch, divided by the tokens of the whole step and multiplied by the ranks,
     whose gradients are averaged. Entropy is at hand where the batch asks for it
     (`calculate_entropy`).
+
+    Args:
+        running: tells steps and special tokens; None: objectives that need them are refused.
     """
 
-    def __init__(self, objective: Objective | str):
+    def __init__(self, objective: Objective | str, running: Running | None = None):
+        _check(objective, frozenset() if running is None else OFFERED)
         proof = Proof(objective, engine="verl", way_out=_WAY_OUT)
         self.objective, self.ledger = proof.objective, Ledger(proof)
-        offered = {"entropy"} & self.objective.needs
-        bound_objective(self.objective, torch.empty(0), {name: torch.empty(0) for name in offered})
+        self.running = running
 
     def __call__(
         self, config: Any, model_output: Any, data: Any, dp_group: Any = None
     ) -> tuple[Tensor, dict[str, Any]]:
         logprobs, mask = _flat(model_output["log_probs"]), _flat_mask(data)
-        signals = {
-            name: _flat(model_output[name])
-            for name in self.objective.needs
-            if name in ("entropy",) and model_output.get(name) is not None
-        }
-        self.ledger.add(logprobs, mask, signals)
-        loss = token_loss(self.objective, logprobs, mask, data["batch_num_tokens"], signals)
+        f, signals = self.objective, {}
+        if self.running is not None:
+            f = self.running.objective_now()
+            if "special" in f.needs:
+                signals = self.running.signals(f, _flat_targets(data))
+        if "entropy" in f.needs and model_output.get("entropy") is not None:
+            signals["entropy"] = _flat(model_output["entropy"])
+        if f != nll():  # which proves nothing
+            self.ledger.add(logprobs, mask, signals, f)
+        loss = token_loss(f, logprobs, mask, data["batch_num_tokens"], signals)
         return loss * data["dp_size"], {}
+
+
+def _check(objective: Objective | str, offered: Set[str]) -> None:
+    """Raise ObjectiveError for an objective that needs more than log p, entropy and these."""
+    values = {"entropy": torch.empty(0), "special": torch.empty(0), "progress": 0.0}
+    needs = read_objective(objective).needs & (offered | {"entropy"})
+    bound_objective(objective, torch.empty(0), {name: values[name] for name in needs})
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -67,6 +83,24 @@ def _flat_mask(data: Any) -> Tensor:
     return data["response_mask"]
 
 
+def _flat_targets(data: Any) -> Tensor:
+    """Return the targets in the order of the log-probabilities."""
+    if data["input_ids"].is_nested:
+        return torch.roll(data["input_ids"].values(), shifts=-1, dims=0)
+    return data["responses"]
+
+
+class _Steps:
+    """The optimizer steps of verl's trainer, each of which is one batch of its engine."""
+
+    def __init__(self, trainer: Any):
+        self.trainer, self.since_resumed = trainer, 0
+
+    def progress(self) -> float:
+        done = getattr(self.trainer, "resume_global_step", 0) + self.since_resumed
+        return done / max(self.trainer.total_training_steps, 1)
+
+
 def use_objective(trainer: Any, objective: Objective | str) -> ObjectiveLoss:
     """Let verl's SFT trainer minimise an objective, and prove it on the first step.
 
@@ -74,22 +108,31 @@ def use_objective(trainer: Any, objective: Objective | str) -> ObjectiveLoss:
         trainer: `verl.trainer.sft_trainer.SFTTrainer`.
 
     Raises:
-        ObjectiveError: the objective needs more than log p and the entropy.
+        ObjectiveError: the objective needs more than log p, the entropy, the share of the steps
+            that is done and which tokens are special.
     """
     check_version("verl")
-    loss = ObjectiveLoss(objective)
+    steps = _Steps(trainer)
+    running = Running(
+        read_objective(objective),
+        progress=steps.progress,
+        tokenizer=lambda: trainer.model_config.tokenizer,
+    )
+    loss = ObjectiveLoss(objective, running)
     trainer.loss_fn = partial(loss, config=None)
     trainer.training_client.set_loss_fn(loss_fn=trainer.loss_fn)
-    _prove(trainer.training_client.engine, loss)
+    _prove(trainer.training_client.engine, loss, running, steps)
     return loss
 
 
-def _prove(engine: Any, loss: ObjectiveLoss) -> None:
+def _prove(engine: Any, loss: ObjectiveLoss, running: Running, steps: _Steps) -> None:
     trained = engine.train_batch
 
     def train_batch(data: Any, loss_function: Any) -> Any:
+        is_nll = running.objective_now() == nll()
         output = trained(data, loss_function)
-        if engine.is_mp_src_rank_with_outputs():
+        steps.since_resumed += 1
+        if engine.is_mp_src_rank_with_outputs() and not is_nll:
             losses = output["loss"]
             returned = sum(losses) if isinstance(losses, list | tuple) else float(losses)
             group = engine.get_data_parallel_group()
@@ -113,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
             "name the objective first: python -m probtune.integrations.verl 'power(0.5)' KEY=VALUE"
         )
     objective, *rest = arguments
-    ObjectiveLoss(objective)  # before verl loads anything
+    _check(objective, OFFERED)  # before verl loads anything
     from verl.trainer import sft_trainer  # pyright: ignore[reportMissingImports]
 
     built = sft_trainer.SFTTrainer._build_engine
