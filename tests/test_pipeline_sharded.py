@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import helpers
 import pytest
@@ -39,6 +40,8 @@ LORA = [
     "max_grad_norm=0",
 ]
 """The model before training, which the adapter is switched off for, is spread too."""
+COPIED = ["--objective", "kl_anchor(0.05, dft())", "--training", "max_grad_norm=0"]
+"""The frozen copy of the model before training is spread with it."""
 QLORA = ["--objective", "auto", "--compare", "p", "--lora-rank", "4", "--weights", "nf4"]
 
 
@@ -79,7 +82,7 @@ def alone(word_model, tmp_path_factory):
         return [model, rows, *shared, "--batch-size", 8 // processes, "--out", out]
 
     def one(options, model=word_model):
-        out = folder / f"{model.name}-{len(options)}"
+        out = folder / f"{model.name}-{crc32(repr(options).encode())}"
         if not out.exists():
             tune(arguments(options, out, 1, model))
         return out
@@ -121,6 +124,16 @@ def test_under_fsdp2(alone, tmp_path):
 def test_under_fsdp2_with_adapters_and_their_base_as_reference(alone, tmp_path):
     said = alike(alone, tmp_path, LORA, fsdp2())
     assert "spread: 2 as (Shard(dim=0),)" in said
+
+
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_under_fsdp2_with_a_frozen_copy(offloaded, alone, tmp_path):
+    said = alike(alone, tmp_path, COPIED, fsdp2(fsdp_offload_params=offloaded))
+    assert "spread: 2 as (Shard(dim=0),)" in said
+
+
+def test_under_zero2_with_a_frozen_copy(zero, alone, tmp_path):
+    alike(alone, tmp_path, COPIED, zero(2))
 
 
 def test_under_fsdp2_with_weights_offloaded(alone, tmp_path):

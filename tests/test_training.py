@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import helpers
 import pytest
@@ -21,6 +22,7 @@ from probtune.training import (
     ProbTuneConfig,
     ProbTuneTrainer,
 )
+from probtune.training.frozen import frozen_copy
 
 MASKED = (1, 4, 5, 9)
 
@@ -570,6 +572,30 @@ def test_text_is_normalised_and_written_to_checkpoints(tmp_path):
 def test_refused_settings(changes, said, tmp_path):
     with pytest.raises(UsageError, match=said):
         config(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (dict(is_deepspeed_enabled=True), "which ZeRO-3 does not allow; train LoRA adapters"),
+        (
+            dict(is_fsdp_enabled=True),
+            "version 1 of FSDP does not allow; train LoRA .* or use FSDP2",
+        ),
+        (dict(get_tp_size=lambda: 2), "tensor parallelism does not allow; use FSDP2"),
+    ],
+)
+def test_a_frozen_copy_that_cannot_be_had_is_refused(changes, said):
+    plugins = {"fsdp_plugin": SimpleNamespace(fsdp_version=1)}
+    plugins["deepspeed_plugin"] = SimpleNamespace(zero_stage=3)
+    alone = {"is_deepspeed_enabled": False, "is_fsdp_enabled": False, "get_tp_size": lambda: 1}
+    owner = SimpleNamespace(
+        objective="kl_anchor(0.5, dft())",
+        accelerator=SimpleNamespace(state=SimpleNamespace(**plugins)),
+        **{**alone, **changes},
+    )
+    with pytest.raises(UsageError, match=said):
+        frozen_copy(owner)
 
 
 def test_an_open_quantile_is_refused_before_training(tmp_path):

@@ -11,7 +11,6 @@ package is the only part of ours that knows TRL's trainer.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Mapping
@@ -28,7 +27,6 @@ from trl.trainer.utils import add_fused_lm_head
 from ..errors import TrainingError, UsageError
 from ..files import write_text
 from ..models.head import HeadCall, add_objective_head
-from ..models.loading import lm_head
 from ..models.packaged import model_folder
 from ..objectives import (
     REFERENCE_SIGNALS,
@@ -51,6 +49,7 @@ from .columns import (
 )
 from .config import ProbTuneConfig
 from .counts import GroupSums, StepCounts, TokenSums, p_histogram, row_sums
+from .frozen import frozen_copy, frozen_head
 from .head_choice import (
     adapters_on_the_head,
     check_two_pass,
@@ -280,8 +279,8 @@ class ProbTuneTrainer(SFTTrainer):
             _LOGGER.warning("TRL's fused head computes the loss: %s.", self.head_reason)
         if self.head == "probtune" and self.args.device.type not in TRUSTED_DEVICES:
             check_head(self.objective.at(0.0), self.args.device, self._head_dtype())
-        if REFERENCE_SIGNALS & self.objective.kinds:
-            self._freeze_reference()
+        if REFERENCE_SIGNALS & self.objective.kinds and not is_peft_model(self.model):
+            self._frozen = frozen_copy(self)  # with adapters the base is the reference
         if self.head == "probtune":
             add_objective_head(self._inner)
         elif "collision" in self.objective.needs:
@@ -298,18 +297,6 @@ class ProbTuneTrainer(SFTTrainer):
             return torch.bfloat16 if self.args.bf16 else torch.float16
         dtype = self._inner.dtype
         return dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
-
-    def _freeze_reference(self) -> None:
-        """The model before training: its adapters switched off, or a copy."""
-        if is_peft_model(self.model):
-            return
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.get_tp_size() > 1:
-            raise UsageError(
-                f"{self.objective} needs a frozen copy of the model, which is not sharded with it;"
-                " train LoRA adapters, whose base is the reference, or use data parallelism."
-            )
-        self._frozen = copy.deepcopy(self.model).eval().requires_grad_(False)
-        add_objective_head(self._frozen)
 
     def _add_columns(self) -> None:
         """Give the datasets the numbers per token that the objective needs, and the training rows
@@ -449,9 +436,7 @@ class ProbTuneTrainer(SFTTrainer):
         if self._frozen is not None:
             with self._passes.as_it_is(self._frozen):
                 out = self._frozen(**inputs, objective_head=call)
-            head = lm_head(self._frozen)
-            assert head is not None
-            return out.hidden, head.weight, head.bias
+            return out.hidden, *frozen_head(self._frozen, out.hidden)
         adapted = self.accelerator.unwrap_model(self.model)
         with self._passes.as_it_is(model), adapted.disable_adapter():
             out = model(**inputs, objective_head=call)
