@@ -44,6 +44,7 @@ from probtune.probe.choosing import METRICS
 from probtune.statistics import mean
 
 from ...blocks import Table, aligned, write
+from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
 from .tasks import GSM8K, HELD_OUT, TASKS
 
@@ -54,7 +55,8 @@ RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
 RATES = (1e-4, 3e-4)
-_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), "select", "auto")
+PAPER = "paper's rule"
+_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, "select", "auto")
 """Headings of what is compared with NLL, in the order of `_gains`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 96
 _PASSES, _STEP = 3, 16
@@ -262,9 +264,9 @@ def run(
         for name, part in (("train", train), ("validation", validation), ("test", clean))
     }
     base = _measure(top, parts["test"])
+    before = token_table(model, train)
     base_rows, scout_rows = (
-        float(expected_rows(table, tokenizer).mean())
-        for table in (token_table(model, train), first.spread.table)
+        float(expected_rows(table, tokenizer).mean()) for table in (before, first.spread.table)
     )
     chosen = {
         metric: for_the_base(
@@ -298,8 +300,14 @@ def run(
             "true": float(np.mean(wrong[:rows])),
         },
         **{"estimate": noise.share.value, "known": bool(noise.known), "auto": chosen},
+        "mean_p": _mean_p(before),
         **{"base": base, "arms": results, "cpu_seconds": round(time.process_time() - started, 1)},
     }
+
+
+def _mean_p(table: Any) -> float:
+    """Mean p of the training rows under the base, by which the paper's rule chooses."""
+    return round(float(np.exp(table.logp).mean()), 4)
 
 
 def picked(arm: Sequence[dict[str, Any]], metric: str) -> float:
@@ -323,6 +331,7 @@ def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
     of_both = [*arms["nll()"], *arms["power(0.5)"]]
     return {
         **{arm: 100 * (picked(arms[arm], metric) - nll) for arm in ARMS[1:]},
+        PAPER: 100 * (picked(arms[paper_rule(line).objective], metric) - nll),
         "select": 100 * (picked(of_both, metric) - nll),
         "auto": 100 * (picked(arms[line["auto"][metric]], metric) - nll),
     }
@@ -370,11 +379,25 @@ def means(lines: list[dict[str, Any]]) -> Table:
     return ["cells", "answers", *_POLICIES, "auto's worst", "auto loses > 1"], rows
 
 
+def ahead(lines: list[dict[str, Any]]) -> Table:
+    """`auto` against every other policy in points, paired by cell: mean with its 95 % interval."""
+    rows = []
+    for metric in METRICS if lines else ():
+        each = [_gains(r, metric) for r in lines]
+        differences = (
+            signed(mean(np.array([gain["auto"] - gain[name] for gain in each]))._asdict(), 1)
+            for name in each[0]
+            if name != "auto"
+        )
+        rows.append([metric, *differences])
+    return ["`auto` minus", *_POLICIES[:-1]], rows
+
+
 def summary(lines: list[dict[str, Any]]) -> str:
     """The tables for the terminal."""
     if not lines:
         return "no cell was run yet."
-    return f"{aligned(page(lines))}\n\n{aligned(means(lines))}"
+    return "\n\n".join(aligned(table(lines)) for table in (page, means, ahead))
 
 
 def main() -> None:
@@ -395,6 +418,7 @@ def main() -> None:
         lines = read(options.results)
         write(DOCUMENTS / "choice-bench.md", "trainings", page(lines))
         write(DOCUMENTS / "choosing-an-objective.md", "trainings-means", means(lines))
+        write(DOCUMENTS / "choosing-an-objective.md", "trainings-ahead", ahead(lines))
         return
     if not options.summary:
         _run_missing(options)
@@ -414,6 +438,7 @@ def _run_missing(options: argparse.Namespace) -> None:
     todo = [cell for cell in cells() if cell not in done][: options.limit]
     model = load_model(options.model, device=options.device)
     tokenizer = load_tokenizer(options.model)
+    _complete(path, model, tokenizer)
     for count, cell in enumerate(todo, 1):
         line = run(
             model,
@@ -427,6 +452,23 @@ def _run_missing(options: argparse.Namespace) -> None:
             stream.write(json.dumps(line) + "\n")
         name, seconds = " ".join(map(str, cell)), line["cpu_seconds"]
         print(f"{count} of {len(todo)}: {name}, {seconds:.0f} s of CPU", flush=True)
+
+
+def _complete(path: Path, model: Any, tokenizer: Any) -> None:
+    """Measure the base's mean p in cells of before it was recorded: one forward pass each."""
+    from probtune.models.loading import token_table
+
+    from .estimates import encoded_rows
+
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line) for line in rest]
+    for r in lines:
+        if "mean_p" not in r:
+            cell = (r["task"], r["kind"], r["rate"], r["seed"])
+            rows, _, _ = encoded_rows(tokenizer, *cell, r["rows"] + _VALIDATION, _TEST)
+            r["mean_p"] = _mean_p(token_table(model, rows[: r["rows"]]))
+    text = "\n".join([first, *map(json.dumps, lines)])
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
