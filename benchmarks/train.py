@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from probtune.records import environment
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +38,11 @@ MASKED = (0, 50, 80)
 ARMS = (
     *("TRL nll", "TRL chunked_nll", "TRL dft"),
     *("ours nll", "ours p", "ours power(10)", "ours eaft"),
+    LAYERS := "layers alone",
 )
+"""`LAYERS` trains the layers below the output layer on the mean of their last states, with no output
+layer at all: no loss can be faster.
+"""
 _SETTING = ("model", "layout", "masked")
 STEPS, WARM = 3, 1
 """Steps that are timed, and those before them."""
@@ -94,9 +100,20 @@ def trainer_of(arm: str, model: Any, rows: Any, layout: str, length: int, batch:
     tokenizer = AutoTokenizer.from_pretrained(model_folder("smollm2-135m"))
     tokenizer.pad_token = tokenizer.eos_token
     parts = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
+    if arm == LAYERS:
+        return _without_head(SFTTrainer)(model, SFTConfig(**options), **parts)
     if who == "TRL":
         return SFTTrainer(model, SFTConfig(**options, loss_type=what), **parts)
     return ProbTuneTrainer(model, ProbTuneConfig(**options, objective=what), **parts)
+
+
+def _without_head(trainer_class: Any) -> Any:
+    class Layers(trainer_class):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            inputs = {k: v for k, v in inputs.items() if k != "labels"}
+            return model.base_model(**inputs, use_cache=False).last_hidden_state.mean()
+
+    return Layers
 
 
 def measure(model_name: str, layout: str, masked: int, arm: str) -> dict[str, float]:
@@ -185,7 +202,8 @@ def table(results: list[dict[str, Any]]) -> str:
     for quantity, name in (("seconds", "time"), ("peak_mib", "memory")):
         for entry in results:
             first = entry["arms"][ARMS[0]][quantity]
-            cells = [f"{entry['arms'][arm][quantity] / first:.2f}" for arm in ARMS]
+            measured = (entry["arms"].get(arm) for arm in ARMS)
+            cells = ["-" if arm is None else f"{arm[quantity] / first:.2f}" for arm in measured]
             unit = f"{first:.2f} s" if quantity == "seconds" else f"{first:,.0f} MiB"
             cells[0] += f" ({unit})"
             where = f"{entry['model']}, {entry['layout']}, {entry['masked']} % masked"
@@ -206,7 +224,10 @@ def draw(results: list[dict[str, Any]]) -> None:
         entries = [entry for entry in results if entry["model"] == name]
         ticks = range(len(entries))
         for arm in ARMS:
-            ratios = [e["arms"][arm]["seconds"] / e["arms"][ARMS[0]]["seconds"] for e in entries]
+            of_arm = [e["arms"].get(arm, {}).get("seconds", np.nan) for e in entries]
+            ratios = [
+                x / e["arms"][ARMS[0]]["seconds"] for x, e in zip(of_arm, entries, strict=True)
+            ]
             axis.plot(ticks, ratios, marker="o", label=arm, ls="-" if arm[0] == "o" else ":")
         axis.set_xticks(ticks, [f"{e['layout']}\n{e['masked']} %" for e in entries])
         axis.set_title(name)
@@ -276,7 +297,8 @@ def save(results: list[dict[str, Any]], of_machine: dict[str, Any]) -> None:
         " TRL's `SFTTrainer` on the same rows, as ratios to its nll. Made by `make bench-train`,"
         " which writes `benchmarks/train.json` with the machine and the versions.\n\n"
         f"![Time of a step](speed.svg)\n\n{table(results)}\n\nThe sums and the histogram of p"
-        f" that our trainer logs take at most {_most_logging(results):.2%} of a training.\n"
+        f" that our trainer logs take at most {_most_logging(results):.2%} of a training."
+        f" `{LAYERS}` is a step without any output layer, below which no loss can be.\n"
     )
 
 
