@@ -224,9 +224,9 @@ def draw(results: list[dict[str, Any]]) -> None:
         entries = [entry for entry in results if entry["model"] == name]
         ticks = range(len(entries))
         for arm in ARMS:
-            of_arm = [e["arms"].get(arm, {}).get("seconds", np.nan) for e in entries]
             ratios = [
-                x / e["arms"][ARMS[0]]["seconds"] for x, e in zip(of_arm, entries, strict=True)
+                e["arms"].get(arm, {}).get("seconds", np.nan) / e["arms"][ARMS[0]]["seconds"]
+                for e in entries
             ]
             axis.plot(ticks, ratios, marker="o", label=arm, ls="-" if arm[0] == "o" else ":")
         axis.set_xticks(ticks, [f"{e['layout']}\n{e['masked']} %" for e in entries])
