@@ -40,8 +40,8 @@ ARMS = (
     *("ours nll", "ours p", "ours power(10)", "ours eaft"),
     LAYERS := "layers alone",
 )
-"""`LAYERS` trains the layers below the output layer on the mean of their last states, with no output
-layer at all: no loss can be faster.
+"""`LAYERS` trains the layers below the output layer on the mean of their last states, without an
+output layer: no loss can be faster.
 """
 _SETTING = ("model", "layout", "masked")
 STEPS, WARM = 3, 1
