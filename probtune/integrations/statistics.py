@@ -46,7 +46,7 @@ class TokenStatistics:
             objective: the one in force; default: the statistics' own.
             signals: what it needs besides the logits, in the shape of the labels.
         """
-        others = dict(signals or {})
+        others = {name: x.to(logits.device) for name, x in (signals or {}).items()}
         if shift:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
             others = {name: x[..., 1:] for name, x in others.items()}

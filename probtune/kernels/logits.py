@@ -204,6 +204,9 @@ def loss_of_outputs(
         # A tensor also where it is a number: 0 of a step without labels is no error.
         num_items = torch.as_tensor(num_items, device=logits.device)
     labels = labels.to(logits.device)
+    signals = {
+        n: x.to(logits.device) if isinstance(x, Tensor) else x for n, x in (signals or {}).items()
+    }
     return loss(logits, labels, objective, num_items_in_batch=num_items, signals=signals)
 
 
