@@ -55,8 +55,9 @@ RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
 RATES = (1e-4, 3e-4)
-PAPER = "paper's rule"
-_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, "select", "auto")
+PAPER, OTHER = "paper's rule", "auto for the other answers"
+"""`OTHER`: what `auto` takes for sampled answers read with greedy ones, and the reverse."""
+_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, "select", "auto")
 """Headings of what is compared with NLL, in the order of `_gains`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 96
 _PASSES, _STEP = 3, 16
@@ -325,13 +326,15 @@ def read(path: Path = RESULTS) -> list[dict[str, Any]]:
 
 
 def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
-    """Arm, `select` and `auto` -> gain over NLL in a cell, in points."""
+    """Policy -> gain over NLL in a cell, in points."""
     arms = line["arms"]
     nll = picked(arms["nll()"], metric)
+    (other,) = (m for m in METRICS if m != metric)
     of_both = [*arms["nll()"], *arms["power(0.5)"]]
     return {
         **{arm: 100 * (picked(arms[arm], metric) - nll) for arm in ARMS[1:]},
         PAPER: 100 * (picked(arms[paper_rule(line).objective], metric) - nll),
+        OTHER: 100 * (picked(arms[line["auto"][other]], metric) - nll),
         "select": 100 * (picked(of_both, metric) - nll),
         "auto": 100 * (picked(arms[line["auto"][metric]], metric) - nll),
     }
