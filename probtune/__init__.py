@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .kernels import loss as loss
     from .objectives import *  # noqa: F403
     from .probe.capability import Probe as Probe
-    from .probe.capability import probe as probe
+    from .probe.probing import probe as probe
     from .training import ProbTuneConfig as ProbTuneConfig
     from .training import ProbTuneTrainer as ProbTuneTrainer
 
@@ -96,7 +96,8 @@ _HOMES = {
         "linear_target_statistics",
         "loss",
     ),
-    "probe.capability": ("Probe", "probe"),
+    "probe.capability": ("Probe",),
+    "probe.probing": ("probe",),
     "training": ("ProbTuneConfig", "ProbTuneTrainer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -87,7 +87,7 @@ def rule(points, low, high, *, most_lost=1.0):
 def test_a_gain_that_may_be_a_loss_is_raced_and_a_safe_one_is_taken():
     risky = auto(case(), rule=rule(4.0, -6.0, 9.0))
     assert risky.undecided and risky.race == ("p()", "power(0.5)")
-    assert str(risky).startswith("undecided, racing p() and power(0.5)")
+    assert str(risky).startswith("undecided between p() and power(0.5)")
     assert "power(0.5) may gain +4.0 [-6.0, +9.0] points" in risky.reason
     safe = auto(case(), rule=rule(4.0, -0.5, 9.0))
     assert (safe.objective, safe.undecided, safe.runner_up) == ("power(0.5)", False, "p()")

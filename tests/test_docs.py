@@ -127,7 +127,7 @@ def test_every_public_name_is_in_the_reference():
     text = (ROOT / "docs" / "api.rst").read_text()
     for name in set(probtune.__all__) - set(probtune._MEMBERS) - {"__version__", "probe"}:
         assert f"probtune.{name}\n" in text, name
-    assert "probtune.probe.capability.probe\n" in text and text.endswith("\nMEMBERS\n")
+    assert "probtune.probe.probing.probe\n" in text and text.endswith("\nMEMBERS\n")
 
 
 def test_every_page_is_in_the_site():

@@ -1,11 +1,13 @@
 """`--objective auto`: the scout before the choice, and nothing of it in the training."""
 
+from dataclasses import replace
+
 import helpers
 import pytest
 import torch
 from test_pipeline import QUIET, settings
 
-from probtune import pipeline
+from probtune import Probe, pipeline, probe
 from probtune.models.loading import load_model
 from probtune.pipeline import probing
 from probtune.probe import after_scout, warmed
@@ -140,3 +142,23 @@ def test_probe_warms_up(word_model, rows, tmp_path, capsys):
     assert record["scout"]["probe"]["suggestion"]["objective"] == "nll()"
     assert main([*arguments[:-1], str(tmp_path / "other.json"), "--scout-steps", "0"]) == 2
     assert "--scout-steps" in capsys.readouterr().err
+
+
+def test_a_program_gets_what_the_command_says(word_model, rows, tmp_path):
+    """`probtune.probe(..., warmup=True)` and `probtune probe --warmup`: the same numbers."""
+    chosen = settings(word_model, rows, None, probe_examples=7, max_steps=-1, batch_size=32)
+    command = pipeline.probe_only(replace(chosen, gradient_accumulation=1), QUIET, warmup=True)
+    cold, warm = (
+        probe(str(word_model), str(rows), examples=7, warmup=warmup) for warmup in (False, True)
+    )
+    assert type(cold) is Probe and cold.mean_p == warm.mean_p
+    for name in ("mean_p", "expected_rows"):
+        assert getattr(warm, name)._asdict() == pytest.approx(command[name])
+    program, recorded = warm.scout, command["scout"]
+    assert program["scout"] == recorded["scout"] and program["noise"] == recorded["noise"]
+    assert warm.suggestion.objective == recorded["probe"]["suggestion"]["objective"]
+    assert warm.wrong_rows == [] and not program["noise"]["known"]
+    assert "steps which rows are wrong cannot be told" in str(warm)
+    seen = replace(warm, scout={**program, "noise": {**program["noise"], "known": True}})
+    assert seen.wrong_rows == [row["where"] for row in program["noise"]["worst"]]
+    assert "of 7 rows look wrong" in str(seen)

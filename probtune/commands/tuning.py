@@ -256,7 +256,7 @@ def probe(options: argparse.Namespace) -> None:
         suggestion = record["suggestion"]
         named = suggestion["objective"]
         if suggestion["undecided"]:
-            named = f"undecided, racing {' and '.join(suggestion['race'])}"
+            named = f"undecided between {' and '.join(suggestion['race'])}"
         terminal.show(f"\n{suggestion['verdict']}: {named}. {suggestion['reason']}")
         for caution in suggestion["cautions"]:
             terminal.show(caution)

@@ -8,7 +8,7 @@ tokens the model excludes, an end token it never predicts, targets it confidentl
 References:
     Li et al., "Beyond Log Likelihood", 2025, https://arxiv.org/abs/2510.00526, Eq. 5 and Tables
     5-6. The paper gives no numeric limits between model-weak, -intermediate and -strong; those of
-    `verdict` are ours. How an objective is chosen is measured in docs/choosing-an-objective.md.
+    `verdict` are ours. How well an objective is chosen without a scout is in docs/choice-bench.md.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..data.chat import added_tokens
-from ..data.encoding import Encoded, encode, separator_of
-from ..data.rows import Rows, read_rows, rows_from
-from ..errors import DataError
-from ..models.loading import TokenTable, context_length, load_model, load_tokenizer, token_table
+from ..data.encoding import Encoded
+from ..models.loading import TokenTable, token_table
 from ..numbers import interval, percent
 from ..statistics import Estimate, bootstrap_ratio, ratio, wilson
 from ..texts import token_kind
@@ -43,7 +40,6 @@ __all__ = [
     "TokenClass",
     "describe",
     "expected_rows",
-    "probe",
     "sample",
     "special_targets",
     "suggest",
@@ -53,9 +49,6 @@ __all__ = [
 
 CONFIDENT_ENTROPY = math.log(2.0)
 """Below the entropy of a fair coin, the model has all but decided on a token."""
-
-_ROWS_PER_STEP, _LEARNING_RATE = 32, 5e-5
-"""The plan where none is given: the defaults of `probtune tune`."""
 
 _QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 _BINS = 50
@@ -81,12 +74,17 @@ class Plan(NamedTuple):
     decoding: str = "greedy"
     """Way of drawing answers from the model: `greedy` or `sampled` (temperature 1)."""
 
+    @classmethod
+    def usual(cls, rows: int) -> Plan:
+        """The defaults of `probtune tune`: one epoch of batches of 32 rows."""
+        return cls(math.ceil(rows / 32), 1.0, 5e-5)
+
 
 class Suggestion(NamedTuple):
     """An objective with its reason in words and numbers; see `probtune.probe.choosing.auto`."""
 
     objective: str
-    """Objective to take if no race is run, where undecided."""
+    """The first of the two, if undecided."""
     verdict: str
     """Place on the continuum: `model-weak`, `model-strong` or `model-intermediate`."""
     reason: str
@@ -96,12 +94,12 @@ class Suggestion(NamedTuple):
     """Over NLL, in points of accuracy, with a 90 % interval for one run."""
     undecided: bool = False
     race: tuple[str, ...] = ()
-    """Objectives to run briefly and compare, where undecided."""
+    """Objectives to compare, if undecided (`select:A,B`)."""
     race_share: float = 0.0
-    """Share of the steps after which they are compared."""
+    """Share of the steps after which the bench compared them."""
 
     def __str__(self) -> str:
-        named = f"undecided, racing {' and '.join(self.race)}" if self.undecided else self.objective
+        named = f"undecided between {' and '.join(self.race)}" if self.undecided else self.objective
         text = f"{self.verdict}: {named}. {self.reason}"
         return "\n".join([text, *self.cautions])
 
@@ -169,68 +167,6 @@ class Probe:
         return "\n".join(lines)
 
 
-def probe(
-    model: PreTrainedModel | str,
-    data: Any,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    examples: int | None = 256,
-    max_length: int = 1024,
-    prompt_column: str | None = None,
-    response_column: str | None = None,
-    messages_column: str | None = None,
-    separator: str | None = None,
-    chat: bool = False,
-    chat_template: str | None = None,
-    seed: int = 0,
-    plan: Plan | None = None,
-) -> Probe:
-    """Measure the base model's target probabilities on a sample of the data, and suggest an
-    objective.
-
-    Args:
-        model: a causal language model, or the folder or hub id to load one from.
-        data: rows (`datasets.Dataset` or a list of mappings), or what `read_rows` reads: a path or
-            dataset id.
-        tokenizer: needed with a model that is loaded already.
-        examples: rows drawn at random; None for all.
-        max_length: tokens per row; what is longer is cut.
-        prompt_column, response_column, messages_column: the columns to use, where they have other
-            names than `messages`, `prompt`/`completion` and the like.
-        separator, chat, chat_template: as the options of `probtune probe`: text between prompt and
-            response, turns around them, and a file with another chat template.
-        seed: of the draw and of the intervals.
-        plan: the training that is planned; default: one epoch of batches of 32 rows.
-
-    Returns:
-        The probe; `print` it, or read `probe.suggestion.objective`.
-
-    Raises:
-        UsageError: the model or the data does not exist.
-        DataError: rows that cannot be used, named by file and line.
-    """
-    rows = _rows(data, prompt_column, response_column, messages_column)
-    if isinstance(model, str):
-        tokenizer = tokenizer or load_tokenizer(model, chat_template)
-        max_length = min(max_length, context_length(model)[0] or max_length)
-    elif tokenizer is None:
-        raise DataError(
-            "give the tokenizer with a model that is loaded already: probe(model, data,"
-            " tokenizer=…)."
-        )
-    chosen = sample(rows.examples, examples, seed=seed)
-    encoding = encode(
-        chosen,
-        tokenizer,
-        max_length=max_length,
-        separator=separator_of(rows.schema) if separator is None else separator,
-        chat=chat,
-    )
-    if isinstance(model, str):
-        model = load_model(model, dtype="auto")
-    return describe(model, tokenizer, encoding.rows, of_examples=len(rows), seed=seed, plan=plan)
-
-
 def sample(examples: Sequence[Any], size: int | None, *, seed: int) -> Sequence[Any]:
     """`size` of the rows at random, in their order; all of them for None."""
     if size is None or size >= len(examples):
@@ -294,7 +230,7 @@ def summarize(
         "confident_conflict": share((p < 0.1) & (table.entropy < CONFIDENT_ENTROPY)),
         "expected_rows": wilson(expected_rows(table, tokenizer).astype(float)),
     }
-    plan = plan or Plan(math.ceil(of_examples / _ROWS_PER_STEP), 1.0, _LEARNING_RATE)
+    plan = plan or Plan.usual(of_examples)
     numbers = features(
         logp=table.logp,
         entropy=table.entropy,
@@ -383,23 +319,6 @@ def suggest(
         choice.race,
         choice.race_share,
     )
-
-
-def _rows(
-    data: Any,
-    prompt_column: str | None,
-    response_column: str | None,
-    messages_column: str | None,
-) -> Rows:
-    columns: dict[str, Any] = {
-        "prompt_column": prompt_column,
-        "response_column": response_column,
-        "messages_column": messages_column,
-    }
-    if isinstance(data, str | Path):
-        return read_rows(str(data), **columns)
-    numbered = ((f"row {number}", row) for number, row in enumerate(data, 1))
-    return rows_from(numbered, source="data", **columns)
 
 
 def _token_classes(table: TokenTable, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

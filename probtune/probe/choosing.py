@@ -64,16 +64,16 @@ class Choice:
 
     objective: str
     """Objective to train with, as `probtune.objectives.objective` reads it; where `undecided`, the
-    one to take if no race is run."""
+    first of the two."""
     reason: str
     runner_up: str
     expected_gain: Gain | None
     """Over NLL; None where the rule states none."""
     undecided: bool = False
     race: tuple[str, ...] = ()
-    """Objectives to run briefly and compare, where undecided."""
+    """Objectives to compare, if undecided (`select:A,B`)."""
     race_share: float = 0.0
-    """Share of the planned steps after which to compare; the winner trains on from there."""
+    """Share of the planned steps after which the bench compared them."""
     cautions: tuple[str, ...] = ()
     runner_up_gain: Gain | None = None
     """Its expected difference to NLL; None where the rule states none."""
@@ -87,7 +87,7 @@ class Choice:
     def __str__(self) -> str:
         gain = self.expected_gain
         lines = [
-            f"undecided, racing {' and '.join(self.race)}" if self.undecided else self.objective,
+            f"undecided between {' and '.join(self.race)}" if self.undecided else self.objective,
             self.reason,
             f"runner-up {self.runner_up}",
             *([f"expected over NLL: {gain} points of accuracy"] if gain is not None else []),
@@ -163,7 +163,7 @@ def auto(
     The candidate with the largest predicted gain whose 90 % interval for one run stays above the
     limit on losses; NLL where no gain is predicted. Where a larger gain is predicted of another,
     but could as well be a loss, or where the case lies outside of all development cells, the choice
-    is undecided: race the two.
+    is undecided: compare the two (`select:A,B`).
 
     Args:
         features: of `probtune.probe.features.features`.
