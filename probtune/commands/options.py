@@ -153,7 +153,8 @@ class _ProbeToo:
     )
     emit: str | None = option(
         None,
-        "print the lines that train the suggested objective in another engine",
+        "print the lines that train the suggested objective in another engine: axolotl,"
+        " llamafactory, swift, trl or verl",
         metavar="ENGINE",
         choices=("axolotl", "swift", "trl", "verl", "llamafactory"),
     )
@@ -215,7 +216,7 @@ class Demo:
     real: bool = option(
         False,
         "SmolLM2-135M (extra probtune[smollm2]) on a task that it knows and one that it does not,"
-        " with and without wrong answers; 20 minutes on two cores",
+        " with and without wrong answers; a quarter of an hour on two cores",
         exclusive="size",
     )
     seeds: str | None = option(

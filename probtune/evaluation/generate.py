@@ -75,7 +75,7 @@ def require_extra() -> None:
     if find_spec("lm_eval") is None:
         raise UsageError(
             "generation runs on lm-evaluation-harness, which is not installed:"
-            " pip install 'probtune[eval]'."
+            " pip install -e '.[eval]'."
         )
 
 

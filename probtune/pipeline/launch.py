@@ -123,7 +123,7 @@ def _submitit() -> Any:
     except ModuleNotFoundError:
         raise UsageError(
             "several runs at a time need submitit, which is not installed: pip install"
-            " 'probtune[slurm]'."
+            " -e '.[slurm]'."
         ) from None
     return submitit
 

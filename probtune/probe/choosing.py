@@ -2,7 +2,7 @@
 gain over NLL and how sure that is.
 
 `auto` chooses. It was compared with other rules on a bench of small controlled cells where the best
-objective in hindsight is known: docs/choosing-an-objective.md has the figures, and what is unknown.
+objective in hindsight is known: docs/choice-bench.md has the figures, and what is unknown.
 `choosing.json` holds the fitted numbers, which the bench's script writes from its development
 cells. No torch.
 

@@ -7,7 +7,7 @@ data as a few named numbers, from which an objective is chosen.
 All come from one row per target token, as `probtune.models.loading.TokenTable` has them, and the
 planned training. The unit is the sequence where noise is meant: a demonstration is bad, not a
 token. What each number means is said in `DESCRIPTIONS`; how well the noise estimate agrees with
-injected noise is measured in docs/choosing-an-objective.md. No torch.
+injected noise is measured in docs/choice-bench.md. No torch.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ trainer     ProbTuneTrainer: the loss, and what is logged
 passes      forward passes besides the one that trains
 frozen      a copy of the model before training, for those that compare with it
 signals     one function for each signal that is no column
+masking     rows as tokens with labels
 isolation   rows without padding, which must not see each other
 columns     numbers per token that come with the data
 stored      log-probabilities measured before training

@@ -5,8 +5,8 @@ checkpoints. The loss is
 
     sum of the objective over the supervised tokens of the optimizer step / normalizer
 
-over all its micro-batches and all ranks, so that it does not depend on how the step is split. This
-package is the only part of ours that knows TRL's trainer.
+over all its micro-batches and all ranks, so that it does not depend on how the step is split. But
+for integrations/trl_trainer.py this package is the only part of ours that knows TRL's trainer.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ def _require() -> None:
         installed = version("evalplus")
     except PackageNotFoundError:
         raise UsageError(
-            "grading programs needs EvalPlus: pip install 'probtune[code]' (evalplus 0.3.1)."
+            "grading programs needs EvalPlus: pip install -e '.[code]' (evalplus 0.3.1)."
         ) from None
     if installed != "0.3.1":
         raise UsageError(

@@ -286,7 +286,7 @@ def length_controlled(
     from importlib.util import find_spec
 
     if find_spec("alpaca_eval") is None:
-        return "alpaca-eval is not installed: pip install 'probtune[judge]'"
+        return "alpaca-eval is not installed: pip install -e '.[judge]'"
     if any(not 0 <= index <= 804 for index in indices):
         raise DataError("instructions of AlpacaEval are numbered 0 to 804.")
     import pandas

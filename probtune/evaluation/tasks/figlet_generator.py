@@ -156,7 +156,7 @@ def _dataset() -> Any:
         if installed != required:
             raise UsageError(
                 f"figlet needs {name} {required}, because its rows depend on it; found {installed}."
-                " Install it: pip install 'probtune[figlet]'."
+                " Install it: pip install -e '.[figlet]'."
             )
     import reasoning_gym
 

@@ -65,7 +65,7 @@ def _words() -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
     if spec is None or spec.origin is None:
         raise UsageError(
             "MMLU-ProX takes its wording from lm-evaluation-harness; install it: pip install"
-            " 'probtune[eval]'."
+            " -e '.[eval]'."
         )
     path = Path(spec.origin).parent / "tasks" / "mmlu_prox" / "lang_libs.py"
     names = runpy.run_path(str(path))

@@ -102,9 +102,9 @@ def check_packages(plans: Sequence[CellPlan]) -> None:
     evaluations = [run.evaluation for plan in plans for run in plan.runs if run.evaluation]
     domains = {task.domain for evaluation in evaluations for task in find_tasks(evaluation.tasks)}
     trained = {corpus(run.training.data[7:]).domain for plan in plans for run in plan.runs}
-    needed = {"lm_eval": "'probtune[eval]'"} if evaluations else {}
-    needed |= {"evalplus": "'probtune[code]'"} if "code" in domains else {}
-    needed |= {"reasoning_gym": "'probtune[figlet]'"} if "figlet" in domains | trained else {}
+    needed = {"lm_eval": "-e '.[eval]'"} if evaluations else {}
+    needed |= {"evalplus": "-e '.[code]'"} if "code" in domains else {}
+    needed |= {"reasoning_gym": "-e '.[figlet]'"} if "figlet" in domains | trained else {}
     needed |= (
         {"vllm": "vllm"} if any(evaluation.backend == "vllm" for evaluation in evaluations) else {}
     )
