@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.choice.real import trainings
+from benchmarks.choice.real import first_steps, noise, trainings
+from benchmarks.choice.real.tasks import DEVELOPMENT
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
 from probtune.models.loading import load_tokenizer
@@ -86,6 +87,7 @@ def line(task, auto, greedy, knows=True):
             "estimate": 0.19,
             "known": knows,
             "auto": {"greedy": auto, "sampled": auto},
+            "mean_p": 0.7,
             "base": base,
             "arms": arms,
         },
@@ -108,7 +110,31 @@ def test_validation_picks_the_rate_and_gains_are_against_nll():
     assert every["select"].startswith("+10.0 [")  # of either it takes power(0.5)
     assert of["1: auto leaves NLL", "sampled"]["`p()`"].startswith("-15.0")
     assert every["auto loses > 1"] == "0%" and "1: auto leaves NLL" in trainings.summary(lines)
+    assert every["paper's rule"].startswith("-30.0 [")  # p(), since mean p is 0.7
+    header, rows = trainings.ahead(lines)
+    of = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert of["greedy"]["paper's rule"].startswith("+35.0 [")
+    assert of["greedy"]["select"].startswith("-5.0 [")
     assert trainings.summary([]) == "no cell was run yet."
+
+
+def test_the_other_way_of_drawing_answers_is_read():
+    scores = dict.fromkeys(trainings.ARMS, 0.5) | {"power(0.5)": 0.6, "p()": 0.2}
+    one = line("addition", "power(0.5)", scores)
+    one["auto"]["sampled"] = "p()"
+    gains = {m: trainings._gains(one, m) for m in ("greedy", "sampled")}
+    assert gains["greedy"][trainings.OTHER] == pytest.approx(-30)
+    assert gains["sampled"][trainings.OTHER] == pytest.approx(5)
+
+
+def test_first_steps_are_of_development_cells():
+    tasks, kinds = {c[0] for c in first_steps.CELLS}, {c[1] for c in first_steps.CELLS}
+    assert tasks <= set(DEVELOPMENT) and kinds <= set(noise.DEVELOPMENT)
+    one = line("steps", "nll()", {arm: 0.5 + 0.1 * ("p()" in arm) for arm in first_steps.ARMS})
+    header, rows = first_steps.page([one])
+    of = {tuple(row[:2]): dict(zip(header, row, strict=True)) for row in rows}
+    cell = of["`anneal(nll(), nll_on_special(p()), 0.17, 0.17)`", "greedy"]
+    assert cell["steps, slip 20%"] == "+10.0" and len(rows) == 2 * (len(first_steps.ARMS) - 1)
 
 
 def test_cells_are_distinct_and_cover_held_out_tasks_and_kinds():

@@ -93,9 +93,7 @@ def test_training_leaves_the_held_out_fonts_out(tmp_path, monkeypatch):
 def test_another_generator_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
     figlet._dataset.cache_clear()
-    with pytest.raises(
-        UsageError, match=r"needs reasoning-gym 0.1.25.*found 9.9.*-e '.\[figlet"
-    ):
+    with pytest.raises(UsageError, match=r"needs reasoning-gym 0.1.25.*found 9.9.*-e '.\[figlet"):
         figlet._dataset()
     with pytest.raises(UsageError, match="got 5 to 5"):
         figlet.figlet_rows(5, 5)

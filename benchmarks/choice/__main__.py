@@ -14,7 +14,7 @@ from . import after_scout, fit, page, policies, summary, table
 from .bench import Run, shards
 from .design import carry_design, confirmation, design, second_confirmation
 from .families import FAMILIES, MIXED, external
-from .real import estimates
+from .real import estimates, trainings
 
 _EPILOG = """
 what it does
@@ -111,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
             terminal.show(policies.text(table.load(options.table)), wrap=False)
             terminal.show("\nThe estimate of wrong rows on a real model:", wrap=False)
             terminal.show(estimates.summary(estimates.read()), wrap=False)
+            terminal.show("\nTrainings on the same, in points over NLL:", wrap=False)
+            terminal.show(trainings.summary(trainings.read()), wrap=False)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
