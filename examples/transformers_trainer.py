@@ -2,7 +2,9 @@
 
     python examples/transformers_trainer.py [MODEL [train.jsonl]]
 
-`ProbTuneTrainer` does the same without storing the logits, and serves every objective.
+`use_objective` (docs/engines.md) also proves on the first step that the objective is trained, and
+knows the steps and the special tokens. `ProbTuneTrainer` does the same without storing the logits,
+and serves every objective.
 """
 
 import tempfile

@@ -351,7 +351,7 @@ def _tuning(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParse
 
     train = commands.add_parser(
         "train",
-        help="only train: tune without measuring, also on several processes",
+        help="only train: tune without measuring",
         description=(
             "The training of `probtune tune`, in the same folder, without measuring and comparing;"
             " `probtune tune` with the same settings goes on from there. On several"

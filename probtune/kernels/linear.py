@@ -154,8 +154,8 @@ def linear_objective_loss(
             step, as `transformers.Trainer` counts it.
         signals: other signals that it needs, by the names of `objectives.Signals`: tensors of the
             labels' shape, shifted with them, or one value for all tokens.
-        reference: the reference model's head on its own hidden states, for `kl_anchor` and
-            `reverse_kl_anchor`.
+        reference: the reference model's head on its own hidden states, for `kl_anchor`,
+            `reverse_kl_anchor` and `q_target`.
         options: those of `Head`.
 
     Returns:

@@ -1,7 +1,8 @@
 """Training objectives as functions of the target log-probability.
 
-An objective is a function f(p) of the target token's probability p. It sees nothing else. By the
-chain rule its gradient with respect to the logits z is that of NLL, scaled per token:
+An objective is a function f(p) of the target token's probability p; what some see besides, they
+say (`signalled`, `references`, `step`), as do those whose gradient has more terms (`distribution`).
+By the chain rule its gradient with respect to the logits z is that of NLL, scaled per token:
 
     df/dz = w(p) (softmax(z) - onehot),     w(p) = -p f'(p)      (token weight; 1 for NLL)
 

@@ -72,9 +72,9 @@ class power(Objective):
     `p`.
 
     Equals the generalised cross-entropy with q = alpha and the Tsallis logarithm with q = 1 -
-    alpha. Concave and prior-leaning for alpha >= 1, convex for alpha <= 1; more prior-averse than
-    NLL for alpha < 0, where the value is unbounded (p^alpha overflows float32 below p =
-    10^(38/alpha)).
+    alpha. Concave for alpha >= 1, convex for alpha <= 1; prior-leaning for alpha > 1 (alpha = 1 is
+    neutral), more prior-averse than NLL for alpha < 0, where the value is unbounded (p^alpha
+    overflows float32 below p = 10^(38/alpha)).
 
     References:
         Li et al. 2025, https://arxiv.org/abs/2510.00526, Eq. 3. Zhang and Sabuncu, "Generalized
@@ -123,8 +123,8 @@ class log1m(Objective):
 
     offset: float = parameter(0.0, low=0.0, high=1.0)
 
-    formula = "log(1 - p)"
-    weight_formula = "p / (1 - p)"
+    formula = "log(1 - p + offset)"
+    weight_formula = "p / (1 - p + offset)"
     summary = "prior-leaning extreme; value unbounded below, gradient bounded"
     source = "Li et al. 2025, https://arxiv.org/abs/2510.00526, Sec. 5.1"
     also_known_as = ("log(1-p)", "log1mp", "log1p")

@@ -121,6 +121,8 @@ _ROWS = (
         "True if the target is a special token",
         "to know which tokens are special",
         "the tokenizer",
+        remedy="ProbTuneTrainer, `probtune tune` and `use_objective` of the integrations provide"
+        " it; `probtune.loss` takes it among its signals.",
     ),
     Signal(
         "answer", "", "data", "mask",
@@ -190,7 +192,8 @@ _ROWS = (
         "the share of the training steps that is done",
         "to know how much of the training is done, since it changes over training",
         "the trainer's steps",
-        remedy="take .at(progress), the objective in force when that share of the steps is done.",
+        remedy="ProbTuneTrainer, `probtune tune` and `use_objective` of the integrations provide"
+        " it; in a loop of your own take .at(progress) at every step.",
     ),
     Signal(
         "base_quantile", "S", "run", "share",

@@ -2,7 +2,7 @@
 evaluation shows those that lie in its folder `beyond`; `probtune report` shows a record alone.
 
 A panel is {"title", "note", "table": {"header", "rows"}, "figure"}; figures are those of
-`evaluation_figures.panel_figure`.
+`figures.panel_figure`.
 """
 
 from __future__ import annotations
