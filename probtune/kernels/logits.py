@@ -157,10 +157,9 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
 
     Not for a model whose forward leaves the logits out (Liger's fused loss, cut cross-entropy), nor
     for sequence or context parallelism, where the trainer takes the model's own loss or splits the
-    labels, nor for `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. The share of the
-    steps and special tokens are known to `use_objective` of
-    `probtune.integrations.transformers_trainer`; numbers from the data, a reference or the step's
-    statistics need `ProbTuneTrainer`.
+    labels, nor for `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. An objective of
+    the share of the steps or of special tokens needs `use_objective` (docs/engines.md); one of
+    numbers from the data, a reference or the step's statistics needs `ProbTuneTrainer`.
 
     Raises:
         ObjectiveError: the text names no objective, or the objective needs a signal that does not
