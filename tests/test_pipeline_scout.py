@@ -158,7 +158,7 @@ def test_a_program_gets_what_the_command_says(word_model, rows, tmp_path):
     assert program["scout"] == recorded["scout"] and program["noise"] == recorded["noise"]
     assert warm.suggestion.objective == recorded["probe"]["suggestion"]["objective"]
     assert warm.wrong_rows == [] and not program["noise"]["known"]
-    assert "steps which rows are wrong cannot be told" in str(warm)
+    assert "steps: it cannot be told which rows are wrong" in str(warm)
     seen = replace(warm, scout={**program, "noise": {**program["noise"], "known": True}})
     assert seen.wrong_rows == [row["where"] for row in program["noise"]["worst"]]
     assert "of 7 rows look wrong" in str(seen)

@@ -41,9 +41,9 @@ class WarmedProbe(Probe):
     def __str__(self) -> str:
         noise = self.scout["noise"]
         looks = f"{percent(noise['share'])} of {noise['rows']} rows look wrong"
-        said = looks if noise["known"] else "which rows are wrong cannot be told"
+        said = looks if noise["known"] else "it cannot be told which rows are wrong"
         first, *rest = super().__str__().splitlines()
-        of_scout = f"after a scout of {self.scout['scout']['steps']} steps {said}"
+        of_scout = f"after a scout of {self.scout['scout']['steps']} steps: {said}"
         return "\n".join([first, of_scout, *rest])
 
 
