@@ -45,7 +45,7 @@ class Running:
         trainer is whole, before any step.
         """
         if "special" in self.objective.kinds:
-            self._special_tokens()
+            self._special = self._special_tokens()
 
     def objective_now(self) -> Objective:
         """Return the objective in force, at the share of the optimizer steps that is done."""

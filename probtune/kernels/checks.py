@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "check_passes",
     "check_signals",
     "check_signals_shapes",
+    "map_per_token",
     "per_token",
     "refuse_dtensor",
     "supervised",
@@ -33,6 +34,13 @@ IGNORE_INDEX = -100
 def per_token(x: Any) -> bool:
     """True if a signal has one value per token."""
     return isinstance(x, Tensor) and x.dim() > 0
+
+
+def map_per_token(
+    signals: Mapping[str, Any], function: Callable[[Tensor], Tensor]
+) -> dict[str, Any]:
+    """Apply a function to the signals with one value per token; leave the others as they are."""
+    return {name: function(x) if per_token(x) else x for name, x in signals.items()}
 
 
 def supervised(labels: Tensor, vocabulary: int) -> Tensor | None:

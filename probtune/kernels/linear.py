@@ -11,7 +11,7 @@ from torch import Tensor
 from ..objectives import Objective
 from ..objectives import objective as read_objective
 from . import autograd, reference
-from .checks import check_head, check_signals_shapes, per_token
+from .checks import check_head, check_signals_shapes, map_per_token
 from .head import Head, HeadOptions
 from .preparation import prepare, prepare_statistics, shifted, spread
 
@@ -226,13 +226,13 @@ def head_objective(
     shape, signals = labels.shape, signals or {}
     if shift:
         labels = shifted(labels)
-        signals = {n: x.roll(-1, -1) if per_token(x) else x for n, x in signals.items()}
+        signals = map_per_token(signals, lambda x: x.roll(-1, -1))
     if head.hidden.dim() > 2:
         if not torch.compiler.is_compiling():
             check_head(head, labels)
             check_signals_shapes(signals, labels)
         head, labels = head.flat(), labels.flatten()
-        signals = {n: x.flatten() if per_token(x) else x for n, x in signals.items()}
+        signals = map_per_token(signals, Tensor.flatten)
         reference = None if reference is None else reference.flat()
     if torch.compiler.is_compiling():
         from .operator import in_graph

@@ -17,7 +17,7 @@ from .checks import (
     check_num_items,
     check_signals,
     check_signals_shapes,
-    per_token,
+    map_per_token,
     refuse_dtensor,
     supervised,
 )
@@ -108,11 +108,11 @@ def loss(
                 " compiled part with torch.compiler.disable, or use linear_objective_loss."
             )
         return loss_in_graph(logits, labels.flatten(), objective, num_items_in_batch)
-    bound = Signals(signals or {})
-    check_signals_shapes(bound, labels)
+    signals = signals or {}
+    check_signals_shapes(signals, labels)
     if shift:
-        bound = Signals({n: x.roll(-1, -1) if per_token(x) else x for n, x in bound.items()})
-    bound = Signals({n: x.flatten() if per_token(x) else x for n, x in bound.items()})
+        signals = map_per_token(signals, lambda x: x.roll(-1, -1))
+    bound = Signals(map_per_token(signals, Tensor.flatten))
     f, needed = read_objective(objective), torch.is_grad_enabled()
     request = (labels.flatten(), f, num_items_in_batch, needed, bound)
     return _Loss.apply(logits, request)  # type: ignore[return-value]
@@ -133,7 +133,7 @@ def loss_and_gradient(
     if where is None:
         where = torch.arange(labels.numel(), device=labels.device)
     labels = labels[where]
-    signals = Signals({n: x[where] if per_token(x) else x for n, x in signals.items()})
+    signals = Signals(map_per_token(signals, lambda x: x[where]))
     task = Task(objective, denominator(num_items, labels), signals)
     engine = automatic_engine(logits, whole=task.whole)
     with torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
@@ -205,9 +205,7 @@ def loss_of_outputs(
         # A tensor also where it is a number: 0 of a step without labels is no error.
         num_items = torch.as_tensor(num_items, device=logits.device)
     labels = labels.to(logits.device)
-    signals = {
-        n: x.to(logits.device) if isinstance(x, Tensor) else x for n, x in (signals or {}).items()
-    }
+    signals = map_per_token(signals or {}, lambda x: x.to(logits.device))
     return loss(logits, labels, objective, num_items_in_batch=num_items, signals=signals)
 
 

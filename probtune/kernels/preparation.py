@@ -19,7 +19,7 @@ from .checks import (
     check_options,
     check_passes,
     check_signals,
-    per_token,
+    map_per_token,
     supervised,
 )
 from .choice import engine_for
@@ -66,7 +66,7 @@ def prepare(
     where = supervised(labels, head.vocabulary)
     if where is not None:
         head, labels = head.rows(where), labels[where]
-        signals = Signals({n: x[where] if per_token(x) else x for n, x in signals.items()})
+        signals = Signals(map_per_token(signals, lambda x: x[where]))
         reference = None if reference is None else reference.rows(where)
     task = Task(
         objective, denominator(num_items, labels), signals, reference, statistics,

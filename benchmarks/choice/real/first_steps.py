@@ -14,7 +14,6 @@ of greedy answers has a standard error of 2 to 3 points.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from probtune.probe.choosing import METRICS
 from probtune.statistics import mean
 
 from ...blocks import Table, aligned, write
-from .trainings import DOCUMENTS, MODEL, picked, read, run
+from .trainings import DOCUMENTS, picked, read, run_missing
 
 __all__ = ["ARMS", "CELLS", "page"]
 
@@ -74,26 +73,8 @@ def main() -> None:
         write(DOCUMENTS / "choice-bench.md", "first-steps", page(read(RESULTS)))
         return
     if not options.summary:
-        _run_missing()
+        run_missing(RESULTS, CELLS, below=20, rows=128, arms=ARMS, tests=TESTS)
     print(aligned(page(read(RESULTS))))
-
-
-def _run_missing() -> None:
-    from probtune.models.loading import load_model, load_tokenizer
-    from probtune.records import environment
-
-    if not RESULTS.is_file():
-        first = {"environment": environment(), "model": MODEL}
-        RESULTS.write_text(json.dumps(first) + "\n", encoding="utf-8")
-    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(RESULTS)}
-    model, tokenizer = load_model(MODEL), load_tokenizer(MODEL)
-    for cell in CELLS:
-        if cell in done:
-            continue
-        line = run(model, tokenizer, cell, below=20, rows=128, arms=ARMS, tests=TESTS)
-        with RESULTS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        print(f"{' '.join(map(str, cell))}: {line['cpu_seconds']:.0f} s of CPU", flush=True)
 
 
 if __name__ == "__main__":

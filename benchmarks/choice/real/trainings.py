@@ -28,7 +28,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
 from .tasks import GSM8K, HELD_OUT, TASKS
 
-__all__ = ["cells", "means", "page", "read", "run", "summary"]
+__all__ = ["cells", "means", "page", "read", "run", "run_missing", "summary"]
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("trainings.jsonl")
@@ -301,14 +301,9 @@ def run(
             "true": float(np.mean(wrong[:rows])),
         },
         **{"estimate": noise.share.value, "known": bool(noise.known), "auto": chosen},
-        "mean_p": _mean_p(before),
+        "mean_p": round(float(np.exp(before.logp).mean()), 4),
         **{"base": base, "arms": results, "cpu_seconds": round(time.process_time() - started, 1)},
     }
-
-
-def _mean_p(table: Any) -> float:
-    """Mean p of the training rows under the base, by which the paper's rule chooses."""
-    return round(float(np.exp(table.logp).mean()), 4)
 
 
 def picked(arm: Sequence[dict[str, Any]], metric: str) -> float:
@@ -424,54 +419,50 @@ def main() -> None:
         write(DOCUMENTS / "choosing-an-objective.md", "trainings-ahead", ahead(lines))
         return
     if not options.summary:
-        _run_missing(options)
-    print(summary(read(options.results)))
-
-
-def _run_missing(options: argparse.Namespace) -> None:
-    from probtune.models.loading import load_model, load_tokenizer
-    from probtune.records import environment
-
-    path: Path = options.results
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first = {"environment": environment(), "model": options.model}
-        path.write_text(json.dumps(first) + "\n", encoding="utf-8")
-    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
-    todo = [cell for cell in cells() if cell not in done][: options.limit]
-    model = load_model(options.model, device=options.device)
-    tokenizer = load_tokenizer(options.model)
-    _complete(path, model, tokenizer)
-    for count, cell in enumerate(todo, 1):
-        line = run(
-            model,
-            tokenizer,
-            cell,
+        run_missing(
+            options.results,
+            cells(),
+            model=options.model,
+            device=options.device,
+            limit=options.limit,
             below=options.layers,
             rows=options.rows,
             float32=options.float32,
         )
+    print(summary(read(options.results)))
+
+
+def run_missing(
+    path: Path,
+    planned: Iterable[tuple[str, str, float, int]],
+    *,
+    model: str = MODEL,
+    device: str = "cpu",
+    limit: int | None = None,
+    **options: Any,
+) -> None:
+    """Run the cells that a file does not hold, each of them written as soon as it is finished.
+
+    Args:
+        limit: cells to run at most.
+        options: of `run`.
+    """
+    from probtune.models.loading import load_model, load_tokenizer
+    from probtune.records import environment
+
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = {"environment": environment(), "model": model}
+        path.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
+    todo = [cell for cell in planned if cell not in done][:limit]
+    loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
+    for count, cell in enumerate(todo, 1):
+        line = run(loaded, tokenizer, cell, **options)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         name, seconds = " ".join(map(str, cell)), line["cpu_seconds"]
         print(f"{count} of {len(todo)}: {name}, {seconds:.0f} s of CPU", flush=True)
-
-
-def _complete(path: Path, model: Any, tokenizer: Any) -> None:
-    """Measure the base's mean p in cells of before it was recorded: one forward pass each."""
-    from probtune.models.loading import token_table
-
-    from .estimates import encoded_rows
-
-    first, *rest = path.read_text(encoding="utf-8").splitlines()
-    lines = [json.loads(line) for line in rest]
-    for r in lines:
-        if "mean_p" not in r:
-            cell = (r["task"], r["kind"], r["rate"], r["seed"])
-            rows, _, _ = encoded_rows(tokenizer, *cell, r["rows"] + _VALIDATION, _TEST)
-            r["mean_p"] = _mean_p(token_table(model, rows[: r["rows"]]))
-    text = "\n".join([first, *map(json.dumps, lines)])
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
