@@ -24,7 +24,7 @@ def test_four_bits_need_an_adapter():
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_without_the_package_the_error_names_it(word_model):
-    with pytest.raises(UsageError, match="probtune.qlora"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[qlora\]'"):
         load_model(str(word_model), dtype="nf4")
 
 
