@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from .metrics import HELDOUT, Turn, read_metrics
 from .preparation import Prepared
 from .refusals import check_fields, check_fsdp, check_heldout_signals, check_split
 from .trackers import Trackers, foreign
+from .weighing import NEEDED_BY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,6 +53,7 @@ def train_stage(
     turn: Turn | None = None,
     trackers: Trackers | None = None,
     card: str | None = None,
+    row_weights: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Train, unless the record is there, and return the record.
 
@@ -60,6 +62,7 @@ def train_stage(
         turn: which of the run's trainings this is.
         trackers: where it is reported; none by default.
         card: text of the model's card.
+        row_weights: a weight per training row, for objectives that weigh sequences.
     """
     path = folder / "train.json"
     if path.is_file():
@@ -95,6 +98,8 @@ def train_stage(
     arguments.padding_free = _padding_free(settings, model, terminal)
     arguments.groups, of_training, of_heldout = _groups(prepared)
     columns = _columns(objective, prepared, terminal) | of_training
+    if row_weights is not None and NEEDED_BY in objective.needs:
+        columns[NEEDED_BY] = row_weights
     rows = prepared.train.rows.dataset(columns)
     trainer = ProbTuneTrainer(
         model,

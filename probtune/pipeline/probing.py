@@ -15,6 +15,7 @@ from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
+from ..probe.weighing import cost
 from ..records import environment, make_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -25,7 +26,7 @@ from .viewing import by_group, probed_tokens, tokens_under_scout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["probe_only", "probe_rows", "probe_with_scout"]
+__all__ = ["plan_of", "probe_only", "probe_rows", "probe_with_scout"]
 
 
 def probe_only(
@@ -126,7 +127,7 @@ def probe_rows(
         tokenizer,
         of_examples=of_examples,
         seed=settings.seed,
-        plan=_plan(settings, of_examples, ranks),
+        plan=plan_of(settings, of_examples, ranks),
     )
     return {
         **probe.to_dict(),
@@ -157,14 +158,16 @@ def probe_with_scout(
     model = load_model(settings.model, dtype=settings.measured_as)
     steps = min(settings.scout_steps, math.ceil(len(train) / ROWS_PER_STEP))
     total = min(len(train), steps * ROWS_PER_STEP) + len(measure)
+    plan = plan_of(settings, len(rows), ranks)
     with terminal.track(f"a scout of {steps} steps, and the probe", total) as advance:
         return probe_after_scout(
             model,
             tokenizer,
             train,
             measure,
-            plan=_plan(settings, len(rows), ranks),
+            plan=plan,
             of_examples=len(rows),
+            weighs=cost(plan) <= settings.weigh_budget,
             # A probe of before this was measured says nothing, and NLL goes first.
             base_rows=before["expected_rows"]["value"] if "expected_rows" in before else 0.0,
             end_p=None if end is None else end["mean_p"]["value"],
@@ -175,7 +178,7 @@ def probe_with_scout(
         )
 
 
-def _plan(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:
+def plan_of(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:
     """Return the training that the settings ask for on this many rows and processes."""
     parts = ranks.number // processes_per_row()
     per_step = settings.batch_size * settings.gradient_accumulation * parts

@@ -34,10 +34,11 @@ from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .refusals import check_adapter
 from .selecting import cost, is_select, read_arms, remove_models, select
-from .sense import check_parameters, check_weights
+from .sense import base_quantile, check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
 from .viewing import heldout_tokens, weights_of
+from .weighing import in_words, weigh_rows, weighed_by_scouts, weights_of_rows
 
 __all__ = ["Run", "train", "tune"]
 
@@ -67,6 +68,7 @@ def tune(
     with closing(run):
         run.begin()
         objectives = run.choose()
+        run.weigh()
         heldout = {"base": run.measure_base()}
         trained = {}
         for number, (member, with_thresholds) in enumerate(objectives.items(), start=1):
@@ -106,6 +108,7 @@ def train(
         run.begin()
         models = {}
         objectives = run.choose()
+        run.weigh()
         for number, (member, with_thresholds) in enumerate(objectives.items(), start=1):
             run.train(member, with_thresholds, Turn(number, len(objectives)))
             models[str(member)] = run.model_folder(member)
@@ -130,6 +133,8 @@ class Run:
     """The record of the probe, since `probe`."""
     scout_record: dict[str, Any] | None
     """The record of the scout and the probe after it, since `scout`; None if none was sent."""
+    weights_record: dict[str, Any] | None
+    """The record of the training rows' weights, since `weigh`; None if no objective needs them."""
     candidates: tuple[Objective, ...]
     """The arms as objectives, `auto` settled, since `choose`."""
     select_record: dict[str, Any] | None
@@ -173,7 +178,7 @@ class Run:
             compare = objective_list(settings.compare)
         self.others = tuple(compare)
         """Further objectives to train and compare."""
-        self.scout_record = self.select_record = None
+        self.scout_record = self.weights_record = self.select_record = None
         names = tracker_names(settings) if ranks.is_first else ()
         self.trackers = Trackers(names, self.folder, settings.training.get("project"))
 
@@ -366,7 +371,7 @@ class Run:
             self.terminal.say(cost(self.candidates, steps, rows))
         percentiles = self.probe_record["percentiles"]
         objectives = {
-            objective: objective.fixed(lambda share: _quantile(percentiles, share))
+            objective: objective.fixed(lambda share: base_quantile(percentiles, share))
             for objective in (*self.candidates, *self.others)
         }
         for objective, with_thresholds in objectives.items():
@@ -381,6 +386,20 @@ class Run:
                     f"{objective} is {with_thresholds}, by the base model's quantiles."
                 )
         return objectives
+
+    def weigh(self) -> None:
+        """Weigh the training rows by two scouts, where an objective needs their weights."""
+        if not weighed_by_scouts(self.settings, (*self.candidates, *self.others)):
+            return
+        path, prepared = self.folder / "weights.json", self.prepared
+
+        def weigh() -> dict[str, Any]:
+            self._check_model()
+            rows, terminal = prepared.train.rows, self.terminal
+            return weigh_rows(self.settings, prepared.tokenizer, rows, terminal, ranks=self.ranks)
+
+        self.weights_record = self._recorded(path, "weights", weigh, done=path.is_file())
+        self.terminal.say(in_words(self.weights_record))
 
     def select(self, heldout: dict[str, HeldOut]) -> None:
         """Take the candidate with the best held-out rows, where there are several, and remove the
@@ -423,6 +442,7 @@ class Run:
             turn=turn,
             trackers=self.trackers,
             card=self._card(objective),
+            row_weights=weights_of_rows(self.weights_record),
         )
         self.ranks.wait()
         return record
@@ -507,6 +527,7 @@ class Run:
                 "data": self.prepared.to_dict(),
                 "probe": self.probe_record,
                 "scout": self.scout_record,
+                "row_weights": self.weights_record,
                 "choice": {
                     "objective": str(self.chosen),
                     "sources": sources_of(self.named),
@@ -570,10 +591,3 @@ class Run:
                 f" decide, --objective 'select:{','.join(suggestion['race'])}'."
             )
         return "\n".join(lines)
-
-
-def _quantile(percentiles: Sequence[float], share: float) -> float:
-    """Return the base model's quantile of p, between the probe's percentiles by a straight line."""
-    import numpy as np
-
-    return float(np.interp(100.0 * share, np.arange(101), percentiles))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 
 from ..errors import UsageError
 from ..objectives import Objective
 from ..objectives.base import parameters
 
-__all__ = ["check_parameters", "check_weights"]
+__all__ = ["base_quantile", "check_parameters", "check_weights"]
 
 _LEAST, _MOST = 1e-6, 1e6
 """Token weights relative to NLL's, between which some token must lie, and none above."""
@@ -70,3 +71,8 @@ def check_weights(objective: Objective, percentiles: Sequence[float]) -> None:
             f"{objective} weighs half of the tokens by more than {typical:.2g} times NLL; no"
             " learning rate suits that. Choose a smaller parameter."
         )
+
+
+def base_quantile(percentiles: Sequence[float], share: float) -> float:
+    """Return the base model's quantile of p, between the probe's percentiles by a straight line."""
+    return float(np.interp(100.0 * share, np.arange(101), percentiles))

@@ -15,8 +15,10 @@ from .measuring import measure_tokens
 
 __all__ = ["check_rows", "check_stores", "store_logprobs"]
 
-_OF_THE_BASE_MODEL = {"reference", "sequence_gain", "sequence_weight"}
-"""Signals that are read from the log-probabilities of the model before training."""
+_OF_THE_BASE_MODEL = {"reference", "sequence_gain"}
+"""Signals that are read from the log-probabilities of the model before training; with
+`sequence_weight` where no scout weighs the rows.
+"""
 
 
 def check_stores(settings: TuneSettings, needs: Collection[str]) -> None:
@@ -54,7 +56,8 @@ def store_logprobs(
     by the probe.
     """
     files: dict[str, str] = {}
-    if not _OF_THE_BASE_MODEL.isdisjoint(needs):
+    of_base = _OF_THE_BASE_MODEL | (set() if settings.scout_steps else {"sequence_weight"})
+    if not of_base.isdisjoint(needs):
         files["reference"] = settings.reference or str(folder / "reference.arrow")
     if "better" not in needs:
         return files

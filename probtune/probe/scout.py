@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,18 @@ from ..models.spread import Spread, spread_table, target_logprobs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ROWS_PER_STEP", "STEPS", "Scouted", "exchanged", "scout", "split"]
+__all__ = [
+    "MOST_STEPS",
+    "ROWS_PER_STEP",
+    "STEPS",
+    "Scouted",
+    "Sent",
+    "exchanged",
+    "scout",
+    "sent",
+    "spread_of_others",
+    "split",
+]
 
 STEPS = 8
 """Steps before the second look; the first is taken half-way."""
@@ -85,6 +97,16 @@ def split(
     return [rows[i] for i in order[:number]], [rows[i] for i in chosen]
 
 
+class Sent(NamedTuple):
+    """What a scout did."""
+
+    steps: int
+    rows: int
+    """Rows that it was trained on."""
+    looks: tuple[tuple[int, float, float], ...]
+    """As in `Scouted`."""
+
+
 def scout(
     model: PreTrainedModel,
     train: Sequence[Encoded],
@@ -97,16 +119,54 @@ def scout(
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scouted:
-    """Train an adapter for a few steps, measure `measure` under it, and remove it.
+    """Train an adapter for a few steps, measure `measure` under it, each row behind its own prompt
+    and behind that of another row, and remove it. Arguments and errors as `sent`.
 
-    A look at some of the rows is taken after half of `steps` and after all of them; as long as
-    their mean p or that of their last token rises by 0.03 from one look to the next, four more
-    steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`. Then all
-    rows are measured, each behind its own prompt and behind that of another row.
+    Args:
+        measure: rows to measure; its looks are at some of them.
+    """
+    with sent(
+        model,
+        train,
+        measure,
+        seed=seed,
+        planned_steps=planned_steps,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    ) as done:
+        tokens, spread = look_and_spread(
+            model, measure, batch_tokens=batch_tokens, progress=progress
+        )
+        others = spread_of_others(model, measure, batch_tokens=batch_tokens)
+    return Scouted(spread, others, done.steps, done.rows, done.looks, tokens)
+
+
+@contextmanager
+def sent(
+    model: PreTrainedModel,
+    train: Sequence[Encoded],
+    unseen: Sequence[Encoded],
+    *,
+    seed: int = 0,
+    planned_steps: int | None = None,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Sent]:
+    """Train an adapter for a few steps; within the context the model is as the scout left it, and
+    after it as it was.
+
+    A look at some of the unseen rows is taken after half of `steps` and after all of them; as long
+    as their mean p or that of their last token rises by 0.03 from one look to the next, four more
+    steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`.
 
     Args:
         model: left as it was, in its mode, with its weights untouched.
-        train: rows for the scout, in their order, 16 a step; none of them may be in `measure`.
+        train: rows for the scout, in their order, 16 a step.
+        unseen: rows to look at, none of them in `train`.
         planned_steps: optimizer steps of the training that is planned.
         batch_tokens: tokens of a forward and backward pass, padding included: a step of more is
             summed from several passes.
@@ -141,27 +201,27 @@ def scout(
                         progress(len(rows))
                 done = until
                 if most > 1:
-                    looked_at = measure[:: math.ceil(len(measure) / _LOOK_ROWS)]
+                    looked_at = unseen[:: math.ceil(len(unseen) / _LOOK_ROWS)]
                     table = token_table(model, looked_at, batch_tokens=batch_tokens)
                     looks.append((done, *_look(table)))
                 if done >= most or (done >= steps and not _rises(looks)):
                     break
                 until = steps if done < steps else min(most, done + _MORE)
-            tokens, spread = look_and_spread(
-                model, measure, batch_tokens=batch_tokens, progress=progress
-            )
-            swapped = exchanged(measure)
-            others = None
-            if swapped is not None:
-                others = spread_table(model, swapped, batch_tokens=batch_tokens)
+            yield Sent(done, min(len(train), done * ROWS_PER_STEP), tuple(looks))
         finally:
             adapted.unload()
             for name, p in model.named_parameters():
                 p.requires_grad_(needs_gradient[name])
                 p.grad = None
             model.train(was_training)
-    rows = min(len(train), done * ROWS_PER_STEP)
-    return Scouted(spread, others, done, rows, tuple(looks), tokens)
+
+
+def spread_of_others(
+    model: PreTrainedModel, rows: Sequence[Encoded], *, batch_tokens: int | None = None
+) -> Spread | None:
+    """Return the spread of the rows' targets behind other prompts, of `exchanged` rows."""
+    swapped = exchanged(rows)
+    return None if swapped is None else spread_table(model, swapped, batch_tokens=batch_tokens)
 
 
 def exchanged(rows: Sequence[Encoded]) -> list[Encoded] | None:

@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..models.looks import Look
+    from ..models.spread import Spread
 
-__all__ = ["END_TOKEN", "FORM_KNOWN", "for_the_base", "noise_after", "probe_after_scout"]
+__all__ = [
+    "END_TOKEN",
+    "FORM_KNOWN",
+    "for_the_base",
+    "noise_after",
+    "noise_of",
+    "probe_after_scout",
+]
 
 END_TOKEN = 0.5
 """Mean p of the end tokens under the base model below which special tokens keep NLL: an objective
@@ -56,6 +64,7 @@ def probe_after_scout(
     base_rows: float,
     end_p: float | None,
     steps: int,
+    weighs: bool = False,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
     tokens_of: Callable[[Sequence[Look], np.ndarray], dict[str, Any]] | None = None,
@@ -70,6 +79,7 @@ def probe_after_scout(
         end_p: mean p of the end tokens under the base model, before the scout; None if the rows
             have none.
         steps: the scout's steps before its first look.
+        weighs: as in `probtune.probe.after_scout.after_scout`.
         tokens_of: called with the tokens of the measured rows and the excess of each, for what the
             record holds of them.
     """
@@ -87,7 +97,7 @@ def probe_after_scout(
     noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     position = verdict(probe.mean_p, probe.below_0_1)
-    choice = after_scout(noise, metric=plan.decoding)
+    choice = after_scout(noise, metric=plan.decoding, weighs=weighs)
     objective, why = for_the_base(
         choice.objective,
         base_rows=base_rows,
@@ -100,7 +110,7 @@ def probe_after_scout(
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
-        "decodings": both_ways(noise),
+        "decodings": both_ways(noise, weighs=weighs),
         "probe": asdict(replace(probe, suggestion=suggestion)),
         "tokens_of_rows": None if tokens_of is None else tokens_of(report.tokens, noise.excess),
         "seconds": time.monotonic() - started,
@@ -109,13 +119,21 @@ def probe_after_scout(
 
 def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
     """Estimate the wrong rows among those that were measured under the scout."""
-    table = report.spread.table
-    others = report.others
+    return noise_of(report.spread, report.others, tokenizer)
+
+
+def noise_of(spread: Spread, others: Spread | None, tokenizer: PreTrainedTokenizerBase) -> Noise:
+    """Estimate the wrong rows from what a model that knows their form says of them.
+
+    Args:
+        others: the same targets behind other prompts; None where prompts cannot be exchanged.
+    """
+    table = spread.table
     return estimate(
         logp=table.logp,
-        top_logp=report.spread.top_logp,
+        top_logp=spread.top_logp,
         entropy=table.entropy,
-        variance=report.spread.variance,
+        variance=spread.variance,
         example=table.example,
         special=special_targets(table, tokenizer),
         rows=table.num_examples,
@@ -146,7 +164,22 @@ def for_the_base(
     'anneal(nll(), p(), 0.1, 0.1)'
     >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
     'nll_on_special(p())'
+
+    What weighs rows stays around all of it.
+
+    >>> for_the_base("inliers(p())", **shares, end_p=0.9, scouted=8, planned=500)[0]
+    'inliers(anneal(nll(), p(), 0.1, 0.1))'
     """
+    if objective.startswith("inliers("):
+        inner, why = for_the_base(
+            objective.removeprefix("inliers(").removesuffix(")"),
+            base_rows=base_rows,
+            scout_rows=scout_rows,
+            end_p=end_p,
+            scouted=scouted,
+            planned=planned,
+        )
+        return f"inliers({inner})", why
     if objective == NLL:
         return objective, ""
     why = ""

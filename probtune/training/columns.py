@@ -22,6 +22,7 @@ __all__ = [
     "REFERENCE",
     "ColumnCollator",
     "excess_cut",
+    "given_columns",
     "packed",
     "per_token",
     "sequence_of_token",
@@ -32,6 +33,18 @@ REFERENCE = SIGNALS["reference"].column
 BETTER = SIGNALS["better"].column
 GROUP = "group_of_row"
 """Column that says which of `ProbTuneConfig.groups` a row is of, counted from 1; 0 for none."""
+
+
+def given_columns(*datasets: Any) -> set[str]:
+    """Return the columns that all of these datasets have; None is no dataset."""
+    parts = [
+        part
+        for dataset in datasets
+        if dataset is not None
+        for part in (dataset.values() if isinstance(dataset, dict) else [dataset])
+    ]
+    names = [set(getattr(part, "column_names", None) or ()) for part in parts]
+    return set.intersection(*names) if names else set()
 
 
 def per_token(dataset: Any, columns: Sequence[str]) -> Any:

@@ -43,6 +43,7 @@ from .columns import (
     GROUP,
     ColumnCollator,
     excess_cut,
+    given_columns,
     packed,
     per_token,
     with_sequence_weights,
@@ -144,7 +145,10 @@ class ProbTuneTrainer(SFTTrainer):
             )
         self.objective = args.resolved_objective
         refuse_unfixed(self.objective)
-        self.columns = columns_of(self.objective.needs)
+        given = given_columns(
+            *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
+        )
+        self.columns = columns_of(self.objective.needs, given)
         self._special: Tensor | None = None
         self._frozen: Any = None
         self._cuts: dict[str, Tensor] = {}

@@ -41,6 +41,9 @@ ARMS = (
     "nll()",
     *(f"anneal(nll(), nll_on_special({f}), {s}, {s})" for s in _SHARES for f in _AFTER),
     "nll_on_special(affine(0.1, 0.9))",
+    "inliers(nll())",
+    "inliers(anneal(nll(), nll_on_special(power(0.5)), 0.17, 0.17))",
+    "inliers(anneal(nll(), nll_on_special(p()), 0.17, 0.17))",
 )
 
 

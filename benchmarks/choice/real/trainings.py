@@ -17,8 +17,9 @@ To fit a laptop the layers below `--layers` (20 of 30) stay frozen and their act
 computed once; `--layers 0` trains all of them (embeddings and head stay). Where the processor
 multiplies bfloat16 the trained layers and the head do (weights and AdamW in float32). A cell takes
 ten minutes of one core, the 80 cells seven hours of two. `auto` is what the
-product's scout and rule say of the same rows. `inliers` weighs rows by two scouts, each of which
-measures the rows of the other: 0.05 for a row that looks wrong.
+product's scout and rule say of the same rows, `inliers` weighs them by the product's two scouts
+(in the first 26 cells the scouts shared the rows in their order, and weighed them also where they
+could not tell wrong rows from new ones).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,13 +57,14 @@ RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
 RATES = (1e-4, 3e-4)
-PAPER, OTHER = "paper's rule", "auto for the other answers"
-"""`OTHER`: what `auto` takes for sampled answers read with greedy ones, and the reverse."""
-_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, "select", "auto")
+PAPER, OTHER, UNWEIGHED = "paper's rule", "auto for the other answers", "auto, no row weighed"
+"""`OTHER`: what `auto` takes for sampled answers read with greedy ones, and the reverse.
+`UNWEIGHED`: what it takes with `--weigh-budget 0`.
+"""
+_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, UNWEIGHED, "select", "auto")
 """Headings of what is compared with NLL, in the order of `_gains`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 96
 _PASSES, _STEP = 3, 16
-_LEAST_WEIGHT = 0.05
 _KINDS = (
     *(("other_row", 0.4), ("none", 0.0), ("slip", 0.2), ("other_row", 0.2)),
     *(("wrong_format", 0.2), ("one_sided", 0.4), ("missing", 0.2), ("other_row", 0.1)),
@@ -164,7 +167,7 @@ def _in_force(arm: str, progress: float) -> str:
     """Return an arm as it is when a share of the steps is done."""
     from probtune import objective
 
-    return str(objective(arm).at(progress)) if arm.startswith("anneal(") else arm
+    return str(objective(arm).at(progress))
 
 
 def _train(
@@ -230,12 +233,14 @@ def run(
     float32: bool = False,
     arms: Sequence[str] = ARMS,
     tests: int = _TEST,
+    done: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """One cell: every arm at every rate, and what auto says.
 
     Args:
         arms: objectives; those of auto are added.
         tests: right rows that no arm has seen.
+        done: the cell's line of before, whose arms are not trained again.
     """
     from probtune.data.chat import added_tokens
     from probtune.models.loading import token_table
@@ -243,6 +248,7 @@ def run(
     from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
     from probtune.probe.warmed import for_the_base, noise_after
+    from probtune.probe.weighing import weigh
 
     from .estimates import encoded_rows
 
@@ -252,12 +258,8 @@ def run(
     encoded, wrong, clean = encoded_rows(tokenizer, task, kind, rate, seed, number, tests)
     train, validation = encoded[:rows], encoded[rows:]
     special = torch.tensor(sorted(added_tokens(tokenizer)))
-    halves = (train[: rows // 2], train[rows // 2 :])
-    first = scout(model, halves[0], halves[1], seed=seed)
-    second = scout(model, halves[1], halves[0], seed=seed)
+    first = scout(model, train[: rows // 2], train[rows // 2 :], seed=seed)
     noise = noise_after(first, tokenizer)
-    suspicious = np.concatenate([noise_after(second, tokenizer).suspicious, noise.suspicious])
-    weights = np.where(suspicious, _LEAST_WEIGHT, 1.0)
     faster = model.device.type != "cpu" or cpu_multiplies_bfloat16()
     top = _Top(model, below, bfloat16=faster and not float32)
     parts = {
@@ -269,19 +271,28 @@ def run(
     base_rows, scout_rows = (
         float(expected_rows(table, tokenizer).mean()) for table in (before, first.spread.table)
     )
-    chosen = {
-        metric: for_the_base(
-            after_scout(noise, metric=metric).objective,
-            base_rows=base_rows,
-            scout_rows=scout_rows,
-            end_p=base["end"],
-            scouted=first.steps,
-            planned=_PASSES * (rows // _STEP),
-        )[0]
-        for metric in METRICS
-    }
-    results: dict[str, list[dict[str, Any]]] = {}
-    for arm in dict.fromkeys((*arms, *chosen.values())):
+
+    def taken(weighs: bool) -> dict[str, str]:
+        return {
+            metric: for_the_base(
+                after_scout(noise, metric=metric, weighs=weighs).objective,
+                base_rows=base_rows,
+                scout_rows=scout_rows,
+                end_p=base["end"],
+                scouted=first.steps,
+                planned=_PASSES * (rows // _STEP),
+            )[0]
+            for metric in METRICS
+        }
+
+    chosen = {"auto": taken(True), "unweighed": taken(False)}
+    results: dict[str, list[dict[str, Any]]] = dict(done.get("arms", {}))
+    autos = (arm for choice in chosen.values() for arm in choice.values())
+    missing = [arm for arm in dict.fromkeys((*arms, *autos)) if arm not in results]
+    weights = np.ones(rows)
+    if any(arm.startswith("inliers(") for arm in missing):
+        weights = weigh(model, tokenizer, train, seed=seed).weights
+    for arm in missing:
         results[arm] = []
         for learning_rate in RATES:
             _train(top, parts["train"], arm, learning_rate, weights, seed)
@@ -292,6 +303,7 @@ def run(
                     "test": _measure(top, parts["test"]),
                 }
             )
+    seconds = time.process_time() - started + done.get("cpu_seconds", 0.0)
     return {
         **dict(zip(("task", "kind", "rate", "seed"), cell, strict=True)),
         **{
@@ -300,9 +312,9 @@ def run(
             "bfloat16": top.bfloat16,
             "true": float(np.mean(wrong[:rows])),
         },
-        **{"estimate": noise.share.value, "known": bool(noise.known), "auto": chosen},
+        **{"estimate": noise.share.value, "known": bool(noise.known), **chosen},
         "mean_p": round(float(np.exp(before.logp).mean()), 4),
-        **{"base": base, "arms": results, "cpu_seconds": round(time.process_time() - started, 1)},
+        **{"base": base, "arms": results, "cpu_seconds": round(seconds, 1)},
     }
 
 
@@ -330,6 +342,7 @@ def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
         **{arm: 100 * (picked(arms[arm], metric) - nll) for arm in ARMS[1:]},
         PAPER: 100 * (picked(arms[paper_rule(line).objective], metric) - nll),
         OTHER: 100 * (picked(arms[line["auto"][other]], metric) - nll),
+        UNWEIGHED: 100 * (picked(arms[line["unweighed"][metric]], metric) - nll),
         "select": 100 * (picked(of_both, metric) - nll),
         "auto": 100 * (picked(arms[line["auto"][metric]], metric) - nll),
     }
@@ -441,28 +454,36 @@ def run_missing(
     limit: int | None = None,
     **options: Any,
 ) -> None:
-    """Run the cells that a file does not hold, each of them written as soon as it is finished.
+    """Run the cells that a file does not hold, each of them written as soon as it is finished. A
+    line of before rows were weighed is completed.
 
     Args:
         limit: cells to run at most.
         options: of `run`.
     """
     from probtune.models.loading import load_model, load_tokenizer
-    from probtune.records import environment
+    from probtune.records import environment, write_text
 
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         first = {"environment": environment(), "model": model}
         path.write_text(json.dumps(first) + "\n", encoding="utf-8")
-    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
-    todo = [cell for cell in planned if cell not in done][:limit]
+    before = {_cell(line): line for line in read(path)}
+    whole = {cell for cell, line in before.items() if "unweighed" in line}
+    todo = [cell for cell in planned if cell not in whole][:limit]
     loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
     for count, cell in enumerate(todo, 1):
-        line = run(loaded, tokenizer, cell, **options)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        line = run(loaded, tokenizer, cell, done=before.get(cell, {}), **options)
+        lines = {_cell(line): line for line in read(path)} | {cell: line}
+        first, *_ = path.read_text(encoding="utf-8").splitlines()
+        text = "\n".join((first, *map(json.dumps, lines.values())))
+        write_text(path, text + "\n")
         name, seconds = " ".join(map(str, cell)), line["cpu_seconds"]
         print(f"{count} of {len(todo)}: {name}, {seconds:.0f} s of CPU", flush=True)
+
+
+def _cell(line: Mapping[str, Any]) -> tuple[str, str, float, int]:
+    return line["task"], line["kind"], line["rate"], line["seed"]
 
 
 if __name__ == "__main__":
