@@ -544,6 +544,34 @@ def test_a_step_of_lightning(text):
     "lightning" not in REAL, reason="pytorch-lightning is not installed; make integrations"
 )
 @pytest.mark.filterwarnings("ignore")
+def test_what_auto_writes_trains_in_lightning():
+    """NLL in the first of two steps, then p but for the end token."""
+    from pytorch_lightning import Trainer
+
+    from probtune.integrations.lightning import ObjectiveModule
+
+    class Descent(ObjectiveModule):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=RATE)
+
+    model = sure_model()
+    batches = [padded(ENDED[:5]), padded(ENDED[5:])] * 2
+    trainer = Trainer(
+        max_steps=2, accumulate_grad_batches=2, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    module = Descent(model, AUTO, tokenizer=helpers.word_tokenizer())
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    same({n: x.detach() for n, x in model.named_parameters()}, two_steps())
+    assert module.proof.proven
+    with pytest.raises(ObjectiveError, match="give it as tokenizer="):
+        ObjectiveModule(model, AUTO)
+
+
+@pytest.mark.skipif(
+    "lightning" not in REAL, reason="pytorch-lightning is not installed; make integrations"
+)
+@pytest.mark.filterwarnings("ignore")
 def test_a_step_that_lightning_scales_is_stopped():
     """A strategy that multiplies the loss: what is propagated is compared, not what we return."""
     from pytorch_lightning import Trainer

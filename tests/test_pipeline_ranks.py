@@ -58,7 +58,8 @@ def test_tune_on_two_processes_is_tune_on_one(word_model, tmp_path):
         (tmp_path / f"{out}.yaml").write_text(
             f"model: {word_model}\ndata: {rows}\nobjective: 'select:auto,p'\nheldout: 9\n"
             f"batch_size: {batch}\ngradient_accumulation: 1\nmax_steps: 3\nlearning_rate: 0.1\n"
-            f"training: {{optim: sgd}}\nout: {tmp_path / out}\ncompare: 'top(0.5, nll)'\n"
+            f"training: {{optim: sgd}}\nout: {tmp_path / out}\n"
+            "compare: 'top(0.5, nll), inliers(p)'\n"
         )
     alone = run("tune", "--config", tmp_path / "one.yaml")
     assert alone.returncode == 0, alone.stderr[-2000:]
@@ -66,7 +67,7 @@ def test_tune_on_two_processes_is_tune_on_one(word_model, tmp_path):
     assert both.returncode == 0, both.stderr[-3000:]
     assert both.stdout.count("held-out rows, ± one standard error") == 1  # one speaks
     one, two = (read_record(tmp_path / out / "record.json", "tune") for out in ("one", "two"))
-    assert [r["train"]["processes"] for r in two["runs"] if r["train"]] == [2, 2, 2]
+    assert [r["train"]["processes"] for r in two["runs"] if r["train"]] == [2, 2, 2, 2]
     compared(one, two)
     for path in (tmp_path / "one").glob("*/model/model.safetensors"):
         same = load_file(tmp_path / "two" / path.relative_to(tmp_path / "one"))

@@ -1,6 +1,6 @@
 """Signals of a running trainer: the share of the steps that is done, and which targets are special
-tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in verl and in any
-engine that inherits from `transformers.Trainer`.
+tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in verl, in Lightning
+and in any engine that inherits from `transformers.Trainer`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Running:
     Args:
         progress: returns the share of the optimizer steps that is done.
         tokenizer: returns the tokenizer; None if the trainer has none.
+        tokenizer_as: the argument by which the trainer gets one, for an error.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Running:
         *,
         progress: Callable[[], float],
         tokenizer: Callable[[], Any],
+        tokenizer_as: str = "processing_class=",
     ):
         self.objective = objective
+        self._tokenizer_as = tokenizer_as
         self._progress, self._tokenizer = progress, tokenizer
         self._special: Tensor | None = None
 
@@ -66,7 +69,7 @@ class Running:
         if tokenizer is None:
             raise ObjectiveError(
                 f"{self.objective} needs to know which tokens are special, and the trainer has no"
-                " tokenizer; give it as processing_class=."
+                f" tokenizer; give it as {self._tokenizer_as}."
             )
         return torch.tensor(sorted(added_tokens(tokenizer)))
 

@@ -85,14 +85,15 @@ class _OnReference(Around):
 
 @dataclass(frozen=True, repr=False)
 class inliers(Signalled, Composed):
-    """`f` with each sequence weighted by how little it stands out under the model before training:
-    1 for the usual, falling to 0.05 around two robust standard deviations above the median of the
-    sequences' mean -log p.
+    """`f` with each sequence weighted by how far it can be trusted, which is fixed before training.
 
-    A wrong demonstration is wrong as a whole, and a model that knows the task finds it surprising
-    as a whole; right tokens in it are trained on in vain, and unlikely tokens in a good one keep
-    their weight. Where the model knows too little, all sequences look alike and the weights are
-    even. The weights are fixed before training (`probtune.probe.features.sequence_weights`).
+    A wrong demonstration is wrong as a whole: right tokens in it are trained on in vain, and
+    unlikely tokens in a good one keep their weight. `probtune tune` lets two scouts judge every row
+    (`probtune.probe.weighing`): 0.05 for one that looks wrong, 1 for any other, and 1 for all where
+    the model knows too little to tell. Elsewhere the weights are the column `sequence_weight`, or,
+    from the model before training, 1 for the usual, falling to 0.05 around two robust standard
+    deviations above the median of the sequences' mean -log p
+    (`probtune.probe.features.sequence_weights`).
 
     Reference: ours, measured in docs/choosing-an-objective.md. CADFT, 2026,
     https://arxiv.org/abs/2606.11206, weighs sequences by their NLL in the batch.
@@ -101,8 +102,8 @@ class inliers(Signalled, Composed):
     f: Objective
 
     formula = "c f(p), c of the sequence"
-    weight_formula = "c w_f(p), c from 0.05 (stands out) to 1"
-    summary = "trains less on demonstrations that stand out before training"
+    weight_formula = "c w_f(p), c from 0.05 (looks wrong) to 1"
+    summary = "trains less on demonstrations that look wrong before training"
     source = "ours; after CADFT 2026, https://arxiv.org/abs/2606.11206"
     also_known_as = ("outlier", "outliers", "cadft")
     example = "inliers(nll())"

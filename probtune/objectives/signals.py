@@ -154,9 +154,9 @@ _ROWS = (
     ),
     Signal(
         "sequence_weight", "", "trainer", "weight",
-        "0.05 to 1: low where the token's sequence stands out before training",
+        "0.05 to 1: low where the token's sequence looks wrong before training",
         f"{_BEFORE} on all rows",
-        "`reference`, over all rows; column `sequence_weight`",
+        "two scouts of `probtune tune`, or `reference` over all rows; column `sequence_weight`",
         column="sequence_weight",
         computed_from=("reference",),
     ),

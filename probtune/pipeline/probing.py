@@ -147,7 +147,8 @@ def probe_with_scout(
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Send a scout on some of the training rows, and probe the base model under it on others. The
-    record says under `decodings` what the choice means for greedy and for sampled answers.
+    record says under `decodings` what the choice means for greedy and for sampled answers, and
+    under `weighing` what it costs to weigh every row, as a share of the training.
 
     Args:
         before: the record of the base model's probe without a scout.
@@ -159,15 +160,16 @@ def probe_with_scout(
     steps = min(settings.scout_steps, math.ceil(len(train) / ROWS_PER_STEP))
     total = min(len(train), steps * ROWS_PER_STEP) + len(measure)
     plan = plan_of(settings, len(rows), ranks)
+    weighing = {"cost": cost(plan), "budget": settings.weigh_budget}
     with terminal.track(f"a scout of {steps} steps, and the probe", total) as advance:
-        return probe_after_scout(
+        record = probe_after_scout(
             model,
             tokenizer,
             train,
             measure,
             plan=plan,
             of_examples=len(rows),
-            weighs=cost(plan) <= settings.weigh_budget,
+            weighs=weighing["cost"] <= weighing["budget"],
             # A probe of before this was measured says nothing, and NLL goes first.
             base_rows=before["expected_rows"]["value"] if "expected_rows" in before else 0.0,
             end_p=None if end is None else end["mean_p"]["value"],
@@ -176,6 +178,7 @@ def probe_with_scout(
             progress=advance,
             tokens_of=lambda looks, excess: tokens_under_scout(measure, looks, excess, tokenizer),
         )
+    return {**record, "weighing": weighing}
 
 
 def plan_of(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:

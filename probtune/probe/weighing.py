@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..data.encoding import Encoded
+from ..models.ranks import ALONE, Ranks
 from ..models.spread import spread_table
 from .capability import Plan
 from .noise import Noise
@@ -64,6 +65,7 @@ def weigh(
     seed: int = 0,
     steps: int = STEPS,
     planned_steps: int | None = None,
+    ranks: Ranks = ALONE,
     progress: Callable[[int], None] | None = None,
 ) -> Weighed:
     """Weigh every row by a scout that has not seen it.
@@ -72,6 +74,7 @@ def weigh(
         model: left as it was.
         rows: at least two.
         steps, planned_steps: as in `probtune.probe.scout.sent`.
+        ranks: the processes that share the rows, 1,024 at a time; each has the same scouts.
         progress: called with the number of rows finished since the last call, of training and
             measuring alike.
 
@@ -96,8 +99,12 @@ def weigh(
             progress=progress,
         )
         with scout as done:
-            for block in np.array_split(judged, math.ceil(len(judged) / _BLOCK)):
-                noise = _judged(model, tokenizer, [rows[i] for i in block], progress)
+            blocks = np.array_split(judged, math.ceil(len(judged) / _BLOCK))
+            mine = [
+                _judged(model, tokenizer, [rows[i] for i in block], progress)
+                for block in ranks.share(blocks)
+            ]
+            for block, noise in zip(blocks, ranks.joined(mine), strict=True):
                 excess[block], known[block] = noise.excess, noise.known
                 if noise.known:
                     weights[block[noise.suspicious]] = LEAST_WEIGHT
