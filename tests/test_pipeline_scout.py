@@ -30,8 +30,8 @@ def takes_power(monkeypatch):
     """A scout that sees wrong rows."""
 
     def choose(noise, *, metric, weighs):
-        taken = after_scout.WEIGHED if weighs else {metric: after_scout.TAKEN[metric].wrong}
-        return after_scout.Choice(taken[metric], "it looks wrong", "nll()", None)
+        taken = after_scout.WEIGHED if weighs else after_scout.TAKEN[metric].wrong
+        return after_scout.Choice(taken, "it looks wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)
 

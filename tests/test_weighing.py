@@ -107,21 +107,23 @@ def test_auto_weighs_and_trains_as_named_outright(word_model, rows, tmp_path, ta
         word_model, rows, tmp_path / "auto", objective="auto", max_steps=4, weigh_budget=9.0
     )
     record = pipeline.tune(auto, QUIET)
-    assert record["choice"]["objective"] == "inliers(nll())"
+    chosen = record["choice"]["objective"]
+    assert chosen == "inliers(anneal(nll(), nll_on_special(power(0.5)), 0.5, 0.5))"
     found = record["row_weights"]
     assert found["rows"] == record["data"]["train"]["rows"] == sum(sees)
     assert len(found["wrong"]) == round(found["share"]["value"] * found["rows"]) > 10
-    named = settings(word_model, rows, tmp_path / "named", objective="inliers(nll())", max_steps=4)
+    named = settings(word_model, rows, tmp_path / "named", objective=chosen, max_steps=4)
     other = pipeline.tune(named, QUIET)
     assert other["scout"] is None
     assert other["row_weights"]["wrong"] == found["wrong"]
-    folder = slug("inliers(nll())")
+    folder = slug(chosen)
     trained = weights(auto.folder / folder)
     assert torch.equal(trained, weights(named.folder / folder))
     assert not (auto.folder / "reference.arrow").exists()  # the base model's p has no part in it
-    nll = settings(word_model, rows, tmp_path / "nll", objective="nll", max_steps=4)
-    pipeline.tune(nll, QUIET)
-    assert not torch.equal(trained, weights(nll.folder / "nll"))
+    inner = chosen.removeprefix("inliers(").removesuffix(")")
+    even = settings(word_model, rows, tmp_path / "even", objective=inner, max_steps=4)
+    pipeline.tune(even, QUIET)
+    assert not torch.equal(trained, weights(even.folder / slug(inner)))
     assert "rows look wrong" in (auto.folder / "report.html").read_text()
 
 

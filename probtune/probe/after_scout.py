@@ -3,7 +3,7 @@ rows?
 
                                                     greedy answers      sampled answers
     it sees them (at least 8 % of the rows)         power(0.5)          p()
-        and every row is weighed                    inliers(nll())      inliers(power(0.5))
+        and every row is weighed                    inliers(power(0.5)) for both
     it knows the rows, and few or none look wrong   nll()               power(0.3)
     it cannot tell                                  nll()               nll()
 
@@ -47,8 +47,8 @@ TAKEN = {"greedy": Taken("power(0.5)", NLL), "sampled": Taken("p()", "power(0.3)
 """Way of drawing answers -> what is taken."""
 
 
-WEIGHED = {"greedy": "inliers(nll())", "sampled": "inliers(power(0.5))"}
-"""Way of drawing answers -> what is taken where wrong rows are seen and every row is weighed."""
+WEIGHED = "inliers(power(0.5))"
+"""Taken for both ways of drawing answers where wrong rows are seen and every row is weighed."""
 
 
 @cache
@@ -112,12 +112,11 @@ def after_scout(noise: Noise, *, metric: str = "greedy", weighs: bool = False) -
         f" {noise.share.value:.0%} of the rows look wrong to it"
     )
     if case == "wrong" and weighs:
-        taken = WEIGHED[metric]
         reason += (
-            f"; two scouts judge every training row, and {taken} gives those that look wrong a"
-            " weight of 0.05"
+            "; two scouts judge every training row, inliers(...) gives those that look wrong a"
+            " weight of 0.05, and power(0.5) learns less from those that are missed"
         )
-        return Choice(taken, reason, NLL, None)
+        return Choice(WEIGHED, reason, NLL, None)
     if case == "wrong":
         reason += f"; {taken} learns less from those"
     elif taken == NLL:
@@ -136,13 +135,8 @@ def both_ways(noise: Noise, *, weighs: bool = False) -> str:
     and what to take for both, in words. Arguments as `after_scout`.
     """
     case = _case(noise)
-    if case is None:
+    if case is None or (case == "wrong" and weighs):
         return "The same for greedy and for sampled answers."
-    if case == "wrong" and weighs:
-        return (
-            f"For greedy answers auto takes {WEIGHED['greedy']}, for sampled ones (--decoding"
-            f" sampled) {WEIGHED['sampled']}. For both, take {WEIGHED['greedy']}."
-        )
     greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))
     sentences = [f"For greedy answers auto takes {greedy}"]
     if greedy != NLL:
