@@ -94,15 +94,6 @@ class TuneSettings:
         least=0,
         most=100_000,
     )
-    weigh_budget: float = option(
-        0.25,
-        "where the probe sees wrong rows, auto weighs every training row by two scouts (inliers) if"
-        " that costs at most this share of the training's compute; it costs two thirds of a pass"
-        " over the data; 0: never",
-        group="objective",
-        metavar="SHARE",
-        least=0,
-    )
 
     reference: str | None = option(
         None,

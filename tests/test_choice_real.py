@@ -87,7 +87,7 @@ def line(task, auto, greedy, knows=True):
             "estimate": 0.19,
             "known": knows,
             "auto": {"greedy": auto, "sampled": auto},
-            "unweighed": {"greedy": auto, "sampled": auto},
+            "weighed": {"greedy": auto, "sampled": auto},
             "mean_p": 0.7,
             "base": base,
             "arms": arms,

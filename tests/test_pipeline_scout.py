@@ -29,9 +29,8 @@ def weights(folder):
 def takes_power(monkeypatch):
     """A scout that sees wrong rows."""
 
-    def choose(noise, *, metric, weighs):
-        taken = after_scout.WEIGHED if weighs else after_scout.TAKEN[metric].wrong
-        return after_scout.Choice(taken, "it looks wrong", "nll()", None)
+    def choose(noise, *, metric):
+        return after_scout.Choice(after_scout.TAKEN[metric].wrong, "it looks wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from test_pipeline import QUIET, settings
-from test_pipeline_scout import takes_power, weights  # noqa: F401 (a fixture)
+from test_pipeline_scout import weights
 
 from probtune import pipeline
 from probtune.data.encoding import encode
@@ -14,7 +14,6 @@ from probtune.models.loading import load_model, load_tokenizer
 from probtune.objectives import objective
 from probtune.pipeline.weighing import in_words, weights_of_rows
 from probtune.probe import weighing
-from probtune.probe.capability import Plan
 from probtune.probe.noise import Noise
 from probtune.records import read_record
 from probtune.statistics import wilson
@@ -84,11 +83,6 @@ def test_where_a_scout_cannot_tell_no_row_loses_weight(material):
     np.testing.assert_array_equal(weighed.excess, again.excess)
 
 
-def test_the_cost_is_two_forward_passes():
-    assert weighing.cost(Plan(100, 1.0, 1e-5)) == pytest.approx(2 / 3)
-    assert weighing.cost(Plan(100, 3.0, 1e-5)) == pytest.approx(2 / 9)
-
-
 @pytest.fixture()
 def sees(monkeypatch):
     """Scouts that find every fourth row of what they judge wrong; returns how often they judged."""
@@ -102,29 +96,18 @@ def sees(monkeypatch):
     return calls
 
 
-def test_auto_weighs_and_trains_as_named_outright(word_model, rows, tmp_path, takes_power, sees):  # noqa: F811
-    auto = settings(
-        word_model, rows, tmp_path / "auto", objective="auto", max_steps=4, weigh_budget=9.0
-    )
-    record = pipeline.tune(auto, QUIET)
-    chosen = record["choice"]["objective"]
-    assert chosen == "inliers(anneal(nll(), nll_on_special(power(0.5)), 0.5, 0.5))"
+def test_rows_that_look_wrong_train_less(word_model, rows, tmp_path, sees):
+    chosen = settings(word_model, rows, tmp_path / "out", objective="inliers(p())", max_steps=4)
+    record = pipeline.tune(chosen, QUIET)
     found = record["row_weights"]
     assert found["rows"] == record["data"]["train"]["rows"] == sum(sees)
     assert len(found["wrong"]) == round(found["share"]["value"] * found["rows"]) > 10
-    named = settings(word_model, rows, tmp_path / "named", objective=chosen, max_steps=4)
-    other = pipeline.tune(named, QUIET)
-    assert other["scout"] is None
-    assert other["row_weights"]["wrong"] == found["wrong"]
-    folder = slug(chosen)
-    trained = weights(auto.folder / folder)
-    assert torch.equal(trained, weights(named.folder / folder))
-    assert not (auto.folder / "reference.arrow").exists()  # the base model's p has no part in it
-    inner = chosen.removeprefix("inliers(").removesuffix(")")
-    even = settings(word_model, rows, tmp_path / "even", objective=inner, max_steps=4)
+    assert not (chosen.folder / "reference.arrow").exists()  # the base model's p has no part in it
+    even = settings(word_model, rows, tmp_path / "even", objective="p()", max_steps=4)
     pipeline.tune(even, QUIET)
-    assert not torch.equal(trained, weights(even.folder / slug(inner)))
-    assert "rows look wrong" in (auto.folder / "report.html").read_text()
+    trained = weights(chosen.folder / slug("inliers(p())"))
+    assert not torch.equal(trained, weights(even.folder / "p"))
+    assert "training rows look wrong" in (chosen.folder / "report.html").read_text()
 
 
 def test_what_is_weighed_is_not_weighed_again(word_model, rows, tmp_path, monkeypatch, sees):
@@ -143,6 +126,17 @@ def test_what_is_weighed_is_not_weighed_again(word_model, rows, tmp_path, monkey
     assert record["row_weights"] == read_record(chosen.folder / "weights.json", "weights")
 
 
+def test_held_out_rows_weigh_one(word_model, rows, tmp_path, sees):
+    chosen = settings(
+        *(word_model, rows, tmp_path / "out"),
+        **{"objective": "inliers(nll())", "max_steps": 2, "eval_steps": 1},
+    )
+    (_, run) = pipeline.tune(chosen, QUIET)["runs"]
+    assert [entry["step"] for entry in run["train"]["heldout_log"]] == [1, 2]
+    last = run["train"]["heldout_log"][-1]
+    assert last["nll"] == pytest.approx(run["heldout"]["metrics"]["nll"]["value"], rel=0.2)
+
+
 def test_without_scouts_the_base_model_weighs(word_model, rows, tmp_path, sees):
     chosen = settings(
         *(word_model, rows, tmp_path / "out"),
@@ -151,15 +145,6 @@ def test_without_scouts_the_base_model_weighs(word_model, rows, tmp_path, sees):
     record = pipeline.tune(chosen, QUIET)
     assert record["row_weights"] is None and not sees
     assert (chosen.folder / "reference.arrow").is_file()
-
-
-def test_auto_keeps_to_its_budget(word_model, rows, tmp_path, takes_power, sees):  # noqa: F811
-    chosen = settings(
-        word_model, rows, tmp_path / "out", objective="auto", max_steps=2, weigh_budget=0.0
-    )
-    record = pipeline.tune(chosen, QUIET)
-    assert "inliers" not in record["choice"]["objective"]
-    assert record["row_weights"] is None and not sees
 
 
 def test_a_column_of_weights_needs_no_base_model(word_model, material):

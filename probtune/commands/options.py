@@ -59,7 +59,7 @@ _ROW_FIELDS = (
 
 PROBE_FIELDS = (
     *("model", "data", *_ROW_FIELDS),
-    *("probe_examples", "scout_steps", "weigh_budget", "all", "seed", "decoding"),
+    *("probe_examples", "scout_steps", "all", "seed", "decoding"),
     *("epochs", "max_steps", "learning_rate", "batch_size", "gradient_accumulation"),
 )
 """Settings of `probtune tune` that `probtune probe` takes too."""

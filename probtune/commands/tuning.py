@@ -200,8 +200,6 @@ def probe(options: argparse.Namespace) -> None:
     from ..terminal import Terminal, quiet_libraries
 
     settings = settings_of(options)
-    if options.emit is not None:
-        settings = replace(settings, weigh_budget=0.0)  # other engines have no weights for rows
     if settings.out is not None and Path(settings.out).exists():
         raise UsageError(f"{settings.out} exists; choose another --out.")
     store = None if options.store is None else Path(options.store)

@@ -100,6 +100,7 @@ def train_stage(
     columns = _columns(objective, prepared, terminal) | of_training
     if row_weights is not None and NEEDED_BY in objective.needs:
         columns[NEEDED_BY] = row_weights
+        of_heldout = {**of_heldout, NEEDED_BY: [1.0] * len(prepared.heldout.rows)}
     rows = prepared.train.rows.dataset(columns)
     trainer = ProbTuneTrainer(
         model,
@@ -329,7 +330,7 @@ def training_config(
         **stores,
     }
     if settings.eval_steps:
-        check_heldout_signals(objective)
+        check_heldout_signals(objective, weighed=settings.scout_steps > 0)
         fields |= {
             "eval_strategy": "steps",
             "eval_steps": settings.eval_steps,

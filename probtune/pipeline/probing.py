@@ -15,7 +15,6 @@ from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
 from ..probe.scout import ROWS_PER_STEP, split
 from ..probe.warmed import probe_after_scout
-from ..probe.weighing import cost
 from ..records import environment, make_record, write_record
 from ..settings import TuneSettings
 from ..terminal import Terminal
@@ -147,8 +146,7 @@ def probe_with_scout(
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Send a scout on some of the training rows, and probe the base model under it on others. The
-    record says under `decodings` what the choice means for greedy and for sampled answers, and
-    under `weighing` what it costs to weigh every row, as a share of the training.
+    record says under `decodings` what the choice means for greedy and for sampled answers.
 
     Args:
         before: the record of the base model's probe without a scout.
@@ -159,17 +157,14 @@ def probe_with_scout(
     model = load_model(settings.model, dtype=settings.measured_as)
     steps = min(settings.scout_steps, math.ceil(len(train) / ROWS_PER_STEP))
     total = min(len(train), steps * ROWS_PER_STEP) + len(measure)
-    plan = plan_of(settings, len(rows), ranks)
-    weighing = {"cost": cost(plan), "budget": settings.weigh_budget}
     with terminal.track(f"a scout of {steps} steps, and the probe", total) as advance:
-        record = probe_after_scout(
+        return probe_after_scout(
             model,
             tokenizer,
             train,
             measure,
-            plan=plan,
+            plan=plan_of(settings, len(rows), ranks),
             of_examples=len(rows),
-            weighs=weighing["cost"] <= weighing["budget"],
             # A probe of before this was measured says nothing, and NLL goes first.
             base_rows=before["expected_rows"]["value"] if "expected_rows" in before else 0.0,
             end_p=None if end is None else end["mean_p"]["value"],
@@ -178,7 +173,6 @@ def probe_with_scout(
             progress=advance,
             tokens_of=lambda looks, excess: tokens_under_scout(measure, looks, excess, tokenizer),
         )
-    return {**record, "weighing": weighing}
 
 
 def plan_of(settings: TuneSettings, rows: int, ranks: Ranks) -> Plan:

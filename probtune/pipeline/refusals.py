@@ -111,13 +111,17 @@ _OF_TRAINING_ROWS = frozenset(
 """Kinds of signals that only the training rows have."""
 
 
-def check_heldout_signals(objective: Objective) -> None:
+def check_heldout_signals(objective: Objective, *, weighed: bool) -> None:
     """Refuse to measure held-out rows during training where the objective needs what they lack.
+
+    Args:
+        weighed: True if scouts weigh the training rows; held-out ones then weigh 1.
 
     Raises:
         UsageError: with the signal.
     """
-    lacking = sorted(name for name in objective.needs if kind_of(name) in _OF_TRAINING_ROWS)
+    training = _OF_TRAINING_ROWS - ({"sequence_weight"} if weighed else set())
+    lacking = sorted(name for name in objective.needs if kind_of(name) in training)
     if lacking:
         raise UsageError(
             f"--eval-steps measures the objective on held-out rows, and {objective} needs"

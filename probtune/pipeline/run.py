@@ -38,7 +38,7 @@ from .sense import base_quantile, check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
 from .viewing import heldout_tokens, weights_of
-from .weighing import in_words, offer, weigh_rows, weighed_by_scouts, weights_of_rows
+from .weighing import in_words, weigh_rows, weighed_by_scouts, weights_of_rows
 
 __all__ = ["Run", "train", "tune"]
 
@@ -585,8 +585,6 @@ class Run:
             named = self.settings.objective if others else objective
             lines.append(f"Training {named}, as asked for.")
             return "\n".join(lines)
-        if self.scout_record is not None:
-            lines += filter(None, [offer(self.scout_record)])
         lines.append(f"Training {suggestion['objective']}.")
         if suggestion["undecided"]:
             lines.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from ..data.encoding import Encoded
 from ..models.loading import load_model
 from ..models.ranks import ALONE, Ranks
 from ..objectives import Objective
-from ..probe.after_scout import LEAST_NOISE
 from ..probe.scout import ROWS_PER_STEP
 from ..probe.weighing import LEAST_WEIGHT, weigh
 from ..settings import TuneSettings
@@ -24,7 +22,7 @@ from .probing import plan_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["NEEDED_BY", "in_words", "offer", "weigh_rows", "weighed_by_scouts", "weights_of_rows"]
+__all__ = ["NEEDED_BY", "in_words", "weigh_rows", "weighed_by_scouts", "weights_of_rows"]
 
 NEEDED_BY = "sequence_weight"
 """The signal that the weights are."""
@@ -83,25 +81,6 @@ def weights_of_rows(record: Mapping[str, Any] | None) -> list[float] | None:
     weights = np.ones(record["rows"])
     weights[[row["row"] for row in record["wrong"]]] = record["weight"]
     return weights.tolist()
-
-
-def offer(scouted: Mapping[str, Any]) -> str | None:
-    """Return what weighing the rows would cost, where the scout sees wrong rows and the budget is
-    too small.
-
-    Args:
-        scouted: the record of the scout.
-    """
-    noise, weighing = scouted["noise"], scouted.get("weighing")
-    if weighing is None or not noise["known"] or noise["share"]["value"] < LEAST_NOISE:
-        return None
-    if weighing["cost"] <= weighing["budget"]:
-        return None
-    share = math.ceil(100 * weighing["cost"]) / 100
-    return (
-        f"To judge every training row by two scouts takes {share:.0%} of the training's compute;"
-        f" with --weigh-budget {share:g} auto does, and trains less on those that look wrong."
-    )
 
 
 def in_words(record: Mapping[str, Any]) -> str:

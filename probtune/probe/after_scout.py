@@ -1,20 +1,18 @@
 """The choice after a scout: one question decides. Does the model, once it knows the form, see wrong
 rows?
 
-                                                    greedy answers      sampled answers
-    it sees them (at least 8 % of the rows)         power(0.5)          p()
-        and every row is weighed                    inliers(power(0.5)) for both
-    it knows the rows, and few or none look wrong   nll()               power(0.3)
-    it cannot tell                                  nll()               nll()
+                                                    greedy answers    sampled answers
+    it sees them (at least 8 % of the rows)         power(0.5)        p()
+    it knows the rows, and few or none look wrong   nll()             power(0.3)
+    it cannot tell                                  nll()             nll()
 
 Where it cannot tell wrong rows from new ones, objectives that trust the model lose most. The
 objectives are the best of the family nll, power(0.3), power(0.5), p on the development cells of the
 bench of small models, among those that lose more than a point in at most 3 % of them and never more
 than 4; benchmarks/choice/after_scout.py makes that choice, and after_scout.json with what they
-gained on the other cells. What is taken where every row is weighed (`probtune.probe.weighing`) was
-chosen on development cells of a real model (benchmarks/choice/real/first_steps.py). Of clean rows
-that a model knows a few percent look wrong, hence the 8 %; docs/choosing-an-objective.md says where
-that fails. No torch.
+gained on the other cells. Weights for every row (`probtune.probe.weighing`) have no part in it: on
+real cells they gained nothing that is certain. Of clean rows that a model knows a few percent look
+wrong, hence the 8 %; docs/choosing-an-objective.md says where that fails. No torch.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
 from .noise import KNOWN_SHARE, KNOWN_UNMOVED, POWER, Noise
 
-__all__ = ["LEAST_NOISE", "TAKEN", "WEIGHED", "Taken", "after_scout", "both_ways"]
+__all__ = ["LEAST_NOISE", "TAKEN", "Taken", "after_scout", "both_ways"]
 
 LEAST_NOISE = 0.08
 """Share of rows that look wrong from which they count as seen."""
@@ -45,10 +43,6 @@ class Taken(NamedTuple):
 
 TAKEN = {"greedy": Taken("power(0.5)", NLL), "sampled": Taken("p()", "power(0.3)")}
 """Way of drawing answers -> what is taken."""
-
-
-WEIGHED = "inliers(power(0.5))"
-"""Taken for both ways of drawing answers where wrong rows are seen and every row is weighed."""
 
 
 @cache
@@ -71,12 +65,11 @@ def _case(noise: Noise) -> str | None:
     return "wrong" if noise.share.value >= LEAST_NOISE else "right"
 
 
-def after_scout(noise: Noise, *, metric: str = "greedy", weighs: bool = False) -> Choice:
+def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
     """Choose an objective from the rows that look wrong after the scout.
 
     Args:
         metric: how answers will be drawn, `greedy` or `sampled`.
-        weighs: True if every row may be weighed by scouts before training.
 
     Raises:
         UsageError: the metric is unknown.
@@ -111,12 +104,6 @@ def after_scout(noise: Noise, *, metric: str = "greedy", weighs: bool = False) -
         "After a short scout the model knows this kind of rows, and"
         f" {noise.share.value:.0%} of the rows look wrong to it"
     )
-    if case == "wrong" and weighs:
-        reason += (
-            "; two scouts judge every training row, inliers(...) gives those that look wrong a"
-            " weight of 0.05, and power(0.5) learns less from those that are missed"
-        )
-        return Choice(WEIGHED, reason, NLL, None)
     if case == "wrong":
         reason += f"; {taken} learns less from those"
     elif taken == NLL:
@@ -130,12 +117,12 @@ def after_scout(noise: Noise, *, metric: str = "greedy", weighs: bool = False) -
     return Choice(taken, reason, runner_up, _gain(case, taken, metric))
 
 
-def both_ways(noise: Noise, *, weighs: bool = False) -> str:
+def both_ways(noise: Noise) -> str:
     """Return what is taken for greedy and for sampled answers, what either gives with the other,
-    and what to take for both, in words. Arguments as `after_scout`.
+    and what to take for both, in words.
     """
     case = _case(noise)
-    if case is None or (case == "wrong" and weighs):
+    if case is None:
         return "The same for greedy and for sampled answers."
     greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))
     sentences = [f"For greedy answers auto takes {greedy}"]

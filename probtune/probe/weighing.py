@@ -5,8 +5,8 @@ rows of one half and measures the other, so that no row is judged by a model tha
 row that looks wrong (`probtune.probe.noise`) weighs 0.05, any other 1; where a scout cannot tell
 wrong rows from new ones, all rows that it measured weigh 1.
 
-Every row is read twice, behind its own prompt and behind another: two forward passes, where
-training takes a forward and a backward one (three) in every pass over the data.
+Every row is read twice, behind its own prompt and behind another. That takes two thirds of a pass
+of training, in which a backward pass costs two forward ones; the scouts come on top.
 
 To judge by a model that was trained on other folds is confident learning's way of finding wrong
 labels (Northcutt et al., "Confident Learning", 2021, https://arxiv.org/abs/1911.00068).
@@ -23,7 +23,6 @@ import numpy as np
 from ..data.encoding import Encoded
 from ..models.ranks import ALONE, Ranks
 from ..models.spread import spread_table
-from .capability import Plan
 from .noise import Noise
 from .scout import MOST_STEPS, ROWS_PER_STEP, STEPS, sent, spread_of_others
 from .warmed import noise_of
@@ -31,7 +30,7 @@ from .warmed import noise_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LEAST_WEIGHT", "Weighed", "cost", "weigh"]
+__all__ = ["LEAST_WEIGHT", "Weighed", "weigh"]
 
 LEAST_WEIGHT = 0.05
 """Weight of a row that looks wrong: an estimate that errs costs little, and teaches a little."""
@@ -120,14 +119,3 @@ def _judged(
 ) -> Noise:
     spread = spread_table(model, rows, progress=progress)
     return noise_of(spread, spread_of_others(model, rows), tokenizer)
-
-
-def cost(plan: Plan) -> float:
-    """Return what weighing costs as a share of the planned training: two forward passes over the
-    rows, where every pass of training is a forward and a backward one (two more). The scouts come
-    on top, of at most 32 steps of 16 rows each.
-
-    >>> round(cost(Plan(steps=500, epochs=3.0, learning_rate=1e-5)), 2)
-    0.22
-    """
-    return 2 / max(3 * plan.epochs, 1e-9)

@@ -57,11 +57,11 @@ RESULTS = Path(__file__).with_name("trainings.jsonl")
 MODEL = "smollm2-135m"
 ARMS = ("nll()", "power(0.5)", "p()", "affine(0.1, 0.9)", "inliers(nll())", "inliers(power(0.5))")
 RATES = (1e-4, 3e-4)
-PAPER, OTHER, UNWEIGHED = "paper's rule", "auto for the other answers", "auto, no row weighed"
+PAPER, OTHER, WEIGHED = "paper's rule", "auto for the other answers", "auto with weighed rows"
 """`OTHER`: what `auto` takes for sampled answers read with greedy ones, and the reverse.
-`UNWEIGHED`: what it takes with `--weigh-budget 0`.
+`WEIGHED`: `inliers(power(0.5))`, with NLL first as in `auto`, where wrong rows are seen.
 """
-_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, UNWEIGHED, "select", "auto")
+_POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, WEIGHED, "select", "auto")
 """Headings of what is compared with NLL, in the order of `_gains`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 96
 _PASSES, _STEP = 3, 16
@@ -244,7 +244,7 @@ def run(
     """
     from probtune.data.chat import added_tokens
     from probtune.models.loading import token_table
-    from probtune.probe.after_scout import after_scout
+    from probtune.probe.after_scout import LEAST_NOISE, after_scout
     from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
     from probtune.probe.warmed import for_the_base, noise_after
@@ -272,20 +272,21 @@ def run(
         float(expected_rows(table, tokenizer).mean()) for table in (before, first.spread.table)
     )
 
-    def taken(weighs: bool) -> dict[str, str]:
-        return {
-            metric: for_the_base(
-                after_scout(noise, metric=metric, weighs=weighs).objective,
-                base_rows=base_rows,
-                scout_rows=scout_rows,
-                end_p=base["end"],
-                scouted=first.steps,
-                planned=_PASSES * (rows // _STEP),
-            )[0]
-            for metric in METRICS
-        }
+    def for_base(objective: str) -> str:
+        return for_the_base(
+            objective,
+            base_rows=base_rows,
+            scout_rows=scout_rows,
+            end_p=base["end"],
+            scouted=first.steps,
+            planned=_PASSES * (rows // _STEP),
+        )[0]
 
-    chosen = {"auto": taken(True), "unweighed": taken(False)}
+    taken = {metric: after_scout(noise, metric=metric).objective for metric in METRICS}
+    chosen = {"auto": {metric: for_base(objective) for metric, objective in taken.items()}}
+    seen = noise.known and noise.share.value >= LEAST_NOISE
+    weighed = f"inliers({for_base('power(0.5)')})"
+    chosen["weighed"] = {metric: weighed for metric in METRICS} if seen else chosen["auto"]
     results: dict[str, list[dict[str, Any]]] = dict(done.get("arms", {}))
     autos = (arm for choice in chosen.values() for arm in choice.values())
     missing = [arm for arm in dict.fromkeys((*arms, *autos)) if arm not in results]
@@ -342,7 +343,7 @@ def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
         **{arm: 100 * (picked(arms[arm], metric) - nll) for arm in ARMS[1:]},
         PAPER: 100 * (picked(arms[paper_rule(line).objective], metric) - nll),
         OTHER: 100 * (picked(arms[line["auto"][other]], metric) - nll),
-        UNWEIGHED: 100 * (picked(arms[line["unweighed"][metric]], metric) - nll),
+        WEIGHED: 100 * (picked(arms[line["weighed"][metric]], metric) - nll),
         "select": 100 * (picked(of_both, metric) - nll),
         "auto": 100 * (picked(arms[line["auto"][metric]], metric) - nll),
     }
@@ -469,7 +470,7 @@ def run_missing(
         first = {"environment": environment(), "model": model}
         path.write_text(json.dumps(first) + "\n", encoding="utf-8")
     before = {_cell(line): line for line in read(path)}
-    whole = {cell for cell, line in before.items() if "unweighed" in line}
+    whole = {cell for cell, line in before.items() if "weighed" in line}
     todo = [cell for cell in planned if cell not in whole][:limit]
     loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
     for count, cell in enumerate(todo, 1):
