@@ -48,6 +48,9 @@ def test_one_question_decides(metric):
     assert "20% of the rows look wrong" in seen.reason
     few = rule.after_scout(noise_of(7, 100), metric=metric)
     assert few.objective == right and "few or none" in few.reason
+    by_chance = rule.after_scout(noise_of(6, 64), metric=metric)  # 9 %, the interval from 4 %
+    assert by_chance.objective == right and "of 64 too few to be sure" in by_chance.reason
+    assert rule.after_scout(noise_of(24, 256), metric=metric).objective == wrong  # 9 %, from 6 %
     unknown = rule.after_scout(noise_of(90, 100, known=False), metric=metric)
     assert unknown.objective == "nll()" and "too few to tell" in unknown.reason
     no_support = noise_of(9, 100, known=False)._replace(power=0.3)

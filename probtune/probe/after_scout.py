@@ -12,7 +12,8 @@ bench of small models, among those that lose more than a point in at most 3 % of
 than 4; benchmarks/choice/after_scout.py makes that choice, and after_scout.json with what they
 gained on the other cells. Weights for every row (`probtune.probe.weighing`) have no part in it: on
 real cells they gained nothing that is certain. Of clean rows that a model knows a few percent look
-wrong, hence the 8 %; docs/choosing-an-objective.md says where that fails. No torch.
+wrong, hence the 8 %, and a lower end of the interval of at least 5 %;
+docs/choosing-an-objective.md says where that fails. No torch.
 """
 
 from __future__ import annotations
@@ -26,10 +27,20 @@ from ..errors import UsageError
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
 from .noise import KNOWN_SHARE, KNOWN_UNMOVED, POWER, Noise
 
-__all__ = ["LEAST_NOISE", "TAKEN", "Taken", "after_scout", "both_ways"]
+__all__ = [
+    "LEAST_LOW",
+    "LEAST_NOISE",
+    "TAKEN",
+    "Taken",
+    "after_scout",
+    "both_ways",
+    "sees_wrong_rows",
+]
 
 LEAST_NOISE = 0.08
 """Share of rows that look wrong from which they count as seen."""
+LEAST_LOW = 0.05
+"""The lower end of the share's 95 % interval that they need: of few rows some look wrong by chance."""
 
 
 class Taken(NamedTuple):
@@ -62,7 +73,13 @@ def _case(noise: Noise) -> str | None:
     """Name of the field of `Taken` for this estimate; None where the model cannot tell."""
     if not noise.known:
         return None
-    return "wrong" if noise.share.value >= LEAST_NOISE else "right"
+    return "wrong" if sees_wrong_rows(noise) else "right"
+
+
+def sees_wrong_rows(noise: Noise) -> bool:
+    """True if the model can tell wrong rows from new ones, and enough look wrong to be sure."""
+    share = noise.share
+    return noise.known and share.value >= LEAST_NOISE and share.low >= LEAST_LOW
 
 
 def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
@@ -104,6 +121,8 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
         "After a short scout the model knows this kind of rows, and"
         f" {noise.share.value:.0%} of the rows look wrong to it"
     )
+    if case == "right" and noise.share.value >= LEAST_NOISE:
+        reason += f", of {noise.share.n} too few to be sure"
     if case == "wrong":
         reason += f"; {taken} learns less from those"
     elif taken == NLL:

@@ -244,7 +244,7 @@ def run(
     """
     from probtune.data.chat import added_tokens
     from probtune.models.loading import token_table
-    from probtune.probe.after_scout import LEAST_NOISE, after_scout
+    from probtune.probe.after_scout import after_scout, sees_wrong_rows
     from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
     from probtune.probe.warmed import for_the_base, noise_after
@@ -284,9 +284,10 @@ def run(
 
     taken = {metric: after_scout(noise, metric=metric).objective for metric in METRICS}
     chosen = {"auto": {metric: for_base(objective) for metric, objective in taken.items()}}
-    seen = noise.known and noise.share.value >= LEAST_NOISE
     weighed = f"inliers({for_base('power(0.5)')})"
-    chosen["weighed"] = {metric: weighed for metric in METRICS} if seen else chosen["auto"]
+    chosen["weighed"] = (
+        {metric: weighed for metric in METRICS} if sees_wrong_rows(noise) else chosen["auto"]
+    )
     results: dict[str, list[dict[str, Any]]] = dict(done.get("arms", {}))
     autos = (arm for choice in chosen.values() for arm in choice.values())
     missing = [arm for arm in dict.fromkeys((*arms, *autos)) if arm not in results]
