@@ -40,7 +40,7 @@ __all__ = [
 LEAST_NOISE = 0.08
 """Share of rows that look wrong from which they count as seen."""
 LEAST_LOW = 0.05
-"""The lower end of the share's 95 % interval that they need: of few rows some look wrong by chance."""
+"""Least lower end of the share's 95 % interval: of few rows some look wrong by chance."""
 
 
 class Taken(NamedTuple):
