@@ -10,6 +10,7 @@ again: an interrupted run goes on where it was when the same command is given on
     DIR/run.json                what the run is: settings and data hashes
     DIR/probe.json              the probe and its suggestion
     DIR/scout.json              where the probe chooses: the scout, and the probe after it
+    DIR/weights.json            the rows that weigh little, if an objective weighs sequences
     DIR/reference.arrow         the base model's log-probabilities, if an objective needs them
     DIR/better.arrow            those of a better model
     DIR/base/heldout.json       the base model on the held-out rows

@@ -48,7 +48,8 @@ def weigh_rows(
     """
     started = time.monotonic()
     model = load_model(settings.model, dtype=settings.measured_as)
-    of_scouts = 2 * min(settings.scout_steps * ROWS_PER_STEP, len(rows) // 2)
+    halves = (len(rows) // 2, len(rows) - len(rows) // 2)
+    of_scouts = sum(min(settings.scout_steps * ROWS_PER_STEP, half) for half in halves)
     with terminal.track("two scouts weigh the training rows", of_scouts + len(rows)) as advance:
         weighed = weigh(
             model,
