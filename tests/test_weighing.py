@@ -36,10 +36,10 @@ def material(word_model):
     return load_model(str(word_model), device="cpu"), tokenizer, encoded
 
 
-def noise_with(suspicious, known=True):
+def noise_with(suspicious):
     return Noise(
         wilson(suspicious.astype(float)),
-        known,
+        True,
         0.5,
         excess=np.where(suspicious, 2.0, 0.0),
         suspicious=suspicious,
@@ -70,7 +70,7 @@ def test_every_row_is_judged_once_by_a_scout_that_has_not_learnt_it(material, mo
         assert len(part) <= 16 and not learnt[scout] & set(part)
     of_third = np.arange(len(rows)) % 3 == 0
     np.testing.assert_array_equal(weighed.weights, np.where(of_third, weighing.LEAST_WEIGHT, 1.0))
-    assert weighed.wrong_first() == np.flatnonzero(of_third).tolist() and weighed.known.all()
+    assert weighed.wrong_first() == np.flatnonzero(of_third).tolist() and weighed.certain.all()
     after = model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
@@ -78,7 +78,7 @@ def test_every_row_is_judged_once_by_a_scout_that_has_not_learnt_it(material, mo
 def test_where_a_scout_cannot_tell_no_row_loses_weight(material):
     model, tokenizer, rows = material  # random weights know nothing
     weighed = weighing.weigh(model, tokenizer, rows, steps=1)
-    assert not weighed.known.any() and (weighed.weights == 1.0).all()
+    assert not weighed.certain.any() and (weighed.weights == 1.0).all()
     again = weighing.weigh(model, tokenizer, rows, steps=1)
     np.testing.assert_array_equal(weighed.excess, again.excess)
 
@@ -99,9 +99,9 @@ def sees(monkeypatch):
 def test_rows_that_look_wrong_train_less(word_model, rows, tmp_path, sees):
     chosen = settings(word_model, rows, tmp_path / "out", objective="inliers(p())", max_steps=4)
     record = pipeline.tune(chosen, QUIET)
-    found = record["row_weights"]
-    assert found["rows"] == record["data"]["train"]["rows"] == sum(sees)
-    assert len(found["wrong"]) == round(found["share"]["value"] * found["rows"]) > 10
+    of_rows = record["row_weights"]
+    assert of_rows["rows"] == record["data"]["train"]["rows"] == sum(sees)
+    assert len(of_rows["wrong"]) == round(of_rows["share"]["value"] * of_rows["rows"]) > 10
     assert not (chosen.folder / "reference.arrow").exists()  # the base model's p has no part in it
     even = settings(word_model, rows, tmp_path / "even", objective="p()", max_steps=4)
     pipeline.tune(even, QUIET)

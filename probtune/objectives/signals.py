@@ -237,23 +237,23 @@ def parameter_of(name: str) -> str:
     return name.partition(":")[2]
 
 
-def columns_of(needs: Iterable[str], given: Collection[str] = ()) -> dict[str, str]:
+def columns_of(needs: Iterable[str], present: Collection[str] = ()) -> dict[str, str]:
     """Return signal -> name of the dataset's column, for the signals that are columns, with those
     that others are computed from.
 
     Args:
-        given: columns that the data have, which are not computed from others.
+        present: columns that the data have, which are not computed from others.
 
     >>> columns_of(["column:quality", "sequence_gain", "entropy"])
     {'column:quality': 'quality', 'reference': 'reference_logprobs'}
-    >>> columns_of(["sequence_weight"], given=["sequence_weight"])
+    >>> columns_of(["sequence_weight"], present=["sequence_weight"])
     {'sequence_weight': 'sequence_weight'}
     """
     columns: dict[str, str] = {}
     for name in needs:
         row = SIGNALS[kind_of(name)]
-        if row.column not in given:
-            columns |= columns_of(row.computed_from, given)
+        if row.column not in present:
+            columns |= columns_of(row.computed_from, present)
         if row.column:
             columns[name] = parameter_of(name) if row.column == row.parameter else row.column
     return columns

@@ -63,7 +63,7 @@ def weigh_rows(
         )
     return {
         "rows": len(rows),
-        "known": float(weighed.known.mean()),
+        "known": float(weighed.certain.mean()),
         "share": wilson((weighed.weights < 1.0).astype(float))._asdict(),
         "steps": list(weighed.steps),
         "wrong": [

@@ -43,8 +43,8 @@ __all__ = [
     "exchanged",
     "scout",
     "sent",
-    "spread_of_others",
     "split",
+    "spread_of_others",
 ]
 
 STEPS = 8
@@ -98,7 +98,7 @@ def split(
 
 
 class Sent(NamedTuple):
-    """What a scout did."""
+    """A scout that was sent."""
 
     steps: int
     rows: int

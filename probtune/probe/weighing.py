@@ -43,7 +43,7 @@ class Weighed(NamedTuple):
 
     weights: np.ndarray
     """(rows,): 0.05 for one that looks wrong, else 1."""
-    known: np.ndarray
+    certain: np.ndarray
     """(rows,): True where its scout can tell wrong rows from new ones."""
     excess: np.ndarray
     """(rows,): the larger, the more it looks wrong; see `probtune.probe.noise.Noise`."""
@@ -81,7 +81,7 @@ def weigh(
         UsageError: the model has no layer that takes an adapter.
     """
     weights, excess = np.ones(len(rows)), np.zeros(len(rows))
-    known = np.zeros(len(rows), bool)
+    certain = np.zeros(len(rows), bool)
     order = np.random.default_rng([seed, 2]).permutation(len(rows))
     first, second = order[: len(rows) // 2], order[len(rows) // 2 :]
     taken = []
@@ -104,11 +104,11 @@ def weigh(
                 for block in ranks.share(blocks)
             ]
             for block, noise in zip(blocks, ranks.joined(mine), strict=True):
-                excess[block], known[block] = noise.excess, noise.known
+                excess[block], certain[block] = noise.excess, noise.known
                 if noise.known:
                     weights[block[noise.suspicious]] = LEAST_WEIGHT
         taken.append(done.steps)
-    return Weighed(weights, known, excess, (taken[0], taken[1]))
+    return Weighed(weights, certain, excess, (taken[0], taken[1]))
 
 
 def _judged(

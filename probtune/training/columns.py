@@ -22,9 +22,9 @@ __all__ = [
     "REFERENCE",
     "ColumnCollator",
     "excess_cut",
-    "given_columns",
     "packed",
     "per_token",
+    "present_columns",
     "sequence_of_token",
     "with_sequence_weights",
 ]
@@ -35,7 +35,7 @@ GROUP = "group_of_row"
 """Column that says which of `ProbTuneConfig.groups` a row is of, counted from 1; 0 for none."""
 
 
-def given_columns(*datasets: Any) -> set[str]:
+def present_columns(*datasets: Any) -> set[str]:
     """Return the columns that all of these datasets have; None is no dataset."""
     parts = [
         part

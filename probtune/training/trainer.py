@@ -43,9 +43,9 @@ from .columns import (
     GROUP,
     ColumnCollator,
     excess_cut,
-    given_columns,
     packed,
     per_token,
+    present_columns,
     with_sequence_weights,
 )
 from .config import ProbTuneConfig
@@ -145,7 +145,7 @@ class ProbTuneTrainer(SFTTrainer):
             )
         self.objective = args.resolved_objective
         refuse_unfixed(self.objective)
-        given = given_columns(
+        given = present_columns(
             *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
         )
         self.columns = columns_of(self.objective.needs, given)
