@@ -145,10 +145,10 @@ class ProbTuneTrainer(SFTTrainer):
             )
         self.objective = args.resolved_objective
         refuse_unfixed(self.objective)
-        given = present_columns(
+        present = present_columns(
             *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
         )
-        self.columns = columns_of(self.objective.needs, given)
+        self.columns = columns_of(self.objective.needs, present)
         self._special: Tensor | None = None
         self._frozen: Any = None
         self._cuts: dict[str, Tensor] = {}
