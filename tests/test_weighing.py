@@ -147,7 +147,7 @@ def test_without_scouts_the_base_model_weighs(word_model, rows, tmp_path, sees):
     assert (chosen.folder / "reference.arrow").is_file()
 
 
-def test_a_column_of_weights_needs_no_base_model(word_model, material):
+def test_a_column_of_weights_needs_no_base_model(word_model, material, tmp_path):
     _, tokenizer, encoded = material
     from datasets import Dataset
 
@@ -160,7 +160,7 @@ def test_a_column_of_weights_needs_no_base_model(word_model, material):
         trainer = ProbTuneTrainer(
             load_model(str(word_model), device="cpu"),
             ProbTuneConfig(
-                *("unused",),
+                str(tmp_path),
                 objective=objective("inliers(nll())" if column else "nll()"),
                 **{"max_steps": 2, "per_device_train_batch_size": 8, "report_to": "none"},
                 **{"dataset_kwargs": {"skip_prepare_dataset": True}, "save_strategy": "no"},
