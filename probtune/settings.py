@@ -407,6 +407,13 @@ class TuneSettings:
             )
 
     @property
+    def scouts_weigh(self) -> bool:
+        """True if scouts judge the training rows where an objective weighs sequences; else their
+        weights come from the log-probabilities of the model before training.
+        """
+        return self.scout_steps > 0
+
+    @property
     def measured_as(self) -> str:
         """The dtype in which models of the run are measured, for `load_model`."""
         return "nf4" if self.weights == "nf4" else "auto"

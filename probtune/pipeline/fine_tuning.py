@@ -330,7 +330,7 @@ def training_config(
         **stores,
     }
     if settings.eval_steps:
-        check_heldout_signals(objective, weighed=settings.scout_steps > 0)
+        check_heldout_signals(objective, weighed=settings.scouts_weigh)
         fields |= {
             "eval_strategy": "steps",
             "eval_steps": settings.eval_steps,

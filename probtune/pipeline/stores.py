@@ -56,7 +56,7 @@ def store_logprobs(
     by the probe.
     """
     files: dict[str, str] = {}
-    of_base = _OF_THE_BASE_MODEL | (set() if settings.scout_steps else {"sequence_weight"})
+    of_base = _OF_THE_BASE_MODEL | (set() if settings.scouts_weigh else {"sequence_weight"})
     if not of_base.isdisjoint(needs):
         files["reference"] = settings.reference or str(folder / "reference.arrow")
     if "better" not in needs:

@@ -12,8 +12,9 @@ from ..data.encoding import Encoded
 from ..models.loading import load_model
 from ..models.ranks import ALONE, Ranks
 from ..objectives import Objective
+from ..probe.features import LEAST_WEIGHT
 from ..probe.scout import ROWS_PER_STEP
-from ..probe.weighing import LEAST_WEIGHT, weigh
+from ..probe.weighing import weigh
 from ..settings import TuneSettings
 from ..statistics import wilson
 from ..terminal import Terminal
@@ -29,10 +30,8 @@ NEEDED_BY = "sequence_weight"
 
 
 def weighed_by_scouts(settings: TuneSettings, objectives: Sequence[Objective]) -> bool:
-    """True if one of the objectives weighs sequences; without scouts their weights come from the
-    log-probabilities of the model before training.
-    """
-    return settings.scout_steps > 0 and any(NEEDED_BY in o.needs for o in objectives)
+    """True if one of the objectives weighs sequences, and scouts judge the rows."""
+    return settings.scouts_weigh and any(NEEDED_BY in o.needs for o in objectives)
 
 
 def weigh_rows(
@@ -85,7 +84,7 @@ def weights_of_rows(record: Mapping[str, Any] | None) -> list[float] | None:
 
 
 def in_words(record: Mapping[str, Any]) -> str:
-    """Return what was found, for the terminal."""
+    """Return the number of rows that look wrong, in words."""
     wrong, rows = len(record["wrong"]), record["rows"]
     if record["known"] == 0.0:
         return (

@@ -22,6 +22,7 @@ from ..errors import DataError, UsageError
 
 __all__ = [
     "DESCRIPTIONS",
+    "LEAST_WEIGHT",
     "Noise",
     "features",
     "label_noise",
@@ -177,7 +178,9 @@ def sequence_outliers(
     return np.where(counts > 0, (s - middle) / spread, 0.0)
 
 
-_OUTLYING, _SOFTNESS, _LEAST = 2.0, 0.5, 0.05
+_OUTLYING, _SOFTNESS = 2.0, 0.5
+LEAST_WEIGHT = 0.05
+"""Weight of a row that looks wrong: an estimate that errs costs little, and teaches a little."""
 
 
 def sequence_weights(
@@ -188,7 +191,8 @@ def sequence_weights(
     `sequence_outliers`: 1 for the usual, 0.05 for one that stands out.
     """
     z = sequence_outliers(logp, example)
-    return _LEAST + (1.0 - _LEAST) / (1.0 + np.exp(np.clip((z - _OUTLYING) / _SOFTNESS, -50, 50)))
+    scale = 1.0 + np.exp(np.clip((z - _OUTLYING) / _SOFTNESS, -50, 50))
+    return LEAST_WEIGHT + (1.0 - LEAST_WEIGHT) / scale
 
 
 WORST_SHARE = 0.1

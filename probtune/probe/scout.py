@@ -41,6 +41,7 @@ __all__ = [
     "Scouted",
     "Sent",
     "exchanged",
+    "looked_at",
     "scout",
     "sent",
     "split",
@@ -97,6 +98,11 @@ def split(
     return [rows[i] for i in order[:number]], [rows[i] for i in chosen]
 
 
+def looked_at(rows: Any) -> Any:
+    """Return the rows that a scout's looks are at, of a sequence or an array: at most 64."""
+    return rows[:: max(1, math.ceil(len(rows) / _LOOK_ROWS))]
+
+
 class Sent(NamedTuple):
     """A scout that was sent."""
 
@@ -112,30 +118,20 @@ def scout(
     train: Sequence[Encoded],
     measure: Sequence[Encoded],
     *,
-    seed: int = 0,
-    planned_steps: int | None = None,
-    steps: int = STEPS,
-    learning_rate: float = LEARNING_RATE,
     batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> Scouted:
     """Train an adapter for a few steps, measure `measure` under it, each row behind its own prompt
     and behind that of another row, and remove it. Arguments and errors as `sent`.
 
     Args:
-        measure: rows to measure; its looks are at some of them.
+        measure: rows to measure, none of them in `train`.
+        options: the other options of `sent`.
     """
-    with sent(
-        model,
-        train,
-        measure,
-        seed=seed,
-        planned_steps=planned_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_tokens=batch_tokens,
-        progress=progress,
-    ) as done:
+    unseen = looked_at(measure)
+    options |= {"batch_tokens": batch_tokens, "progress": progress}
+    with sent(model, train, unseen, **options) as done:
         tokens, spread = look_and_spread(
             model, measure, batch_tokens=batch_tokens, progress=progress
         )
@@ -159,7 +155,7 @@ def sent(
     """Train an adapter for a few steps; within the context the model is as the scout left it, and
     after it as it was.
 
-    A look at some of the unseen rows is taken after half of `steps` and after all of them; as long
+    A look at the unseen rows is taken after half of `steps` and after all of them; as long
     as their mean p or that of their last token rises by 0.03 from one look to the next, four more
     steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`.
 
@@ -201,8 +197,7 @@ def sent(
                         progress(len(rows))
                 done = until
                 if most > 1:
-                    looked_at = unseen[:: math.ceil(len(unseen) / _LOOK_ROWS)]
-                    table = token_table(model, looked_at, batch_tokens=batch_tokens)
+                    table = token_table(model, unseen, batch_tokens=batch_tokens)
                     looks.append((done, *_look(table)))
                 if done >= most or (done >= steps and not _rises(looks)):
                     break

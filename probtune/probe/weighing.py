@@ -23,17 +23,16 @@ import numpy as np
 from ..data.encoding import Encoded
 from ..models.ranks import ALONE, Ranks
 from ..models.spread import spread_table
+from .features import LEAST_WEIGHT
 from .noise import Noise
-from .scout import MOST_STEPS, ROWS_PER_STEP, STEPS, sent, spread_of_others
+from .scout import MOST_STEPS, ROWS_PER_STEP, STEPS, looked_at, sent, spread_of_others
 from .warmed import noise_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LEAST_WEIGHT", "Weighed", "weigh"]
+__all__ = ["Weighed", "weigh"]
 
-LEAST_WEIGHT = 0.05
-"""Weight of a row that looks wrong: an estimate that errs costs little, and teaches a little."""
 _BLOCK = 1024
 """Rows that are judged together, at most: the typical row is one of them."""
 
@@ -86,12 +85,10 @@ def weigh(
     first, second = order[: len(rows) // 2], order[len(rows) // 2 :]
     taken = []
     for learnt, judged in ((first, second), (second, first)):
-        train = [rows[i] for i in learnt[: MOST_STEPS * ROWS_PER_STEP]]
-        unseen = [rows[i] for i in judged]
         scout = sent(
             model,
-            train,
-            unseen,
+            [rows[i] for i in learnt[: MOST_STEPS * ROWS_PER_STEP]],
+            [rows[i] for i in looked_at(judged)],
             seed=seed,
             steps=steps,
             planned_steps=planned_steps,

@@ -29,9 +29,8 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -233,14 +232,12 @@ def run(
     float32: bool = False,
     arms: Sequence[str] = ARMS,
     tests: int = _TEST,
-    done: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """One cell: every arm at every rate, and what auto says.
 
     Args:
         arms: objectives; those of auto are added.
         tests: right rows that no arm has seen.
-        done: the cell's line of before, whose arms are not trained again.
     """
     from probtune.data.chat import added_tokens
     from probtune.models.loading import token_table
@@ -288,13 +285,9 @@ def run(
     chosen["weighed"] = (
         {metric: weighed for metric in METRICS} if sees_wrong_rows(noise) else chosen["auto"]
     )
-    results: dict[str, list[dict[str, Any]]] = dict(done.get("arms", {}))
-    autos = (arm for choice in chosen.values() for arm in choice.values())
-    missing = [arm for arm in dict.fromkeys((*arms, *autos)) if arm not in results]
-    weights = np.ones(rows)
-    if any(arm.startswith("inliers(") for arm in missing):
-        weights = weigh(model, tokenizer, train, seed=seed).weights
-    for arm in missing:
+    weights = weigh(model, tokenizer, train, seed=seed).weights
+    results: dict[str, list[dict[str, Any]]] = {}
+    for arm in dict.fromkeys((*arms, *chosen["auto"].values(), *chosen["weighed"].values())):
         results[arm] = []
         for learning_rate in RATES:
             _train(top, parts["train"], arm, learning_rate, weights, seed)
@@ -305,7 +298,6 @@ def run(
                     "test": _measure(top, parts["test"]),
                 }
             )
-    seconds = time.process_time() - started + done.get("cpu_seconds", 0.0)
     return {
         **dict(zip(("task", "kind", "rate", "seed"), cell, strict=True)),
         **{
@@ -316,7 +308,7 @@ def run(
         },
         **{"estimate": noise.share.value, "known": bool(noise.known), **chosen},
         "mean_p": round(float(np.exp(before.logp).mean()), 4),
-        **{"base": base, "arms": results, "cpu_seconds": round(seconds, 1)},
+        **{"base": base, "arms": results, "cpu_seconds": round(time.process_time() - started, 1)},
     }
 
 
@@ -456,36 +448,28 @@ def run_missing(
     limit: int | None = None,
     **options: Any,
 ) -> None:
-    """Run the cells that a file does not hold, each of them written as soon as it is finished. A
-    line of before rows were weighed is completed.
+    """Run the cells that a file does not hold, each of them written as soon as it is finished.
 
     Args:
         limit: cells to run at most.
         options: of `run`.
     """
     from probtune.models.loading import load_model, load_tokenizer
-    from probtune.records import environment, write_text
+    from probtune.records import environment
 
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         first = {"environment": environment(), "model": model}
         path.write_text(json.dumps(first) + "\n", encoding="utf-8")
-    before = {_cell(line): line for line in read(path)}
-    whole = {cell for cell, line in before.items() if "weighed" in line}
-    todo = [cell for cell in planned if cell not in whole][:limit]
+    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
+    todo = [cell for cell in planned if cell not in done][:limit]
     loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
     for count, cell in enumerate(todo, 1):
-        line = run(loaded, tokenizer, cell, done=before.get(cell, {}), **options)
-        lines = {_cell(line): line for line in read(path)} | {cell: line}
-        first, *_ = path.read_text(encoding="utf-8").splitlines()
-        text = "\n".join((first, *map(json.dumps, lines.values())))
-        write_text(path, text + "\n")
+        line = run(loaded, tokenizer, cell, **options)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
         name, seconds = " ".join(map(str, cell)), line["cpu_seconds"]
         print(f"{count} of {len(todo)}: {name}, {seconds:.0f} s of CPU", flush=True)
-
-
-def _cell(line: Mapping[str, Any]) -> tuple[str, str, float, int]:
-    return line["task"], line["kind"], line["rate"], line["seed"]
 
 
 if __name__ == "__main__":
