@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probtune.probe.after_scout import after_scout
+from probtune.probe.after_scout import after_scout, both_ways
 from probtune.probe.noise import Others, estimate
 
 
@@ -88,11 +88,17 @@ def test_rows_are_listed_worst_first_and_special_tokens_do_not_count():
     listed = noise.worst_first()
     assert set(listed) <= set(wrong) and len(listed) >= 18
     assert list(noise.excess[listed]) == sorted(noise.excess[listed], reverse=True)
-    special = estimate(**{**columns, "special": np.ones(100, bool)}, rows=100, vocabulary=50_000)
+    # The same tokens as special ones, each before an end that the model expects.
+    every = tokens(
+        np.concatenate([p, peaked(rng, 0.9, 150, 100)]),
+        np.concatenate([targets, np.zeros(100, int)]),
+        np.tile(np.arange(100), 2),
+    )
+    special = estimate(**{**every, "special": np.ones(200, bool)}, rows=100, vocabulary=50_000)
     assert special.share.value == 0.0 and special.worst_first() == []
 
 
-def mixture(rate, kind, rows=600, seed=5):
+def mixture(rate, kind, rows=600, seed=5, answers=None):
     """Rows of three templates, each behind its own and behind another prompt: log p of the targets
     and of the favourites.
 
@@ -144,6 +150,7 @@ def mixture(rate, kind, rows=600, seed=5):
         rows=rows,
         vocabulary=50_000,
         others=Others(flat["other"], flat["other_top"]),
+        answers=answers and answers(wrong),
     )
     return noise, wrong
 
@@ -169,10 +176,74 @@ def test_an_answer_to_many_prompts_is_usual_or_a_common_mistake():
     assert f"{many.unmoved:.0%} of the rows have an answer that the model gives" in reason
 
 
+def test_one_mistake_that_is_made_often_keeps_nll():
+    """The first steps of NLL would teach it, and an objective that trusts the model keep it."""
+
+    def one_sided(wrong):
+        return np.where(wrong, np.arange(600) % 4, np.arange(600) + 4)
+
+    noise, wrong = mixture(0.4, "other", answers=one_sided)
+    assert noise.known and noise.repeated == pytest.approx(wrong.mean(), abs=0.02)
+    for metric in ("greedy", "sampled"):
+        choice = after_scout(noise, metric=metric)
+        assert choice.objective == "nll()" and choice.runner_up == "inliers(nll())"
+        assert "wrong answers that are given often" in choice.reason
+    assert both_ways(noise) == "The same for greedy and for sampled answers."
+
+
+@pytest.mark.parametrize("number", [600, 4])
+def test_labels_and_answers_of_their_own_are_no_such_mistake(number):
+    noise, _ = mixture(0.4, "other", answers=lambda wrong: np.arange(600) % number)
+    assert noise.repeated == 0.0 and after_scout(noise).objective == "power(0.5)"
+
+
 def test_prompts_that_say_nothing_make_nothing_known():
     """The targets are as likely behind any prompt: nothing tells a wrong row from a hard one."""
     noise, _ = mixture(1.0, "other")
     assert not noise.known
+
+
+def ending(p_end, p_top, rows=200):
+    """Rows of two sure tokens and an end token; behind another prompt only the end is as likely.
+
+    p_end, p_top: of the end token, and of the favourite in its place, per row or for all rows.
+    """
+    p = np.full((rows, 3), 0.95)
+    top, other = p.copy(), np.full((rows, 3), 0.02)
+    p[:, 2], top[:, 2], other[:, 2] = p_end, np.maximum(p_top, p_end), p_end
+    return estimate(
+        logp=np.log(p.ravel()),
+        top_logp=np.log(top.ravel()),
+        entropy=np.full(3 * rows, 0.3),
+        variance=np.full(3 * rows, 0.5),
+        example=np.repeat(np.arange(rows), 3),
+        special=np.tile([False, False, True], rows),
+        rows=rows,
+        vocabulary=50_000,
+        others=Others(np.log(other.ravel()), np.full(3 * rows, np.log(0.5))),
+    )
+
+
+def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
+    """The scout has seen the cut rows too: it gives their ends about their share."""
+    cut = np.arange(200) % 7 == 0
+    noise = ending(np.where(cut, 0.2, 0.96), np.where(cut, 0.7, 0.0))
+    assert noise.known and (noise.cut_short == cut).all() and (noise.suspicious == cut).all()
+    assert noise.share.value == cut.mean() and cut[noise.worst_first()].all()
+    assert noise.excess[cut].min() > noise.excess[~cut].max()
+
+
+@pytest.mark.parametrize(
+    ("p_end", "p_top"),
+    [
+        (np.linspace(0.2, 0.9, 200), 0.6),  # free text may end here or there
+        (np.where(np.arange(200) < 30, 0.4, 0.96), 0.45),  # as good an end as any
+        (np.where(np.arange(200) < 30, 0.01, 0.96), 0.2),  # improbable, yet nothing else is likely
+    ],
+)
+def test_an_end_that_the_model_is_not_sure_of_accuses_nobody(p_end, p_top):
+    noise = ending(p_end, p_top)
+    assert noise.known and not noise.cut_short.any() and noise.share.value == 0.0
 
 
 def half_known(rng, rows, length):

@@ -43,6 +43,7 @@ def noise_with(suspicious):
         0.5,
         excess=np.where(suspicious, 2.0, 0.0),
         suspicious=suspicious,
+        cut_short=np.zeros(len(suspicious), bool),
     )
 
 

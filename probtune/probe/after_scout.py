@@ -71,7 +71,7 @@ def _gain(case: str, objective: str, metric: str) -> Gain:
 
 def _case(noise: Noise) -> str | None:
     """Name of the field of `Taken` for this estimate; None where the model cannot tell."""
-    if not noise.known:
+    if not noise.known or noise.repeated > KNOWN_UNMOVED:
         return None
     return "wrong" if sees_wrong_rows(noise) else "right"
 
@@ -95,6 +95,14 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     case = _case(noise)
     if case is None:
+        if noise.known:
+            reason = (
+                f"After a short scout {noise.share.value:.0%} of the rows look wrong, and"
+                f" {noise.repeated:.0%} of the rows have wrong answers that are given often. A few"
+                " steps are enough for a model to expect those, and an objective that trusts it"
+                " learns them too, so NLL is the safe choice; inliers(nll()) trains less on them"
+            )
+            return Choice(NLL, reason, "inliers(nll())", NO_GAIN)
         if noise.power is not None and noise.share.value > KNOWN_SHARE:
             why = (
                 f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"

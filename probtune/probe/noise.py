@@ -16,6 +16,11 @@ is not supported and the model would not have written it, one of its targets lyi
 behind the favourite (the answer to another question). What a model stumbles over but could not have
 guessed without the prompt does not count.
 
+A row also looks wrong if it is *cut short*, ending where the model would go on: its end token lies
+more than 0.4 nats behind a favourite with p_top > 0.3. That is asked only where the model knows the
+ends of these rows, the median of their p being at least 0.8. The limit is near, since eight steps
+are enough to learn that a share of the rows is cut: their ends have p = 0.1 to 0.4 after them.
+
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
 would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
@@ -25,6 +30,9 @@ their tokens (long rows are seldom written whole), and no more than half of the 
 Nor may more than a tenth of the rows be answers that their prompts do not support although they do
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
+
+Rows that look wrong may *repeat* each other: a mistake that is made often has an answer that three
+or more of them have, and fewer rows that do not look wrong.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -41,9 +49,9 @@ Rows are listed by the excess of their surprise over what the model expected of 
 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
-without special tokens, and 2 more for a row that its prompt does not support at all, falling to
-nothing at the median support. The limits were set by hand on tasks of benchmarks/choice/real and on
-the demo; docs/choosing-an-objective.md has the figures. No torch.
+without special tokens, 2 more for a row that its prompt does not support at all, falling to nothing
+at the median support, and 4 more for one that is cut short. The limits were set by hand on tasks of
+benchmarks/choice/real and on the demo; docs/choosing-an-objective.md has the figures. No torch.
 """
 
 from __future__ import annotations
@@ -69,6 +77,13 @@ KNOWN_TOKENS = 0.9
 KNOWN_SHARE = 0.5
 KNOWN_UNMOVED = 0.1
 UNSUPPORTED = 2.0
+KNOWN_ENDS = 0.8
+"""Median p of the end tokens from which a row that ends elsewhere looks wrong."""
+CUT = 0.4
+"""Nats that an end token lies behind what the model would rather write, in a row cut short."""
+CUT_SHORT = 4.0
+OFTEN = 3
+"""Rows that look wrong and have one answer, from which it is a mistake that is made often."""
 LEAST_SURPRISE = 0.5
 """Nats; a share of less is no measure."""
 FAR_ALONE = 2.0
@@ -99,6 +114,8 @@ class Noise(NamedTuple):
     """Excess surprise of each row, (rows,): the larger, the more it looks wrong."""
     suspicious: np.ndarray
     """True for the rows that look wrong, (rows,)."""
+    cut_short: np.ndarray
+    """True for those of them that end where the model would go on, (rows,)."""
     power: float | None = None
     """Share of the rows that their own prompt supports and that the model would not write behind
     another one; None where prompts cannot be exchanged.
@@ -108,6 +125,11 @@ class Noise(NamedTuple):
 
     unmoved: float = 0.0
     """Share of rows that do not look wrong although their prompts do not support them."""
+
+    repeated: float = 0.0
+    """Share of rows that look wrong, are not cut short, and have an answer that others of them have
+    as well.
+    """
 
     @property
     def hesitates(self) -> bool:
@@ -138,17 +160,19 @@ def estimate(
     entropy: np.ndarray,  # (tokens,) nats
     variance: np.ndarray,  # (tokens,) variance of the surprise under the model, nats^2
     example: np.ndarray,  # (tokens,) index of the row
-    special: np.ndarray,  # (tokens,) True for special tokens, which are left out
+    special: np.ndarray,  # (tokens,) True for special tokens: only a row's last one is looked at
     rows: int,
     vocabulary: int,
     others: Others | None = None,
+    answers: np.ndarray | None = None,  # (rows,) the same integer for rows with the same targets
 ) -> Noise:
     """Estimate the share of wrong rows.
 
-    Rows without a token that is not special do not look wrong.
+    Rows without a token that is not special look wrong only if they are cut short.
 
     Args:
         others: the same targets behind other rows' prompts; None where prompts cannot be exchanged.
+        answers: for `Noise.repeated`, which is 0 without them.
 
     Ten rows of one token: the model is sure of nine, and the prompt speaks for them. The tenth is
     improbable, and just as improbable behind another prompt.
@@ -166,6 +190,7 @@ def estimate(
         >>> noise.known, noise.share.value, noise.worst_first(), noise.power
         (True, 0.1, [9], 0.9)
     """
+    cut_short = _cut_short(logp, top_logp, example, special, rows)
     text = ~special
     logp, top_logp, entropy, variance, example = (
         column[text] for column in (logp, top_logp, entropy, variance, example)
@@ -179,12 +204,13 @@ def estimate(
     unlikely = per_row(unlikely_token)
     writes = float((unlikely == 0).mean()) if rows else 0.0
     excess = per_row(-logp - entropy) / np.sqrt(per_row(variance) + 0.25)
+    excess += CUT_SHORT * cut_short
     if others is None:
         short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
         no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
-        suspicious = per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0
+        suspicious = cut_short | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
-        return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious)
+        return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, cut_short)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
@@ -192,7 +218,7 @@ def estimate(
     enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
     supported = enough | (explained >= EXPLAINED)
     slips = per_row(_far(top_logp, logp, FAR) & (lift < SUPPORT)) > 0
-    suspicious = slips | (~supported & (per_row(behind >= WRITES) > 0))
+    suspicious = cut_short | slips | (~supported & (per_row(behind >= WRITES) > 0))
     behind_there = others.top_logp[text] - others.logp[text]
     power = float((supported & (per_row(behind_there >= WRITES) > 0)).mean())
     known = (
@@ -203,9 +229,38 @@ def estimate(
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
     unmoved = float((~supported & ~suspicious).mean())
-    noise = Noise(share, known, writes, excess, suspicious, power, usual_tokens, unmoved)
+    noise = Noise(
+        *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved)
+    )
+    if answers is not None:
+        noise = noise._replace(repeated=_repeated(answers, suspicious & ~cut_short))
     tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
     return noise._replace(known=known and tells and not noise.hesitates)
+
+
+def _cut_short(
+    logp: np.ndarray, top_logp: np.ndarray, example: np.ndarray, special: np.ndarray, rows: int
+) -> np.ndarray:
+    """True for rows that end where the model would go on, (rows,); for none if it does not know
+    where such rows end.
+    """
+    last = np.full(rows, -1)
+    last[example[special]] = np.flatnonzero(special)  # of several the last one stays
+    ends = last[last >= 0]
+    cut = np.zeros(rows, bool)
+    if len(ends) and np.median(logp[ends]) >= np.log(KNOWN_ENDS):
+        cut[example[ends]] = _far(top_logp[ends], logp[ends], CUT)
+    return cut
+
+
+def _repeated(answers: np.ndarray, wrong: np.ndarray) -> float:
+    """Share of rows that are wrong and have an answer of at least `OFTEN` wrong rows and of more
+    wrong rows than right ones.
+    """
+    of_all = np.bincount(answers)
+    of_wrong = np.bincount(answers[wrong], minlength=len(of_all))
+    often = (of_wrong >= OFTEN) & (2 * of_wrong > of_all)
+    return float((wrong & often[answers]).mean())
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:

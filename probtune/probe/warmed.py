@@ -21,6 +21,7 @@ from .scout import Scouted, scout
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ..models.loading import TokenTable
     from ..models.looks import Look
     from ..models.spread import Spread
 
@@ -36,6 +37,11 @@ __all__ = [
 END_TOKEN = 0.5
 """Mean p of the end tokens under the base model below which special tokens keep NLL: an objective
 that trusts the model learns to stop slowly, or never, from a model that does not expect the end.
+"""
+
+CUT_ROWS = 0.05
+"""Share of rows that are cut short from which special tokens keep NLL no longer than the first
+steps: in those rows the end token is what is wrong, and the first steps teach the right ends.
 """
 
 FORM_KNOWN = 0.75
@@ -102,6 +108,7 @@ def probe_after_scout(
         base_rows=base_rows,
         scout_rows=probe.expected_rows.value,
         end_p=end_p,
+        cut_short=float(noise.cut_short.mean()),
         scouted=report.steps,
         planned=plan.steps,
     )
@@ -138,7 +145,16 @@ def noise_of(spread: Spread, others: Spread | None, tokenizer: PreTrainedTokeniz
         rows=table.num_examples,
         vocabulary=len(tokenizer),
         others=others and Others(others.table.logp, others.top_logp),
+        answers=_answers(table),
     )
+
+
+def _answers(table: TokenTable) -> np.ndarray:
+    """An integer for the targets of every row, (rows,)."""
+    ends = np.searchsorted(table.example, np.arange(1, table.num_examples))
+    numbers: dict[bytes, int] = {}
+    of_rows = (row.tobytes() for row in np.split(table.token, ends))
+    return np.array([numbers.setdefault(row, len(numbers)) for row in of_rows])
 
 
 def for_the_base(
@@ -147,6 +163,7 @@ def for_the_base(
     base_rows: float,
     scout_rows: float,
     end_p: float | None,
+    cut_short: float,
     scouted: int,
     planned: int,
 ) -> tuple[str, str]:
@@ -156,30 +173,44 @@ def for_the_base(
     Args:
         base_rows, scout_rows: shares of the rows that the model expects before and after the scout.
         end_p: as in `probe_after_scout`.
+        cut_short: share of rows that end where the model would go on.
         scouted, planned: steps of the scout and of the training.
 
-    >>> shares = {"base_rows": 0.1, "scout_rows": 0.5}
-    >>> for_the_base("p()", **shares, end_p=0.9, scouted=8, planned=500)[0]
+    >>> steps = {"cut_short": 0.0, "scouted": 8, "planned": 500}
+    >>> for_the_base("p()", base_rows=0.1, scout_rows=0.5, end_p=0.9, **steps)[0]
     'anneal(nll(), p(), 0.1, 0.1)'
-    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
+    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, **steps)[0]
     'nll_on_special(p())'
+    >>> steps["cut_short"] = 0.2
+    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, **steps)[0]
+    'anneal(nll(), p(), 0.1, 0.1)'
     """
     if objective == NLL:
         return objective, ""
     why = ""
-    if end_p is not None and end_p < END_TOKEN:
+    stops = end_p is None or end_p >= END_TOKEN
+    cut = cut_short >= CUT_ROWS
+    share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
+    after_nll = f"anneal(nll(), {{}}, {share:g}, {share:g})"
+    if not stops:
+        why += f". The base model gives its end token p = {end_p:.2f}"
+    if not stops and not cut:
         objective = f"nll_on_special({objective})"
-        why += (
-            f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"
-            " else it would not learn to stop"
-        )
+        why += ", so special tokens keep NLL: else it would not learn to stop"
     if base_rows <= FORM_KNOWN * scout_rows:
-        share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
-        objective = f"anneal(nll(), {objective}, {share:g}, {share:g})"
+        objective = after_nll.format(objective)
         why += (
             f". It expects {base_rows:.0%} of the rows before the scout and {scout_rows:.0%} after"
             f" it (every token at p >= 0.1), so the first {share:.0%} of the steps are NLL's: from"
             " tokens that a model does not expect the other objective learns next to nothing"
+        )
+    elif cut and not stops:
+        objective = after_nll.format(objective)
+        why += f", so the first {share:.0%} of the steps are NLL's: else it would not learn to stop"
+    if cut and not stops:
+        why += (
+            f". Special tokens do not keep NLL after that: {cut_short:.0%} of the rows end where"
+            " the model would go on"
         )
     return objective, why
 
@@ -206,7 +237,11 @@ def _scout_record(report: Scouted) -> dict[str, Any]:
 
 def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
     worst = [
-        {"where": rows[i].where, "excess": float(noise.excess[i])}
+        {
+            "where": rows[i].where,
+            "excess": float(noise.excess[i]),
+            "cut_short": bool(noise.cut_short[i]),
+        }
         for i in noise.worst_first()[:_LISTED]
     ]
     return {
@@ -216,6 +251,8 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
+        "cut_short": float(noise.cut_short.mean()),
+        "repeated": noise.repeated,
         "rows": len(rows),
         "worst": worst,
     }
