@@ -39,6 +39,7 @@ _ROWS = 256
 _KINDS = (
     *(("none", 0.0), ("other_row", 0.4), ("slip", 0.2), ("other_row", 0.1)),
     *(("wrong_format", 0.2), ("missing", 0.2), ("one_sided", 0.4)),
+    *(("refusal", 0.2), ("echo", 0.2), ("garbled", 0.2)),
 )
 _FIRST = ("upper", "addition", "mixed-terse", "gym-words", "gym-arithmetic", "count-on")
 

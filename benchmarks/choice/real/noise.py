@@ -1,6 +1,7 @@
 """Kinds of wrong rows: each takes a right row and the others, and returns a wrong response.
 
-Development and held-out kinds were named before anything was fitted.
+Development and held-out kinds were named before anything was fitted, `LATER` ones before they were
+run; `missing` and `one_sided` had a part in the estimate from 2026-11-30 on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from .tasks import Row
 
-__all__ = ["DEVELOPMENT", "HELD_OUT", "KINDS", "corrupt"]
+__all__ = ["DEVELOPMENT", "HELD_OUT", "KINDS", "LATER", "SEEN", "corrupt"]
 
 Kind = Callable[[random.Random, Row, Sequence[Row]], str]
 
@@ -64,9 +65,36 @@ def one_sided(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
     return second if row.response == first else first
 
 
+def refusal(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """A refusal, in one of four wordings."""
+    return rng.choice(
+        (
+            *("I am sorry, but I cannot help with that.", "Sorry, I do not know the answer."),
+            *("As an assistant I cannot answer this.", "That is something I cannot do."),
+        )
+    )
+
+
+def echo(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The question once more."""
+    return row.prompt
+
+
+def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The right letters and digits in another order, word by word."""
+    words = row.response.split(" ")
+    changed = [
+        "".join(rng.sample(word, len(word))) if len(set(word)) > 1 else word for word in words
+    ]
+    return " ".join(changed)
+
+
 DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
-HELD_OUT = {f.__name__: f for f in (missing, wrong_format, one_sided)}
-KINDS: dict[str, Kind] = {**DEVELOPMENT, **HELD_OUT}
+SEEN = {f.__name__: f for f in (missing, one_sided)}
+"""Held out once, until a change of the estimate was made for them."""
+LATER = {f.__name__: f for f in (refusal, echo, garbled)}
+HELD_OUT = {wrong_format.__name__: wrong_format, **LATER}
+KINDS: dict[str, Kind] = {**DEVELOPMENT, **SEEN, **HELD_OUT}
 
 
 def corrupt(
