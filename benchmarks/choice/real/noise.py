@@ -81,12 +81,12 @@ def echo(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
 
 
 def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
-    """The right letters and digits in another order, word by word."""
-    words = row.response.split(" ")
-    changed = [
-        "".join(rng.sample(word, len(word))) if len(set(word)) > 1 else word for word in words
-    ]
-    return " ".join(changed)
+    """The right letters and digits in another order, word by word; a lone one is doubled."""
+    for _ in range(20):
+        words = ["".join(rng.sample(word, len(word))) for word in row.response.split(" ")]
+        if (changed := " ".join(words)) != row.response:
+            return changed
+    return row.response + row.response[-1]
 
 
 DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
