@@ -46,6 +46,7 @@ HOOKS = {
         ("torchtitan/components/loss.py", "ChunkedLossWrapper.__call__"),
         ("torchtitan/components/loss.py", "compute_logprobs"),
         ("torchtitan/components/metrics.py", "MetricsProcessor.log"),
+        ("torchtitan/trainer.py", "Trainer.train_step"),
     ],
     "axolotl": [
         ("axolotl/integrations/base.py", "BasePlugin.register"),
@@ -74,6 +75,7 @@ HOOKS = {
             "nemo_automodel/recipes/llm/train_ft.py",
             "TrainFinetuneRecipeForNextTokenPrediction._run_train_optim_step",
         ),
+        ("nemo_automodel/components/training/step_scheduler.py", "StepScheduler.__iter__"),
     ],
     "unsloth": [],
     "llamafactory": [

@@ -225,7 +225,7 @@ def micro_batches(data):
 
 
 @of("automodel")
-@pytest.mark.parametrize("text", OBJECTIVES)
+@pytest.mark.parametrize("text", WITH_SIGNALS)
 def test_automodel_trains_the_objective(text, workplace, monkeypatch):
     from engine_devices import automodel_on_cpu
 
@@ -281,7 +281,13 @@ def test_automodel_trains_the_objective(text, workplace, monkeypatch):
 
 
 @of("torchtitan")
-@pytest.mark.parametrize("text", ["power(0.5)", "above(0.0005, nll())"])  # p is about 1 / 2048
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("power(0.5)", "above(0.0005, nll())"),  # p is about 1 / 2048
+        "anneal(p(), nll_on_special(power(0.5)), 0.0, 0.0)",
+    ],
+)
 def test_torchtitan_trains_the_objective(text, workplace, monkeypatch):
     """Its debug model; the gradients that its trainer leaves are ours of the whole logits."""
     from datasets import load_dataset
@@ -339,7 +345,11 @@ def test_torchtitan_trains_the_objective(text, workplace, monkeypatch):
     tokens = sum(int((labels != -100).sum()) for _, labels in seen)
     for inputs, labels in seen:
         logits = model(inputs.pop("input"), **inputs)
-        probtune.loss(logits, labels, text, num_items_in_batch=tokens, shift=False).backward()
+        values = {"special": torch.isin(labels, SPECIAL), "progress": 0.0}
+        signals = {name: values[name] for name in read_objective(text).needs}
+        probtune.loss(
+            logits, labels, text, num_items_in_batch=tokens, shift=False, signals=signals
+        ).backward()
     expected = {name: x.grad for name, x in model.named_parameters()}
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
     assert max(float(x.abs().max()) for x in expected.values()) > 1e-3

@@ -353,8 +353,9 @@ def test_a_step_of_torchtitan(text):
     batch = padded(ROWS)
     labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
     with engine("torchtitan") as titan:
-        config = titan.ObjectiveLoss.Config(objective=text)
-        loss = config.build(compile_config=None)
+        loss = titan.ObjectiveLoss.Config(objective=text).build(compile_config=None)
+        trainer = titan_trainer(loss)
+        titan.prove(trainer)
 
         def of_chunk(model, where):
             logits = model(**batch).logits[:, where]
@@ -362,8 +363,100 @@ def test_a_step_of_torchtitan(text):
 
         chunks = [slice(0, 4), slice(4, None)]
         same(after_a_step(sure_model(), of_chunk, chunks), ours(text))
-        assert loss.ledger.check(number(probtune.loss(sure_model()(**batch).logits, labels, text,
-                                                     shift=False)))  # fmt: skip
+        returned = probtune.loss(sure_model()(**batch).logits, labels, text, shift=False)
+        trainer.metrics_processor.log(1, number(returned))
+        assert loss.ledger.proof.proven
+
+
+def titan_trainer(loss):
+    """What `prove` asks of a torchtitan trainer, in the first of two steps; its tokenizer is that
+    of tokenizers.
+    """
+    return SimpleNamespace(
+        loss_fn=SimpleNamespace(loss_fn=loss), step=1, train_step=lambda data: None,
+        config=SimpleNamespace(training=SimpleNamespace(steps=2)),
+        tokenizer=SimpleNamespace(tokenizer=helpers.word_tokenizer().backend_tokenizer),
+        parallel_dims=SimpleNamespace(get_optional_mesh=lambda name: None),
+        metrics_processor=SimpleNamespace(log=lambda step, loss: None),
+    )  # fmt: skip
+
+
+def taken_twice(loss_of_step, after_step=lambda returned: None):
+    """Parameters after two steps; `loss_of_step(model, step)` is the loss of all rows."""
+    model = sure_model()
+    for step in range(2):
+        model.zero_grad()
+        loss = loss_of_step(model, step)
+        loss.backward()
+        after_step(number(loss))
+        with torch.no_grad():
+            for x in model.parameters():
+                x -= RATE * x.grad
+    return {name: x.detach() for name, x in model.named_parameters()}
+
+
+def test_what_auto_writes_trains_in_torchtitan():
+    """NLL, then p but for the end token; NLL proves nothing, and an unlogged step is forgotten."""
+    batch = padded(ENDED)
+    labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+    with engine("torchtitan") as titan:
+        loss = titan.ObjectiveLoss.Config(objective=AUTO).build(compile_config=None)
+        with pytest.raises(ObjectiveError, match="knows of no trainer.*prove"):
+            loss(sure_model()(**batch).logits, labels, torch.tensor(1.0))
+        trainer = titan_trainer(loss)
+        titan.prove(trainer)
+
+        def of_step(model, step):
+            trainer.step = step + 1
+            loss(model(**batch).logits, labels, torch.tensor(1.0))  # a step before, not logged
+            trainer.train_step(None)
+            return loss(model(**batch).logits, labels, torch.tensor(float(tokens_of(ENDED))))[0]
+
+        seen = []
+
+        def after(returned):
+            trainer.metrics_processor.log(trainer.step, returned)
+            seen.append(loss.ledger.proof.proven)
+
+        same(taken_twice(of_step, after), two_steps())
+        assert seen == [False, True]
+
+
+def test_what_auto_writes_trains_in_automodel():
+    batch = padded(ENDED)
+    labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+    with engine("automodel") as automodel:
+        loss = automodel.ObjectiveLoss(objective=AUTO)
+        with pytest.raises(ObjectiveError, match="knows of no trainer.*prove"):
+            loss(sure_model()(**batch).logits, labels)
+        returned = []
+        recipe = SimpleNamespace(
+            loss_fn=loss, step_scheduler=SimpleNamespace(step=0, max_steps=2),
+            tokenizer=helpers.word_tokenizer(), _dp_allreduce=lambda sums, include_cp: sums,
+            _run_train_optim_step=lambda: {"loss": returned[-1]},
+        )  # fmt: skip
+        automodel.prove(recipe)
+
+        def of_step(model, step):
+            recipe.step_scheduler.step = step
+            return loss(model(**batch).logits, labels, num_label_tokens=tokens_of(ENDED))
+
+        seen = []
+
+        def after(of_engine):
+            returned.append(of_engine)
+            recipe._run_train_optim_step()
+            seen.append(loss.ledger.proof.proven)
+
+        same(taken_twice(of_step, after), two_steps())
+        assert seen == [False, True]
+
+
+def test_special_tokens_in_automodel_need_a_tokenizer():
+    with engine("automodel") as automodel:
+        recipe = SimpleNamespace(loss_fn=automodel.ObjectiveLoss(objective=AUTO), tokenizer=None)
+        with pytest.raises(ObjectiveError, match=r"no tokenizer; give it as dataset\.tokenizer"):
+            automodel.prove(recipe)
 
 
 @pytest.mark.parametrize("text", OBJECTIVES)
@@ -481,9 +574,9 @@ class Datum:
         self.model_input, self.loss_fn_inputs = model_input, loss_fn_inputs
 
 
-def served_data():
+def served_data(rows=ROWS):
     data = []
-    for row in ROWS:
+    for row in rows:
         ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
         inputs = {"target_tokens": ids[1:], "weights": (labels[1:] != -100).float()}
         data.append(Datum(model_input=ids[:-1], loss_fn_inputs=inputs))
@@ -505,6 +598,39 @@ def test_a_step_of_tinker(text):
     loss, metrics = custom_loss(text)(data, logprobs)
     assert number(loss) == pytest.approx(step.loss, rel=1e-5)
     assert metrics["tokens"] == step.tokens
+
+
+def test_what_auto_writes_trains_in_tinker():
+    from probtune.integrations.tinker import custom_loss, objective_step
+
+    client, words = Served(), helpers.word_tokenizer()
+    for step in range(2):
+        client.model.zero_grad()
+        objective_step(client, served_data(ENDED), AUTO, progress=step / 2, tokenizer=words)
+        with torch.no_grad():
+            for x in client.model.parameters():
+                x -= RATE * x.grad
+    same({n: x.detach() for n, x in client.model.named_parameters()}, two_steps())
+    data = served_data(ENDED)
+    logprobs = list(client.logprobs(data))
+    step = objective_step(client, data, AUTO, progress=0.5, tokenizer=words)
+    loss, _ = custom_loss(AUTO, progress=0.5, tokenizer=words)(data, logprobs)
+    assert number(loss) == pytest.approx(step.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (AUTO, "give progress="),
+        ("nll_on_special(p())", "give it as tokenizer="),
+        ("eaft()", "needs entropy"),
+    ],
+)
+def test_what_tinker_is_not_told_is_asked_for_before_a_pass(text, match):
+    from probtune.integrations.tinker import objective_step
+
+    with pytest.raises(ObjectiveError, match=match):
+        objective_step(None, served_data(), text)
 
 
 def test_a_served_pass_without_the_weights_is_stopped():
@@ -715,7 +841,7 @@ def test_automodel_downgrades_a_loss(caplog):
             automodel.prove(SimpleNamespace(loss_fn=downgraded(torch.nn.CrossEntropyLoss())))
         logits, labels = 3 * torch.randn(1, 6, 9), torch.randint(0, 9, (1, 6))
         recipe = SimpleNamespace(
-            loss_fn=ours, _dp_allreduce=lambda sums, include_cp: sums,
+            loss_fn=ours, tokenizer=None, _dp_allreduce=lambda sums, include_cp: sums,
             _run_train_optim_step=lambda: {"loss": number(ours(logits, labels)) / 6},
         )  # fmt: skip
         automodel.prove(recipe)
@@ -724,7 +850,7 @@ def test_automodel_downgrades_a_loss(caplog):
         nll = number(probtune.loss(logits, labels, "nll", shift=False))
         late = automodel.ObjectiveLoss(objective="p")
         recipe = SimpleNamespace(
-            loss_fn=late, _dp_allreduce=lambda sums, include_cp: sums,
+            loss_fn=late, tokenizer=None, _dp_allreduce=lambda sums, include_cp: sums,
             _run_train_optim_step=lambda: {"loss": nll},
         )  # fmt: skip
         automodel.prove(recipe)

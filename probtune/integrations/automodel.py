@@ -7,7 +7,8 @@
     torchrun --nproc_per_node=8 -m probtune.integrations.automodel --config run.yaml
 
 It is a subclass of `MaskedCrossEntropy`, because Automodel replaces every other class by NLL for a
-model whose forward has no `logits_to_keep`. The launcher proves the loss on the first step.
+model whose forward has no `logits_to_keep`. The launcher proves the loss on the first step, and
+tells it the share of the steps that is done and the special tokens.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from torch import Tensor
 from ..errors import TrainingError
 from ..kernels import loss as logits_loss
 from .loss import logits_objective
-from .proof import Ledger, Proof, logits_sums
+from .proof import Ledger, Proof
+from .running import OFFERED, Running, in_force
 from .versions import check_version
 
 __all__ = ["ObjectiveLoss", "main", "prove"]
 
+_LAUNCHER = "Start it by python -m probtune.integrations.automodel, or call prove(recipe)."
 _WAY_OUT = "Name probtune.integrations.automodel.ObjectiveLoss as loss_fn._target_."
 
 
@@ -39,7 +42,8 @@ class ObjectiveLoss(MaskedCrossEntropy):
     def __init__(self, objective: str = "nll()", ignore_index: int = -100):
         check_version("automodel")
         super().__init__(ignore_index=ignore_index)
-        self.objective = logits_objective(objective)
+        self.objective = logits_objective(objective, OFFERED)
+        self.running: Running | None = None
         proof = Proof(self.objective, engine="Automodel", way_out=_WAY_OUT, ranks="sum")
         self.ledger = Ledger(proof)
 
@@ -60,18 +64,20 @@ class ObjectiveLoss(MaskedCrossEntropy):
         labels = labels.to(logits.device)
         whole = getattr(logits, "full_tensor", None)
         logits = logits if whole is None else whole()
-        if not self.ledger.proof.proven:
-            self.ledger.add_sums(logits_sums(self.objective, logits.detach(), labels, shift=False))
+        now, signals = in_force(self.running, self.objective, labels, way_out=_LAUNCHER)
+        if self.running is not None:
+            self.ledger.add_logits(logits, labels, now, signals)
         count = 1.0 if num_label_tokens is None else max(num_label_tokens, 1)
         return logits_loss(
-            logits, labels, self.objective,
+            logits, labels, now, signals=signals,
             num_items_in_batch=torch.as_tensor(count, device=logits.device),
             shift=False, ignore_index=self.ignore_index,
         )  # fmt: skip
 
 
 def prove(recipe: Any) -> None:
-    """Let a recipe that is set up compare the loss that it reports with the objective.
+    """Let a recipe that is set up tell its loss of steps and special tokens, and compare the loss
+    that it reports with the objective.
 
     Raises:
         TrainingError: Automodel has replaced the loss.
@@ -82,6 +88,13 @@ def prove(recipe: Any) -> None:
             f"Automodel trains with {type(loss).__name__}, which is NLL, and not with an"
             f" objective. {_WAY_OUT}"
         )
+    loss.running = Running(
+        loss.objective,
+        progress=lambda: recipe.step_scheduler.step / max(recipe.step_scheduler.max_steps, 1),
+        tokenizer=lambda: recipe.tokenizer,
+        tokenizer_as="dataset.tokenizer",
+    )
+    loss.running.check()
     trained = recipe._run_train_optim_step
 
     def step(*arguments: Any, **options: Any) -> Any:

@@ -13,7 +13,13 @@ from ..kernels.checks import check_signals_shapes
 from ..objectives import REFERENCE_SIGNALS, Objective, Signals
 from ..objectives import objective as read_objective
 
-__all__ = ["bound_objective", "logits_objective", "token_loss", "token_weights"]
+__all__ = [
+    "bound_objective",
+    "logits_objective",
+    "logprobs_objective",
+    "token_loss",
+    "token_weights",
+]
 
 
 def token_loss(
@@ -101,6 +107,19 @@ def bound_objective(
         )
     check_signals_shapes(provided, logprobs)
     return f.bind(Signals({name: _fixed(value) for name, value in provided.items()}))
+
+
+def logprobs_objective(objective: Objective | str, offered: Set[str] = frozenset()) -> Objective:
+    """Return the objective, if it follows from the log-probabilities of a batch and the signals
+    that an engine offers besides.
+
+    Raises:
+        ObjectiveError: it needs more than that, or its gradient does not follow from log p.
+    """
+    f, empty = read_objective(objective), torch.empty(0)
+    values = {name: 0.0 if name == "progress" else empty for name in f.needs & offered}
+    bound_objective(f, empty, values)
+    return f
 
 
 def logits_objective(objective: Objective | str, offered: Set[str] = frozenset()) -> Objective:

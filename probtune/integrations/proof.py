@@ -163,12 +163,18 @@ class Ledger:
     """Sums of the tokens that a loss function of ours has seen, for an engine that calls it.
 
     The function adds each batch, and a wrapper around the engine's step calls `check` with the loss
-    that the engine reports. A function that was never called has been replaced.
+    that the engine reports. A function that was never called has been replaced. Steps in which the
+    objective in force is NLL prove nothing and are left out: `anneal(nll(), ...)` begins with them.
     """
 
     def __init__(self, proof: Proof):
         self.proof = proof
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the step so far."""
         self._sums: list[float] | None = None
+        self._nll = False
 
     def add(
         self,
@@ -182,13 +188,23 @@ class Ledger:
         Args:
             objective: the one in force; default: the proof's.
         """
-        if self.proof.proven:
-            return
         f = self.proof.objective if objective is None else objective
-        self.add_sums(logprob_sums(f, logprobs.detach(), mask, signals))
+        if self._counts(f):
+            self._add(logprob_sums(f, logprobs.detach(), mask, signals))
 
-    def add_sums(self, sums: Sequence[float]) -> None:
-        """Add the sums of a batch, as `logprob_sums` or `logits_sums` return them."""
+    def add_logits(
+        self, logits: Tensor, labels: Tensor, objective: Objective, signals: dict[str, Tensor]
+    ) -> None:
+        """The same of logits, and of labels that are shifted already."""
+        if self._counts(objective):
+            sums = logits_sums(objective, logits.detach(), labels, shift=False, signals=signals)
+            self._add(sums)
+
+    def _counts(self, objective: Objective) -> bool:
+        self._nll = objective == nll()
+        return not (self.proof.proven or self._nll)
+
+    def _add(self, sums: Sequence[float]) -> None:
         self._sums = [a + b for a, b in zip(self._sums or [0.0] * 3, sums, strict=True)]
 
     def check(
@@ -202,9 +218,10 @@ class Ledger:
         Raises:
             TrainingError: the engine trained another loss, or did not call the function at all.
         """
-        if self.proof.proven:
-            return True
-        sums, self._sums = self._sums, None
+        sums, is_nll = self._sums, self._nll
+        self.clear()
+        if self.proof.proven or is_nll:
+            return self.proof.proven
         if sums is None:
             raise TrainingError(
                 f"{self.proof.engine} never asked for the loss of {self.proof.objective} on its"

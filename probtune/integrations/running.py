@@ -1,6 +1,5 @@
 """Signals of a running trainer: the share of the steps that is done, and which targets are special
-tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in verl, in Lightning
-and in any engine that inherits from `transformers.Trainer`.
+tokens. So `anneal(...)` and `nll_on_special(...)`, which `auto` writes, train in every engine.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ..data.chat import added_tokens
 from ..errors import ObjectiveError
 from ..objectives import Objective
 
-__all__ = ["OFFERED", "Running", "running_in"]
+__all__ = ["OFFERED", "Running", "in_force", "running_in"]
 
 OFFERED = frozenset({"progress", "special"})
 """Signals that such a trainer offers besides those of the logits."""
@@ -26,7 +25,8 @@ class Running:
 
     Args:
         progress: returns the share of the optimizer steps that is done.
-        tokenizer: returns the tokenizer; None if the trainer has none.
+        tokenizer: returns the tokenizer, of transformers or of tokenizers; None if the trainer has
+            none.
         tokenizer_as: the argument by which the trainer gets one, for an error.
     """
 
@@ -71,7 +71,34 @@ class Running:
                 f"{self.objective} needs to know which tokens are special, and the trainer has no"
                 f" tokenizer; give it as {self._tokenizer_as}."
             )
-        return torch.tensor(sorted(added_tokens(tokenizer)))
+        of_tokenizers = getattr(tokenizer, "get_added_tokens_decoder", None)
+        added = added_tokens(tokenizer) if of_tokenizers is None else of_tokenizers()
+        return torch.tensor(sorted(added))
+
+
+def in_force(
+    running: Running | None, objective: Objective, targets: Tensor, *, way_out: str
+) -> tuple[Objective, dict[str, Tensor]]:
+    """Return the objective in force and its signals, for a loss that an engine builds before its
+    trainer.
+
+    Args:
+        running: None until the trainer is known.
+        targets: as in `Running.signals`.
+        way_out: how to make it known, for an error.
+
+    Raises:
+        ObjectiveError: the objective needs a trainer that is not known.
+    """
+    if running is None:
+        if OFFERED & objective.kinds:
+            raise ObjectiveError(
+                f"{objective} needs the steps of the training or its special tokens, and this loss"
+                f" knows of no trainer. {way_out}"
+            )
+        return objective, {}
+    now = running.objective_now()
+    return now, running.signals(now, targets)
 
 
 def running_in(trainer: Any, objective: Objective) -> Running:

@@ -10,7 +10,6 @@ or in a program of your own, after the trainer is made:
 from __future__ import annotations
 
 import sys
-from collections.abc import Set
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..objectives import Objective, nll
+from ..objectives import Objective
 from ..objectives import objective as read_objective
-from .loss import bound_objective, token_loss
+from .loss import logprobs_objective, token_loss
 from .proof import Ledger, Proof
 from .running import OFFERED, Running
 from .versions import check_version
@@ -42,8 +41,8 @@ class ObjectiveLoss:
     """
 
     def __init__(self, objective: Objective | str, running: Running | None = None):
-        _check(objective, frozenset() if running is None else OFFERED)
-        proof = Proof(objective, engine="verl", way_out=_WAY_OUT)
+        f = logprobs_objective(objective, {"entropy"} | (OFFERED if running else set()))
+        proof = Proof(f, engine="verl", way_out=_WAY_OUT)
         self.objective, self.ledger = proof.objective, Ledger(proof)
         self.running = running
 
@@ -58,17 +57,9 @@ class ObjectiveLoss:
                 signals = self.running.signals(f, _flat_targets(data))
         if "entropy" in f.needs and model_output.get("entropy") is not None:
             signals["entropy"] = _flat(model_output["entropy"])
-        if f != nll():  # which proves nothing
-            self.ledger.add(logprobs, mask, signals, f)
+        self.ledger.add(logprobs, mask, signals, f)
         loss = token_loss(f, logprobs, mask, data["batch_num_tokens"], signals)
         return loss * data["dp_size"], {}
-
-
-def _check(objective: Objective | str, offered: Set[str]) -> None:
-    """Raise ObjectiveError for an objective that needs more than log p, entropy and these."""
-    values = {"entropy": torch.empty(0), "special": torch.empty(0), "progress": 0.0}
-    needs = read_objective(objective).needs & (offered | {"entropy"})
-    bound_objective(objective, torch.empty(0), {name: values[name] for name in needs})
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -121,18 +112,17 @@ def use_objective(trainer: Any, objective: Objective | str) -> ObjectiveLoss:
     loss = ObjectiveLoss(objective, running)
     trainer.loss_fn = partial(loss, config=None)
     trainer.training_client.set_loss_fn(loss_fn=trainer.loss_fn)
-    _prove(trainer.training_client.engine, loss, running, steps)
+    _prove(trainer.training_client.engine, loss, steps)
     return loss
 
 
-def _prove(engine: Any, loss: ObjectiveLoss, running: Running, steps: _Steps) -> None:
+def _prove(engine: Any, loss: ObjectiveLoss, steps: _Steps) -> None:
     trained = engine.train_batch
 
     def train_batch(data: Any, loss_function: Any) -> Any:
-        is_nll = running.objective_now() == nll()
         output = trained(data, loss_function)
         steps.since_resumed += 1
-        if engine.is_mp_src_rank_with_outputs() and not is_nll:
+        if engine.is_mp_src_rank_with_outputs():
             losses = output["loss"]
             returned = sum(losses) if isinstance(losses, list | tuple) else float(losses)
             group = engine.get_data_parallel_group()
@@ -156,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
             "name the objective first: python -m probtune.integrations.verl 'power(0.5)' KEY=VALUE"
         )
     objective, *rest = arguments
-    _check(objective, OFFERED)  # before verl loads anything
+    logprobs_objective(objective, OFFERED | {"entropy"})  # before verl loads anything
     from verl.trainer import sft_trainer  # pyright: ignore[reportMissingImports]
 
     built = sft_trainer.SFTTrainer._build_engine

@@ -132,6 +132,11 @@ class Noise(NamedTuple):
     """
 
     @property
+    def contradicting(self) -> Estimate:
+        """Share of rows that look wrong and are not cut short."""
+        return wilson((self.suspicious & ~self.cut_short).astype(float))
+
+    @property
     def hesitates(self) -> bool:
         """True if the model is right too seldom, in rows that do not look wrong, to accuse any."""
         usual = max(1, int((~self.suspicious).sum()))

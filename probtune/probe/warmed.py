@@ -39,11 +39,6 @@ END_TOKEN = 0.5
 that trusts the model learns to stop slowly, or never, from a model that does not expect the end.
 """
 
-CUT_ROWS = 0.05
-"""Share of rows that are cut short from which special tokens keep NLL no longer than the first
-steps: in those rows the end token is what is wrong, and the first steps teach the right ends.
-"""
-
 FORM_KNOWN = 0.75
 """NLL goes first where the base model expects at most this share of the rows that it expects after
 the scout. It was 0.5 until a development cell at 0.56 (mixed-sentences in benchmarks/choice/real)
@@ -108,7 +103,6 @@ def probe_after_scout(
         base_rows=base_rows,
         scout_rows=probe.expected_rows.value,
         end_p=end_p,
-        cut_short=float(noise.cut_short.mean()),
         scouted=report.steps,
         planned=plan.steps,
     )
@@ -163,7 +157,6 @@ def for_the_base(
     base_rows: float,
     scout_rows: float,
     end_p: float | None,
-    cut_short: float,
     scouted: int,
     planned: int,
 ) -> tuple[str, str]:
@@ -173,44 +166,30 @@ def for_the_base(
     Args:
         base_rows, scout_rows: shares of the rows that the model expects before and after the scout.
         end_p: as in `probe_after_scout`.
-        cut_short: share of rows that end where the model would go on.
         scouted, planned: steps of the scout and of the training.
 
-    >>> steps = {"cut_short": 0.0, "scouted": 8, "planned": 500}
-    >>> for_the_base("p()", base_rows=0.1, scout_rows=0.5, end_p=0.9, **steps)[0]
+    >>> shares = {"base_rows": 0.1, "scout_rows": 0.5}
+    >>> for_the_base("p()", **shares, end_p=0.9, scouted=8, planned=500)[0]
     'anneal(nll(), p(), 0.1, 0.1)'
-    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, **steps)[0]
+    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
     'nll_on_special(p())'
-    >>> steps["cut_short"] = 0.2
-    >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, **steps)[0]
-    'anneal(nll(), p(), 0.1, 0.1)'
     """
     if objective == NLL:
         return objective, ""
     why = ""
-    stops = end_p is None or end_p >= END_TOKEN
-    cut = cut_short >= CUT_ROWS
-    share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
-    after_nll = f"anneal(nll(), {{}}, {share:g}, {share:g})"
-    if not stops:
-        why += f". The base model gives its end token p = {end_p:.2f}"
-    if not stops and not cut:
+    if end_p is not None and end_p < END_TOKEN:
         objective = f"nll_on_special({objective})"
-        why += ", so special tokens keep NLL: else it would not learn to stop"
+        why += (
+            f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"
+            " else it would not learn to stop"
+        )
     if base_rows <= FORM_KNOWN * scout_rows:
-        objective = after_nll.format(objective)
+        share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
+        objective = f"anneal(nll(), {objective}, {share:g}, {share:g})"
         why += (
             f". It expects {base_rows:.0%} of the rows before the scout and {scout_rows:.0%} after"
             f" it (every token at p >= 0.1), so the first {share:.0%} of the steps are NLL's: from"
             " tokens that a model does not expect the other objective learns next to nothing"
-        )
-    elif cut and not stops:
-        objective = after_nll.format(objective)
-        why += f", so the first {share:.0%} of the steps are NLL's: else it would not learn to stop"
-    if cut and not stops:
-        why += (
-            f". Special tokens do not keep NLL after that: {cut_short:.0%} of the rows end where"
-            " the model would go on"
         )
     return objective, why
 

@@ -275,7 +275,6 @@ def run(
             base_rows=base_rows,
             scout_rows=scout_rows,
             end_p=base["end"],
-            cut_short=float(noise.cut_short.mean()),
             scouted=first.steps,
             planned=_PASSES * (rows // _STEP),
         )[0]
