@@ -231,8 +231,9 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
     assert noise.known and (noise.cut_short == cut).all() and (noise.suspicious == cut).all()
     assert noise.share.value == cut.mean() and cut[noise.worst_first()].all()
     assert noise.excess[cut].min() > noise.excess[~cut].max()
-    # Special tokens keep NLL, so what is wrong there is no reason to leave it.
-    choice = after_scout(noise)
+    assert after_scout(noise).objective == "power(0.5)"
+    # Where special tokens keep NLL, what is wrong there is no reason to leave it.
+    choice = after_scout(noise, knows_ends=False)
     assert noise.contradicting.value == 0.0 and choice.objective == "nll()"
     assert "14% because they end where it would go on" in choice.reason
     assert "complete them or leave them out" in choice.reason

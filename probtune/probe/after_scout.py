@@ -8,7 +8,8 @@ rows?
 
 Where it cannot tell wrong rows from new ones, objectives that trust the model lose most; so it is
 where one mistake is made often, which a model learns to expect within a few steps. Rows that are
-cut short do not count as seen: what is wrong with them is a special token, which keeps NLL.
+cut short count only where the base model expects the end of its answers: what is wrong with them is
+a special token, which keeps NLL elsewhere.
 
 The objectives are the best of the family nll, power(0.3), power(0.5), p on the development cells of
 the bench of small models, among those that lose more than a point in at most 3 % of them and never
@@ -72,33 +73,37 @@ def _gain(case: str, objective: str, metric: str) -> Gain:
     return Gain(figures["points"], figures["low"], figures["high"])
 
 
-def _case(noise: Noise) -> str | None:
+def _case(noise: Noise, knows_ends: bool) -> str | None:
     """Name of the field of `Taken` for this estimate; None where the model cannot tell."""
     if not noise.known or noise.repeated > KNOWN_UNMOVED:
         return None
-    return "wrong" if sees_wrong_rows(noise) else "right"
+    return "wrong" if sees_wrong_rows(noise, knows_ends=knows_ends) else "right"
 
 
-def sees_wrong_rows(noise: Noise) -> bool:
-    """True if the model can tell wrong rows from new ones, and enough look wrong to be sure. Rows
-    that are cut short do not count: wrong is their end token, and special tokens keep NLL.
+def sees_wrong_rows(noise: Noise, *, knows_ends: bool = True) -> bool:
+    """True if the model can tell wrong rows from new ones, and enough look wrong to be sure.
+
+    Args:
+        knows_ends: False if special tokens keep NLL, since the base model does not expect them; no
+            objective learns less from a row that is cut short then, so these do not count.
     """
-    share = noise.contradicting
+    share = noise.share if knows_ends else noise.contradicting
     return noise.known and share.value >= LEAST_NOISE and share.low >= LEAST_LOW
 
 
-def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
+def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True) -> Choice:
     """Choose an objective from the rows that look wrong after the scout.
 
     Args:
         metric: how answers will be drawn, `greedy` or `sampled`.
+        knows_ends: as in `sees_wrong_rows`.
 
     Raises:
         UsageError: the metric is unknown.
     """
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
-    case = _case(noise)
+    case = _case(noise, knows_ends)
     if case is None:
         if noise.known:
             reason = (
@@ -137,15 +142,17 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
     cut = float(noise.cut_short.mean())
     if cut > 0:
         reason += f", {cut:.0%} because they end where it would go on"
-    if case == "right" and noise.contradicting.value >= LEAST_NOISE:
+    rest = noise.share if knows_ends else noise.contradicting
+    if case == "right" and rest.value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
     if case == "wrong":
         reason += f"; {taken} learns less from those"
-    elif cut >= LEAST_NOISE:
+    elif not knows_ends and cut >= LEAST_NOISE:
         reason += (
-            ". Rows that are cut short teach to stop too soon with any objective of p: complete"
-            " them or leave them out; inliers(nll()) trains less on them. Of the rest few or none"
-            f" look wrong, so {taken} is taken"
+            ". The base model does not expect the end, so special tokens keep NLL, and rows that"
+            " are cut short teach to stop too soon with any objective: complete them or leave them"
+            " out; inliers(nll()) trains less on them. Of the rest few or none look wrong, so"
+            f" {taken} is taken"
         )
     elif taken == NLL:
         reason += ": few or none, so NLL is expected to do best"
@@ -158,11 +165,11 @@ def after_scout(noise: Noise, *, metric: str = "greedy") -> Choice:
     return Choice(taken, reason, runner_up, _gain(case, taken, metric))
 
 
-def both_ways(noise: Noise) -> str:
+def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
     """Return what is taken for greedy and for sampled answers, what either gives with the other,
-    and what to take for both, in words.
+    and what to take for both, in words. Arguments as `after_scout`.
     """
-    case = _case(noise)
+    case = _case(noise, knows_ends)
     if case is None:
         return "The same for greedy and for sampled answers."
     greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "END_TOKEN",
     "FORM_KNOWN",
+    "expects_ends",
     "for_the_base",
     "noise_after",
     "noise_of",
@@ -97,7 +98,8 @@ def probe_after_scout(
     noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     position = verdict(probe.mean_p, probe.below_0_1)
-    choice = after_scout(noise, metric=plan.decoding)
+    knows_ends = expects_ends(end_p)
+    choice = after_scout(noise, metric=plan.decoding, knows_ends=knows_ends)
     objective, why = for_the_base(
         choice.objective,
         base_rows=base_rows,
@@ -110,7 +112,7 @@ def probe_after_scout(
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
-        "decodings": both_ways(noise),
+        "decodings": both_ways(noise, knows_ends=knows_ends),
         "probe": asdict(replace(probe, suggestion=suggestion)),
         "tokens_of_rows": None if tokens_of is None else tokens_of(report.tokens, noise.excess),
         "seconds": time.monotonic() - started,
@@ -151,6 +153,16 @@ def _answers(table: TokenTable) -> np.ndarray:
     return np.array([numbers.setdefault(row, len(numbers)) for row in of_rows])
 
 
+def expects_ends(end_p: float | None) -> bool:
+    """True if a base model expects the end tokens, as far as rows have any: special tokens need not
+    keep NLL.
+
+    Args:
+        end_p: as in `probe_after_scout`.
+    """
+    return end_p is None or end_p >= END_TOKEN
+
+
 def for_the_base(
     objective: str,
     *,
@@ -177,7 +189,7 @@ def for_the_base(
     if objective == NLL:
         return objective, ""
     why = ""
-    if end_p is not None and end_p < END_TOKEN:
+    if not expects_ends(end_p):
         objective = f"nll_on_special({objective})"
         why += (
             f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"

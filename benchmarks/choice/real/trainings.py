@@ -244,7 +244,7 @@ def run(
     from probtune.probe.after_scout import after_scout, sees_wrong_rows
     from probtune.probe.capability import expected_rows
     from probtune.probe.scout import scout
-    from probtune.probe.warmed import for_the_base, noise_after
+    from probtune.probe.warmed import expects_ends, for_the_base, noise_after
     from probtune.probe.weighing import weigh
 
     from .estimates import encoded_rows
@@ -279,11 +279,17 @@ def run(
             planned=_PASSES * (rows // _STEP),
         )[0]
 
-    taken = {metric: after_scout(noise, metric=metric).objective for metric in METRICS}
+    knows_ends = expects_ends(base["end"])
+    taken = {
+        metric: after_scout(noise, metric=metric, knows_ends=knows_ends).objective
+        for metric in METRICS
+    }
     chosen = {"auto": {metric: for_base(objective) for metric, objective in taken.items()}}
     weighed = f"inliers({for_base('power(0.5)')})"
     chosen["weighed"] = (
-        {metric: weighed for metric in METRICS} if sees_wrong_rows(noise) else chosen["auto"]
+        {metric: weighed for metric in METRICS}
+        if sees_wrong_rows(noise, knows_ends=knows_ends)
+        else chosen["auto"]
     )
     weights = weigh(model, tokenizer, train, seed=seed).weights
     results: dict[str, list[dict[str, Any]]] = {}
