@@ -32,7 +32,11 @@ def test_the_committed_numbers_are_those_of_the_bench(grid):
 
 def test_the_document_shows_the_committed_estimates():
     lines = estimates.read()
-    assert lines and block(estimates.DOCUMENT, "estimates") == as_text(estimates.page(lines))
+    for page, name, made in (
+        ("choice-bench.md", "estimates", estimates.page),
+        ("choosing-an-objective.md", "estimates-by-kind", estimates.by_kind),
+    ):
+        assert lines and block(estimates.DOCUMENTS / page, name) == as_text(made(lines))
 
 
 def noise_of(wrong, rows, known=True):

@@ -117,7 +117,7 @@ def test_passes_of_few_tokens_are_one_step(material):
 def test_its_length_ends_by_itself(material):
     model, rows = material
     short = scout(model, rows[:40], rows[40:60])
-    assert short.rows == 40 and short.steps == 3  # the rows end
+    assert short.rows == 40 and short.steps == 6 and short.first_pass == 3  # twice, and no more
     bounded = scout(model, rows[:160], rows[160:], planned_steps=40)
     assert bounded.steps == 8  # a twentieth of the plan, but never fewer than the first look
     with pytest.raises(UsageError, match="--scout-steps 0"):

@@ -13,7 +13,7 @@ from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
 from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
-from ..probe.scout import ROWS_PER_STEP, split
+from ..probe.scout import split, steps_of, trained_on
 from ..probe.warmed import probe_after_scout
 from ..records import environment, make_record, write_record
 from ..settings import TuneSettings
@@ -155,8 +155,8 @@ def probe_with_scout(
     measured = len(rows) if settings.all else settings.probe_examples
     train, measure = split(rows, measured, seed=settings.seed)
     model = load_model(settings.model, dtype=settings.measured_as)
-    steps = min(settings.scout_steps, math.ceil(len(train) / ROWS_PER_STEP))
-    total = min(len(train), steps * ROWS_PER_STEP) + len(measure)
+    steps = steps_of(len(train), settings.scout_steps)
+    total = trained_on(len(train), steps) + len(measure)
     with terminal.track(f"a scout of {steps} steps, and the probe", total) as advance:
         return probe_after_scout(
             model,

@@ -13,7 +13,7 @@ from ..models.loading import load_model
 from ..models.ranks import ALONE, Ranks
 from ..objectives import Objective
 from ..probe.features import LEAST_WEIGHT
-from ..probe.scout import ROWS_PER_STEP
+from ..probe.scout import steps_of, trained_on
 from ..probe.weighing import weigh
 from ..settings import TuneSettings
 from ..statistics import wilson
@@ -48,7 +48,7 @@ def weigh_rows(
     started = time.monotonic()
     model = load_model(settings.model, dtype=settings.measured_as)
     halves = (len(rows) // 2, len(rows) - len(rows) // 2)
-    of_scouts = sum(min(settings.scout_steps * ROWS_PER_STEP, half) for half in halves)
+    of_scouts = sum(trained_on(half, steps_of(half, settings.scout_steps)) for half in halves)
     with terminal.track("two scouts weigh the training rows", of_scouts + len(rows)) as advance:
         weighed = weigh(
             model,

@@ -46,6 +46,8 @@ __all__ = [
     "sent",
     "split",
     "spread_of_others",
+    "steps_of",
+    "trained_on",
 ]
 
 STEPS = 8
@@ -58,6 +60,8 @@ RANK = 16
 _PASS_TOKENS = 4096
 _MORE = 4
 """Steps between two later looks."""
+_PASSES = 2
+"""Passes over the rows at most, where one is shorter than the steps before the second look."""
 _LOOK_ROWS = 64
 """Rows of a look at most: it only asks whether p still rises."""
 _RISE = 0.03
@@ -82,6 +86,11 @@ class Scouted(NamedTuple):
     tokens: list[Look]
     """The target tokens of every row, with ranks and alternatives."""
 
+    @property
+    def first_pass(self) -> int:
+        """Steps in which the rows were new."""
+        return math.ceil(self.rows / ROWS_PER_STEP)
+
 
 def split(
     rows: Sequence[Any], measured: int, *, seed: int, steps: int = MOST_STEPS
@@ -101,6 +110,25 @@ def split(
 def looked_at(rows: Any) -> Any:
     """Return the rows that a scout's looks are at, of a sequence or an array: at most 64."""
     return rows[:: max(1, math.ceil(len(rows) / _LOOK_ROWS))]
+
+
+def steps_of(rows: int, steps: int = STEPS) -> int:
+    """Return the steps before the second look: `steps`, or two passes over so many rows.
+
+    >>> steps_of(500), steps_of(100), steps_of(48)
+    (8, 8, 6)
+    """
+    return min(steps, _PASSES * math.ceil(rows / ROWS_PER_STEP))
+
+
+def trained_on(rows: int, steps: int) -> int:
+    """Return the rows of so many steps, those of a second pass counted twice.
+
+    >>> trained_on(500, 8), trained_on(100, 8)
+    (128, 116)
+    """
+    passes, rest = divmod(steps, max(1, math.ceil(rows / ROWS_PER_STEP)))
+    return passes * rows + min(rows, rest * ROWS_PER_STEP)
 
 
 class Sent(NamedTuple):
@@ -157,7 +185,8 @@ def sent(
 
     A look at the unseen rows is taken after half of `steps` and after all of them; as long
     as their mean p or that of their last token rises by 0.03 from one look to the next, four more
-    steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`.
+    steps follow, up to 32, a twentieth of the planned steps, or the last row of `train`. Few rows
+    are gone over twice for the first `steps`.
 
     Args:
         model: left as it was, in its mode, with its weights untouched.
@@ -175,8 +204,9 @@ def sent(
     if not train:
         raise UsageError("the scout has no row to train on; give more rows, or --scout-steps 0.")
     most = min(MOST_STEPS, max(steps, math.ceil(_PLAN_SHARE * (planned_steps or 10**9))))
-    most = min(most, math.ceil(len(train) / ROWS_PER_STEP))
-    steps = min(steps, most)
+    passed = math.ceil(len(train) / ROWS_PER_STEP)
+    steps = min(most, steps_of(len(train), steps))
+    most = min(most, max(passed, steps))
     was_training = model.training
     plain_head = has_plain_head(model, min(train, key=lambda row: len(row.input_ids)))
     needs_gradient = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -191,7 +221,8 @@ def sent(
             done, until = 0, max(1, steps // 2)
             while True:
                 for step in range(done, until):
-                    rows = train[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]
+                    begin = step % passed * ROWS_PER_STEP
+                    rows = train[begin : begin + ROWS_PER_STEP]
                     _step(model, rows, weights, optimizer, batch_tokens, plain_head)
                     if progress is not None:
                         progress(len(rows))

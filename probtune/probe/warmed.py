@@ -105,7 +105,7 @@ def probe_after_scout(
         base_rows=base_rows,
         scout_rows=probe.expected_rows.value,
         end_p=end_p,
-        scouted=report.steps,
+        scouted=report.first_pass,
         planned=plan.steps,
     )
     suggestion = _suggestion(choice, objective, why, position)
@@ -178,7 +178,7 @@ def for_the_base(
     Args:
         base_rows, scout_rows: shares of the rows that the model expects before and after the scout.
         end_p: as in `probe_after_scout`.
-        scouted, planned: steps of the scout and of the training.
+        scouted, planned: steps of the scout (of its first pass over its rows) and of the training.
 
     >>> shares = {"base_rows": 0.1, "scout_rows": 0.5}
     >>> for_the_base("p()", **shares, end_p=0.9, scouted=8, planned=500)[0]

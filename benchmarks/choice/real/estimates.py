@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from ...blocks import Table, write
-from .noise import corrupt
+from .noise import HELD_OUT, corrupt
 from .tasks import GSM8K, TASKS, draw
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "choosing-an-objective.md"
+DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("estimates.jsonl")
 MODEL = "smollm2-135m"
 SEEN_WHILE_SET = (
@@ -104,6 +104,8 @@ def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
+        "cut_short": float(noise.cut_short.mean()),
+        "repeated": noise.repeated,
         "auc": _auc(noise.excess, truth),
         "precision": float(truth[noise.suspicious].mean()) if noise.suspicious.any() else None,
         "mean_p": float(np.exp(table.logp).mean()),
@@ -147,7 +149,7 @@ def page(lines: list[dict[str, Any]]) -> Table:
         rows.append(
             [
                 r["task"] if r["task"] in SEEN_WHILE_SET else f"**{r['task']}**",
-                r["kind"],
+                _named(r["kind"]),
                 f"{r['true']:.2f}",
                 f"{r['estimate']:.2f} [{r['low']:.2f}, {r['high']:.2f}]",
                 "yes" if r["known"] else "no",
@@ -156,6 +158,37 @@ def page(lines: list[dict[str, Any]]) -> Table:
             ]
         )
     return header, rows
+
+
+def by_kind(lines: list[dict[str, Any]]) -> Table:
+    """For each kind of wrong rows: how far off the estimate is where it claims to know, in points,
+    and how well it ranks the rows.
+    """
+    header = ["wrong rows", "cells", "known", "estimate minus share", "off by", "worst"]
+    header += ["AUC", "least AUC", "precision"]
+    rows = []
+    for kind, rate in _KINDS:
+        part = [r for r in lines if r["kind"] == kind and r["rate"] == rate]
+        known = [r for r in part if r["known"]]
+        if not known:
+            continue
+        errors = 100 * np.array([r["estimate"] - r["true"] for r in known])
+        ranking = [[r[name] for r in known if r[name] is not None] for name in ("auc", "precision")]
+        auc, precision = ranking if rate else ([], [])
+        rows.append(
+            [
+                kind if not rate else f"{_named(kind)}, {rate:.0%}",
+                *(str(len(part)), str(len(known)), f"{errors.mean():+.1f}"),
+                *(f"{np.abs(errors).mean():.1f}", f"{errors[np.abs(errors).argmax()]:+.1f}"),
+                *((f"{np.mean(auc):.2f}", f"{min(auc):.2f}") if auc else ("-", "-")),
+                f"{np.mean(precision):.2f}" if precision else "-",
+            ]
+        )
+    return header, rows
+
+
+def _named(kind: str) -> str:
+    return f"**{kind}**" if kind in HELD_OUT else kind
 
 
 def summary(lines: list[dict[str, Any]]) -> str:
@@ -196,7 +229,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
     options = parser.parse_args()
     if options.page:
-        write(DOCUMENT, "estimates", page(read()))
+        write(DOCUMENTS / "choice-bench.md", "estimates", page(read()))
+        write(DOCUMENTS / "choosing-an-objective.md", "estimates-by-kind", by_kind(read()))
         return
     if not options.summary:
         from probtune.models.loading import load_model, load_tokenizer

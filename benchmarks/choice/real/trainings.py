@@ -275,7 +275,7 @@ def run(
             base_rows=base_rows,
             scout_rows=scout_rows,
             end_p=base["end"],
-            scouted=first.steps,
+            scouted=first.first_pass,
             planned=_PASSES * (rows // _STEP),
         )[0]
 
