@@ -66,7 +66,12 @@ def weigh_rows(
         "share": wilson((weighed.weights < 1.0).astype(float))._asdict(),
         "steps": list(weighed.steps),
         "wrong": [
-            {"row": i, "where": rows[i].where, "excess": float(weighed.excess[i])}
+            {
+                "row": i,
+                "where": rows[i].where,
+                "excess": float(weighed.excess[i]),
+                "cut_short": bool(weighed.cut_short[i]),
+            }
             for i in weighed.wrong_first()
         ],
         "weight": LEAST_WEIGHT,

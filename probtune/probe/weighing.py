@@ -46,6 +46,8 @@ class Weighed(NamedTuple):
     """(rows,): True where its scout can tell wrong rows from new ones."""
     excess: np.ndarray
     """(rows,): the larger, the more it looks wrong; see `probtune.probe.noise.Noise`."""
+    cut_short: np.ndarray
+    """(rows,): True for one that looks wrong since it ends where its scout would go on."""
     steps: tuple[int, int]
     """Steps of the two scouts."""
 
@@ -80,7 +82,7 @@ def weigh(
         UsageError: the model has no layer that takes an adapter.
     """
     weights, excess = np.ones(len(rows)), np.zeros(len(rows))
-    certain = np.zeros(len(rows), bool)
+    certain, cut_short = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     order = np.random.default_rng([seed, 2]).permutation(len(rows))
     first, second = order[: len(rows) // 2], order[len(rows) // 2 :]
     taken = []
@@ -104,8 +106,9 @@ def weigh(
                 excess[block], certain[block] = noise.excess, noise.known
                 if noise.known:
                     weights[block[noise.suspicious]] = LEAST_WEIGHT
+                    cut_short[block] = noise.cut_short
         taken.append(done.steps)
-    return Weighed(weights, certain, excess, (taken[0], taken[1]))
+    return Weighed(weights, certain, excess, cut_short, (taken[0], taken[1]))
 
 
 def _judged(
