@@ -107,7 +107,8 @@ def mixture(rate, kind, rows=600, seed=5, answers=None):
     long        thirty tokens that continue each other with any prompt, after one that needs its own
 
     A wrong row of kind `other` has the target of another prompt throughout; one of kind `slip` has
-    one token that no prompt speaks for; one of kind `usual` an answer that the model gives to any.
+    one token that no prompt speaks for; one of kind `usual` an answer that the model gives to any,
+    one of kind `common` an answer that it nearly gives to any.
     """
     rng = np.random.default_rng(seed)
     wrong = rng.random(rows) < rate
@@ -127,6 +128,9 @@ def mixture(rate, kind, rows=600, seed=5, answers=None):
             own = other + rng.normal(0, 0.3, length)
             top = np.full(length, -0.3)
             own = np.minimum(own, top)
+        elif wrong[row] and kind == "common":
+            own, top = rng.uniform(-2.5, -1.8, length), np.full(length, -0.3)
+            other = own + rng.normal(0, 0.1, length)
         elif wrong[row] and kind == "usual":
             own = top = other = rng.uniform(-0.6, -0.3, length)
         elif wrong[row]:
@@ -182,18 +186,21 @@ def test_one_mistake_that_is_made_often_keeps_nll():
     def one_sided(wrong):
         return np.where(wrong, np.arange(600) % 4, np.arange(600) + 4)
 
-    noise, wrong = mixture(0.4, "other", answers=one_sided)
+    noise, wrong = mixture(0.4, "common", answers=one_sided)
     assert noise.known and noise.repeated == pytest.approx(wrong.mean(), abs=0.02)
     for metric in ("greedy", "sampled"):
         choice = after_scout(noise, metric=metric)
         assert choice.objective == "nll()" and choice.runner_up == "inliers(nll())"
         assert "wrong answers that are given often" in choice.reason
     assert both_ways(noise) == "The same for greedy and for sampled answers."
+    # Four answers that the model is far from, as refusals: wrong rows like any others.
+    refused, _ = mixture(0.3, "other", answers=one_sided)
+    assert refused.repeated == 0.0 and after_scout(refused).objective == "power(0.5)"
 
 
 @pytest.mark.parametrize("number", [600, 4])
 def test_labels_and_answers_of_their_own_are_no_such_mistake(number):
-    noise, _ = mixture(0.4, "other", answers=lambda wrong: np.arange(600) % number)
+    noise, _ = mixture(0.4, "common", answers=lambda wrong: np.arange(600) % number)
     assert noise.repeated == 0.0 and after_scout(noise).objective == "power(0.5)"
 
 

@@ -31,8 +31,9 @@ Nor may more than a tenth of the rows be answers that their prompts do not suppo
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
 
-Rows that look wrong may *repeat* each other: a mistake that is made often has an answer that three
-or more of them have, and fewer rows that do not look wrong.
+Rows that look wrong may *repeat* each other: a mistake that is made often is an answer of three or
+more of them, each token of it within 4.5 nats of the favourite, while most rows with this answer
+look wrong or are not supported by their prompts.
 
 Where all rows have one prompt, or none, the prompt's support cannot be measured. There a token
 counts if it is 2 nats behind a favourite and the entropy of all other tokens, renormalised, is
@@ -127,8 +128,8 @@ class Noise(NamedTuple):
     """Share of rows that do not look wrong although their prompts do not support them."""
 
     repeated: float = 0.0
-    """Share of rows that look wrong, are not cut short, and have an answer that others of them have
-    as well.
+    """Share of rows that look wrong with an answer that many of them have and that the model nearly
+    expects.
     """
 
     @property
@@ -238,7 +239,10 @@ def estimate(
         *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved)
     )
     if answers is not None:
-        noise = noise._replace(repeated=_repeated(answers, suspicious & ~cut_short))
+        unexpected = per_row(_far(top_logp, logp, FAR)) > 0
+        odd = (suspicious | ~supported) & ~cut_short
+        repeated = _repeated(answers, odd & suspicious & ~unexpected, odd)
+        noise = noise._replace(repeated=repeated)
     tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
     return noise._replace(known=known and tells and not noise.hesitates)
 
@@ -258,14 +262,14 @@ def _cut_short(
     return cut
 
 
-def _repeated(answers: np.ndarray, wrong: np.ndarray) -> float:
-    """Share of rows that are wrong and have an answer of at least `OFTEN` wrong rows and of more
-    wrong rows than right ones.
+def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> float:
+    """Share of rows that are expected wrong rows, and have an answer that at least `OFTEN` of these
+    have and of which most rows are odd.
     """
     of_all = np.bincount(answers)
-    of_wrong = np.bincount(answers[wrong], minlength=len(of_all))
-    often = (of_wrong >= OFTEN) & (2 * of_wrong > of_all)
-    return float((wrong & often[answers]).mean())
+    of_expected, of_odd = (np.bincount(answers[x], minlength=len(of_all)) for x in (expected, odd))
+    often = (of_expected >= OFTEN) & (2 * of_odd > of_all)
+    return float((expected & often[answers]).mean())
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:
