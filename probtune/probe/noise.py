@@ -25,8 +25,8 @@ The estimate is *known* only if the prompts matter to the model: the median row 
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
 would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
 may also matter to a model that is as often wrong as right, as on long worked answers: of the rows
-that do not look wrong it must itself write a fifth, (nearly) every token of them, or nine of ten of
-their tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
+that do not look wrong it must itself write a fifth, (nearly) every token of them, or 97 % of their
+tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
 Nor may more than a tenth of the rows be answers that their prompts do not support although they do
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
@@ -74,7 +74,7 @@ TYPICAL = 3.0
 TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
 KNOWN_WRITES = 0.2
-KNOWN_TOKENS = 0.9
+KNOWN_TOKENS = 0.97
 KNOWN_SHARE = 0.5
 KNOWN_UNMOVED = 0.1
 UNSUPPORTED = 2.0
