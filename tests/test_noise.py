@@ -243,7 +243,8 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
     choice = after_scout(noise, knows_ends=False)
     assert noise.contradicting.value == 0.0 and choice.objective == "nll()"
     assert "14% because they end where it would go on" in choice.reason
-    assert "complete them or leave them out" in choice.reason
+    assert "complete them, leave them out" in choice.reason
+    assert choice.runner_up == "inliers(nll())"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ LEAST_LOW = 0.05
 """Least lower end of the share's 95 % interval: of few rows some look wrong by chance."""
 
 
+WEIGHED = "inliers(nll())"
+"""The runner-up where an objective of p alone cannot help."""
+
+
 class Taken(NamedTuple):
     """Objectives that are taken where the model knows the rows."""
 
@@ -112,7 +116,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
                 " steps are enough for a model to expect those, and an objective that trusts it"
                 " learns them too, so NLL is the safe choice; inliers(nll()) trains less on them"
             )
-            return Choice(NLL, reason, "inliers(nll())", NO_GAIN)
+            return Choice(NLL, reason, WEIGHED, NO_GAIN)
         if noise.power is not None and noise.share.value > KNOWN_SHARE:
             why = (
                 f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"
@@ -145,15 +149,17 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     rest = noise.share if knows_ends else noise.contradicting
     if case == "right" and rest.value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
+    runner_up = TAKEN[metric].wrong if taken == NLL else NLL
     if case == "wrong":
         reason += f"; {taken} learns less from those"
     elif not knows_ends and cut >= LEAST_NOISE:
         reason += (
             ". The base model does not expect the end, so special tokens keep NLL, and rows that"
-            " are cut short teach to stop too soon with any objective: complete them or leave them"
-            " out; inliers(nll()) trains less on them. Of the rest few or none look wrong, so"
+            " are cut short teach to stop too soon: complete them, leave them out, or take"
+            " inliers(nll()), which trains less on them. Of the rest few or none look wrong, so"
             f" {taken} is taken"
         )
+        runner_up = WEIGHED
     elif taken == NLL:
         reason += ": few or none, so NLL is expected to do best"
     else:
@@ -161,7 +167,6 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
             f": few or none; for answers that are sampled {taken} puts a little more of the"
             " probability on what the model finds likely"
         )
-    runner_up = TAKEN[metric].wrong if taken == NLL else NLL
     return Choice(taken, reason, runner_up, _gain(case, taken, metric))
 
 
