@@ -169,16 +169,18 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
     rows = []
     for kind, rate in _KINDS:
         part = [r for r in lines if r["kind"] == kind and r["rate"] == rate]
-        known = [r for r in part if r["known"]]
-        if not known:
+        claims = [r for r in part if r["known"]]
+        if not claims:
             continue
-        errors = 100 * np.array([r["estimate"] - r["true"] for r in known])
-        ranking = [[r[name] for r in known if r[name] is not None] for name in ("auc", "precision")]
-        auc, precision = ranking if rate else ([], [])
+        errors = 100 * np.array([r["estimate"] - r["true"] for r in claims])
+        auc, precision = (
+            [r[name] for r in claims if rate and r[name] is not None]
+            for name in ("auc", "precision")
+        )
         rows.append(
             [
                 kind if not rate else f"{_named(kind)}, {rate:.0%}",
-                *(str(len(part)), str(len(known)), f"{errors.mean():+.1f}"),
+                *(str(len(part)), str(len(claims)), f"{errors.mean():+.1f}"),
                 *(f"{np.abs(errors).mean():.1f}", f"{errors[np.abs(errors).argmax()]:+.1f}"),
                 *((f"{np.mean(auc):.2f}", f"{min(auc):.2f}") if auc else ("-", "-")),
                 f"{np.mean(precision):.2f}" if precision else "-",
