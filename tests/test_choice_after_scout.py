@@ -32,11 +32,11 @@ def test_the_committed_numbers_are_those_of_the_bench(grid):
 
 def test_the_document_shows_the_committed_estimates():
     lines = estimates.read()
-    for page, name, made in (
+    for page, name, printed in (
         ("choice-bench.md", "estimates", estimates.page),
         ("choosing-an-objective.md", "estimates-by-kind", estimates.by_kind),
     ):
-        assert lines and block(estimates.DOCUMENTS / page, name) == as_text(made(lines))
+        assert lines and block(estimates.DOCUMENTS / page, name) == as_text(printed(lines))
 
 
 def noise_of(wrong, rows, known=True):

@@ -369,7 +369,7 @@ def test_a_step_of_torchtitan(text):
 
 
 def titan_trainer(loss):
-    """What `prove` asks of a torchtitan trainer, in the first of two steps; its tokenizer is that
+    """A torchtitan trainer in the first of two steps, as far as `prove` asks; its tokenizer is one
     of tokenizers.
     """
     return SimpleNamespace(
