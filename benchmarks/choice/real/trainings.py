@@ -18,8 +18,9 @@ computed once; `--layers 0` trains all of them (embeddings and head stay). Where
 multiplies bfloat16 the trained layers and the head do (weights and AdamW in float32). A cell takes
 ten minutes of one core, the 80 cells seven hours of two. `auto` is what the
 product's scout and rule say of the same rows, `inliers` weighs them by the product's two scouts
-(in the first 26 cells the scouts shared the rows in their order, and weighed them also where they
-could not tell wrong rows from new ones).
+(in the first 29 cells by scouts of four steps, but where rows are cut short; in the first 26 these
+shared the rows in their order, and weighed them also where they could not tell wrong rows from new
+ones).
 """
 
 from __future__ import annotations
