@@ -14,9 +14,9 @@ a special token, which keeps NLL elsewhere.
 The objectives are the best of the family nll, power(0.3), power(0.5), p on the development cells of
 the bench of small models, among those that lose more than a point in at most 3 % of them and never
 more than 4; benchmarks/choice/after_scout.py makes that choice, and after_scout.json with what they
-gained on the other cells. Weights for every row (`probtune.probe.weighing`) have no part in it: on
-real cells they gained nothing that is certain. Of clean rows that a model knows a few percent look
-wrong, hence the 8 %, and a lower end of the interval of at least 5 %;
+gained on the other cells. Weights for every row (`probtune.probe.weighing`) have no part in it:
+what the scouts miss is memorised, and other engines have no scouts. Of clean rows that a model
+knows a few percent look wrong, hence the 8 %, and a lower end of the interval of at least 5 %;
 docs/choosing-an-objective.md says where that fails. No torch.
 """
 
