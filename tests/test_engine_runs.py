@@ -13,7 +13,7 @@ import helpers
 import pytest
 import torch
 import yaml
-from test_integrations import RATE, after_a_step, padded, same, sure_model
+from test_integrations import RATE, after_a_step, padded, same, shifted, sure_model
 
 import probtune
 from probtune.objectives import objective as read_objective
@@ -45,10 +45,6 @@ def workplace(tmp_path, monkeypatch):
     ]
     helpers.write_jsonl(tmp_path / "rows.jsonl", chats)
     return tmp_path
-
-
-def shifted(labels):
-    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
 
 
 def parts(inputs, labels):

@@ -57,6 +57,18 @@ def padded(rows):
     return {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
+def shifted(labels):
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+
+
+def descend(model):
+    """A step of plain gradient descent, after which the gradients are gone."""
+    with torch.no_grad():
+        for x in model.parameters():
+            x -= RATE * x.grad
+    model.zero_grad()
+
+
 def number(x):
     return float(x.detach()) if isinstance(x, torch.Tensor) else float(x)
 
@@ -92,14 +104,23 @@ def two_steps():
     """Parameters after NLL on all rows, and then p but for the end token."""
     batch = padded(ENDED)
     labels = batch.pop("labels")
-    special = labels == 16
+    steps = (("nll", None), ("nll_on_special(p())", {"special": labels == 16}))
+
+    def of_step(model, step):
+        text, signals = steps[step]
+        return probtune.loss(model(**batch).logits, labels, text, signals=signals)
+
+    return taken_twice(of_step)
+
+
+def taken_twice(loss_of_step, after_step=lambda returned: None):
+    """Parameters after two steps; `loss_of_step(model, step)` is the loss of all rows."""
     model = sure_model()
-    for text, signals in (("nll", None), ("nll_on_special(p())", {"special": special})):
-        model.zero_grad()
-        probtune.loss(model(**batch).logits, labels, text, signals=signals).backward()
-        with torch.no_grad():
-            for x in model.parameters():
-                x -= RATE * x.grad
+    for step in range(2):
+        loss = loss_of_step(model, step)
+        loss.backward()
+        after_step(number(loss))
+        descend(model)
     return {name: x.detach() for name, x in model.named_parameters()}
 
 
@@ -351,7 +372,7 @@ def test_a_step_of_verl(text):
 @pytest.mark.parametrize("text", [*OBJECTIVES, "eaft()"])
 def test_a_step_of_torchtitan(text):
     batch = padded(ROWS)
-    labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+    labels = shifted(batch.pop("labels"))
     with engine("torchtitan") as titan:
         loss = titan.ObjectiveLoss.Config(objective=text).build(compile_config=None)
         trainer = titan_trainer(loss)
@@ -381,24 +402,10 @@ def titan_trainer(loss):
     )  # fmt: skip
 
 
-def taken_twice(loss_of_step, after_step=lambda returned: None):
-    """Parameters after two steps; `loss_of_step(model, step)` is the loss of all rows."""
-    model = sure_model()
-    for step in range(2):
-        model.zero_grad()
-        loss = loss_of_step(model, step)
-        loss.backward()
-        after_step(number(loss))
-        with torch.no_grad():
-            for x in model.parameters():
-                x -= RATE * x.grad
-    return {name: x.detach() for name, x in model.named_parameters()}
-
-
 def test_what_auto_writes_trains_in_torchtitan():
     """NLL, then p but for the end token; NLL proves nothing, and an unlogged step is forgotten."""
     batch = padded(ENDED)
-    labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+    labels = shifted(batch.pop("labels"))
     with engine("torchtitan") as titan:
         loss = titan.ObjectiveLoss.Config(objective=AUTO).build(compile_config=None)
         with pytest.raises(ObjectiveError, match="knows of no trainer.*prove"):
@@ -424,7 +431,7 @@ def test_what_auto_writes_trains_in_torchtitan():
 
 def test_what_auto_writes_trains_in_automodel():
     batch = padded(ENDED)
-    labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+    labels = shifted(batch.pop("labels"))
     with engine("automodel") as automodel:
         loss = automodel.ObjectiveLoss(objective=AUTO)
         with pytest.raises(ObjectiveError, match="knows of no trainer.*prove"):
@@ -466,7 +473,7 @@ def test_a_step_of_automodel(text):
 
         def of_part(model, rows):
             batch = padded(rows)
-            labels = torch.nn.functional.pad(batch.pop("labels")[:, 1:], (0, 1), value=-100)
+            labels = shifted(batch.pop("labels"))
             return loss(model(**batch).logits, labels, num_label_tokens=tokens_of(ROWS))
 
         same(after_a_step(sure_model(), of_part, [ROWS[:5], ROWS[5:]]), ours(text))
@@ -605,11 +612,8 @@ def test_what_auto_writes_trains_in_tinker():
 
     client, words = Served(), helpers.word_tokenizer()
     for step in range(2):
-        client.model.zero_grad()
         objective_step(client, served_data(ENDED), AUTO, progress=step / 2, tokenizer=words)
-        with torch.no_grad():
-            for x in client.model.parameters():
-                x -= RATE * x.grad
+        descend(client.model)
     same({n: x.detach() for n, x in client.model.named_parameters()}, two_steps())
     data = served_data(ENDED)
     logprobs = list(client.logprobs(data))

@@ -28,7 +28,6 @@ from .versions import check_version
 
 __all__ = ["ObjectiveLoss", "prove"]
 
-
 _WAY_OUT = "Call probtune.integrations.torchtitan.prove(trainer) before trainer.train()."
 
 
@@ -58,8 +57,11 @@ class ObjectiveLoss(BaseLoss):
 
     def _first(self, pred: Tensor, labels: Tensor) -> Tensor:
         """As it is until the loss is proven, compiled afterwards."""
-        proven = self.running is None or self.ledger.proof.proven
-        return (self._compiled if proven else self._sum)(pred, labels)
+        return (self._sum if self._examined else self._compiled)(pred, labels)
+
+    @property
+    def _examined(self) -> bool:
+        return self.running is not None and not self.ledger.proof.proven
 
     def _sum(self, pred: Tensor, labels: Tensor) -> Tensor:
         f, signals = in_force(self.running, self.objective, labels, way_out=_WAY_OUT)
@@ -68,7 +70,7 @@ class ObjectiveLoss(BaseLoss):
         else:
             logprobs = compute_logprobs(pred, labels)
         mask = labels != IGNORE_INDEX
-        if self.running is not None and not self.ledger.proof.proven:
+        if self._examined:
             self.ledger.add(logprobs, mask, signals, f)
         return token_loss(f, logprobs, mask, 1.0, signals)
 

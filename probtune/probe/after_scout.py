@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UsageError
+from ..statistics import Estimate
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
 from .noise import KNOWN_SHARE, KNOWN_UNMOVED, POWER, Noise
 
@@ -45,7 +46,6 @@ LEAST_NOISE = 0.08
 """Share of rows that look wrong from which they count as seen."""
 LEAST_LOW = 0.05
 """Least lower end of the share's 95 % interval: of few rows some look wrong by chance."""
-
 
 WEIGHED = "inliers(nll())"
 """The runner-up where an objective of p alone cannot help."""
@@ -91,8 +91,13 @@ def sees_wrong_rows(noise: Noise, *, knows_ends: bool = True) -> bool:
         knows_ends: False if special tokens keep NLL, since the base model does not expect them; no
             objective learns less from a row that is cut short then, so these do not count.
     """
-    share = noise.share if knows_ends else noise.contradicting
+    share = _counted(noise, knows_ends)
     return noise.known and share.value >= LEAST_NOISE and share.low >= LEAST_LOW
+
+
+def _counted(noise: Noise, knows_ends: bool) -> Estimate:
+    """Share of the rows that look wrong and count for the choice."""
+    return noise.share if knows_ends else noise.contradicting
 
 
 def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True) -> Choice:
@@ -146,8 +151,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     cut = float(noise.cut_short.mean())
     if cut > 0:
         reason += f", {cut:.0%} because they end where it would go on"
-    rest = noise.share if knows_ends else noise.contradicting
-    if case == "right" and rest.value >= LEAST_NOISE:
+    if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
     runner_up = TAKEN[metric].wrong if taken == NLL else NLL
     if case == "wrong":

@@ -223,7 +223,8 @@ def estimate(
     typical = max(float(np.median(lifts)), 1e-9)
     enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
     supported = enough | (explained >= EXPLAINED)
-    slips = per_row(_far(top_logp, logp, FAR) & (lift < SUPPORT)) > 0
+    far = _far(top_logp, logp, FAR)
+    slips = per_row(far & (lift < SUPPORT)) > 0
     suspicious = cut_short | slips | (~supported & (per_row(behind >= WRITES) > 0))
     behind_there = others.top_logp[text] - others.logp[text]
     power = float((supported & (per_row(behind_there >= WRITES) > 0)).mean())
@@ -239,9 +240,8 @@ def estimate(
         *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved)
     )
     if answers is not None:
-        unexpected = per_row(_far(top_logp, logp, FAR)) > 0
         odd = (suspicious | ~supported) & ~cut_short
-        repeated = _repeated(answers, odd & suspicious & ~unexpected, odd)
+        repeated = _repeated(answers, odd & suspicious & (per_row(far) == 0), odd)
         noise = noise._replace(repeated=repeated)
     tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
     return noise._replace(known=known and tells and not noise.hesitates)
