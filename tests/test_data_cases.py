@@ -157,6 +157,22 @@ def test_columns_that_say_whether_a_row_is_learned_are_named(tmp_path):
     assert read_rows(str(path)).unused == {"label": 1, "note": 1, "weight": 1}
 
 
+@pytest.mark.parametrize(
+    ("rows", "second"),
+    [
+        ('{"prompt": "a?", "response": "b"}\n{"prompt": "a?", "response": " a?\\n"}', True),
+        ('{"prompt": "a?", "response": "b"}\n{"prompt": "a?", "response": "a"}', False),
+        (turns(U, A) + "\n" + turns(U, A, U, {**A, "content": U["content"]}), True),
+        (turns(U, A) + "\n" + turns(U, {**A, "content": U["content"]}, U, A), False),
+    ],
+)
+def test_an_answer_that_is_the_question_is_named(tmp_path, rows, second):
+    path = tmp_path / "a.jsonl"
+    path.write_text(rows)
+    echoes = read_rows(str(path)).echoes
+    assert [place.rsplit(":", 1)[1] for place in echoes] == ["2"] * second
+
+
 def test_flags_of_turns_have_many_names(tmp_path):
     path = tmp_path / "a.jsonl"
     flags = ({"weight": 0}, {"train": False}, {"train_on_turn": False}, {"loss": False})

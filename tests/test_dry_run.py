@@ -191,6 +191,14 @@ def test_emitted_lines_are_what_the_engine_reads(engine, chosen):
     assert words[words.index("-m") + 2] == chosen
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_without_scouts_gets_nll_and_is_told(engine):
+    text = lines(engine, "inliers(nll())", "my-model", "rows.jsonl")
+    first, _, rest = text.partition("\n")
+    assert first.startswith("# inliers(nll()) has two scouts weigh every row")
+    assert "nll()" in rest and "inliers" not in rest
+
+
 def test_emit_follows_the_probe(word_model, tmp_path, capsys):
     rows = str(helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(20)))
     assert main(["probe", str(word_model), rows, "--emit", "axolotl"]) == 0

@@ -13,7 +13,9 @@ from probtune.data.rows import rows_from
 from probtune.models.loading import load_model, load_tokenizer
 from probtune.objectives import objective
 from probtune.pipeline.weighing import in_words, weights_of_rows
-from probtune.probe import weighing
+from probtune.probe import warmed, weighing
+from probtune.probe.after_scout import WEIGHED
+from probtune.probe.choosing import Choice
 from probtune.probe.noise import Noise
 from probtune.records import read_record
 from probtune.statistics import wilson
@@ -125,6 +127,20 @@ def test_what_is_weighed_is_not_weighed_again(word_model, rows, tmp_path, monkey
     record = pipeline.tune(chosen, QUIET)
     assert sees == judged
     assert record["row_weights"] == read_record(chosen.folder / "weights.json", "weights")
+
+
+def test_auto_weighs_as_the_objective_named_outright(word_model, rows, tmp_path, monkeypatch, sees):
+    def choose(noise, *, metric, knows_ends):
+        return Choice(WEIGHED, "they look wrong", "nll()", None)
+
+    monkeypatch.setattr(warmed, "after_scout", choose)
+    auto = settings(word_model, rows, tmp_path / "auto", objective="auto", max_steps=4)
+    named = settings(word_model, rows, tmp_path / "named", objective=WEIGHED, max_steps=4)
+    records = [pipeline.tune(chosen, QUIET) for chosen in (auto, named)]
+    assert records[0]["choice"]["objective"] == WEIGHED  # nothing goes first, nothing keeps NLL
+    assert records[0]["row_weights"]["wrong"] == records[1]["row_weights"]["wrong"] != []
+    trained = [weights(chosen.folder / slug(WEIGHED)) for chosen in (auto, named)]
+    assert torch.equal(*trained)
 
 
 def test_held_out_rows_weigh_one(word_model, rows, tmp_path, sees):

@@ -105,6 +105,22 @@ class Example:
             return json.dumps([*self.history, self.prompt], ensure_ascii=False)
         return self.prompt or ""
 
+    @property
+    def repeats_question(self) -> bool:
+        """True if the last response is the question before it once more, but for space around it.
+
+        >>> Example("a:1", "What is 2 + 3?", " What is 2 + 3?").repeats_question
+        True
+        """
+        if not self.messages:
+            asked, said = self.prompt, self.completion
+        elif (last := (self.trained or _assistants(self.messages))[-1]) > 0:
+            asked, said = (self.messages[i].get("content") for i in (last - 1, last))
+        else:
+            return False
+        both = isinstance(asked, str) and isinstance(said, str)
+        return both and asked.strip() == said.strip() != ""
+
     def as_conversation(self) -> Example:
         """The same row as turns: a system text, the history, a question and its answer."""
         if self.messages:

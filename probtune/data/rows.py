@@ -48,6 +48,8 @@ class Rows:
     """Columns with content that the examples do not use, with the number of rows that have it."""
     groups: Mapping[str, str] = field(default_factory=dict, compare=False)
     """File and line of a row -> its value in the column `group_by`; empty without one."""
+    echoes: tuple[str, ...] = field(default=(), compare=False)
+    """File and line of the rows whose response is their question once more."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -128,6 +130,7 @@ def rows_from(
     bad: list[BadRow] = []
     unused: Counter[str] = Counter()
     groups: dict[str, str] = {}
+    echoes: list[str] = []
     schema = ""
     for part in _checked(_parts(rows), checks):
         schema = schema or part.schema
@@ -136,6 +139,7 @@ def rows_from(
         bad += part.bad
         unused.update(part.unused)
         groups.update(part.groups)
+        echoes += part.echoes
     if bad and (not skip_bad_rows or not len(examples)):
         raise DataError(_complaint(bad, len(examples)))
     if not len(examples):
@@ -143,7 +147,8 @@ def rows_from(
     if group_by is not None and set(groups.values()) == {"-"}:
         raise DataError(f"no row of {source} has the column {group_by!r} of --group-by.")
     return Rows(
-        source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused), groups
+        *(source, schema, examples.finish(), tuple(bad), content.hexdigest(), dict(unused)),
+        *(groups, tuple(echoes)),
     )
 
 
@@ -159,6 +164,8 @@ class _Part(NamedTuple):
     unused: Counter[str]
     groups: dict[str, str]
     """The place of each row -> its group."""
+    echoes: list[str]
+    """The places of rows whose response is their question."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,7 @@ class _Checks:
         bad: list[BadRow] = []
         unused: Counter[str] = Counter()
         groups: dict[str, str] = {}
+        echoes: list[str] = []
         columns_read = {*self.numbers, self.group_by}
         for where, row in rows:
             try:
@@ -209,9 +217,12 @@ class _Checks:
             if self.group_by is not None:
                 value = row.get(self.group_by)
                 groups[where] = "-" if value is None else str(value)[:_GROUP_CHARACTERS]
+            if example.repeats_question:
+                echoes.append(where)
             examples.append(example)
             written.append(content.written(example.content))
-        return _Part(schema, first, examples.packed(), b"".join(written), bad, unused, groups)
+        content_written = b"".join(written)
+        return _Part(schema, first, examples.packed(), content_written, bad, unused, groups, echoes)
 
 
 def _checked(parts: Iterator[list[tuple[str, Any]]], checks: _Checks) -> Iterator[_Part]:

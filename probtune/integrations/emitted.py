@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import UsageError
+from ..objectives import objective as read_objective
 
 __all__ = ["ENGINES", "lines"]
 
@@ -71,7 +72,8 @@ ENGINES = {
 
 
 def lines(engine: str, objective: str, model: str, data: str) -> str:
-    """Return the lines to paste.
+    """Return the lines to paste. No other engine sends the scouts that weigh rows: for an objective
+    that needs them the lines train NLL, and a comment says so, and what to do.
 
     >>> print(lines("axolotl", "power(0.5)", "my-model", "rows.jsonl"))
     # add to the configuration of axolotl train
@@ -84,7 +86,14 @@ def lines(engine: str, objective: str, model: str, data: str) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"--emit {engine}: known engines are {', '.join(ENGINES)}.")
-    return ENGINES[engine](objective, model, data)
+    note = ""
+    if "sequence_weight" in read_objective(objective).needs:
+        note = (
+            f"# {objective} has two scouts weigh every row, which probtune tune alone does; these\n"
+            "# lines train nll(): complete or leave out the rows that look wrong before.\n"
+        )
+        objective = "nll()"
+    return note + ENGINES[engine](objective, model, data)
 
 
 def _yaml(content: dict[str, Any]) -> str:

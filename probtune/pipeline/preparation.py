@@ -87,6 +87,7 @@ class Prepared:
             "max_length": self.max_length,
             "answer_rule": self.answer_rule,
             "unused_columns": dict(self.rows.unused),
+            "echoes": list(self.rows.echoes),
             "unwritten_fields": dict(self.train.unwritten),
             "items": [
                 {
@@ -162,7 +163,7 @@ def read(
 ) -> Rows:
     """Read the rows of a source, which `locate` finds if it has a name such as `corpus:NAME`."""
     file = None if locate is None else locate(source, terminal=terminal)
-    return read_rows(
+    rows = read_rows(
         source if file is None else str(file),
         prompt_column=settings.prompt_column,
         response_column=settings.response_column,
@@ -173,6 +174,13 @@ def read(
         numbers=numbers,
         group_by=settings.group_by,
     )
+    if rows.echoes:
+        terminal.say(
+            f"Warning: {counted(len(rows.echoes), 'answer')} of {len(rows)} repeat the question,"
+            f" word for word (the first: {rows.echoes[0]}). To a model they look right; leave them"
+            " out, unless to repeat is the task."
+        )
+    return rows
 
 
 def max_length_of(settings: TuneSettings, terminal: Terminal) -> int:

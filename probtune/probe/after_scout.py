@@ -3,21 +3,23 @@ rows?
 
                                                     greedy answers    sampled answers
     it sees them (at least 8 % of the rows)         power(0.5)        p()
+    it sees them, but p would not keep them away    inliers(nll())    inliers(nll())
     it knows the rows, and few or none look wrong   nll()             power(0.3)
     it cannot tell                                  nll()             nll()
 
-Where it cannot tell wrong rows from new ones, objectives that trust the model lose most; so it is
-where one mistake is made often, which a model learns to expect within a few steps. Rows that are
-cut short count only where the base model expects the end of its answers: what is wrong with them is
-a special token, which keeps NLL elsewhere.
+Where it cannot tell wrong rows from new ones, objectives that trust the model lose most. They lose
+as well where one mistake is made often, which a model learns to expect within a few steps, and they
+learn no less from a row that is cut short where the base model does not expect the end of its
+answers: what is wrong there is a special token, which keeps NLL then. In both cases every row is
+weighed by two scouts.
 
 The objectives are the best of the family nll, power(0.3), power(0.5), p on the development cells of
 the bench of small models, among those that lose more than a point in at most 3 % of them and never
 more than 4; benchmarks/choice/after_scout.py makes that choice, and after_scout.json with what they
-gained on the other cells. Weights for every row (`probtune.probe.weighing`) have no part in it:
-what the scouts miss is memorised, and other engines have no scouts. Of clean rows that a model
-knows a few percent look wrong, hence the 8 %, and a lower end of the interval of at least 5 %;
-docs/choosing-an-objective.md says where that fails. No torch.
+gained on the other cells. Weights for every row (`probtune.probe.weighing`) are taken only where p
+cannot help: elsewhere what the scouts miss is memorised in many passes, and other engines have no
+scouts. Of clean rows that a model knows a few percent look wrong, hence the 8 %, and a lower end of
+the interval of at least 5 %; docs/choosing-an-objective.md says where that fails. No torch.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ LEAST_LOW = 0.05
 """Least lower end of the share's 95 % interval: of few rows some look wrong by chance."""
 
 WEIGHED = "inliers(nll())"
-"""The runner-up where an objective of p alone cannot help."""
+"""Taken where wrong rows are seen that p would not keep away."""
 
 
 class Taken(NamedTuple):
@@ -78,10 +80,16 @@ def _gain(case: str, objective: str, metric: str) -> Gain:
 
 
 def _case(noise: Noise, knows_ends: bool) -> str | None:
-    """Name of the field of `Taken` for this estimate; None where the model cannot tell."""
-    if not noise.known or noise.repeated > KNOWN_UNMOVED:
+    """Name of the field of `Taken` for this estimate, or `weighed`; None where the model cannot
+    tell.
+    """
+    if not noise.known:
         return None
-    return "wrong" if sees_wrong_rows(noise, knows_ends=knows_ends) else "right"
+    if noise.repeated > KNOWN_UNMOVED:
+        return "weighed"
+    if sees_wrong_rows(noise, knows_ends=knows_ends):
+        return "wrong"
+    return "weighed" if sees_wrong_rows(noise) else "right"
 
 
 def sees_wrong_rows(noise: Noise, *, knows_ends: bool = True) -> bool:
@@ -113,15 +121,8 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     case = _case(noise, knows_ends)
+    cut = float(noise.cut_short.mean())
     if case is None:
-        if noise.known:
-            reason = (
-                f"After a short scout {noise.share.value:.0%} of the rows look wrong, and"
-                f" {noise.repeated:.0%} of the rows have wrong answers that are given often. A few"
-                " steps are enough for a model to expect those, and an objective that trusts it"
-                " learns them too, so NLL is the safe choice; inliers(nll()) trains less on them"
-            )
-            return Choice(NLL, reason, WEIGHED, NO_GAIN)
         if noise.power is not None and noise.share.value > KNOWN_SHARE:
             why = (
                 f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"
@@ -143,12 +144,29 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
             f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
         )
         return Choice(NLL, reason, TAKEN[metric].wrong, NO_GAIN)
+    if case == "weighed":
+        reason = f"After a short scout {noise.share.value:.0%} of the rows look wrong"
+        if noise.repeated > KNOWN_UNMOVED:
+            reason += (
+                f", and {noise.repeated:.0%} of the rows have wrong answers that are given often. A"
+                " few steps are enough for a model to expect those, and an objective that trusts"
+                " it learns them too"
+            )
+        else:
+            reason += (
+                f", {cut:.0%} because they end where it would go on. The base model does not expect"
+                " the end, so special tokens must keep NLL, and such rows teach to stop too soon"
+            )
+        reason += (
+            f": {WEIGHED} has two scouts judge every row first, for about two thirds of a pass, and"
+            " trains little on those that look wrong. To complete or leave them out serves as well"
+        )
+        return Choice(WEIGHED, reason, NLL, None)
     taken: str = getattr(TAKEN[metric], case)
     reason = (
         "After a short scout the model knows this kind of rows, and"
         f" {noise.share.value:.0%} of the rows look wrong to it"
     )
-    cut = float(noise.cut_short.mean())
     if cut > 0:
         reason += f", {cut:.0%} because they end where it would go on"
     if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
@@ -156,14 +174,6 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     runner_up = TAKEN[metric].wrong if taken == NLL else NLL
     if case == "wrong":
         reason += f"; {taken} learns less from those"
-    elif not knows_ends and cut >= LEAST_NOISE:
-        reason += (
-            ". The base model does not expect the end, so special tokens keep NLL, and rows that"
-            " are cut short teach to stop too soon: complete them, leave them out, or take"
-            " inliers(nll()), which trains less on them. Of the rest few or none look wrong, so"
-            f" {taken} is taken"
-        )
-        runner_up = WEIGHED
     elif taken == NLL:
         reason += ": few or none, so NLL is expected to do best"
     else:
@@ -179,7 +189,7 @@ def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
     and what to take for both, in words. Arguments as `after_scout`.
     """
     case = _case(noise, knows_ends)
-    if case is None:
+    if case not in Taken._fields:
         return "The same for greedy and for sampled answers."
     greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))
     sentences = [f"For greedy answers auto takes {greedy}"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.encoding import Encoded
-from .after_scout import after_scout, both_ways
+from .after_scout import WEIGHED, after_scout, both_ways
 from .capability import Plan, Suggestion, special_targets, summarize, verdict
 from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
@@ -186,7 +186,7 @@ def for_the_base(
     >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
     'nll_on_special(p())'
     """
-    if objective == NLL:
+    if objective in (NLL, WEIGHED):
         return objective, ""
     why = ""
     if not expects_ends(end_p):
