@@ -170,7 +170,7 @@ def test_an_answer_that_is_the_question_is_named(tmp_path, rows, second):
     path = tmp_path / "a.jsonl"
     path.write_text(rows)
     echoes = read_rows(str(path)).echoes
-    assert [place.rsplit(":", 1)[1] for place in echoes] == ["2"] * second
+    assert [where.rsplit(":", 1)[1] for where in echoes] == ["2"] * second
 
 
 def test_flags_of_turns_have_many_names(tmp_path):

@@ -113,13 +113,13 @@ class Example:
         True
         """
         if not self.messages:
-            asked, said = self.prompt, self.completion
+            question, answer = self.prompt, self.completion
         elif (last := (self.trained or _assistants(self.messages))[-1]) > 0:
-            asked, said = (self.messages[i].get("content") for i in (last - 1, last))
+            question, answer = (self.messages[i].get("content") for i in (last - 1, last))
         else:
             return False
-        both = isinstance(asked, str) and isinstance(said, str)
-        return both and asked.strip() == said.strip() != ""
+        both = isinstance(question, str) and isinstance(answer, str)
+        return both and question.strip() == answer.strip() != ""
 
     def as_conversation(self) -> Example:
         """The same row as turns: a system text, the history, a question and its answer."""
