@@ -66,6 +66,8 @@ def encoded_rows(
     from probtune.data.rows import rows_from
 
     rows = draw(TASKS[task], number + clean, seed)
+    if len(rows) < number + clean:
+        raise ValueError(f"{task} has {len(rows)} distinct rows, asked for {number + clean}.")
     rows, right = rows[: len(rows) - clean], rows[len(rows) - clean :]
     wrong = [False] * len(rows)
     if rate:
