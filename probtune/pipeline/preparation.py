@@ -47,6 +47,7 @@ None if the source is a file or an id itself.
 """
 
 _MAX_HELDOUT = 500
+_SHOWN_ECHOES = 200
 _SHOWN_CHARACTERS = 1000
 
 
@@ -87,7 +88,7 @@ class Prepared:
             "max_length": self.max_length,
             "answer_rule": self.answer_rule,
             "unused_columns": dict(self.rows.unused),
-            "echoes": list(self.rows.echoes),
+            "echoes": {"rows": len(self.rows.echoes), "where": self.rows.echoes[:_SHOWN_ECHOES]},
             "unwritten_fields": dict(self.train.unwritten),
             "items": [
                 {

@@ -4,11 +4,12 @@ wrong rows of this folder, by the product's own scout and estimate.
     python -m benchmarks.choice.real.estimates               run what is missing (a minute a cell)
     python -m benchmarks.choice.real.estimates --summary     the table of what was run
     python -m benchmarks.choice.real.estimates --page        the same into the document
+    python -m benchmarks.choice.real.estimates --scouted 256 a longer scout, of 256 rows
 
-A cell is a task, a kind of wrong rows, their rate and a seed: 256 rows, of which the scout sees 128
-and the estimate reads the other 128. Each finished cell is one line of estimates.jsonl, so that a
-stopped run goes on. The limits of the estimate were set by hand while looking at some tasks
-(`SEEN_WHILE_SET`); the others had no part in it.
+A cell is a task, a kind of wrong rows, their rate and a seed: 128 rows for the scout, and 128 that
+the estimate reads. With 256 rows the scout goes on for up to 16 steps. Each finished cell is one
+line of estimates.jsonl, so that a stopped run goes on. The limits of the estimate were set by hand
+while looking at some tasks (`SEEN_WHILE_SET`); the others had no part in it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ SEEN_WHILE_SET = (
     *("addition", "count-on", "upper", "gym-chain-sum", "shop"),
     *("gym-reordering", "gsm8k"),  # for the limits KNOWN_WRITES, _TOKENS and _SHARE alone
 )
-_ROWS = 256
+SCOUTED, LONGER = 128, 256
+"""Rows for the scout."""
+_MEASURED = 128
 _KINDS = (
     *(("none", 0.0), ("other_row", 0.4), ("slip", 0.2), ("other_row", 0.1)),
     *(("wrong_format", 0.2), ("missing", 0.2), ("one_sided", 0.4)),
@@ -80,23 +83,26 @@ def encoded_rows(
     return list(encoded[: len(rows)]), wrong, list(encoded[len(rows) :])
 
 
-def run(model: Any, tokenizer: Any, task: str, kind: str, rate: float, seed: int) -> dict[str, Any]:
+def run(
+    model: Any,
+    tokenizer: Any,
+    cell: tuple[str, str, float, int],
+    *,
+    scouted: int = SCOUTED,
+) -> dict[str, Any]:
     """One cell: the scout, and what is estimated of the rows that it has not seen."""
     from probtune.probe.scout import scout
     from probtune.probe.warmed import noise_after
 
     started = time.process_time()
-    encoded, wrong, _ = encoded_rows(tokenizer, task, kind, rate, seed, _ROWS)
-    half = _ROWS // 2
-    report = scout(model, encoded[:half], encoded[half:], seed=seed)
+    encoded, wrong, _ = encoded_rows(tokenizer, *cell, scouted + _MEASURED)
+    report = scout(model, encoded[:scouted], encoded[scouted:], seed=cell[-1])
     noise = noise_after(report, tokenizer)
     table = report.spread.table
-    truth = np.array(wrong[half:])
+    truth = np.array(wrong[scouted:])
     return {
-        "task": task,
-        "kind": kind,
-        "rate": rate,
-        "seed": seed,
+        **dict(zip(("task", "kind", "rate", "seed"), cell, strict=True)),
+        "scouted": scouted,
         "true": float(truth.mean()),
         "estimate": noise.share.value,
         "low": noise.share.low,
@@ -126,11 +132,12 @@ def _auc(scores: np.ndarray, wrong: np.ndarray) -> float | None:
     return float(u / (wrong.sum() * (~wrong).sum()))
 
 
-def read() -> list[dict[str, Any]]:
-    """The finished cells."""
+def read(scouted: int = SCOUTED) -> list[dict[str, Any]]:
+    """The finished cells with so many rows for the scout."""
     if not RESULTS.is_file():
         return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()][1:]
+    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()][1:]
+    return [line for line in lines if line["scouted"] == scouted]
 
 
 def page(lines: list[dict[str, Any]]) -> Table:
@@ -231,10 +238,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
     parser.add_argument("--task", action="append", choices=TASKS, help="only this task; may repeat")
     parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
+    parser.add_argument(
+        "--scouted", type=int, choices=(SCOUTED, LONGER), default=SCOUTED, help="rows for the scout"
+    )
     options = parser.parse_args()
     if options.page:
         write(DOCUMENTS / "choice-bench.md", "estimates", page(read()))
         write(DOCUMENTS / "choosing-an-objective.md", "estimates-by-kind", by_kind(read()))
+        write(DOCUMENTS / "choice-bench.md", "estimates-longer", page(read(LONGER)))
         return
     if not options.summary:
         from probtune.models.loading import load_model, load_tokenizer
@@ -242,18 +253,18 @@ def main() -> None:
 
         if not RESULTS.is_file():
             RESULTS.write_text(json.dumps({"environment": environment()}) + "\n", encoding="utf-8")
-        done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read()}
+        done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(options.scouted)}
         tasks = options.task or TASKS
         todo = [c for c in cells() if c not in done and c[0] in tasks][: options.limit]
         model, tokenizer = load_model(MODEL, device="cpu"), load_tokenizer(MODEL)
         for cell in todo:
-            line = run(model, tokenizer, *cell)
+            line = run(model, tokenizer, cell, scouted=options.scouted)
             with RESULTS.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             print(
                 f"{line['task']} {line['kind']} {line['rate']}: {line['estimate']:.2f}", flush=True
             )
-    print(summary(read()))
+    print(summary(read(options.scouted)))
 
 
 if __name__ == "__main__":
