@@ -244,7 +244,7 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
         choice = after_scout(noise, metric=metric, knows_ends=False)
         assert noise.contradicting.value == 0.0 and choice.objective == "inliers(nll())"
         assert "14% because they end where it would go on" in choice.reason
-        assert "complete or leave them out" in choice.reason and choice.runner_up == "nll()"
+        assert "mend them or leave them out" in choice.reason and choice.runner_up == "nll()"
     assert both_ways(noise, knows_ends=False) == "The same for greedy and for sampled answers."
 
 

@@ -90,7 +90,7 @@ def lines(engine: str, objective: str, model: str, data: str) -> str:
     if "sequence_weight" in read_objective(objective).needs:
         note = (
             f"# {objective} has two scouts weigh every row, which probtune tune alone does; these\n"
-            "# lines train nll(): complete or leave out the rows that look wrong before.\n"
+            "# lines train nll(): mend the rows that look wrong, or leave them out, before.\n"
         )
         objective = "nll()"
     return note + ENGINES[engine](objective, model, data)

@@ -121,53 +121,16 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     case = _case(noise, knows_ends)
-    cut = float(noise.cut_short.mean())
     if case is None:
-        if noise.power is not None and noise.share.value > KNOWN_SHARE:
-            why = (
-                f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than"
-                " of the rows: it knows too little"
-            )
-        elif noise.unmoved > KNOWN_UNMOVED and noise.power is not None and noise.power >= POWER:
-            why = (
-                f"{noise.unmoved:.0%} of the rows have an answer that the model gives to other"
-                " prompts as well, a usual answer or a common mistake, too many"
-            )
-        elif noise.power is None or (noise.hesitates and noise.power >= POWER):
-            why = f"the model would write only {noise.writes:.0%} of the rows itself, too few"
-        else:
-            why = (
-                f"only {noise.power:.0%} of the answers are more likely behind their own prompt"
-                " than behind another, or by too little,"
-            )
-        reason = (
-            f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
-        )
-        return Choice(NLL, reason, TAKEN[metric].wrong, NO_GAIN)
+        return Choice(NLL, _cannot_tell(noise), TAKEN[metric].wrong, NO_GAIN)
     if case == "weighed":
-        reason = f"After a short scout {noise.share.value:.0%} of the rows look wrong"
-        if noise.repeated > KNOWN_UNMOVED:
-            reason += (
-                f", and {noise.repeated:.0%} of the rows have wrong answers that are given often. A"
-                " few steps are enough for a model to expect those, and an objective that trusts"
-                " it learns them too"
-            )
-        else:
-            reason += (
-                f", {cut:.0%} because they end where it would go on. The base model does not expect"
-                " the end, so special tokens must keep NLL, and such rows teach to stop too soon"
-            )
-        reason += (
-            f": {WEIGHED} has two scouts judge every row first, for about two thirds of a pass, and"
-            " trains little on those that look wrong. To complete or leave them out serves as well"
-        )
-        return Choice(WEIGHED, reason, NLL, None)
+        return Choice(WEIGHED, _has_to_weigh(noise), NLL, None)
     taken: str = getattr(TAKEN[metric], case)
     reason = (
         "After a short scout the model knows this kind of rows, and"
         f" {noise.share.value:.0%} of the rows look wrong to it"
     )
-    if cut > 0:
+    if cut := float(noise.cut_short.mean()):
         reason += f", {cut:.0%} because they end where it would go on"
     if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
@@ -182,6 +145,49 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
             " probability on what the model finds likely"
         )
     return Choice(taken, reason, runner_up, _gain(case, taken, metric))
+
+
+def _cannot_tell(noise: Noise) -> str:
+    """Why NLL is taken where the model cannot tell wrong rows from new ones."""
+    if noise.power is not None and noise.share.value > KNOWN_SHARE:
+        why = (
+            f"{noise.share.value:.0%} of the rows look wrong, which says more of the model than of"
+            " the rows: it knows too little"
+        )
+    elif noise.unmoved > KNOWN_UNMOVED and noise.power is not None and noise.power >= POWER:
+        why = (
+            f"{noise.unmoved:.0%} of the rows have an answer that the model gives to other prompts"
+            " as well, a usual answer or a common mistake, too many"
+        )
+    elif noise.power is None or (noise.hesitates and noise.power >= POWER):
+        why = f"the model would write only {noise.writes:.0%} of the rows itself, too few"
+    else:
+        why = (
+            f"only {noise.power:.0%} of the answers are more likely behind their own prompt than"
+            " behind another, or by too little,"
+        )
+    return f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
+
+
+def _has_to_weigh(noise: Noise) -> str:
+    """Why rows are weighed."""
+    if noise.repeated > KNOWN_UNMOVED:
+        why = (
+            f"and {noise.repeated:.0%} of the rows have wrong answers that are given often. A few"
+            " steps are enough for a model to expect those, and an objective that trusts it learns"
+            " them too"
+        )
+    else:
+        why = (
+            f"{noise.cut_short.mean():.0%} because they end where it would go on. The base model"
+            " does not expect the end, so special tokens must keep NLL, and such rows teach to stop"
+            " too soon"
+        )
+    return (
+        f"After a short scout {noise.share.value:.0%} of the rows look wrong, {why}: {WEIGHED} has"
+        " two scouts judge every row first, for about two thirds of a pass, and trains little on"
+        " those that look wrong. To mend them or leave them out serves as well"
+    )
 
 
 def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
