@@ -15,6 +15,10 @@ from probtune.errors import ProbtuneError
 GOOD = '{"prompt": "a", "completion": "b"}'
 PAIR = [("a", "b")]
 U, A = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+CALL = {
+    "role": "assistant",
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+}
 
 
 def turns(*messages, **columns):
@@ -164,6 +168,7 @@ def test_columns_that_say_whether_a_row_is_learned_are_named(tmp_path):
         ('{"prompt": "a?", "response": "b"}\n{"prompt": "a?", "response": "a"}', False),
         (turns(U, A) + "\n" + turns(U, A, U, {**A, "content": U["content"]}), True),
         (turns(U, A) + "\n" + turns(U, {**A, "content": U["content"]}, U, A), False),
+        (turns(U, A) + "\n" + turns(U, CALL, {"role": "tool", "content": "b"}, A), False),
     ],
 )
 def test_an_answer_that_is_the_question_is_named(tmp_path, rows, second):

@@ -112,14 +112,15 @@ class Example:
         >>> Example("a:1", "What is 2 + 3?", " What is 2 + 3?").repeats_question
         True
         """
-        if not self.messages:
-            question, answer = self.prompt, self.completion
-        elif (last := (self.trained or _assistants(self.messages))[-1]) > 0:
+        question, answer = self.prompt, self.completion
+        if self.messages:
+            last = (self.trained or _assistants(self.messages))[-1]
+            if last == 0 or self.messages[last - 1]["role"] != "user":
+                return False
             question, answer = (self.messages[i].get("content") for i in (last - 1, last))
-        else:
+        if not isinstance(question, str) or not isinstance(answer, str):
             return False
-        both = isinstance(question, str) and isinstance(answer, str)
-        return both and question.strip() == answer.strip() != ""
+        return question.strip() == answer.strip() != ""
 
     def as_conversation(self) -> Example:
         """The same row as turns: a system text, the history, a question and its answer."""
