@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks.blocks import block, markdown
 from benchmarks.choice.real import first_steps, noise, trainings
 from benchmarks.choice.real.tasks import DEVELOPMENT
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
 from probtune.models.loading import load_tokenizer
+from probtune.probe.choosing import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,25 @@ def test_the_other_way_of_drawing_answers_is_read():
     gains = {m: trainings._gains(one, m) for m in ("greedy", "sampled")}
     assert gains["greedy"][trainings.OTHER] == pytest.approx(-30)
     assert gains["sampled"][trainings.OTHER] == pytest.approx(5)
+
+
+def test_the_documents_show_the_committed_trainings():
+    lines = trainings.read()
+    for name, printed in (
+        ("trainings-means", trainings.means(lines)),
+        ("trainings-ahead", trainings.ahead(lines)),
+    ):
+        document = trainings.DOCUMENTS / "choosing-an-objective.md"
+        assert block(document, name) == markdown(printed)
+    assert block(trainings.DOCUMENTS / "choice-bench.md", "trainings") == markdown(
+        trainings.page(lines)
+    )
+    greedy, sampled = (
+        np.mean([trainings._gains(line, metric)["auto"] for line in lines]) for metric in METRICS
+    )
+    readme = " ".join((trainings.DOCUMENTS.parent / "README.md").read_text().split())
+    gains = f"gains {greedy:.1f} points greedy and {sampled:.1f} sampled"
+    assert f"on {len(lines)} cells of SmolLM2-135M that {gains}" in readme
 
 
 def test_first_steps_are_of_development_cells():
