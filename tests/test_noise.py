@@ -260,6 +260,8 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
 def test_an_end_that_the_model_is_not_sure_of_accuses_nobody(p_end, p_top):
     noise = ending(p_end, p_top)
     assert noise.known and not noise.cut_short.any() and noise.share.value == 0.0
+    unseen = "rows cut short are not seen" in after_scout(noise).reason
+    assert unseen is not noise.tells_ends and unseen == (np.median(p_end) < 0.9)
 
 
 def half_known(rng, rows, length):

@@ -144,6 +144,8 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
             f": few or none; for answers that are sampled {taken} puts a little more of the"
             " probability on what the model finds likely"
         )
+    if not noise.tells_ends:
+        reason += ". It does not know yet where such rows end, so rows cut short are not seen"
     return Choice(taken, reason, runner_up, _gain(case, taken, metric))
 
 

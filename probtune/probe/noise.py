@@ -134,6 +134,11 @@ class Noise(NamedTuple):
     expects.
     """
 
+    tells_ends: bool = True
+    """False where the rows have end tokens that the model does not know yet: it cannot see which
+    rows are cut short.
+    """
+
     @property
     def contradicting(self) -> Estimate:
         """Share of rows that look wrong and are not cut short."""
@@ -198,7 +203,7 @@ def estimate(
         >>> noise.known, noise.share.value, noise.worst_first(), noise.power
         (True, 0.1, [9], 0.9)
     """
-    cut_short = _cut_short(logp, top_logp, example, special, rows)
+    cut_short, tells_ends = _cut_short(logp, top_logp, example, special, rows)
     text = ~special
     logp, top_logp, entropy, variance, example = (
         column[text] for column in (logp, top_logp, entropy, variance, example)
@@ -218,7 +223,9 @@ def estimate(
         no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
         suspicious = cut_short | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
-        return Noise(wilson(suspicious.astype(float)), known, writes, excess, suspicious, cut_short)
+        share = wilson(suspicious.astype(float))
+        noise = Noise(share, known, writes, excess, suspicious, cut_short)
+        return noise._replace(tells_ends=tells_ends)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
@@ -239,7 +246,8 @@ def estimate(
     share = wilson(suspicious.astype(float))
     unmoved = float((~supported & ~suspicious).mean())
     noise = Noise(
-        *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved)
+        *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved),
+        tells_ends=tells_ends,
     )
     if answers is not None:
         odd = (suspicious | ~supported) & ~cut_short
@@ -251,17 +259,18 @@ def estimate(
 
 def _cut_short(
     logp: np.ndarray, top_logp: np.ndarray, example: np.ndarray, special: np.ndarray, rows: int
-) -> np.ndarray:
-    """True for rows that end where the model would go on, (rows,); for none if it does not know
-    where such rows end.
+) -> tuple[np.ndarray, bool]:
+    """Return (True for rows that end where the model would go on, (rows,); whether it knows where
+    such rows end, without which it is none of them).
     """
     last = np.full(rows, -1)
     last[example[special]] = np.flatnonzero(special)  # of several the last one stays
     ends = last[last >= 0]
     cut = np.zeros(rows, bool)
-    if len(ends) and np.median(logp[ends]) >= np.log(KNOWN_ENDS):
+    knows = len(ends) == 0 or bool(np.median(logp[ends]) >= np.log(KNOWN_ENDS))
+    if knows:
         cut[example[ends]] = _far(top_logp[ends], logp[ends], CUT)
-    return cut
+    return cut, knows
 
 
 def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> float:

@@ -243,6 +243,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
         "cut_short": float(noise.cut_short.mean()),
+        "tells_ends": noise.tells_ends,
         "repeated": noise.repeated,
         "rows": len(rows),
         "worst": worst,
