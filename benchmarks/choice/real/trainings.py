@@ -19,10 +19,10 @@ multiplies bfloat16 the trained layers and the head do (weights and AdamW in flo
 twelve minutes of one core, the 80 cells eight hours of two. `auto` is what the product's scout and
 rule say of the same rows, `inliers` weighs them by the product's two scouts.
 
-The first 29 cells have 96 rows to test, later ones 288, and in most of those 29 the scouts of
-`inliers` took four steps, no longer eight (not where rows are cut short or one mistake is made
-often; in the first 26 they shared the rows in their order, and weighed them also where they could
-not tell wrong rows from new ones).
+The first 29 cells have 96 rows to test, later ones 288 (180 of `spell`). In most of those 29 the
+scouts of `inliers` took four steps, no longer eight (not where rows are cut short or one mistake is
+made often; in the first 26 they shared the rows in their order, and weighed them also where they
+could not tell wrong rows from new ones).
 """
 
 from __future__ import annotations
