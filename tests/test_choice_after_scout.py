@@ -32,12 +32,12 @@ def test_the_committed_numbers_are_those_of_the_bench(grid):
 
 def test_the_document_shows_the_committed_estimates():
     short, longer = estimates.read(), estimates.read(estimates.LONGER)
+    assert short and longer
     for page, name, printed in (
         ("choice-bench.md", "estimates", estimates.page(short)),
         ("choice-bench.md", "estimates-longer", estimates.page(longer)),
         ("choosing-an-objective.md", "estimates-by-kind", estimates.by_kind(short)),
     ):
-        assert short and longer
         assert block(estimates.DOCUMENTS / page, name) == as_text(printed)
 
 

@@ -97,13 +97,16 @@ class Example:
     def question(self) -> str:
         """The prompt as one text: equal questions must not fall on both sides of a split."""
         if self.messages:
-            last = (self.trained or _assistants(self.messages))[-1]
-            return json.dumps(
-                [dict(m) for m in self.messages[:last]], ensure_ascii=False, sort_keys=True
-            )
+            before = [dict(m) for m in self.messages[: self._last_answer]]
+            return json.dumps(before, ensure_ascii=False, sort_keys=True)
         if self.history:
             return json.dumps([*self.history, self.prompt], ensure_ascii=False)
         return self.prompt or ""
+
+    @property
+    def _last_answer(self) -> int:
+        """Index of the last assistant turn that is trained on, or of the last one if none is."""
+        return (self.trained or _assistants(self.messages))[-1]
 
     @property
     def repeats_question(self) -> bool:
@@ -114,7 +117,7 @@ class Example:
         """
         question, answer = self.prompt, self.completion
         if self.messages:
-            last = (self.trained or _assistants(self.messages))[-1]
+            last = self._last_answer
             if last == 0 or self.messages[last - 1]["role"] != "user":
                 return False
             question, answer = (self.messages[i].get("content") for i in (last - 1, last))

@@ -221,8 +221,8 @@ class _Checks:
                 echoes.append(where)
             examples.append(example)
             written.append(content.written(example.content))
-        content_written = b"".join(written)
-        return _Part(schema, first, examples.packed(), content_written, bad, unused, groups, echoes)
+        packed = examples.packed()
+        return _Part(schema, first, packed, b"".join(written), bad, unused, groups, echoes)
 
 
 def _checked(parts: Iterator[list[tuple[str, Any]]], checks: _Checks) -> Iterator[_Part]:

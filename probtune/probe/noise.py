@@ -224,8 +224,7 @@ def estimate(
         suspicious = cut_short | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
         share = wilson(suspicious.astype(float))
-        noise = Noise(share, known, writes, excess, suspicious, cut_short)
-        return noise._replace(tells_ends=tells_ends)
+        return Noise(share, known, writes, excess, suspicious, cut_short, tells_ends=tells_ends)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)

@@ -71,7 +71,7 @@ def encoded_rows(
     rows = draw(TASKS[task], number + clean, seed)
     if len(rows) < number + clean:
         raise ValueError(f"{task} has {len(rows)} distinct rows, asked for {number + clean}.")
-    rows, right = rows[: len(rows) - clean], rows[len(rows) - clean :]
+    rows, right = rows[:number], rows[number:]
     wrong = [False] * len(rows)
     if rate:
         rows, wrong = corrupt(rows, kind=kind, rate=rate, seed=seed)
