@@ -204,6 +204,32 @@ def test_labels_and_answers_of_their_own_are_no_such_mistake(number):
     assert noise.repeated == 0.0 and after_scout(noise).objective == "power(0.5)"
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
+def test_yes_and_no_behind_a_prompt_whose_own_answer_is_wrong(rate):
+    """There the right answer is the same, and the other prompt supports it no less."""
+    rng = np.random.default_rng(0)
+    rows = 400
+    truth, wrong = rng.random(rows) < 0.5, rng.random(rows) < rate
+    answer = truth ^ wrong
+    donors = np.array([rng.choice(np.flatnonzero(answer != a)) for a in answer])
+    own, other = (np.where(answer == of, 0.97, 0.02) for of in (truth, truth[donors]))
+    noise = estimate(
+        logp=np.log(own),
+        top_logp=np.full(rows, np.log(0.97)),
+        entropy=np.full(rows, 0.15),
+        variance=np.full(rows, 0.3),
+        example=np.arange(rows),
+        special=np.zeros(rows, bool),
+        rows=rows,
+        vocabulary=50_000,
+        others=Others(np.log(other), np.full(rows, np.log(0.97)), donors),
+        answers=answer.astype(int),
+    )
+    assert noise.known and (noise.suspicious == wrong).all() and noise.unmoved == 0.0
+    assert noise.excess[wrong].min(initial=99) > noise.excess[~wrong].max()
+    assert noise.repeated == 0.0
+
+
 def test_prompts_that_say_nothing_make_nothing_known():
     """The targets are as likely behind any prompt: nothing tells a wrong row from a hard one."""
     noise, _ = mixture(1.0, "other")

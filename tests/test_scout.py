@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
+from probtune.data.tokens import Encoded
 from probtune.errors import UsageError
 from probtune.models.loading import load_model, load_tokenizer, token_table
 from probtune.models.looks import look, look_and_spread
@@ -92,19 +93,38 @@ def test_the_scout_learns_and_leaves_nothing_behind(material):
 def test_each_row_is_measured_behind_another_prompt(material):
     model, rows = material
     rows = rows[:12]
-    swapped = exchanged(rows)
+    swapped, donors = exchanged(rows)
     longest = max(len(row.input_ids) for row in rows)
-    for row, other in zip(rows, swapped, strict=True):
+    for row, other, donor in zip(rows, swapped, donors, strict=True):
         begin, other_begin = (int(np.argmax(r.labels != -100)) for r in (row, other))
         np.testing.assert_array_equal(other.input_ids[other_begin:], row.input_ids[begin:])
         np.testing.assert_array_equal(other.labels[other_begin:], row.labels[begin:])
         assert not np.array_equal(other.input_ids[:other_begin], row.input_ids[:begin])
+        prompt = rows[donor].input_ids[:other_begin]
+        np.testing.assert_array_equal(other.input_ids[:other_begin], prompt)
         assert len(other.input_ids) <= longest and (other.labels[:other_begin] == -100).all()
     report = scout(model, rows, rows, steps=1)
     assert report.others is not None
-    np.testing.assert_array_equal(report.others.table.token, report.spread.table.token)
-    assert exchanged([rows[0], rows[0]]) is None  # one prompt
+    behind = report.others.spread.table
+    np.testing.assert_array_equal(behind.token, report.spread.table.token)
+    assert not exchanged([rows[0], rows[0]])[0]  # one prompt
     assert scout(model, rows, [rows[0]] * 2, steps=1).others is None
+
+
+def test_the_other_prompt_has_another_answer_where_there_is_one():
+    def row(prompt, answer):
+        ids = np.array([1, 2, *prompt, answer, 9])
+        labels = np.array([-100] * (2 + len(prompt)) + [answer, 9])
+        return Encoded("row", ids, labels, ids, "", truncated=False, merged=False, end=None)
+
+    rng = np.random.default_rng(0)
+    yes, no = 5, 6
+    rows = [row(rng.integers(10, 50, 6), yes if i % 8 else no) for i in range(40)]
+    _, donors = exchanged(rows)
+    for i, donor in enumerate(donors):
+        assert rows[i].input_ids[-2] != rows[donor].input_ids[-2]
+    _, donors = exchanged([row([i], yes) for i in range(10, 14)])  # no other answer
+    assert all(donor != i for i, donor in enumerate(donors))
 
 
 def test_passes_of_few_tokens_are_one_step(material):

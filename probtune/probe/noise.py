@@ -33,6 +33,10 @@ Nor may more than a tenth of the rows be answers that their prompts do not suppo
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
 
+Where answers are few, yes and no, the other prompt is one with another answer, and if the row that
+it comes from looks wrong, its right answer may be this one. A row that the model would write behind
+the prompt of a row that looks wrong says nothing of the prompts, and is left out of these measures.
+
 Rows that look wrong may *repeat* each other: a mistake that is made often is an answer of three or
 more of them, each token of it within 4.5 nats of the favourite, while most rows with this answer
 look wrong or are not supported by their prompts.
@@ -164,6 +168,8 @@ class Others(NamedTuple):
     """log p of the targets, (tokens,)."""
     top_logp: np.ndarray
     """log p of the most probable tokens, (tokens,)."""
+    donors: np.ndarray | None = None
+    """Index of the row whose prompt it is, (rows,); None if that is not known."""
 
 
 def estimate(
@@ -228,18 +234,33 @@ def estimate(
     lift = logp - others.logp[text]
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
-    typical = max(float(np.median(lifts)), 1e-9)
-    enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
-    supported = enough | (explained >= EXPLAINED)
     far = _far(top_logp, logp, FAR)
     slips = per_row(far & (lift < SUPPORT)) > 0
-    suspicious = cut_short | slips | (~supported & (per_row(behind >= WRITES) > 0))
-    behind_there = others.top_logp[text] - others.logp[text]
-    power = float((supported & (per_row(behind_there >= WRITES) > 0)).mean())
+    unlikely_there = per_row(others.top_logp[text] - others.logp[text] >= WRITES) > 0
+
+    def judged(compared: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """(typical support, the rows that are supported, the rows that look wrong)."""
+        typical = max(float(np.median(lifts[compared])), 1e-9)
+        enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
+        supported = enough | (explained >= EXPLAINED)
+        suspicious = cut_short | slips | (~supported & (per_row(behind >= WRITES) > 0))
+        return typical, supported, suspicious
+
+    compared = np.ones(rows, bool)
+    typical, supported, suspicious = judged(compared)
+    if others.donors is not None:
+        tells = ~suspicious[others.donors] | unlikely_there
+        if tells.any() and not tells.all():
+            compared = tells
+            typical, supported, suspicious = judged(compared)
+    power = float((supported & unlikely_there)[compared].mean())
     known = (
-        typical >= TYPICAL and float(np.median(explained)) >= TYPICALLY_EXPLAINED and power >= POWER
+        typical >= TYPICAL
+        and float(np.median(explained[compared])) >= TYPICALLY_EXPLAINED
+        and power >= POWER
     )
-    excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
+    supported |= ~compared & ~suspicious
+    excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0)) * (compared | suspicious)
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,14 +38,16 @@ __all__ = [
     "MOST_STEPS",
     "ROWS_PER_STEP",
     "STEPS",
+    "Behind",
     "Scouted",
     "Sent",
+    "behind_others",
     "exchanged",
     "looked_at",
+    "numbered",
     "scout",
     "sent",
     "split",
-    "spread_of_others",
     "steps_of",
     "trained_on",
 ]
@@ -70,11 +72,19 @@ _PLAN_SHARE = 0.05
 """The scout's share of the planned steps at most; but never fewer steps than `STEPS`."""
 
 
+class Behind(NamedTuple):
+    """Rows measured behind the prompts of others."""
+
+    spread: Spread
+    donors: np.ndarray
+    """Index of the row whose prompt it is, (rows,)."""
+
+
 class Scouted(NamedTuple):
     """The model after the scout, measured on rows that the scout has not seen."""
 
     spread: Spread
-    others: Spread | None
+    others: Behind | None
     """The same tokens, each row behind the prompt of another one: `exchanged`. None where all rows
     have the same prompt, or none.
     """
@@ -163,7 +173,7 @@ def scout(
         tokens, spread = look_and_spread(
             model, measure, batch_tokens=batch_tokens, progress=progress
         )
-        others = spread_of_others(model, measure, batch_tokens=batch_tokens)
+        others = behind_others(model, measure, batch_tokens=batch_tokens)
     return Scouted(spread, others, done.steps, done.rows, done.looks, tokens)
 
 
@@ -242,56 +252,75 @@ def sent(
             model.train(was_training)
 
 
-def spread_of_others(
+def behind_others(
     model: PreTrainedModel, rows: Sequence[Encoded], *, batch_tokens: int | None = None
-) -> Spread | None:
-    """Return the spread of the rows' targets behind other prompts, of `exchanged` rows."""
-    swapped = exchanged(rows)
-    return None if swapped is None else spread_table(model, swapped, batch_tokens=batch_tokens)
+) -> Behind | None:
+    """Measure the rows' targets behind other prompts, as `exchanged` gives them."""
+    swapped, donors = exchanged(rows)
+    if not swapped:
+        return None
+    return Behind(spread_table(model, swapped, batch_tokens=batch_tokens), donors)
 
 
-def exchanged(rows: Sequence[Encoded]) -> list[Encoded] | None:
-    """Return the rows, each with the prompt of a similar row; None if all prompts are the same, or
-    a row has none.
+def exchanged(rows: Sequence[Encoded]) -> tuple[list[Encoded], np.ndarray]:
+    """Return the rows, each with the prompt of a similar row, and the indices of these, (rows,);
+    nothing if all prompts are the same, or a row has none.
 
     The prompt is what stands before the first supervised token; all that follows stays, so that
     the supervised tokens are the same ones in the same order. A prompt is cut at its beginning
     where the row would become longer than the longest of the rows.
 
-    Similar means: of the other prompts, ordered by the share of tokens in common (Jaccard), the one
-    a sixteenth down the list. It asks the same kind of question, else an answer would be supported
-    for being of the right kind; and it is not the nearest, which may have the same answer.
+    Similar means: of the prompts with other answers, ordered by the share of tokens in common
+    (Jaccard), the one a sixteenth down the list. It asks the same kind of question, else an answer
+    would be supported for being of the right kind; and it is not the nearest, which may have the
+    same right answer. Behind a prompt that has the same answer, as half of them have where answers
+    are yes and no, no answer could be told from the others; a row takes one only if there is no
+    other.
     """
     begins = [int(np.argmax(row.labels != IGNORE_INDEX)) for row in rows]
     prompts = [row.input_ids[:begin] for row, begin in zip(rows, begins, strict=True)]
     if min(begins) == 0 or len({prompt.tobytes() for prompt in prompts}) == 1:
-        return None
+        return [], np.empty(0, np.int64)
     longest = max(len(row.input_ids) for row in rows)
+    answers = [row.input_ids[row.labels != IGNORE_INDEX] for row in rows]
+    donors = _similar(prompts, numbered(answers))
     result = []
-    for row, begin, donor in zip(rows, begins, _similar(prompts), strict=True):
+    for row, begin, donor in zip(rows, begins, donors, strict=True):
         rest = row.input_ids[begin:]
         prompt = prompts[donor][max(0, len(prompts[donor]) + len(rest) - longest) :]
         ignored = np.full(len(prompt), IGNORE_INDEX, row.labels.dtype)
         labels = np.concatenate([ignored, row.labels[begin:]])
         result.append(replace(row, input_ids=np.concatenate([prompt, rest]), labels=labels))
-    return result
+    return result, donors
 
 
-def _similar(prompts: Sequence[np.ndarray]) -> list[int]:
-    """Index of a similar but other prompt for each."""
+def numbered(texts: Iterable[np.ndarray]) -> np.ndarray:
+    """Return an integer for each text of tokens, the same for the same text, (texts,)."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(text.tobytes(), len(numbers)) for text in texts])
+
+
+def _similar(prompts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
+    """Index of a similar but other prompt for each, with another answer if one has.
+
+    Args:
+        answers: the same integer for rows with the same answer.
+    """
     _, flat = np.unique(np.concatenate(prompts), return_inverse=True)
     has = np.zeros((len(prompts), flat.max() + 1), np.float32)
     has[np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts]), flat] = 1.0
     common = has @ has.T
     sizes = has.sum(1)
     similarity = common / (sizes[:, None] + sizes - common)
-    texts = [prompt.tobytes() for prompt in prompts]
+    texts = numbered(prompts)
     donors = []
-    for index, text in enumerate(texts):
-        order = np.argsort(-similarity[index], kind="stable")
-        others = [int(i) for i in order if texts[i] != text]
+    for text, answer, similar in zip(texts, answers, similarity, strict=True):
+        order = np.argsort(-similar, kind="stable")
+        others = order[texts[order] != text]
+        different = others[answers[others] != answer]
+        others = different if len(different) else others
         donors.append(others[len(others) // 16])
-    return donors
+    return np.array(donors)
 
 
 def _with_adapter(model: PreTrainedModel) -> Any:

@@ -16,7 +16,7 @@ from .after_scout import WEIGHED, after_scout, both_ways
 from .capability import Plan, Suggestion, special_targets, summarize, verdict
 from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
-from .scout import Scouted, scout
+from .scout import Behind, Scouted, numbered, scout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -124,7 +124,7 @@ def noise_after(report: Scouted, tokenizer: PreTrainedTokenizerBase) -> Noise:
     return noise_of(report.spread, report.others, tokenizer)
 
 
-def noise_of(spread: Spread, others: Spread | None, tokenizer: PreTrainedTokenizerBase) -> Noise:
+def noise_of(spread: Spread, others: Behind | None, tokenizer: PreTrainedTokenizerBase) -> Noise:
     """Estimate the wrong rows from what a model that knows their form says of them.
 
     Args:
@@ -140,7 +140,7 @@ def noise_of(spread: Spread, others: Spread | None, tokenizer: PreTrainedTokeniz
         special=special_targets(table, tokenizer),
         rows=table.num_examples,
         vocabulary=len(tokenizer),
-        others=others and Others(others.table.logp, others.top_logp),
+        others=others and Others(others.spread.table.logp, others.spread.top_logp, others.donors),
         answers=_answers(table),
     )
 
@@ -148,9 +148,7 @@ def noise_of(spread: Spread, others: Spread | None, tokenizer: PreTrainedTokeniz
 def _answers(table: TokenTable) -> np.ndarray:
     """An integer for the targets of every row, (rows,)."""
     ends = np.searchsorted(table.example, np.arange(1, table.num_examples))
-    numbers: dict[bytes, int] = {}
-    of_rows = (row.tobytes() for row in np.split(table.token, ends))
-    return np.array([numbers.setdefault(row, len(numbers)) for row in of_rows])
+    return numbered(np.split(table.token, ends))
 
 
 def expects_ends(end_p: float | None) -> bool:

@@ -25,7 +25,7 @@ from ..models.ranks import ALONE, Ranks
 from ..models.spread import spread_table
 from .features import LEAST_WEIGHT
 from .noise import Noise
-from .scout import MOST_STEPS, ROWS_PER_STEP, STEPS, looked_at, sent, spread_of_others
+from .scout import MOST_STEPS, ROWS_PER_STEP, STEPS, behind_others, looked_at, sent
 from .warmed import noise_of
 
 if TYPE_CHECKING:
@@ -118,4 +118,4 @@ def _judged(
     progress: Callable[[int], None] | None,
 ) -> Noise:
     spread = spread_table(model, rows, progress=progress)
-    return noise_of(spread, spread_of_others(model, rows), tokenizer)
+    return noise_of(spread, behind_others(model, rows), tokenizer)

@@ -7,9 +7,10 @@ wrong rows of this folder, by the product's own scout and estimate.
     python -m benchmarks.choice.real.estimates --scouted 256 a longer scout, of 256 rows
 
 A cell is a task, a kind of wrong rows, their rate and a seed: 128 rows for the scout, and 128 that
-the estimate reads. With 256 rows the scout goes on for up to 16 steps. Each finished cell is one
-line of estimates.jsonl, so that a stopped run goes on. The limits of the estimate were set by hand
-while looking at some tasks (`SEEN_WHILE_SET`); the others had no part in it.
+the estimate reads (fewer where a task has no more). With 256 rows the scout goes on for up to 16
+steps. Each finished cell is one line of estimates.jsonl, so that a stopped run goes on. The limits
+of the estimate were set by hand while looking at some tasks (`SEEN_WHILE_SET`); the others had no
+part in it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 
 from ...blocks import Table, write
 from .noise import HELD_OUT, corrupt
-from .tasks import GSM8K, TASKS, draw
+from .tasks import GSM8K, LABELS, TASKS, draw
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("estimates.jsonl")
@@ -35,6 +36,7 @@ SEEN_WHILE_SET = (
     *("mixed-sentences", "mixed-terse", "sort", "spell", "steps", "gym-family"),
     *("addition", "count-on", "upper", "gym-chain-sum", "shop"),
     *("gym-reordering", "gsm8k"),  # for the limits KNOWN_WRITES, _TOKENS and _SHARE alone
+    *LABELS,  # for the prompt that a row is put behind
 )
 SCOUTED, LONGER = 128, 256
 """Rows for the scout."""
@@ -95,8 +97,10 @@ def run(
     from probtune.probe.warmed import noise_after
 
     started = time.process_time()
-    encoded, wrong, _ = encoded_rows(tokenizer, *cell, scouted + _MEASURED)
-    report = scout(model, encoded[:scouted], encoded[scouted:], seed=cell[-1])
+    task, seed = cell[0], cell[-1]
+    number = len(draw(TASKS[task], scouted + _MEASURED, seed))
+    encoded, wrong, _ = encoded_rows(tokenizer, *cell, number)
+    report = scout(model, encoded[:scouted], encoded[scouted:], seed=seed)
     noise = noise_after(report, tokenizer)
     table = report.spread.table
     truth = np.array(wrong[scouted:])

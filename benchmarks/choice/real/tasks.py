@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DEVELOPMENT", "GSM8K", "HELD_OUT", "TASKS", "Row", "Task", "draw"]
+__all__ = ["DEVELOPMENT", "GSM8K", "HELD_OUT", "LABELS", "TASKS", "Row", "Task", "draw"]
 
 GSM8K = "PROBTUNE_GSM8K"
 """Environment variable with the path of GSM8K's train.jsonl; without it the task is left out."""
@@ -212,6 +212,61 @@ def _shop(rng: random.Random, number: int) -> list[Row]:
     return rows
 
 
+_TOPICS = {
+    "Sports": (
+        "The home side scored {} goals after the break.",
+        "The marathon was won by a runner aged {}.",
+        "The coach praised the {} young players of the team.",
+    ),
+    "Food": (
+        "Bake the bread for {} minutes until the crust is brown.",
+        "The recipe needs {} eggs and a cup of flour.",
+        "The new restaurant serves {} kinds of soup.",
+    ),
+    "Weather": (
+        "Heavy rain is expected, with winds of {} kilometres per hour.",
+        "Temperatures will fall to minus {} degrees tonight.",
+        "It has been sunny for {} days in a row.",
+    ),
+    "Money": (
+        "The bank raised its interest rate for the {}th time.",
+        "Shares of the company fell by {} percent.",
+        "The budget leaves {} million for roads.",
+    ),
+}
+_PRAISE = "wonderful brilliant moving delightful superb charming excellent gripping".split()
+_BLAME = "boring terrible clumsy dreadful awful dull disappointing weak".split()
+_PARTS = ("plot", "acting", "music", "ending", "dialogue", "camera work", "pace")
+_WHEN = ("yesterday", "with my sister", "on a plane", "twice", "last week", "at home")
+
+
+def _topic(rng: random.Random, number: int) -> list[Row]:
+    rows = []
+    for _ in range(number):
+        topic = rng.choice(list(_TOPICS))
+        town = rng.choice(_CAPITAL_PAIRS)[1]
+        sentence = rng.choice(_TOPICS[topic]).format(rng.randint(3, 90))
+        question = "Choose the topic of this sentence: Sports, Food, Weather or Money."
+        rows.append(Row(f"{question}\n\n{town}: {sentence}", topic, "topic"))
+    return rows
+
+
+def _review(rng: random.Random, number: int) -> list[Row]:
+    rows = []
+    for _ in range(number):
+        label, words = rng.choice((("Positive", _PRAISE), ("Negative", _BLAME)))
+        (first, second), (a, b) = rng.sample(_PARTS, 2), rng.sample(words, 2)
+        text = rng.choice(
+            (
+                f"The {first} was {a} and the {second} {b}.",
+                f"I had heard a lot of the {first}: it was {a}, and everything else {b}.",
+            )
+        )
+        question = "Is this review positive or negative?"
+        rows.append(Row(f"{question}\n\nI saw it {rng.choice(_WHEN)}. {text}", label, "review"))
+    return rows
+
+
 def _gym(name: str, **options: object) -> Callable[[random.Random, int], list[Row]]:
     """Rows of a reasoning-gym generator."""
 
@@ -257,7 +312,11 @@ _ALL = (
     Task("gym-letters", _gym("letter_counting"), own=False),
     Task("gym-words", _gym("word_sorting", max_words=5), own=False),
     Task("gsm8k", _gsm8k, own=False),
+    Task("topic", _topic),
+    Task("review", _review),
 )
+LABELS = ("topic", "review")
+"""Tasks whose answer is one of a few labels: a look at the estimate alone, trained by nobody."""
 
 _HELD_OUT = (
     *("mixed-terse", "sort", "addition", "upper", "shop"),

@@ -50,7 +50,7 @@ from probtune.statistics import mean
 from ...blocks import Table, aligned, write
 from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
-from .tasks import GSM8K, HELD_OUT, TASKS, draw
+from .tasks import GSM8K, HELD_OUT, LABELS, TASKS, draw
 
 __all__ = ["cells", "means", "page", "read", "run", "run_missing", "summary"]
 
@@ -89,7 +89,8 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
 
 def _plan() -> Iterator[tuple[str, str, float, int]]:
     order = (*_FIRST, *(name for name in TASKS if name not in _FIRST))
-    tasks = [(i, name) for i, name in enumerate(order) if name != "gsm8k" or GSM8K in os.environ]
+    without = LABELS if GSM8K in os.environ else (*LABELS, "gsm8k")
+    tasks = [(i, name) for i, name in enumerate(order) if name not in without]
     first, others = _KINDS[:2], _KINDS[2:]
     for kind, rate in first:
         yield from ((name, kind, rate, 0) for _, name in tasks)
