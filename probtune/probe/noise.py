@@ -260,7 +260,7 @@ def estimate(
         and power >= POWER
     )
     supported |= ~compared & ~suspicious
-    excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0)) * (compared | suspicious)
+    excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
