@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probtune.probe.after_scout import after_scout, both_ways
+from probtune.probe.after_scout import WEIGHED, after_scout, both_ways
 from probtune.probe.noise import Others, estimate
 
 
@@ -190,9 +190,10 @@ def test_one_mistake_that_is_made_often_has_rows_weighed():
     assert noise.known and noise.repeated == pytest.approx(wrong.mean(), abs=0.02)
     for metric in ("greedy", "sampled"):
         choice = after_scout(noise, metric=metric)
-        assert choice.objective == "inliers(nll())" and choice.runner_up == "nll()"
+        assert choice.objective == WEIGHED[metric] and choice.runner_up == "nll()"
         assert "wrong answers that are given often" in choice.reason
-    assert both_ways(noise) == "The same for greedy and for sampled answers."
+    both = both_ways(noise)
+    assert "inliers(nll()), for sampled ones (--decoding sampled) inliers(power(0.3))" in both
     # Four answers that the model is far from, as refusals: wrong rows like any others.
     refused, _ = mixture(0.3, "other", answers=one_sided)
     assert refused.repeated == 0.0 and after_scout(refused).objective == "power(0.5)"
@@ -268,10 +269,10 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
     # Where special tokens keep NLL, no objective of p learns less from what is wrong there.
     for metric in ("greedy", "sampled"):
         choice = after_scout(noise, metric=metric, knows_ends=False)
-        assert noise.contradicting.value == 0.0 and choice.objective == "inliers(nll())"
+        assert noise.contradicting.value == 0.0 and choice.objective == WEIGHED[metric]
         assert "14% because they end where it would go on" in choice.reason
         assert "mend them or leave them out" in choice.reason and choice.runner_up == "nll()"
-    assert both_ways(noise, knows_ends=False) == "The same for greedy and for sampled answers."
+    assert both_ways(noise, knows_ends=False).endswith("For both, take inliers(nll()).")
 
 
 @pytest.mark.parametrize(

@@ -129,17 +129,26 @@ def test_what_is_weighed_is_not_weighed_again(word_model, rows, tmp_path, monkey
     assert record["row_weights"] == read_record(chosen.folder / "weights.json", "weights")
 
 
-def test_auto_weighs_as_the_objective_named_outright(word_model, rows, tmp_path, monkeypatch, sees):
+@pytest.mark.parametrize("decoding", ["greedy", "sampled"])
+def test_auto_weighs_as_the_objective_named_outright(
+    decoding, word_model, rows, tmp_path, monkeypatch, sees
+):
     def choose(noise, *, metric, knows_ends):
-        return Choice(WEIGHED, "they look wrong", "nll()", None)
+        return Choice(WEIGHED[metric], "they look wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)
-    auto = settings(word_model, rows, tmp_path / "auto", objective="auto", max_steps=4)
-    named = settings(word_model, rows, tmp_path / "named", objective=WEIGHED, max_steps=4)
-    records = [pipeline.tune(chosen, QUIET) for chosen in (auto, named)]
-    assert records[0]["choice"]["objective"] == WEIGHED  # nothing goes first, nothing keeps NLL
-    assert records[0]["row_weights"]["wrong"] == records[1]["row_weights"]["wrong"] != []
-    trained = [weights(chosen.folder / slug(WEIGHED)) for chosen in (auto, named)]
+    common = {"max_steps": 4, "decoding": decoding}
+    auto = settings(word_model, rows, tmp_path / "auto", objective="auto", **common)
+    record = pipeline.tune(auto, QUIET)
+    taken = record["choice"]["objective"]
+    if decoding == "greedy":
+        assert taken == "inliers(nll())"  # nothing goes first, nothing keeps NLL
+    else:
+        assert taken.startswith("inliers(") and "power(0.3)" in taken
+    named = settings(word_model, rows, tmp_path / "named", objective=taken, **common)
+    weighed = pipeline.tune(named, QUIET)["row_weights"]
+    assert record["row_weights"]["wrong"] == weighed["wrong"] != []
+    trained = [weights(chosen.folder / slug(taken)) for chosen in (auto, named)]
     assert torch.equal(*trained)
 
 

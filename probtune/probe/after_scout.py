@@ -3,7 +3,7 @@ rows?
 
                                                     greedy answers    sampled answers
     it sees them (at least 8 % of the rows)         power(0.5)        p()
-    it sees them, but p would not keep them away    inliers(nll())    inliers(nll())
+    it sees them, but p would not keep them away    inliers(nll())    inliers(power(0.3))
     it knows the rows, and few or none look wrong   nll()             power(0.3)
     it cannot tell                                  nll()             nll()
 
@@ -11,7 +11,7 @@ Where it cannot tell wrong rows from new ones, objectives that trust the model l
 as well where one mistake is made often, which a model learns to expect within a few steps, and they
 learn no less from a row that is cut short where the base model does not expect the end of its
 answers: what is wrong there is a special token, which keeps NLL then. In both cases every row is
-weighed by two scouts.
+weighed by two scouts, and what is trained on is what is taken where no row is wrong.
 
 The objectives are the best of the family nll, power(0.3), power(0.5), p on the development cells of
 the bench of small models, among those that lose more than a point in at most 3 % of them and never
@@ -38,7 +38,6 @@ __all__ = [
     "LEAST_LOW",
     "LEAST_NOISE",
     "TAKEN",
-    "WEIGHED",
     "Taken",
     "after_scout",
     "both_ways",
@@ -49,9 +48,6 @@ LEAST_NOISE = 0.08
 """Share of rows that look wrong from which they count as seen."""
 LEAST_LOW = 0.05
 """Least lower end of the share's 95 % interval: of few rows some look wrong by chance."""
-
-WEIGHED = "inliers(nll())"
-"""Taken where wrong rows are seen that p would not keep away."""
 
 
 class Taken(NamedTuple):
@@ -65,6 +61,8 @@ class Taken(NamedTuple):
 
 TAKEN = {"greedy": Taken("power(0.5)", NLL), "sampled": Taken("p()", "power(0.3)")}
 """Way of drawing answers -> what is taken."""
+WEIGHED = {metric: f"inliers({taken.right})" for metric, taken in TAKEN.items()}
+"""Way of drawing answers -> what is taken where wrong rows are seen that p would not keep away."""
 
 
 @cache
@@ -125,7 +123,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     if case is None:
         return Choice(NLL, _cannot_tell(noise), TAKEN[metric].wrong, NO_GAIN)
     if case == "weighed":
-        return Choice(WEIGHED, _has_to_weigh(noise), NLL, None)
+        return Choice(WEIGHED[metric], _has_to_weigh(noise, WEIGHED[metric]), NLL, None)
     taken: str = getattr(TAKEN[metric], case)
     reason = (
         "After a short scout the model knows this kind of rows, and"
@@ -172,7 +170,7 @@ def _cannot_tell(noise: Noise) -> str:
     return f"After a short scout {why} to tell wrong rows from new ones, so NLL is the safe choice"
 
 
-def _has_to_weigh(noise: Noise) -> str:
+def _has_to_weigh(noise: Noise, objective: str) -> str:
     """Why rows are weighed."""
     if noise.repeated > KNOWN_UNMOVED:
         why = (
@@ -187,9 +185,9 @@ def _has_to_weigh(noise: Noise) -> str:
             " too soon"
         )
     return (
-        f"After a short scout {noise.share.value:.0%} of the rows look wrong, {why}: {WEIGHED} has"
-        " two scouts judge every row first, for about two thirds of a pass, and trains little on"
-        " those that look wrong. To mend them or leave them out serves as well"
+        f"After a short scout {noise.share.value:.0%} of the rows look wrong, {why}:"
+        f" {objective} has two scouts judge every row first, for about two thirds of a pass, and"
+        " trains little on those that look wrong. To mend them or leave them out serves as well"
     )
 
 
@@ -198,8 +196,14 @@ def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
     and what to take for both, in words. Arguments as `after_scout`.
     """
     case = _case(noise, knows_ends)
-    if case not in Taken._fields:
+    if case is None:
         return "The same for greedy and for sampled answers."
+    if case == "weighed":
+        greedy, sampled = WEIGHED["greedy"], WEIGHED["sampled"]
+        return (
+            f"For greedy answers auto takes {greedy}, for sampled ones (--decoding sampled)"
+            f" {sampled}. For both, take {greedy}."
+        )
     greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))
     sentences = [f"For greedy answers auto takes {greedy}"]
     if greedy != NLL:

@@ -57,8 +57,9 @@ Rows are listed by the excess of their surprise over what the model expected of 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
 without special tokens, 2 more for a row that its prompt does not support at all, falling to nothing
-at the median support, and 4 more for one that is cut short. The limits were set by hand on tasks of
-benchmarks/choice/real and on the demo; docs/choosing-an-objective.md has the figures. No torch.
+at the median support, and 2 more for one that looks wrong, 4 for one that is cut short. The limits
+were set by hand on tasks of benchmarks/choice/real and on the demo; docs/choosing-an-objective.md
+has the figures. No torch.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ KNOWN_ENDS = 0.9
 """Median p of the end tokens from which a row that ends elsewhere looks wrong."""
 CUT = 0.4
 """Nats that an end token lies behind what the model would rather write, in a row cut short."""
-CUT_SHORT = 4.0
+LOOKS_WRONG, CUT_SHORT = 2.0, 4.0
+"""Added to the excess of a row that looks wrong, of one that is cut short."""
 OFTEN = 3
 """Rows that look wrong and have one answer, from which it is a mistake that is made often."""
 LEAST_SURPRISE = 0.5
@@ -223,11 +225,11 @@ def estimate(
     unlikely = per_row(unlikely_token)
     writes = float((unlikely == 0).mean()) if rows else 0.0
     excess = per_row(-logp - entropy) / np.sqrt(per_row(variance) + 0.25)
-    excess += CUT_SHORT * cut_short
     if others is None:
         short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
         no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
         suspicious = cut_short | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
+        excess += _of_wrong(suspicious, cut_short)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
         share = wilson(suspicious.astype(float))
         return Noise(share, known, writes, excess, suspicious, cut_short, tells_ends=tells_ends)
@@ -261,6 +263,7 @@ def estimate(
     )
     supported |= ~compared & ~suspicious
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
+    excess += _of_wrong(suspicious, cut_short)
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
@@ -291,6 +294,11 @@ def _cut_short(
     if knows:
         cut[example[ends]] = _far(top_logp[ends], logp[ends], CUT)
     return cut, knows
+
+
+def _of_wrong(suspicious: np.ndarray, cut_short: np.ndarray) -> np.ndarray:
+    """Added to the excess of each row: something where it looks wrong, (rows,)."""
+    return np.where(cut_short, CUT_SHORT, LOOKS_WRONG * suspicious)
 
 
 def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> float:

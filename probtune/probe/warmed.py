@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.encoding import Encoded
-from .after_scout import WEIGHED, after_scout, both_ways
+from .after_scout import after_scout, both_ways
 from .capability import Plan, Suggestion, special_targets, summarize, verdict
 from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
@@ -52,6 +52,7 @@ One improbable token in every row is enough, so rows are counted and not tokens.
 FIRST_SHARE, MOST_FIRST = 0.1, 0.5
 """Shares of the steps: NLL's at least where it goes first, and at most."""
 
+_WEIGHED = "inliers("
 _LISTED = 200
 """Rows that look wrong, named in the record at most."""
 
@@ -183,9 +184,21 @@ def for_the_base(
     'anneal(nll(), p(), 0.1, 0.1)'
     >>> for_the_base("p()", base_rows=0.4, scout_rows=0.5, end_p=0.1, scouted=8, planned=24)[0]
     'nll_on_special(p())'
+    >>> for_the_base("inliers(p())", **shares, end_p=None, scouted=8, planned=500)[0]
+    'inliers(anneal(nll(), p(), 0.1, 0.1))'
     """
-    if objective in (NLL, WEIGHED):
+    if objective == NLL:
         return objective, ""
+    if objective.startswith(_WEIGHED):
+        inner, why = for_the_base(
+            objective[len(_WEIGHED) : -1],
+            base_rows=base_rows,
+            scout_rows=scout_rows,
+            end_p=end_p,
+            scouted=scouted,
+            planned=planned,
+        )
+        return f"{_WEIGHED}{inner})", why
     why = ""
     if not expects_ends(end_p):
         objective = f"nll_on_special({objective})"
