@@ -22,7 +22,8 @@ rule say of the same rows, `inliers` weighs them by the product's two scouts.
 The first 29 cells have 96 rows to test, later ones 288 (180 of `spell`). In most of those 29 the
 scouts of `inliers` took four steps, no longer eight (not where rows are cut short or one mistake is
 made often; in the first 26 they shared the rows in their order, and weighed them also where they
-could not tell wrong rows from new ones).
+could not tell wrong rows from new ones). In the first 46 scouts may have put a row behind a
+prompt with the same answer; the sampled arms of the five in which `auto` weighs rows are newer.
 """
 
 from __future__ import annotations
