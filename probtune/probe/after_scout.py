@@ -38,6 +38,7 @@ __all__ = [
     "LEAST_LOW",
     "LEAST_NOISE",
     "TAKEN",
+    "WEIGHED",
     "Taken",
     "after_scout",
     "both_ways",

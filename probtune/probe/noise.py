@@ -33,7 +33,7 @@ Nor may more than a tenth of the rows be answers that their prompts do not suppo
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
 
-Where answers are few, yes and no, the other prompt is one with another answer, and if the row that
+The other prompt is one with another answer. Where answers are few, as yes and no, and the row that
 it comes from looks wrong, its right answer may be this one. A row that the model would write behind
 the prompt of a row that looks wrong says nothing of the prompts, and is left out of these measures.
 
