@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probtune.probe.after_scout import WEIGHED, after_scout, both_ways
+from probtune.probe.after_scout import after_scout, both_ways
 from probtune.probe.noise import Others, estimate
 
 
@@ -98,6 +98,11 @@ def test_rows_are_listed_worst_first_and_special_tokens_do_not_count():
     assert special.share.value == 0.0 and special.worst_first() == []
 
 
+def neighbours(rows):
+    """Each row behind the prompt of the one before."""
+    return np.roll(np.arange(rows), 1)
+
+
 def mixture(rate, kind, rows=600, seed=5, answers=None):
     """Rows of three templates, each behind its own and behind another prompt: log p of the targets
     and of the favourites.
@@ -153,7 +158,7 @@ def mixture(rate, kind, rows=600, seed=5, answers=None):
         special=np.zeros(size, bool),
         rows=rows,
         vocabulary=50_000,
-        others=Others(flat["other"], flat["other_top"]),
+        others=Others(flat["other"], flat["other_top"], neighbours(rows)),
         answers=answers and answers(wrong),
     )
     return noise, wrong
@@ -188,9 +193,10 @@ def test_one_mistake_that_is_made_often_has_rows_weighed():
 
     noise, wrong = mixture(0.4, "common", answers=one_sided)
     assert noise.known and noise.repeated == pytest.approx(wrong.mean(), abs=0.02)
-    for metric in ("greedy", "sampled"):
+    weighed = {"greedy": "inliers(nll())", "sampled": "inliers(power(0.3))"}
+    for metric in weighed:
         choice = after_scout(noise, metric=metric)
-        assert choice.objective == WEIGHED[metric] and choice.runner_up == "nll()"
+        assert choice.objective == weighed[metric] and choice.runner_up == "nll()"
         assert "wrong answers that are given often" in choice.reason
     both = both_ways(noise)
     assert "inliers(nll()), for sampled ones (--decoding sampled) inliers(power(0.3))" in both
@@ -254,7 +260,7 @@ def ending(p_end, p_top, rows=200):
         special=np.tile([False, False, True], rows),
         rows=rows,
         vocabulary=50_000,
-        others=Others(np.log(other.ravel()), np.full(3 * rows, np.log(0.5))),
+        others=Others(np.log(other.ravel()), np.full(3 * rows, np.log(0.5)), neighbours(rows)),
     )
 
 
@@ -267,9 +273,9 @@ def test_a_row_that_ends_where_the_model_would_go_on_is_cut_short():
     assert noise.excess[cut].min() > noise.excess[~cut].max()
     assert after_scout(noise).objective == "power(0.5)"
     # Where special tokens keep NLL, no objective of p learns less from what is wrong there.
-    for metric in ("greedy", "sampled"):
+    for metric, weighed in (("greedy", "inliers(nll())"), ("sampled", "inliers(power(0.3))")):
         choice = after_scout(noise, metric=metric, knows_ends=False)
-        assert noise.contradicting.value == 0.0 and choice.objective == WEIGHED[metric]
+        assert noise.contradicting.value == 0.0 and choice.objective == weighed
         assert "14% because they end where it would go on" in choice.reason
         assert "mend them or leave them out" in choice.reason and choice.runner_up == "nll()"
     assert both_ways(noise, knows_ends=False).endswith("For both, take inliers(nll()).")
@@ -307,7 +313,8 @@ def half_known(rng, rows, length):
         "special": np.zeros(size, bool),
     }
     # Behind another prompt the right tokens are improbable, and the far ones are as they were.
-    others = Others(np.where(wrong, logp, np.log(0.02)), np.full(size, np.log(0.6)))
+    elsewhere = np.where(wrong, logp, np.log(0.02))
+    others = Others(elsewhere, np.full(size, np.log(0.6)), neighbours(rows))
     return estimate(**columns, rows=rows, vocabulary=50_000, others=others)
 
 
@@ -331,7 +338,8 @@ def test_a_model_that_hesitates_everywhere_knows_nothing():
         "example": np.arange(size),
         "special": np.zeros(size, bool),
     }
-    others = Others(np.full(size, np.log(1e-4)), np.full(size, np.log(0.2)))
+    elsewhere, favourite = np.full(size, np.log(1e-4)), np.full(size, np.log(0.2))
+    others = Others(elsewhere, favourite, neighbours(size))
     noise = estimate(**columns, rows=size, vocabulary=50_000, others=others)
     assert noise.power == 1.0 and noise.share.value == 0.0
     assert noise.hesitates and not noise.known

@@ -93,9 +93,9 @@ def test_the_scout_learns_and_leaves_nothing_behind(material):
 def test_each_row_is_measured_behind_another_prompt(material):
     model, rows = material
     rows = rows[:12]
-    swapped, donors = exchanged(rows)
+    swapped = exchanged(rows)
     longest = max(len(row.input_ids) for row in rows)
-    for row, other, donor in zip(rows, swapped, donors, strict=True):
+    for row, other, donor in zip(rows, swapped.rows, swapped.donors, strict=True):
         begin, other_begin = (int(np.argmax(r.labels != -100)) for r in (row, other))
         np.testing.assert_array_equal(other.input_ids[other_begin:], row.input_ids[begin:])
         np.testing.assert_array_equal(other.labels[other_begin:], row.labels[begin:])
@@ -107,7 +107,7 @@ def test_each_row_is_measured_behind_another_prompt(material):
     assert report.others is not None
     behind = report.others.spread.table
     np.testing.assert_array_equal(behind.token, report.spread.table.token)
-    assert not exchanged([rows[0], rows[0]])[0]  # one prompt
+    assert exchanged([rows[0], rows[0]]) is None  # one prompt
     assert scout(model, rows, [rows[0]] * 2, steps=1).others is None
 
 
@@ -120,11 +120,10 @@ def test_the_other_prompt_has_another_answer_where_there_is_one():
     rng = np.random.default_rng(0)
     yes, no = 5, 6
     rows = [row(rng.integers(10, 50, 6), yes if i % 8 else no) for i in range(40)]
-    _, donors = exchanged(rows)
-    for i, donor in enumerate(donors):
+    for i, donor in enumerate(exchanged(rows).donors):
         assert rows[i].input_ids[-2] != rows[donor].input_ids[-2]
-    _, donors = exchanged([row([i], yes) for i in range(10, 14)])  # no other answer
-    assert all(donor != i for i, donor in enumerate(donors))
+    alike = exchanged([row([i], yes) for i in range(10, 14)])  # no other answer
+    assert all(donor != i for i, donor in enumerate(alike.donors))
 
 
 def test_passes_of_few_tokens_are_one_step(material):

@@ -170,8 +170,8 @@ class Others(NamedTuple):
     """log p of the targets, (tokens,)."""
     top_logp: np.ndarray
     """log p of the most probable tokens, (tokens,)."""
-    donors: np.ndarray | None = None
-    """Index of the row whose prompt it is, (rows,); None if that is not known."""
+    donors: np.ndarray
+    """Index of the row whose prompt it is, (rows,)."""
 
 
 def estimate(
@@ -206,7 +206,7 @@ def estimate(
         ...     variance=np.array([0.3] * 9 + [3.0]),
         ...     example=np.arange(10), special=np.zeros(10, bool), rows=10,
         ...     vocabulary=50_000,
-        ...     others=Others(np.full(10, far), np.full(10, favourite)),
+        ...     others=Others(np.full(10, far), np.full(10, favourite), np.roll(np.arange(10), 1)),
         ... )
         >>> noise.known, noise.share.value, noise.worst_first(), noise.power
         (True, 0.1, [9], 0.9)
@@ -238,6 +238,7 @@ def estimate(
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
     far = _far(top_logp, logp, FAR)
     slips = per_row(far & (lift < SUPPORT)) > 0
+    unlikely_here = per_row(behind >= WRITES) > 0
     unlikely_there = per_row(others.top_logp[text] - others.logp[text] >= WRITES) > 0
 
     def judged(compared: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -245,16 +246,13 @@ def estimate(
         typical = max(float(np.median(lifts[compared])), 1e-9)
         enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
         supported = enough | (explained >= EXPLAINED)
-        suspicious = cut_short | slips | (~supported & (per_row(behind >= WRITES) > 0))
+        suspicious = cut_short | slips | (~supported & unlikely_here)
         return typical, supported, suspicious
 
-    compared = np.ones(rows, bool)
+    *_, suspicious = judged(np.ones(rows, bool))
+    compared = ~suspicious[others.donors] | unlikely_there
+    compared |= not compared.any()
     typical, supported, suspicious = judged(compared)
-    if others.donors is not None:
-        tells = ~suspicious[others.donors] | unlikely_there
-        if tells.any() and not tells.all():
-            compared = tells
-            typical, supported, suspicious = judged(compared)
     power = float((supported & unlikely_there)[compared].mean())
     known = (
         typical >= TYPICAL

@@ -69,7 +69,7 @@ def probe(
 
     Without a scout the base model is all that is seen: it may not know the form of the answers, and
     wrong rows and new ones look alike. With one the objective is that of `auto` in `probtune tune`.
-    Where that is `inliers(nll())`, the command has two scouts weigh the rows, and `ProbTuneTrainer`
+    Where that is `inliers(…)`, the command has two scouts weigh the rows, and `ProbTuneTrainer`
     takes a column `sequence_weight`, which `probtune.probe.weighing.weigh` makes, or else weighs
     them by the base model.
 

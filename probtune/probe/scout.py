@@ -39,12 +39,12 @@ __all__ = [
     "ROWS_PER_STEP",
     "STEPS",
     "Behind",
+    "Exchanged",
     "Scouted",
     "Sent",
     "behind_others",
     "exchanged",
     "looked_at",
-    "numbered",
     "scout",
     "sent",
     "split",
@@ -72,12 +72,22 @@ _PLAN_SHARE = 0.05
 """The scout's share of the planned steps at most; but never fewer steps than `STEPS`."""
 
 
+class Exchanged(NamedTuple):
+    """Rows behind the prompts of others."""
+
+    rows: list[Encoded]
+    donors: np.ndarray
+    """Index of the row whose prompt it is, (rows,)."""
+    answers: np.ndarray
+    """The same integer for rows with the same answer, (rows,)."""
+
+
 class Behind(NamedTuple):
-    """Rows measured behind the prompts of others."""
+    """Exchanged rows as they were measured; donors and answers as in `Exchanged`."""
 
     spread: Spread
     donors: np.ndarray
-    """Index of the row whose prompt it is, (rows,)."""
+    answers: np.ndarray
 
 
 class Scouted(NamedTuple):
@@ -255,16 +265,17 @@ def sent(
 def behind_others(
     model: PreTrainedModel, rows: Sequence[Encoded], *, batch_tokens: int | None = None
 ) -> Behind | None:
-    """Measure the rows' targets behind other prompts, as `exchanged` gives them."""
-    swapped, donors = exchanged(rows)
-    if not swapped:
+    """Measure the rows' targets behind other prompts, of `exchanged` rows."""
+    swapped = exchanged(rows)
+    if swapped is None:
         return None
-    return Behind(spread_table(model, swapped, batch_tokens=batch_tokens), donors)
+    spread = spread_table(model, swapped.rows, batch_tokens=batch_tokens)
+    return Behind(spread, swapped.donors, swapped.answers)
 
 
-def exchanged(rows: Sequence[Encoded]) -> tuple[list[Encoded], np.ndarray]:
-    """Return the rows, each with the prompt of a similar row, and the indices of these, (rows,);
-    nothing if all prompts are the same, or a row has none.
+def exchanged(rows: Sequence[Encoded]) -> Exchanged | None:
+    """Return the rows, each with the prompt of a similar row; None if all prompts are the same, or
+    a row has none.
 
     The prompt is what stands before the first supervised token; all that follows stays, so that
     the supervised tokens are the same ones in the same order. A prompt is cut at its beginning
@@ -280,10 +291,10 @@ def exchanged(rows: Sequence[Encoded]) -> tuple[list[Encoded], np.ndarray]:
     begins = [int(np.argmax(row.labels != IGNORE_INDEX)) for row in rows]
     prompts = [row.input_ids[:begin] for row, begin in zip(rows, begins, strict=True)]
     if min(begins) == 0 or len({prompt.tobytes() for prompt in prompts}) == 1:
-        return [], np.empty(0, np.int64)
+        return None
     longest = max(len(row.input_ids) for row in rows)
-    answers = [row.input_ids[row.labels != IGNORE_INDEX] for row in rows]
-    donors = _similar(prompts, numbered(answers))
+    answers = _numbered(row.input_ids[row.labels != IGNORE_INDEX] for row in rows)
+    donors = _similar(prompts, answers)
     result = []
     for row, begin, donor in zip(rows, begins, donors, strict=True):
         rest = row.input_ids[begin:]
@@ -291,28 +302,24 @@ def exchanged(rows: Sequence[Encoded]) -> tuple[list[Encoded], np.ndarray]:
         ignored = np.full(len(prompt), IGNORE_INDEX, row.labels.dtype)
         labels = np.concatenate([ignored, row.labels[begin:]])
         result.append(replace(row, input_ids=np.concatenate([prompt, rest]), labels=labels))
-    return result, donors
+    return Exchanged(result, donors, answers)
 
 
-def numbered(texts: Iterable[np.ndarray]) -> np.ndarray:
+def _numbered(texts: Iterable[np.ndarray]) -> np.ndarray:
     """Return an integer for each text of tokens, the same for the same text, (texts,)."""
     numbers: dict[bytes, int] = {}
     return np.array([numbers.setdefault(text.tobytes(), len(numbers)) for text in texts])
 
 
 def _similar(prompts: Sequence[np.ndarray], answers: np.ndarray) -> np.ndarray:
-    """Index of a similar but other prompt for each, with another answer if one has.
-
-    Args:
-        answers: the same integer for rows with the same answer.
-    """
+    """Index of a similar but other prompt for each, with another answer if one has."""
     _, flat = np.unique(np.concatenate(prompts), return_inverse=True)
     has = np.zeros((len(prompts), flat.max() + 1), np.float32)
     has[np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts]), flat] = 1.0
     common = has @ has.T
     sizes = has.sum(1)
     similarity = common / (sizes[:, None] + sizes - common)
-    texts = numbered(prompts)
+    texts = _numbered(prompts)
     donors = []
     for text, answer, similar in zip(texts, answers, similarity, strict=True):
         order = np.argsort(-similar, kind="stable")

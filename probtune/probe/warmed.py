@@ -16,12 +16,11 @@ from .after_scout import after_scout, both_ways
 from .capability import Plan, Suggestion, special_targets, summarize, verdict
 from .choosing import NLL, Choice
 from .noise import Noise, Others, estimate
-from .scout import Behind, Scouted, numbered, scout
+from .scout import Behind, Scouted, scout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..models.loading import TokenTable
     from ..models.looks import Look
     from ..models.spread import Spread
 
@@ -142,14 +141,8 @@ def noise_of(spread: Spread, others: Behind | None, tokenizer: PreTrainedTokeniz
         rows=table.num_examples,
         vocabulary=len(tokenizer),
         others=others and Others(others.spread.table.logp, others.spread.top_logp, others.donors),
-        answers=_answers(table),
+        answers=others and others.answers,
     )
-
-
-def _answers(table: TokenTable) -> np.ndarray:
-    """An integer for the targets of every row, (rows,)."""
-    ends = np.searchsorted(table.example, np.arange(1, table.num_examples))
-    return numbered(np.split(table.token, ends))
 
 
 def expects_ends(end_p: float | None) -> bool:
@@ -187,34 +180,26 @@ def for_the_base(
     >>> for_the_base("inliers(p())", **shares, end_p=None, scouted=8, planned=500)[0]
     'inliers(anneal(nll(), p(), 0.1, 0.1))'
     """
-    if objective == NLL:
+    weighed = objective.startswith(_WEIGHED)
+    inner = objective[len(_WEIGHED) : -1] if weighed else objective
+    if inner == NLL:
         return objective, ""
-    if objective.startswith(_WEIGHED):
-        inner, why = for_the_base(
-            objective[len(_WEIGHED) : -1],
-            base_rows=base_rows,
-            scout_rows=scout_rows,
-            end_p=end_p,
-            scouted=scouted,
-            planned=planned,
-        )
-        return f"{_WEIGHED}{inner})", why
     why = ""
     if not expects_ends(end_p):
-        objective = f"nll_on_special({objective})"
+        inner = f"nll_on_special({inner})"
         why += (
             f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"
             " else it would not learn to stop"
         )
     if base_rows <= FORM_KNOWN * scout_rows:
         share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
-        objective = f"anneal(nll(), {objective}, {share:g}, {share:g})"
+        inner = f"anneal(nll(), {inner}, {share:g}, {share:g})"
         why += (
             f". It expects {base_rows:.0%} of the rows before the scout and {scout_rows:.0%} after"
             f" it (every token at p >= 0.1), so the first {share:.0%} of the steps are NLL's: from"
             " tokens that a model does not expect the other objective learns next to nothing"
         )
-    return objective, why
+    return f"{_WEIGHED}{inner})" if weighed else inner, why
 
 
 def _suggestion(choice: Choice, objective: str, why: str, position: str) -> Suggestion:
