@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.blocks import block, markdown
-from benchmarks.choice.real import first_steps, noise, trainings
+from benchmarks.choice.real import first_steps, noise, orders, trainings
 from benchmarks.choice.real.tasks import DEVELOPMENT
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
@@ -147,6 +147,30 @@ def test_the_documents_show_the_committed_trainings():
     readme = " ".join((trainings.DOCUMENTS.parent / "README.md").read_text().split())
     gains = f"gains {greedy:.1f} points greedy and {sampled:.1f} sampled"
     assert f"on {len(lines)} cells of SmolLM2-135M that {gains}" in readme
+
+
+def test_a_cell_is_the_mean_of_its_orders():
+    ahead, behind = (
+        line("steps", "power(0.5)", {"nll()": 0.5, "power(0.5)": score}) for score in (0.6, 0.44)
+    )
+    one = ahead | {"orders": {"1": ahead["arms"], "2": behind["arms"]}}
+    two = one | {"task": "sort", "orders": {"1": behind["arms"], "2": behind["arms"]}}
+    header, rows = orders.page([one, two])
+    of = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert [of["steps"][name] for name in ("one order", "another", "mean")] == [
+        *("+10.0", "-6.0", "+2.0")
+    ]
+    assert of["steps"]["mean, sampled answers"] == "+1.0"
+    header, rows = orders.means([one, two])
+    greedy = dict(zip(header, rows[0], strict=True))
+    assert greedy["gain over NLL [95 %]"].startswith("-2.0 [") and greedy["worst"] == "-6.0"
+    assert greedy["lose > 1"] == "50%"
+    assert greedy["of one order"] == "8.0"  # one cell's orders are 16 apart, the other's 0
+
+
+def test_orders_are_of_cells_in_which_auto_leaves_nll_for_greedy_answers():
+    taken = {(r["task"], r["kind"], r["rate"], r["seed"]): r["auto"] for r in trainings.read()}
+    assert orders.cells() and all(taken[cell]["greedy"] != "nll()" for cell in orders.cells())
 
 
 def test_first_steps_are_of_development_cells():

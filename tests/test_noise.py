@@ -297,6 +297,36 @@ def test_an_end_that_the_model_is_not_sure_of_accuses_nobody(p_end, p_top):
     assert unseen is not noise.tells_ends and unseen == (np.median(p_end) < 0.9)
 
 
+@pytest.mark.parametrize(
+    ("p_before", "elsewhere", "accused"),
+    [
+        (0.9, 1e-4, True),  # the model was on its way
+        (0.04, 1e-4, False),  # it had stumbled over a word that its prompt speaks for
+        (
+            0.05,
+            0.04,
+            True,
+        ),  # over one that no prompt speaks for: a slip of its own, or a strange word
+    ],
+)
+def test_a_model_that_has_lost_its_way_accuses_nobody(p_before, elsewhere, accused):
+    """Twenty rows of three tokens; the last token of the first row is far from the favourite."""
+    p, top, other = np.full((20, 3), 0.9), np.full((20, 3), 0.9), np.full((20, 3), 1e-3)
+    p[0], other[0] = (0.9, p_before, 1e-3), (1e-4, elsewhere, 1e-2)
+    noise = estimate(
+        logp=np.log(p).ravel(),
+        top_logp=np.log(top).ravel(),
+        entropy=np.full(60, 0.5),
+        variance=np.full(60, 1.0),
+        example=np.repeat(np.arange(20), 3),
+        special=np.zeros(60, bool),
+        rows=20,
+        vocabulary=50_000,
+        others=Others(np.log(other).ravel(), np.full(60, np.log(0.5)), neighbours(20)),
+    )
+    assert noise.known and noise.worst_first() == ([0] if accused else [])
+
+
 def half_known(rng, rows, length):
     """Rows of `length` tokens: the prompt speaks for each row, and the model, sure of most tokens,
     is far from one in ten of them.

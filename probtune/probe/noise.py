@@ -14,7 +14,9 @@ same target behind the prompt of another row,
 A row looks wrong if it has a token that is far and not supported (a slip), or if the row as a whole
 is not supported and the model would not have written it, one of its targets lying a nat or more
 behind the favourite (the answer to another question). What a model stumbles over but could not have
-guessed without the prompt does not count.
+guessed without the prompt does not count: a token that is 3 nats behind and supported. Nor does a
+slip behind one in the same row, since a model that has lost its way expects how its own answer goes
+on (a word left out of a list that is to be reversed ends its list too early).
 
 A row also looks wrong if it is *cut short*, ending where the model would go on: its end token lies
 more than 0.4 nats behind a favourite with p_top > 0.3. That is asked only where the model knows the
@@ -75,6 +77,8 @@ __all__ = ["Noise", "Others", "estimate"]
 FAVOURITE = 0.3
 FAR = 4.5
 SUPPORT = 1.0
+STUMBLE = 3.0
+"""Nats that a token which its prompt supports lies behind the favourite, where a model stumbles."""
 EXPLAINED = 0.2
 TYPICAL_SHARE = 0.5
 TYPICAL = 3.0
@@ -237,7 +241,8 @@ def estimate(
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
     far = _far(top_logp, logp, FAR)
-    slips = per_row(far & (lift < SUPPORT)) > 0
+    stumbles = (behind >= STUMBLE) & (lift >= SUPPORT)
+    slips = per_row(far & (lift < SUPPORT) & ~_later(stumbles, example)) > 0
     unlikely_here = per_row(behind >= WRITES) > 0
     unlikely_there = per_row(others.top_logp[text] - others.logp[text] >= WRITES) > 0
 
@@ -307,6 +312,17 @@ def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> flo
     of_expected, of_odd = (np.bincount(answers[x], minlength=len(of_all)) for x in (expected, odd))
     often = (of_expected >= OFTEN) & (2 * of_odd > of_all)
     return float((expected & often[answers]).mean())
+
+
+def _later(tokens: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """True for a token behind one of these tokens in its row; rows are ascending.
+
+    >>> _later(np.array([True, False, False, True]), np.array([0, 0, 1, 1]))
+    array([False,  True, False, False])
+    """
+    before = np.cumsum(tokens) - tokens
+    begins = np.diff(example, prepend=-1) > 0
+    return before > np.maximum.accumulate(np.where(begins, before, 0))
 
 
 def _far(top_logp: np.ndarray, logp: np.ndarray, nats: float) -> np.ndarray:

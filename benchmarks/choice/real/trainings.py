@@ -33,7 +33,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,9 +51,9 @@ from probtune.statistics import mean
 from ...blocks import Table, aligned, write
 from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
-from .tasks import GSM8K, HELD_OUT, LABELS, TASKS, draw
+from .tasks import GSM8K, HELD_OUT, LABELS, LATER, TASKS, draw
 
-__all__ = ["cells", "means", "page", "read", "run", "run_missing", "summary"]
+__all__ = ["cells", "means", "page", "prepare", "read", "run", "run_missing", "summary"]
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("trainings.jsonl")
@@ -90,7 +90,7 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
 
 def _plan() -> Iterator[tuple[str, str, float, int]]:
     order = (*_FIRST, *(name for name in TASKS if name not in _FIRST))
-    without = LABELS if GSM8K in os.environ else (*LABELS, "gsm8k")
+    without = {*LABELS, *LATER, *(() if GSM8K in os.environ else ("gsm8k",))}
     tasks = [(i, name) for i, name in enumerate(order) if name not in without]
     first, others = _KINDS[:2], _KINDS[2:]
     for kind, rate in first:
@@ -175,7 +175,13 @@ def _in_force(arm: str, progress: float) -> str:
 
 
 def _train(
-    top: _Top, rows: _Rows, arm: str, learning_rate: float, weights: np.ndarray, seed: int
+    top: _Top,
+    rows: _Rows,
+    arm: str,
+    learning_rate: float,
+    weights: np.ndarray,
+    seed: int,
+    order: int = 0,
 ) -> None:
     """AdamW with a cosine schedule after two steps of warm-up; the same order for every arm."""
     top.reset()
@@ -188,12 +194,12 @@ def _train(
         optimizer,
         lambda s: min(1.0, (s + 1) / 2) * 0.5 * (1 + np.cos(np.pi * min(1.0, s / steps))),
     )
-    rng = np.random.default_rng([seed, 11])
+    rng = np.random.default_rng([seed, 11, order] if order else [seed, 11])
     for passed in range(_PASSES):
-        order = rng.permutation(number)
+        permuted = rng.permutation(number)
         for start in range(0, number - _STEP + 1, _STEP):
             now = _in_force(arm, (passed * (number // _STEP) + start // _STEP) / steps)
-            indices = order[start : start + _STEP].tolist()
+            indices = permuted[start : start + _STEP].tolist()
             with top.precision():
                 logits, targets, row = top.logits(rows, indices)
             logp = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
@@ -227,7 +233,32 @@ def _measure(top: _Top, rows: _Rows) -> dict[str, float]:
     return {name: round(float(torch.cat(parts).mean()), 4) for name, parts in scores.items()}
 
 
-def run(
+class Cell(NamedTuple):
+    """The rows of a cell as states, and what `auto` and the scouts say of them."""
+
+    top: _Top
+    parts: dict[str, _Rows]
+    """train, validation, test."""
+    chosen: dict[str, dict[str, str]]
+    """auto and weighed: what each takes by the way of drawing answers."""
+    judged: Callable[[], np.ndarray]
+    """Weights (rows,) of two scouts, which cost two thirds of a pass."""
+    line: dict[str, Any]
+    """What is recorded of the cell, without its trainings."""
+
+    def trained(
+        self, arm: str, weights: np.ndarray, *, seed: int, order: int = 0
+    ) -> list[dict[str, Any]]:
+        """Scores of validation and test rows after a training with this arm at every rate."""
+        results = []
+        for learning_rate in RATES:
+            _train(self.top, self.parts["train"], arm, learning_rate, weights, seed, order)
+            scores = {part: _measure(self.top, self.parts[part]) for part in ("validation", "test")}
+            results.append({"learning_rate": learning_rate, **scores})
+        return results
+
+
+def prepare(
     model: Any,
     tokenizer: Any,
     cell: tuple[str, str, float, int],
@@ -235,13 +266,14 @@ def run(
     below: int,
     rows: int,
     float32: bool = False,
-    arms: Sequence[str] = ARMS,
     tests: int = _TEST,
-) -> dict[str, Any]:
-    """One cell: every arm at every rate, and what auto says.
+) -> Cell:
+    """Draw a cell's rows, send the scout and ask what auto takes.
 
     Args:
-        arms: objectives; those of auto are added.
+        below: layers that stay frozen.
+        rows: rows to train on.
+        float32: no bfloat16.
         tests: right rows that no arm has seen; fewer where a task has no more.
     """
     from probtune.data.chat import added_tokens
@@ -254,7 +286,6 @@ def run(
 
     from .estimates import encoded_rows
 
-    started = time.process_time()
     task, kind, rate, seed = cell
     number = rows + _VALIDATION
     tests = min(tests, len(draw(TASKS[task], number + tests, seed)) - number)
@@ -297,20 +328,7 @@ def run(
         if sees_wrong_rows(noise, knows_ends=knows_ends)
         else chosen["auto"]
     )
-    weights = weigh(model, tokenizer, train, seed=seed).weights
-    results: dict[str, list[dict[str, Any]]] = {}
-    for arm in dict.fromkeys((*arms, *chosen["auto"].values(), *chosen["weighed"].values())):
-        results[arm] = []
-        for learning_rate in RATES:
-            _train(top, parts["train"], arm, learning_rate, weights, seed)
-            results[arm].append(
-                {
-                    "learning_rate": learning_rate,
-                    "validation": _measure(top, parts["validation"]),
-                    "test": _measure(top, parts["test"]),
-                }
-            )
-    return {
+    line = {
         **dict(zip(("task", "kind", "rate", "seed"), cell, strict=True)),
         **{
             "below": below,
@@ -321,8 +339,38 @@ def run(
         },
         **{"estimate": noise.share.value, "known": bool(noise.known), **chosen},
         "mean_p": round(float(np.exp(before.logp).mean()), 4),
-        **{"base": base, "arms": results, "cpu_seconds": round(time.process_time() - started, 1)},
+        "base": base,
     }
+
+    def judged() -> np.ndarray:
+        return weigh(model, tokenizer, train, seed=seed).weights
+
+    return Cell(top, parts, chosen, judged, line)
+
+
+def run(
+    model: Any,
+    tokenizer: Any,
+    cell: tuple[str, str, float, int],
+    *,
+    arms: Sequence[str] = ARMS,
+    **options: Any,
+) -> dict[str, Any]:
+    """One cell: every arm at every rate, and what auto says.
+
+    Args:
+        arms: objectives; those of auto are added.
+        options: of `prepare`.
+    """
+    started = time.process_time()
+    ready = prepare(model, tokenizer, cell, **options)
+    weights = ready.judged()
+    of_auto = (*ready.chosen["auto"].values(), *ready.chosen["weighed"].values())
+    results = {
+        arm: ready.trained(arm, weights, seed=cell[3]) for arm in dict.fromkeys((*arms, *of_auto))
+    }
+    seconds = round(time.process_time() - started, 1)
+    return {**ready.line, "arms": results, "cpu_seconds": seconds}
 
 
 def picked(arm: Sequence[dict[str, Any]], metric: str) -> float:
@@ -459,13 +507,15 @@ def run_missing(
     model: str = MODEL,
     device: str = "cpu",
     limit: int | None = None,
+    by: Callable[..., dict[str, Any]] = run,
     **options: Any,
 ) -> None:
     """Run the cells that a file does not hold, each of them written as soon as it is finished.
 
     Args:
         limit: cells to run at most.
-        options: of `run`.
+        by: what runs a cell.
+        options: of what runs it.
     """
     from probtune.models.loading import load_model, load_tokenizer
     from probtune.records import environment
@@ -478,7 +528,7 @@ def run_missing(
     todo = [cell for cell in planned if cell not in done][:limit]
     loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
     for count, cell in enumerate(todo, 1):
-        line = run(loaded, tokenizer, cell, **options)
+        line = by(loaded, tokenizer, cell, **options)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         name, seconds = " ".join(map(str, cell)), line["cpu_seconds"]
