@@ -173,6 +173,23 @@ def test_orders_are_of_cells_in_which_auto_leaves_nll_for_greedy_answers():
     assert orders.cells() and all(taken[cell]["greedy"] != "nll()" for cell in orders.cells())
 
 
+def test_the_documents_show_the_committed_orders():
+    lines = orders.read(orders.RESULTS)
+    document = orders.DOCUMENTS / "choice-bench.md"
+    assert block(document, "orders") == markdown(orders.page(lines))
+    assert block(document, "orders-means") == markdown(orders.means(lines))
+    of = {
+        row[1]: dict(zip(orders.means(lines)[0], row, strict=True))
+        for row in orders.means(lines)[1]
+    }
+    gain, worst = of["greedy"]["gain over NLL [95 %]"].split()[0], of["greedy"]["worst"]
+    text = " ".join((orders.DOCUMENTS / "choosing-an-objective.md").read_text().split())
+    assert f"{len(lines)} of these cells" in text
+    assert (
+        f"gains {float(gain):.1f} points greedy, the worst cell loses {-float(worst):.1f}" in text
+    )
+
+
 def test_first_steps_are_of_development_cells():
     tasks, kinds = {c[0] for c in first_steps.CELLS}, {c[1] for c in first_steps.CELLS}
     assert tasks <= set(DEVELOPMENT) and kinds <= set(noise.DEVELOPMENT)

@@ -124,7 +124,7 @@ def main() -> None:
     if options.page:
         lines = read(RESULTS)
         write(DOCUMENTS / "choice-bench.md", "orders", page(lines))
-        write(DOCUMENTS / "choosing-an-objective.md", "orders-means", means(lines))
+        write(DOCUMENTS / "choice-bench.md", "orders-means", means(lines))
         return
     if not options.summary:
         settings = {"below": 20, "rows": 128, "tests": TESTS}
