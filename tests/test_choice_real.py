@@ -186,7 +186,8 @@ def test_the_documents_show_the_committed_orders():
     text = " ".join((orders.DOCUMENTS / "choosing-an-objective.md").read_text().split())
     assert f"{len(lines)} of these cells" in text
     assert (
-        f"gains {float(gain):.1f} points greedy, the worst cell loses {-float(worst):.1f}" in text
+        f"`auto` gains {float(gain):.1f} points greedy, the worst cell loses {-float(worst):.1f}"
+        in text
     )
 
 
