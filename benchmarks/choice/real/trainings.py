@@ -244,7 +244,7 @@ class Cell(NamedTuple):
     judged: Callable[[], np.ndarray]
     """Weights (rows,) of two scouts, which cost two thirds of a pass."""
     line: dict[str, Any]
-    """What is recorded of the cell, without its trainings."""
+    """The record of the cell, without its trainings."""
 
     def trained(
         self, arm: str, weights: np.ndarray, *, seed: int, order: int = 0
