@@ -14,9 +14,9 @@ same target behind the prompt of another row,
 A row looks wrong if it has a token that is far and not supported (a slip), or if the row as a whole
 is not supported and the model would not have written it, one of its targets lying a nat or more
 behind the favourite (the answer to another question). What a model stumbles over but could not have
-guessed without the prompt does not count: a token that is 3 nats behind and supported. Nor does a
-slip behind one in the same row, since a model that has lost its way expects how its own answer goes
-on (a word left out of a list that is to be reversed ends its list too early).
+guessed without the prompt does not count. Nor does a slip behind such a stumble, a supported token
+that is 3 nats behind, in the same row: a model that has lost its way expects how its own answer
+would go on (having left a word out of a list, it is sure too early that the list is over).
 
 A row also looks wrong if it is *cut short*, ending where the model would go on: its end token lies
 more than 0.4 nats behind a favourite with p_top > 0.3. That is asked only where the model knows the

@@ -6,7 +6,7 @@
 
 A cell of `trainings` is one training of each arm, and most are tested on 96 rows, so a difference
 of greedy answers has a standard error of 3 to 5 points. Here every cell in which `auto` leaves NLL
-for greedy answers is run anew: rows drawn anew, scouts and rule as they are today, NLL and what
+for greedy answers is run anew: rows drawn anew, scouts sent anew, NLL and what
 `auto` takes, in two orders of the rows that no other training had, and 960 right rows to test.
 """
 
