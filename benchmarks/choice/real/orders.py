@@ -6,8 +6,8 @@
 
 A cell of `trainings` is one training of each arm, and most are tested on 96 rows, so a difference
 of greedy answers has a standard error of 3 to 5 points. Here every cell in which `auto` leaves NLL
-for greedy answers is run anew: rows drawn anew, scouts sent anew, NLL and what
-`auto` takes, in two orders of the rows that no other training had, and 960 right rows to test.
+for greedy answers is run anew: rows drawn anew, scouts sent anew, NLL and what `auto` takes, in two
+orders of the rows that no other training had, and 960 right rows to test.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from probtune.probe.choosing import METRICS
 from probtune.statistics import mean
 
 from ...blocks import Table, aligned, write
-from .noise import HELD_OUT as HELD_OUT_KINDS
-from .tasks import HELD_OUT
-from .trainings import DOCUMENTS, picked, prepare, read, run_missing
+from .trainings import DOCUMENTS, cell_of, picked, prepare, read, run_missing, titled
 
 __all__ = ["cells", "means", "page", "run"]
 
@@ -37,11 +35,7 @@ ORDERS = (1, 2)
 
 def cells() -> list[tuple[str, str, float, int]]:
     """The cells of `trainings` in which `auto` leaves NLL for greedy answers."""
-    return [
-        (r["task"], r["kind"], r["rate"], r["seed"])
-        for r in read()
-        if r["auto"]["greedy"] != "nll()"
-    ]
+    return [cell_of(line) for line in read() if line["auto"]["greedy"] != "nll()"]
 
 
 def run(
@@ -54,11 +48,11 @@ def run(
     """
     started = time.process_time()
     ready = prepare(model, tokenizer, cell, **options)
-    arms = tuple(dict.fromkeys(("nll()", ready.chosen["auto"]["greedy"])))
+    arms = tuple(dict.fromkeys(("nll()", ready.line["auto"]["greedy"])))
     weighs = any("inliers(" in arm for arm in arms)
     weights = ready.judged() if weighs else np.ones(options["rows"])
     orders = {
-        str(order): {arm: ready.trained(arm, weights, seed=cell[3], order=order) for arm in arms}
+        str(order): {arm: ready.trained(arm, weights, order=order) for arm in arms}
         for order in ORDERS
     }
     seconds = round(time.process_time() - started, 1)
@@ -73,21 +67,17 @@ def _gain(line: dict[str, Any], order: int, metric: str) -> float:
 
 
 def page(lines: list[dict[str, Any]]) -> Table:
-    """Gains in points: every cell, then the mean with its 95 % interval, the worst cell and the
-    share of cells that lose more than a point.
-    """
+    """Gains of every cell in points: greedy answers in each order, and the means of both ways."""
     header = ["task", "wrong rows", "seed", "estimate", "nll", "one order", "another", "mean"]
     header += ["mean, sampled answers", "auto takes"]
     rows, of_cell = [], []
-    for r in sorted(lines, key=lambda r: (r["task"], r["rate"], r["kind"], r["seed"])):
-        name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
-        kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
+    for r, titles in titled(lines):
         greedy, sampled = ([_gain(r, order, m) for order in ORDERS] for m in METRICS)
         nll = np.mean([picked(r["orders"][str(o)]["nll()"], "greedy") for o in ORDERS])
         of_cell.append((np.mean(greedy), np.mean(sampled)))
         rows.append(
             [
-                *(name, f"{kind} {r['true']:.0%}", str(r["seed"]), f"{r['estimate']:.0%}"),
+                *(*titles, f"{r['estimate']:.0%}"),
                 *(f"{100 * nll:.0f}", *(f"{gain:+.1f}" for gain in greedy)),
                 *(f"{gain:+.1f}" for gain in of_cell[-1]),
                 f"`{r['auto']['greedy']}`",

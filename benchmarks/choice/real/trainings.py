@@ -53,7 +53,18 @@ from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
 from .tasks import GSM8K, HELD_OUT, LABELS, LATER, TASKS, draw
 
-__all__ = ["cells", "means", "page", "prepare", "read", "run", "run_missing", "summary"]
+__all__ = [
+    "cell_of",
+    "cells",
+    "means",
+    "page",
+    "prepare",
+    "read",
+    "run",
+    "run_missing",
+    "summary",
+    "titled",
+]
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("trainings.jsonl")
@@ -239,18 +250,16 @@ class Cell(NamedTuple):
     top: _Top
     parts: dict[str, _Rows]
     """train, validation, test."""
-    chosen: dict[str, dict[str, str]]
-    """auto and weighed: what each takes by the way of drawing answers."""
     judged: Callable[[], np.ndarray]
     """Weights (rows,) of two scouts, which cost two thirds of a pass."""
     line: dict[str, Any]
-    """The record of the cell, without its trainings."""
+    """The record of the cell, without its trainings; auto and weighed: what each takes by the way
+    of drawing answers.
+    """
 
-    def trained(
-        self, arm: str, weights: np.ndarray, *, seed: int, order: int = 0
-    ) -> list[dict[str, Any]]:
+    def trained(self, arm: str, weights: np.ndarray, *, order: int = 0) -> list[dict[str, Any]]:
         """Scores of validation and test rows after a training with this arm at every rate."""
-        results = []
+        results, seed = [], self.line["seed"]
         for learning_rate in RATES:
             _train(self.top, self.parts["train"], arm, learning_rate, weights, seed, order)
             scores = {part: _measure(self.top, self.parts[part]) for part in ("validation", "test")}
@@ -345,7 +354,7 @@ def prepare(
     def judged() -> np.ndarray:
         return weigh(model, tokenizer, train, seed=seed).weights
 
-    return Cell(top, parts, chosen, judged, line)
+    return Cell(top, parts, judged, line)
 
 
 def run(
@@ -365,10 +374,8 @@ def run(
     started = time.process_time()
     ready = prepare(model, tokenizer, cell, **options)
     weights = ready.judged()
-    of_auto = (*ready.chosen["auto"].values(), *ready.chosen["weighed"].values())
-    results = {
-        arm: ready.trained(arm, weights, seed=cell[3]) for arm in dict.fromkeys((*arms, *of_auto))
-    }
+    of_auto = (*ready.line["auto"].values(), *ready.line["weighed"].values())
+    results = {arm: ready.trained(arm, weights) for arm in dict.fromkeys((*arms, *of_auto))}
     seconds = round(time.process_time() - started, 1)
     return {**ready.line, "arms": results, "cpu_seconds": seconds}
 
@@ -385,6 +392,21 @@ def read(path: Path = RESULTS) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
+
+
+def cell_of(line: dict[str, Any]) -> tuple[str, str, float, int]:
+    """Return a finished cell's (task, kind, rate, seed)."""
+    return line["task"], line["kind"], line["rate"], line["seed"]
+
+
+def titled(lines: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield the lines in the order of a table, each with its cells of task, wrong rows and seed;
+    held-out tasks and kinds are bold.
+    """
+    for r in sorted(lines, key=lambda r: (r["task"], r["rate"], r["kind"], r["seed"])):
+        name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
+        kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
+        yield r, [name, f"{kind} {r['true']:.0%}", str(r["seed"])]
 
 
 def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
@@ -408,17 +430,19 @@ def page(lines: list[dict[str, Any]]) -> Table:
     header = ["task", "wrong rows", "seed", "estimate", "answers", "base", "nll"]
     header += [*_POLICIES, "auto takes"]
     rows = []
-    for r in sorted(lines, key=lambda r: (r["task"], r["rate"], r["kind"], r["seed"])):
-        name = f"**{r['task']}**" if r["task"] in HELD_OUT else r["task"]
-        kind = f"**{r['kind']}**" if r["kind"] in HELD_OUT_KINDS else r["kind"]
+    for r, titles in titled(lines):
         caveat = "" if r["known"] else " (not known)"
         for metric in METRICS:
             gains = (f"{gain:+.0f}" for gain in _gains(r, metric).values())
             nll = picked(r["arms"]["nll()"], metric)
             rows.append(
                 [
-                    *(name, f"{kind} {r['true']:.0%}", str(r["seed"])),
-                    *(f"{r['estimate']:.0%}{caveat}", metric, f"{100 * r['base'][metric]:.0f}"),
+                    *(
+                        *titles,
+                        f"{r['estimate']:.0%}{caveat}",
+                        metric,
+                        f"{100 * r['base'][metric]:.0f}",
+                    ),
                     *(f"{100 * nll:.0f}", *gains, f"`{r['auto'][metric]}`"),
                 ]
             )
@@ -524,7 +548,7 @@ def run_missing(
         path.parent.mkdir(parents=True, exist_ok=True)
         first = {"environment": environment(), "model": model}
         path.write_text(json.dumps(first) + "\n", encoding="utf-8")
-    done = {(r["task"], r["kind"], r["rate"], r["seed"]) for r in read(path)}
+    done = {cell_of(line) for line in read(path)}
     todo = [cell for cell in planned if cell not in done][:limit]
     loaded, tokenizer = load_model(model, device=device), load_tokenizer(model)
     for count, cell in enumerate(todo, 1):
