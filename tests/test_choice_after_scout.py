@@ -44,7 +44,7 @@ def test_the_document_shows_the_committed_estimates():
 def noise_of(wrong, rows, known=True):
     suspicious = np.arange(rows) < wrong
     share, none = wilson(suspicious.astype(float)), np.zeros(rows)
-    return Noise(share, known, 0.6, none, suspicious, none.astype(bool))
+    return Noise(share, known, 0.6, none, suspicious, none.astype(bool), none.astype(bool))
 
 
 @pytest.mark.parametrize("metric", ["greedy", "sampled"])

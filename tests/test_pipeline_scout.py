@@ -164,13 +164,16 @@ def test_a_program_gets_what_the_command_says(word_model, rows, tmp_path):
     assert "of 7 rows look wrong" in str(seen)
 
 
-def test_the_list_says_which_rows_are_cut_short():
+def test_the_list_says_which_rows_are_cut_short_or_echoes():
     from types import SimpleNamespace
 
     from probtune.commands.tuning import _show_scout
 
     share = {"value": 0.5, "standard_error": 0.1, "low": 0.3, "high": 0.7, "n": 4}
-    worst = [{"where": f"rows.jsonl:{i}", "excess": 5.0 - i, "cut_short": i == 1} for i in (1, 2)]
+    worst = [
+        {"where": f"rows.jsonl:{i}", "excess": 5.0 - i, "cut_short": i == 1, "echo": i == 2}
+        for i in (1, 2, 3)
+    ]
     scouted = {
         "scout": {"steps": 8, "rows": 128},
         "noise": {"known": True, "share": share, "worst": worst},
@@ -183,4 +186,5 @@ def test_the_list_says_which_rows_are_cut_short():
     lines = []
     _show_scout(scouted, SimpleNamespace(show=lambda text, wrap=True: lines.append(text)))
     assert "  rows.jsonl:1  (excess surprise 4.0, ends where it would go on)" in lines
-    assert "  rows.jsonl:2  (excess surprise 3.0)" in lines
+    assert "  rows.jsonl:2  (excess surprise 3.0, repeats its question)" in lines
+    assert "  rows.jsonl:3  (excess surprise 2.0)" in lines

@@ -46,6 +46,7 @@ def noise_with(suspicious):
         excess=np.where(suspicious, 2.0, 0.0),
         suspicious=suspicious,
         cut_short=np.zeros(len(suspicious), bool),
+        echoes=np.zeros(len(suspicious), bool),
     )
 
 

@@ -71,6 +71,7 @@ def weigh_rows(
                 "where": rows[i].where,
                 "excess": float(weighed.excess[i]),
                 "cut_short": bool(weighed.cut_short[i]),
+                "echo": bool(weighed.echoes[i]),
             }
             for i in weighed.wrong_first()
         ],

@@ -132,6 +132,8 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
     )
     if cut := float(noise.cut_short.mean()):
         reason += f", {cut:.0%} because they end where it would go on"
+    if echoes := float(noise.echoes.mean()):
+        reason += f", {echoes:.0%} because their answers repeat their questions"
     if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
     runner_up = TAKEN[metric].wrong if taken == NLL else NLL

@@ -25,6 +25,9 @@ are enough to learn that a share of the rows is cut: their ends have p = 0.1 to 
 ends that are less certain many right ones lie as far behind (of clean rows 15 % at a median of 0.8,
 10 % even 2 nats at 0.66, in one scout that had not settled).
 
+And a row looks wrong if its answer is its question once more, an *echo*, whatever the model says of
+it (`probtune.probe.echoes`).
+
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
 would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
@@ -59,9 +62,9 @@ Rows are listed by the excess of their surprise over what the model expected of 
     sum over tokens of (-log p - H)  /  sqrt(sum of variances + 1/4),
 
 without special tokens, 2 more for a row that its prompt does not support at all, falling to nothing
-at the median support, and 2 more for one that looks wrong, 4 for one that is cut short. The limits
-were set by hand on tasks of benchmarks/choice/real and on the demo; docs/choosing-an-objective.md
-has the figures. No torch.
+at the median support, and 2 more for one that looks wrong, 4 for one that is cut short, 6 for an
+echo. The limits were set by hand on tasks of benchmarks/choice/real and on the demo;
+docs/choosing-an-objective.md has the figures. No torch.
 """
 
 from __future__ import annotations
@@ -93,8 +96,8 @@ KNOWN_ENDS = 0.9
 """Median p of the end tokens from which a row that ends elsewhere looks wrong."""
 CUT = 0.4
 """Nats that an end token lies behind what the model would rather write, in a row cut short."""
-LOOKS_WRONG, CUT_SHORT = 2.0, 4.0
-"""Added to the excess of a row that looks wrong, of one that is cut short."""
+LOOKS_WRONG, CUT_SHORT, ECHO = 2.0, 4.0, 6.0
+"""Added to the excess of a row that looks wrong, of one that is cut short, of an echo."""
 OFTEN = 3
 """Rows that look wrong and have one answer, from which it is a mistake that is made often."""
 LEAST_SURPRISE = 0.5
@@ -129,6 +132,8 @@ class Noise(NamedTuple):
     """True for the rows that look wrong, (rows,)."""
     cut_short: np.ndarray
     """True for those of them that end where the model would go on, (rows,)."""
+    echoes: np.ndarray
+    """True for those of them whose answer is their question once more, (rows,)."""
     power: float | None = None
     """Share of the rows that their own prompt supports and that the model would not write behind
     another one; None where prompts cannot be exchanged.
@@ -190,6 +195,7 @@ def estimate(
     vocabulary: int,
     others: Others | None = None,
     answers: np.ndarray | None = None,  # (rows,) the same integer for rows with the same targets
+    echoes: np.ndarray | None = None,  # (rows,) True for rows whose answer is their question
 ) -> Noise:
     """Estimate the share of wrong rows.
 
@@ -198,6 +204,7 @@ def estimate(
     Args:
         others: the same targets behind other rows' prompts; None where prompts cannot be exchanged.
         answers: for `Noise.repeated`, which is 0 without them.
+        echoes: rows that look wrong whatever the model says; see `probtune.probe.echoes`.
 
     Ten rows of one token: the model is sure of nine, and the prompt speaks for them. The tenth is
     improbable, and just as improbable behind another prompt.
@@ -216,6 +223,9 @@ def estimate(
         (True, 0.1, [9], 0.9)
     """
     cut_short, tells_ends = _cut_short(logp, top_logp, example, special, rows)
+    echoes = np.zeros(rows, bool) if echoes is None else echoes
+    certain = echoes | cut_short
+    added = np.select([echoes, cut_short], [ECHO, CUT_SHORT])
     text = ~special
     logp, top_logp, entropy, variance, example = (
         column[text] for column in (logp, top_logp, entropy, variance, example)
@@ -232,11 +242,12 @@ def estimate(
     if others is None:
         short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
         no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
-        suspicious = cut_short | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
-        excess += _of_wrong(suspicious, cut_short)
+        suspicious = certain | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
+        excess += np.where(suspicious & ~certain, LOOKS_WRONG, added)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
         share = wilson(suspicious.astype(float))
-        return Noise(share, known, writes, excess, suspicious, cut_short, tells_ends=tells_ends)
+        masks = suspicious, cut_short, echoes
+        return Noise(share, known, writes, excess, *masks, tells_ends=tells_ends)
     lift = logp - others.logp[text]
     lifts = per_row(lift)
     explained = lifts / np.maximum(per_row(-others.logp[text]), LEAST_SURPRISE)
@@ -251,7 +262,7 @@ def estimate(
         typical = max(float(np.median(lifts[compared])), 1e-9)
         enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
         supported = enough | (explained >= EXPLAINED)
-        suspicious = cut_short | slips | (~supported & unlikely_here)
+        suspicious = certain | slips | (~supported & unlikely_here)
         return typical, supported, suspicious
 
     *_, suspicious = judged(np.ones(rows, bool))
@@ -266,17 +277,18 @@ def estimate(
     )
     supported |= ~compared & ~suspicious
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
-    excess += _of_wrong(suspicious, cut_short)
+    excess += np.where(suspicious & ~certain, LOOKS_WRONG, added)
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
     unmoved = float((~supported & ~suspicious).mean())
     noise = Noise(
-        *(share, known, writes, excess, suspicious, cut_short, power, usual_tokens, unmoved),
+        *(share, known, writes, excess, suspicious, cut_short, echoes),
+        *(power, usual_tokens, unmoved),
         tells_ends=tells_ends,
     )
     if answers is not None:
-        odd = (suspicious | ~supported) & ~cut_short
+        odd = (suspicious | ~supported) & ~certain
         repeated = _repeated(answers, odd & suspicious & (per_row(far) == 0), odd)
         noise = noise._replace(repeated=repeated)
     tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
@@ -297,11 +309,6 @@ def _cut_short(
     if knows:
         cut[example[ends]] = _far(top_logp[ends], logp[ends], CUT)
     return cut, knows
-
-
-def _of_wrong(suspicious: np.ndarray, cut_short: np.ndarray) -> np.ndarray:
-    """Added to the excess of each row: something where it looks wrong, (rows,)."""
-    return np.where(cut_short, CUT_SHORT, LOOKS_WRONG * suspicious)
 
 
 def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> float:

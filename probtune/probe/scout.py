@@ -30,6 +30,7 @@ from ..kernels import IGNORE_INDEX
 from ..models.loading import TokenTable, batches, has_plain_head, token_table
 from ..models.looks import Look, look_and_spread
 from ..models.spread import Spread, spread_table, target_logprobs
+from .echoes import echoes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,14 +81,17 @@ class Exchanged(NamedTuple):
     """Index of the row whose prompt it is, (rows,)."""
     answers: np.ndarray
     """The same integer for rows with the same answer, (rows,)."""
+    echoes: np.ndarray
+    """True for rows whose answer is their own question once more, (rows,)."""
 
 
 class Behind(NamedTuple):
-    """Exchanged rows as they were measured; donors and answers as in `Exchanged`."""
+    """Exchanged rows as they were measured; the other fields as in `Exchanged`."""
 
     spread: Spread
     donors: np.ndarray
     answers: np.ndarray
+    echoes: np.ndarray
 
 
 class Scouted(NamedTuple):
@@ -270,7 +274,7 @@ def behind_others(
     if swapped is None:
         return None
     spread = spread_table(model, swapped.rows, batch_tokens=batch_tokens)
-    return Behind(spread, swapped.donors, swapped.answers)
+    return Behind(spread, *swapped[1:])
 
 
 def exchanged(rows: Sequence[Encoded]) -> Exchanged | None:
@@ -293,7 +297,8 @@ def exchanged(rows: Sequence[Encoded]) -> Exchanged | None:
     if min(begins) == 0 or len({prompt.tobytes() for prompt in prompts}) == 1:
         return None
     longest = max(len(row.input_ids) for row in rows)
-    answers = _numbered(row.input_ids[row.labels != IGNORE_INDEX] for row in rows)
+    texts = [row.input_ids[row.labels != IGNORE_INDEX] for row in rows]
+    answers = _numbered(texts)
     donors = _similar(prompts, answers)
     result = []
     for row, begin, donor in zip(rows, begins, donors, strict=True):
@@ -302,7 +307,7 @@ def exchanged(rows: Sequence[Encoded]) -> Exchanged | None:
         ignored = np.full(len(prompt), IGNORE_INDEX, row.labels.dtype)
         labels = np.concatenate([ignored, row.labels[begin:]])
         result.append(replace(row, input_ids=np.concatenate([prompt, rest]), labels=labels))
-    return Exchanged(result, donors, answers)
+    return Exchanged(result, donors, answers, echoes(prompts, texts))
 
 
 def _numbered(texts: Iterable[np.ndarray]) -> np.ndarray:

@@ -142,6 +142,7 @@ def noise_of(spread: Spread, others: Behind | None, tokenizer: PreTrainedTokeniz
         vocabulary=len(tokenizer),
         others=others and Others(others.spread.table.logp, others.spread.top_logp, others.donors),
         answers=others and others.answers,
+        echoes=others and others.echoes,
     )
 
 
@@ -228,6 +229,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
             "where": rows[i].where,
             "excess": float(noise.excess[i]),
             "cut_short": bool(noise.cut_short[i]),
+            "echo": bool(noise.echoes[i]),
         }
         for i in noise.worst_first()[:_LISTED]
     ]
@@ -239,6 +241,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
         "cut_short": float(noise.cut_short.mean()),
+        "echoes": float(noise.echoes.mean()),
         "tells_ends": noise.tells_ends,
         "repeated": noise.repeated,
         "rows": len(rows),

@@ -48,6 +48,8 @@ class Weighed(NamedTuple):
     """(rows,): the larger, the more it looks wrong; see `probtune.probe.noise.Noise`."""
     cut_short: np.ndarray
     """(rows,): True for one that looks wrong since it ends where its scout would go on."""
+    echoes: np.ndarray
+    """(rows,): True for one that looks wrong since its answer is its question once more."""
     steps: tuple[int, int]
     """Steps of the two scouts."""
 
@@ -82,7 +84,7 @@ def weigh(
         UsageError: the model has no layer that takes an adapter.
     """
     weights, excess = np.ones(len(rows)), np.zeros(len(rows))
-    certain, cut_short = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    certain, cut_short, echoes = (np.zeros(len(rows), bool) for _ in range(3))
     order = np.random.default_rng([seed, 2]).permutation(len(rows))
     first, second = order[: len(rows) // 2], order[len(rows) // 2 :]
     taken = []
@@ -106,9 +108,9 @@ def weigh(
                 excess[block], certain[block] = noise.excess, noise.known
                 if noise.known:
                     weights[block[noise.suspicious]] = LEAST_WEIGHT
-                    cut_short[block] = noise.cut_short
+                    cut_short[block], echoes[block] = noise.cut_short, noise.echoes
         taken.append(done.steps)
-    return Weighed(weights, certain, excess, cut_short, (taken[0], taken[1]))
+    return Weighed(weights, certain, excess, cut_short, echoes, (taken[0], taken[1]))
 
 
 def _judged(

@@ -1,7 +1,8 @@
 """Kinds of wrong rows: each takes a right row and the others, and returns a wrong response.
 
 Development and held-out kinds were named before anything was fitted, `LATER` ones before they were
-run; `missing` and `one_sided` had a part in the estimate from 2026-11-30 on.
+run; `missing` and `one_sided` had a part in the estimate from 2026-11-30 on, `echo` from
+2026-12-01 on.
 """
 
 from __future__ import annotations
@@ -90,9 +91,9 @@ def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
 
 
 DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
-SEEN = {f.__name__: f for f in (missing, one_sided)}
+SEEN = {f.__name__: f for f in (missing, one_sided, echo)}
 """Held out once, until a change of the estimate was made for them."""
-LATER = {f.__name__: f for f in (refusal, echo, garbled)}
+LATER = {f.__name__: f for f in (refusal, garbled)}
 HELD_OUT = {wrong_format.__name__: wrong_format, **LATER}
 KINDS: dict[str, Kind] = {**DEVELOPMENT, **SEEN, **HELD_OUT}
 

@@ -1,0 +1,97 @@
+"""Answers that are their question once more, found by their tokens."""
+
+import numpy as np
+import pytest
+
+from probtune.probe.after_scout import after_scout
+from probtune.probe.echoes import echoes
+from probtune.probe.noise import Others, estimate
+
+HEAD, TAIL, END = [101, 102], [103], 0
+ASK = [7, 8]
+"""Words of an instruction that all prompts of one template have."""
+
+
+def rows(number, answer, *, asks=(), length=5, seed=0):
+    """(prompts, answers, questions): each answer is made of its question."""
+    rng = np.random.default_rng(seed)
+    questions = rng.integers(10, 60, (number, length))
+    prompts = [np.array([*HEAD, *asks, *question, *TAIL]) for question in questions]
+    answers = [np.array([*answer(i, list(question)), END]) for i, question in enumerate(questions)]
+    return prompts, answers, questions
+
+
+def unlike(i, question):
+    return [61 + word % 30 for word in question]
+
+
+@pytest.mark.parametrize("asks", [(), ASK])
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_every_echo_is_found_and_nothing_else(asks, share):
+    wrong = np.random.default_rng(1).random(200) < share
+
+    def answer(i, question):
+        return [*asks, *question] if wrong[i] else unlike(i, question)
+
+    prompts, answers, _ = rows(200, answer, asks=asks)
+    assert wrong.any() and (echoes(prompts, answers) == wrong).all()
+
+
+def test_the_first_token_may_be_joined_to_what_stands_before_it():
+    prompts, answers, _ = rows(20, lambda i, q: [99, *q[1:]] if i == 3 else unlike(i, q))
+    assert np.flatnonzero(echoes(prompts, answers)).tolist() == [3]
+
+
+def test_a_list_that_is_sorted_already_is_its_own_answer():
+    """Other answers are made of their questions as well; only the instruction was no part of it."""
+
+    def answer(i, question):
+        return [*ASK, *question] if i == 5 else sorted(question)
+
+    prompts, answers, questions = rows(50, answer, asks=ASK)
+    questions[7].sort()
+    prompts[7] = np.array([*HEAD, *ASK, *questions[7], *TAIL])
+    answers[7] = np.array([*questions[7], END])
+    assert np.flatnonzero(echoes(prompts, answers)).tolist() == [5]
+    answers[5] = np.array([*sorted(questions[5]), END])
+    assert not echoes(prompts, answers).any()
+
+
+def test_what_half_of_the_rows_do_is_the_task():
+    prompts, answers, _ = rows(20, lambda i, q: q if i < 10 else unlike(i, q))
+    assert not echoes(prompts, answers).any()
+    prompts, answers, _ = rows(20, lambda i, q: q if i < 9 else unlike(i, q))
+    assert echoes(prompts, answers).sum() == 9
+
+
+def test_a_part_of_the_question_is_an_answer():
+    """As in a search for a place in a text, or with an answer of one word."""
+    prompts, answers, _ = rows(20, lambda i, q: q[:6] if i < 5 else unlike(i, q), length=12)
+    assert not echoes(prompts, answers).any()
+    prompts, answers, _ = rows(20, lambda i, q: q if i < 5 else unlike(i, q), length=2)
+    assert not echoes(prompts, answers).any()
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_an_echo_looks_wrong_whatever_the_model_says(others):
+    """The model is as sure of it as of any other row."""
+    number = 100
+    echo = np.arange(number) < 20
+    sure, behind = np.full(number, np.log(0.95)), np.full(number, np.log(0.01))
+    noise = estimate(
+        logp=sure,
+        top_logp=sure,
+        entropy=np.full(number, 0.3),
+        variance=np.full(number, 0.5),
+        example=np.arange(number),
+        special=np.zeros(number, bool),
+        rows=number,
+        vocabulary=50_000,
+        others=Others(behind, sure, np.roll(np.arange(number), 1)) if others else None,
+        echoes=echo,
+    )
+    assert noise.known and noise.share.value == 0.2 and (noise.echoes == echo).all()
+    assert sorted(noise.worst_first()) == list(range(20))
+    assert noise.excess[echo].min() > noise.excess[~echo].max() + 5
+    reason = after_scout(noise).reason
+    assert "20% of the rows look wrong to it, 20% because their answers repeat" in reason
