@@ -7,11 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.blocks import block, markdown
-from benchmarks.choice.real import first_steps, noise, orders, trainings
+from benchmarks.choice.real import first_steps, noise, orders, stated, trainings
 from benchmarks.choice.real.tasks import DEVELOPMENT
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
 from probtune.models.loading import load_tokenizer
+from probtune.probe.after_scout import stated_gain
 from probtune.probe.choosing import METRICS
 
 
@@ -125,7 +126,7 @@ def test_the_other_way_of_drawing_answers_is_read():
     scores = dict.fromkeys(trainings.ARMS, 0.5) | {"power(0.5)": 0.6, "p()": 0.2}
     one = line("addition", "power(0.5)", scores)
     one["auto"]["sampled"] = "p()"
-    gains = {m: trainings._gains(one, m) for m in ("greedy", "sampled")}
+    gains = {m: trainings.gains_of(one, m) for m in ("greedy", "sampled")}
     assert gains["greedy"][trainings.OTHER] == pytest.approx(-30)
     assert gains["sampled"][trainings.OTHER] == pytest.approx(5)
 
@@ -142,7 +143,7 @@ def test_the_documents_show_the_committed_trainings():
         trainings.page(lines)
     )
     greedy, sampled = (
-        np.mean([trainings._gains(line, metric)["auto"] for line in lines]) for metric in METRICS
+        np.mean([trainings.gains_of(line, metric)["auto"] for line in lines]) for metric in METRICS
     )
     readme = " ".join((trainings.DOCUMENTS.parent / "README.md").read_text().split())
     gains = f"gains {greedy:.1f} points greedy and {sampled:.1f} sampled"
@@ -189,6 +190,25 @@ def test_the_documents_show_the_committed_orders():
         f"`auto` gains {float(gain):.1f} points greedy, the worst cell loses {-float(worst):.1f}"
         in text
     )
+
+
+def test_the_stated_range_is_that_of_what_is_taken():
+    first = "anneal(nll(), nll_on_special({}), 0.17, 0.17)"
+    greedy = stated.stated(first.format("power(0.5)"), "greedy", "greedy")
+    assert greedy == stated_gain("wrong", "power(0.5)", "greedy") and greedy.low < 0 < greedy.high
+    sampled = stated.stated(first.format("power(0.3)"), "sampled", "sampled")
+    assert sampled == stated_gain("right", "power(0.3)", "sampled")
+    for nothing in ("nll()", "inliers(nll())", f"inliers({first.format('power(0.3)')})"):
+        assert stated.stated(nothing, "sampled", "sampled") is None
+
+
+def test_the_document_shows_the_stated_range():
+    header, rows = stated.table()
+    document = stated.trainings.DOCUMENTS / "choice-bench.md"
+    assert block(document, "stated") == markdown((header, rows))
+    shares = [int(row[header.index("in the stated range [95 %]")].split("%")[0]) for row in rows]
+    text = (document.parent / "choosing-an-objective.md").read_text(encoding="utf-8")
+    assert f"of SmolLM2-135M [{min(shares)} to {max(shares)} %]" in text
 
 
 def test_first_steps_are_of_development_cells():

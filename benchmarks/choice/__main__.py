@@ -10,11 +10,12 @@ import torch
 
 from probtune.terminal import Terminal
 
+from ..blocks import aligned
 from . import after_scout, fit, page, policies, summary, table
 from .bench import Run, shards
 from .design import carry_design, confirmation, design, second_confirmation
 from .families import FAMILIES, MIXED, external
-from .real import estimates, trainings
+from .real import estimates, stated, trainings
 
 _EPILOG = """
 what it does
@@ -113,6 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
             terminal.show(estimates.summary(estimates.read()), wrap=False)
             terminal.show("\nTrainings on the same, in points over NLL:", wrap=False)
             terminal.show(trainings.summary(trainings.read()), wrap=False)
+            terminal.show("\nThe range that auto states for its gain, there:", wrap=False)
+            terminal.show(aligned(stated.table()), wrap=False)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -43,6 +43,7 @@ __all__ = [
     "after_scout",
     "both_ways",
     "sees_wrong_rows",
+    "stated_gain",
 ]
 
 LEAST_NOISE = 0.08
@@ -71,8 +72,13 @@ def _bench() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("after_scout.json").read_text(encoding="utf-8"))
 
 
-def _gain(case: str, objective: str, metric: str) -> Gain:
-    """Gain over NLL on the bench, in a case (`wrong`, `right`)."""
+def stated_gain(case: str, objective: str, metric: str) -> Gain:
+    """Return the gain over NLL that is stated of an objective, from the bench of small models.
+
+    Args:
+        case: `wrong` or `right`, the field of `Taken`.
+        metric: how answers are drawn, `greedy` or `sampled`.
+    """
     if objective == NLL:
         return NO_GAIN
     figures = _bench()[case][objective][metric]
@@ -148,7 +154,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
         )
     if not noise.tells_ends:
         reason += ". It does not know yet where such rows end, so rows cut short are not seen"
-    return Choice(taken, reason, runner_up, _gain(case, taken, metric))
+    return Choice(taken, reason, runner_up, stated_gain(case, taken, metric))
 
 
 def _cannot_tell(noise: Noise) -> str:
@@ -218,7 +224,7 @@ def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
 
 
 def _both_gains(case: str, objective: str) -> str:
-    gains = {metric: _gain(case, objective, metric) for metric in ("greedy", "sampled")}
+    gains = {metric: stated_gain(case, objective, metric) for metric in ("greedy", "sampled")}
     return (
         f"{gains['greedy']} points over NLL are expected with greedy answers,"
         f" {gains['sampled']} with sampled ones"

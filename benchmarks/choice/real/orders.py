@@ -26,7 +26,7 @@ from probtune.statistics import mean
 from ...blocks import Table, aligned, write
 from .trainings import DOCUMENTS, cell_of, picked, prepare, read, run_missing, titled
 
-__all__ = ["cells", "means", "page", "run"]
+__all__ = ["cells", "gain_of", "means", "page", "run"]
 
 RESULTS = Path(__file__).with_name("orders.jsonl")
 TESTS = 960
@@ -59,7 +59,7 @@ def run(
     return {**ready.line, "orders": orders, "cpu_seconds": seconds}
 
 
-def _gain(line: dict[str, Any], order: int, metric: str) -> float:
+def gain_of(line: dict[str, Any], order: int, metric: str) -> float:
     """Gain of what auto takes for greedy answers over NLL, in points."""
     arms = line["orders"][str(order)]
     taken, nll = (picked(arms[arm], metric) for arm in (line["auto"]["greedy"], "nll()"))
@@ -72,7 +72,7 @@ def page(lines: list[dict[str, Any]]) -> Table:
     header += ["mean, sampled answers", "auto takes"]
     rows, of_cell = [], []
     for r, titles in titled(lines):
-        greedy, sampled = ([_gain(r, order, m) for order in ORDERS] for m in METRICS)
+        greedy, sampled = ([gain_of(r, order, m) for order in ORDERS] for m in METRICS)
         nll = np.mean([picked(r["orders"][str(o)]["nll()"], "greedy") for o in ORDERS])
         of_cell.append((np.mean(greedy), np.mean(sampled)))
         rows.append(
@@ -92,7 +92,7 @@ def means(lines: list[dict[str, Any]]) -> Table:
     """
     rows = []
     for metric in METRICS if lines else ():
-        gains = np.array([[_gain(r, order, metric) for order in ORDERS] for r in lines])
+        gains = np.array([[gain_of(r, order, metric) for order in ORDERS] for r in lines])
         of_cell = gains.mean(1)
         apart = np.sqrt(np.mean((gains[:, 0] - gains[:, 1]) ** 2) / 2)
         rows.append(

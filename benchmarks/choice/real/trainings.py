@@ -56,6 +56,7 @@ from .tasks import GSM8K, HELD_OUT, LABELS, LATER, TASKS, draw
 __all__ = [
     "cell_of",
     "cells",
+    "gains_of",
     "means",
     "page",
     "prepare",
@@ -76,7 +77,7 @@ PAPER, OTHER, WEIGHED = "paper's rule", "auto for the other answers", "auto with
 `WEIGHED`: `inliers(power(0.5))`, with NLL first as in `auto`, where wrong rows are seen.
 """
 _POLICIES = (*(f"`{arm}`" for arm in ARMS[1:]), PAPER, OTHER, WEIGHED, "select", "auto")
-"""Headings of what is compared with NLL, in the order of `_gains`."""
+"""Headings of what is compared with NLL, in the order of `gains_of`."""
 _ROWS, _VALIDATION, _TEST = 128, 64, 288
 _PASSES, _STEP = 3, 16
 _KINDS = (
@@ -409,7 +410,7 @@ def titled(lines: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[s
         yield r, [name, f"{kind} {r['true']:.0%}", str(r["seed"])]
 
 
-def _gains(line: dict[str, Any], metric: str) -> dict[str, float]:
+def gains_of(line: dict[str, Any], metric: str) -> dict[str, float]:
     """Policy -> gain over NLL in a cell, in points."""
     arms = line["arms"]
     nll = picked(arms["nll()"], metric)
@@ -433,7 +434,7 @@ def page(lines: list[dict[str, Any]]) -> Table:
     for r, titles in titled(lines):
         caveat = "" if r["known"] else " (not known)"
         for metric in METRICS:
-            gains = (f"{gain:+.0f}" for gain in _gains(r, metric).values())
+            gains = (f"{gain:+.0f}" for gain in gains_of(r, metric).values())
             nll = picked(r["arms"]["nll()"], metric)
             rows.append(
                 [
@@ -457,7 +458,7 @@ def means(lines: list[dict[str, Any]]) -> Table:
     rows = []
     for which, part in (("all", lines), ("auto leaves NLL", leaves)):
         for metric in METRICS if part else ():
-            each = [_gains(r, metric) for r in part]
+            each = [gains_of(r, metric) for r in part]
             gains = {name: np.array([gain[name] for gain in each]) for name in each[0]}
             rows.append(
                 [
@@ -473,7 +474,7 @@ def ahead(lines: list[dict[str, Any]]) -> Table:
     """`auto` against every other policy in points, paired by cell: mean with its 95 % interval."""
     rows = []
     for metric in METRICS if lines else ():
-        each = [_gains(r, metric) for r in lines]
+        each = [gains_of(r, metric) for r in lines]
         differences = (
             signed(mean(np.array([gain["auto"] - gain[name] for gain in each]))._asdict(), 1)
             for name in each[0]
