@@ -6,6 +6,7 @@ Counted is what torch allocates on this CPU, event by event, over the second opt
 AdamW's moments exist. The data of a row are two: rows x length of the micro-batch.
 """
 
+import copy
 import sys
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from probtune.models.footprint import Shape, footprint
 from probtune.models.head import HeadCall, add_objective_head
-from probtune.objectives import p
+from probtune.objectives import kl_anchor, p
 
 
 class Case(NamedTuple):
@@ -28,12 +29,14 @@ class Case(NamedTuple):
     rows: int
     length: int
     checkpointing: bool = False
+    compares: bool = False
 
 
 CASES = (
     Case("10 M, activations dominate", 256, 6, 8192, 8, 256),
     Case("30 M, weights dominate", 512, 6, 16384, 2, 64),
-    Case("10 M, recomputed", 256, 6, 8192, 8, 256, True),
+    Case("10 M, recomputed", 256, 6, 8192, 8, 256, checkpointing=True),
+    Case("30 M, with a frozen copy", 512, 6, 16384, 2, 64, compares=True),
 )
 WITHIN = 0.15
 
@@ -51,7 +54,7 @@ def predicted(case: Case) -> float:
     """Return the peak that `--dry-run` says, in bytes."""
     with torch.device("meta"):
         model = LlamaForCausalLM(config_of(case)).train()
-    shape = Shape(case.rows, case.length, checkpointing=case.checkpointing)
+    shape = Shape(case.rows, case.length, checkpointing=case.checkpointing, compares=case.compares)
     return footprint(model, shape).peak
 
 
@@ -65,14 +68,24 @@ def measured(case: Case) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
     ids = torch.randint(0, case.vocabulary, (case.rows, case.length))
 
+    frozen: Any = copy.deepcopy(model).eval().requires_grad_(False) if case.compares else None
+    objective = kl_anchor(0.05, p()) if case.compares else p()
+
     def step() -> None:
-        out = model(input_ids=ids, labels=ids, use_cache=False, objective_head=HeadCall(p()))
+        inputs = {"input_ids": ids, "labels": ids, "use_cache": False}
+        reference = None
+        if frozen is not None:
+            with torch.no_grad():
+                hidden = frozen(**inputs, objective_head=HeadCall(None)).hidden
+            reference = (hidden, frozen.lm_head.weight, None)
+        out = model(**inputs, objective_head=HeadCall(objective, reference=reference))
         out.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     step()
-    state = sum(x.numel() * x.element_size() for x in model.parameters())
+    parameters = [*model.parameters(), *(frozen.parameters() if frozen is not None else ())]
+    state = sum(x.numel() * x.element_size() for x in parameters)
     state += sum(
         x.numel() * x.element_size()
         for entry in optimizer.state.values()

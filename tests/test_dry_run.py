@@ -17,6 +17,7 @@ from probtune.integrations.emitted import ENGINES, lines
 from probtune.models.footprint import Shape, footprint, meta_model
 from probtune.objectives import objective
 from probtune.pipeline.dry_run import dry_run, read_devices
+from probtune.terminal import Terminal
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = ROOT / "examples" / "clusters"
@@ -135,6 +136,26 @@ def test_adapters_and_recomputation_need_less():
     assert recomputed.activations < 0.5 * whole.activations
     assert of(shards=4).weights == whole.weights / 4
     assert of(weight_bytes=2, activation_bytes=2).activations < 0.8 * whole.activations
+    beside, adapted = of(compares=True), of(lora_rank=2, compares=True)
+    assert beside.weights == 2 * whole.weights and adapted.weights == lora.weights
+    for more, one in ((beside, whole), (adapted, lora)):  # another forward pass
+        assert more.operations_per_token == one.operations_per_token + 2 * one.parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "copies"),
+    [
+        ({"objective": "kl_anchor(0.05, dft())"}, True),
+        ({"objective": "kl_anchor(0.05, dft())", "lora_rank": 2}, False),
+        ({"objective": "select:nll,kl_anchor(0.05, dft())"}, True),
+        ({"compare": "p, reverse_kl_anchor(0.1, nll())"}, True),
+        ({"compare": "p"}, False),
+    ],
+)
+def test_a_frozen_copy_is_counted(changes, copies, word_model, tmp_path, capsys):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(40))
+    dry_run(settings(word_model, rows, tmp_path / "out", **changes), "here", Terminal())
+    assert ("weights, with a frozen copy" in capsys.readouterr().out) is copies
 
 
 def test_an_adapter_has_the_parameters_that_peft_gives_it():
@@ -158,7 +179,7 @@ def test_peaks_are_within_15_percent_of_measured_ones():
         [sys.executable, "-m", "benchmarks.dry_run"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert "3 of 3 within 15%" in done.stdout
+    assert "4 of 4 within 15%" in done.stdout
 
 
 # --- the lines for other engines -----------------------------------------------------------------

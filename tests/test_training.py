@@ -577,20 +577,21 @@ def test_refused_settings(changes, said, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(is_deepspeed_enabled=True), "which ZeRO-3 does not allow; train LoRA adapters"),
         (
             dict(is_fsdp_enabled=True),
             "version 1 of FSDP does not allow; train LoRA .* use FSDP2",
         ),
-        (dict(get_tp_size=lambda: 2), "tensor parallelism does not allow; use FSDP2"),
+        (dict(get_tp_size=lambda: 2), "loads from its files .*nowhere: no such folder"),
     ],
 )
-def test_a_frozen_copy_that_cannot_be_had_is_refused(changes, said):
+def test_a_frozen_copy_that_cannot_be_had_is_refused(changes, said, tmp_path):
     plugins = {"fsdp_plugin": SimpleNamespace(fsdp_version=1)}
-    plugins["deepspeed_plugin"] = SimpleNamespace(zero_stage=3)
     alone = {"is_deepspeed_enabled": False, "is_fsdp_enabled": False, "get_tp_size": lambda: 1}
+    model = helpers.word_causal_model()
+    model.name_or_path = str(tmp_path / "nowhere")
     owner = SimpleNamespace(
         objective="kl_anchor(0.5, dft())",
+        model=model,
         accelerator=SimpleNamespace(state=SimpleNamespace(**plugins)),
         **{**alone, **changes},
     )

@@ -88,6 +88,15 @@ class Shape(NamedTuple):
     shards: int = 1
     """Devices over which the state is spread."""
     on_cpu: bool = True
+    compares: bool = False
+    """True if the objective compares with the model before training: one more forward pass, and
+    where all weights are trained a frozen copy.
+    """
+
+    @property
+    def copies(self) -> bool:
+        """True if a frozen copy of the model is held."""
+        return self.compares and not self.lora_rank
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,8 @@ def footprint(model: Any, shape: Shape) -> Footprint:
     of_head = block + 4.0 * tokens * hidden
     if not shape.lora_rank:
         of_head += 4.0 * vocabulary * hidden
+    if shape.compares:
+        of_head += block + 4.0 * tokens * hidden
     state = shape.weight_bytes / shape.shards
     gathered = 0.0
     if shape.shards > 1:  # the head and one layer are whole while they compute
@@ -168,12 +179,12 @@ def footprint(model: Any, shape: Shape) -> Footprint:
         gathered = shape.activation_bytes * (parameters - vocabulary * hidden)
     attention = 12.0 * layers * config.hidden_size * shape.length
     factor = 6.0 if not shape.lora_rank else 4.0  # no gradients of frozen weights
-    if shape.checkpointing:
-        factor += 2.0
+    factor += 2.0 * (shape.checkpointing + shape.compares)
+    copied = parameters if shape.copies else 0
     return Footprint(
         parameters=parameters,
         trained=trained,
-        weights=state * (parameters - quantized)
+        weights=state * (parameters - quantized + copied)
         + _NF4_BYTES * quantized / shape.shards
         + (4.0 * trained / shape.shards if shape.lora_rank else 0.0),
         gradients=(4.0 / shape.shards if shape.lora_rank else state) * trained,

@@ -23,11 +23,13 @@ from ..models.footprint import (
     meta_model,
 )
 from ..models.loading import default_device
+from ..objectives import REFERENCE_SIGNALS, objective, objective_list
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import mixed_precision
 from .preparation import Locate, prepare
 from .refusals import check_fields
+from .selecting import is_select, read_arms
 
 __all__ = ["Plan", "dry_run", "read_devices", "shape_of"]
 
@@ -91,6 +93,7 @@ def dry_run(
     on_cpu = device.name == "CPU"
     shards = number if _shards(settings) else 1
     shape = shape_of(settings, int(lengths.max()), on_cpu=on_cpu, shards=shards)
+    shape = shape._replace(compares=_compares(settings))
     of_device = footprint(meta_model(settings.model), shape)
     per_step = settings.batch_size * settings.gradient_accumulation * number
     mean = settings.max_length if settings.packing else float(lengths.mean())
@@ -130,6 +133,16 @@ def shape_of(settings: TuneSettings, longest: int, *, on_cpu: bool, shards: int 
     )
 
 
+def _compares(settings: TuneSettings) -> bool:
+    """True if an objective that the settings name compares with the model before training."""
+    named = objective_list(settings.compare) if settings.compare.strip() else ()
+    if is_select(settings.objective):
+        named = (*named, *(arm for arm in read_arms(settings.objective) if arm is not None))
+    elif settings.objective != "auto":
+        named = (*named, objective(settings.objective))
+    return any(REFERENCE_SIGNALS & of.kinds for of in named)
+
+
 def _shards(settings: TuneSettings) -> bool:
     """True if weights, gradients and moments are spread over the devices."""
     return bool(settings.training.get("fsdp") or settings.training.get("deepspeed"))
@@ -157,7 +170,7 @@ def _measured_speed() -> float:
 def _show(plan: Plan, settings: TuneSettings, shape: Shape, terminal: Terminal) -> None:
     f = plan.of_device
     rows = [
-        ["weights", _gb(f.weights)],
+        ["weights, with a frozen copy" if shape.copies else "weights", _gb(f.weights)],
         ["gradients", _gb(f.gradients)],
         ["optimizer", _gb(f.optimizer)],
         ["activations", _gb(f.activations)],

@@ -10,39 +10,37 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..models.head import add_objective_head
-from ..models.loading import lm_head
+from ..models.loading import lm_head, load_model
 
 __all__ = ["frozen_copy", "frozen_head"]
 
 
 def frozen_copy(trainer: Any) -> Any:
-    """Return a copy of the trainer's model, scattered over the ranks as accelerate scatters the
-    model itself.
+    """Return a copy of the trainer's model, spread over the ranks as the model itself: by
+    accelerate under FSDP 2, by DeepSpeed under ZeRO-3, by transformers with tensor parallelism.
+    Under ZeRO-2 every rank has it whole.
 
     Raises:
-        UsageError: the model cannot be copied or scattered so: under ZeRO-3, whose ranks never
-            hold it whole, version 1 of FSDP, and tensor parallelism.
+        UsageError: the model cannot be copied or spread so: under version 1 of FSDP, and with
+            tensor parallelism if it was not loaded from files.
     """
-    state = trainer.accelerator.state
-    plugin = state.fsdp_plugin if trainer.is_fsdp_enabled else None
-    refused = {
-        "ZeRO-3": trainer.is_deepspeed_enabled and state.deepspeed_plugin.zero_stage == 3,
-        "version 1 of FSDP": plugin is not None and plugin.fsdp_version != 2,
-        "tensor parallelism": trainer.get_tp_size() > 1,
-    }
-    for how in (name for name, holds in refused.items() if holds):
-        adapters = "train LoRA adapters, whose base is the reference, or "
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    if plugin is not None and plugin.fsdp_version != 2:
         raise UsageError(
-            f"{trainer.objective} needs a frozen copy of the model, which {how} does not allow;"
-            f" {'' if how == 'tensor parallelism' else adapters}use FSDP2 (fsdp_version: 2), ZeRO-2"
-            " or data parallelism."
+            f"{trainer.objective} needs a frozen copy of the model, which version 1 of FSDP does"
+            " not allow; train LoRA adapters, whose base is the reference, or use FSDP2"
+            " (fsdp_version: 2), ZeRO or data parallelism."
         )
-    frozen = copy.deepcopy(trainer.model).eval().requires_grad_(False)
+    frozen = _copy_of(trainer.model, trainer).eval().requires_grad_(False)
     add_objective_head(frozen)
     if plugin is not None:
         from accelerate.utils import fsdp2_prepare_model
 
-        frozen = fsdp2_prepare_model(trainer.accelerator, frozen)
+        return fsdp2_prepare_model(trainer.accelerator, frozen)
+    if trainer.is_deepspeed_enabled:
+        from trl.models.utils import prepare_deepspeed
+
+        return prepare_deepspeed(frozen, trainer.accelerator)
     return frozen
 
 
@@ -50,13 +48,48 @@ def frozen_head(frozen: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of the copy's head, gathered, in the precision of its hidden states
     where they are rounded.
     """
-    head = lm_head(frozen)
+    head = lm_head(getattr(frozen, "module", frozen))  # of an engine of DeepSpeed
     assert head is not None
     bias = None if head.bias is None else _gathered(head.bias, hidden)
     return _gathered(head.weight, hidden), bias
 
 
 @torch.no_grad()
-def _gathered(parameter: Tensor, hidden: Tensor) -> Tensor:
+def _gathered(parameter: Any, hidden: Tensor) -> Tensor:
+    if hasattr(parameter, "ds_id"):
+        from deepspeed import zero
+
+        with zero.GatheredParameters([parameter]):
+            return parameter.detach().to(hidden.dtype, copy=True)
     whole = getattr(parameter, "full_tensor", None)
     return parameter if whole is None else whole().to(hidden.device, hidden.dtype)
+
+
+@torch.no_grad()
+def _copy_of(model: Any, trainer: Any) -> Any:
+    """A copy of a model; of one that is spread already, a second one that is spread like it."""
+    if any(hasattr(p, "ds_id") for p in model.parameters()):  # ZeRO-3, while it was loaded
+        from deepspeed import zero
+
+        other = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+            with zero.GatheredParameters([mine, its], modifier_rank=0):
+                its.copy_(mine)
+    elif trainer.get_tp_size() > 1:
+        attention = model.config._attn_implementation
+        try:
+            other = load_model(
+                model.name_or_path, dtype=model.dtype, attention=attention, split=True
+            )
+        except UsageError as error:
+            raise UsageError(
+                f"{trainer.objective} needs a frozen copy of the model, which tensor parallelism"
+                f" loads from its files (or use FSDP2, ZeRO or data parallelism). {error}"
+            ) from error
+        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+            its.copy_(mine)
+    else:
+        return copy.deepcopy(model)
+    for mine, its in zip(model.buffers(), other.buffers(), strict=True):
+        its.copy_(mine)
+    return other
