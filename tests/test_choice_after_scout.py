@@ -115,6 +115,20 @@ def test_the_arm_with_the_better_validation_is_selected(grid):
     assert (chosen[nll == p] == grid.index("nll()")).all()
 
 
+def test_behind_first_steps_of_nll_both_ways_take_the_same():
+    """p() learns too slowly from what a few steps of NLL leave improbable."""
+    for metric in ("greedy", "sampled"):
+        seen = rule.after_scout(noise_of(20, 100), metric=metric, knows_form=False)
+        assert seen.objective == "power(0.5)"
+        assert seen.expected_gain == rule.stated_gain("wrong", "power(0.5)", metric)
+        few = rule.after_scout(noise_of(0, 100), metric=metric, knows_form=False)
+        assert few.objective == rule.TAKEN[metric].right
+        unknown = rule.after_scout(noise_of(90, 100, known=False), metric=metric, knows_form=False)
+        assert (unknown.objective, unknown.runner_up) == ("nll()", "power(0.5)")
+    said = rule.both_ways(noise_of(20, 100), knows_form=False)
+    assert said.startswith("The same for greedy and for sampled answers: +") and "p()" not in said
+
+
 def test_both_ways_of_drawing_answers_are_stated():
     said = rule.both_ways(noise_of(20, 100))
     for metric in ("greedy", "sampled"):

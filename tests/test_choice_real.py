@@ -60,10 +60,12 @@ def test_every_arm_trains_and_starts_where_the_others_did(material):
 def test_the_cells_cover_every_task_and_kind_in_a_day(monkeypatch):
     monkeypatch.delenv(trainings.GSM8K, raising=False)
     cells = list(trainings.cells())
-    assert len(cells) == len(set(cells)) == 80
+    assert len(cells) == len(set(cells)) == 83
     assert cells[0] == ("addition", "other_row", 0.4, 0)
     of_task = {task: [cell for cell in cells if cell[0] == task] for task, *_ in cells}
-    assert {len(mine) for mine in of_task.values()} == {5} and len(of_task) == 16
+    echoed = {cell[0] for cell in cells if cell[1] == "echo"}
+    assert len(echoed) == 3 and len(of_task) == 16
+    assert all(len(mine) == 5 + (task in echoed) for task, mine in of_task.items())
     for kind, rate in trainings._KINDS:
         assert len({task for task, *noise, _ in cells if noise == [kind, rate]}) >= 5
     assert {seed for *_, seed in cells} == {0, 1}
@@ -196,6 +198,9 @@ def test_the_stated_range_is_that_of_what_is_taken():
     first = "anneal(nll(), nll_on_special({}), 0.17, 0.17)"
     greedy = stated.stated(first.format("power(0.5)"), "greedy", "greedy")
     assert greedy == stated_gain("wrong", "power(0.5)", "greedy") and greedy.low < 0 < greedy.high
+    assert stated.stated("p()", "sampled", "sampled") == stated_gain("wrong", "p()", "sampled")
+    both = stated.stated(first.format("power(0.5)"), "sampled", "sampled")
+    assert both == stated_gain("wrong", "power(0.5)", "sampled")
     sampled = stated.stated(first.format("power(0.3)"), "sampled", "sampled")
     assert sampled == stated_gain("right", "power(0.3)", "sampled")
     for nothing in ("nll()", "inliers(nll())", f"inliers({first.format('power(0.3)')})"):
@@ -221,10 +226,31 @@ def test_first_steps_are_of_development_cells():
     assert cell["steps, slip 20%"] == "+10.0" and len(rows) == 2 * (len(first_steps.ARMS) - 1)
 
 
+def test_what_follows_first_steps_is_compared_where_both_were_trained():
+    first, second = (
+        f"anneal(nll(), nll_on_special({f}), 0.17, 0.17)" for f in ("power(0.5)", "p()")
+    )
+    both = line("steps", first, {"nll()": 0.5, first: 0.7, second: 0.6})
+    assert first_steps.followed("trainings", both, "greedy") == pytest.approx(10)
+    assert first_steps.followed("trainings", both, "sampled") == pytest.approx(5)
+    orders = {"1": both["arms"], "2": line("steps", first, {first: 0.5, second: 0.6})["arms"]}
+    assert first_steps.followed("other orders", both | {"orders": orders}, "greedy") == (
+        pytest.approx(0)
+    )
+    for arms in ({first: 0.7}, {"nll()": 0.7}, {"power(0.5)": 0.7, "p()": 0.6}):
+        lone = line("steps", next(iter(arms)), {"nll()": 0.5, **arms})
+        assert first_steps.followed("trainings", lone, "greedy") is None
+
+
+def test_the_document_shows_what_follows_first_steps():
+    document = trainings.DOCUMENTS / "choice-bench.md"
+    assert block(document, "after-nll") == markdown(first_steps.after_nll())
+
+
 def test_cells_are_distinct_and_cover_held_out_tasks_and_kinds():
     cells = list(trainings.cells())
     assert len(set(cells)) == len(cells)
     tasks, kinds = {c[0] for c in cells}, {c[1] for c in cells}
     assert len(tasks) >= 10 and {"addition", "steps"} <= tasks
-    assert {"none", "other_row", "slip", "wrong_format", "one_sided", "missing"} == kinds
+    assert kinds == {*("none", "other_row", "slip", "wrong_format", "one_sided", "missing", "echo")}
     assert {c[2] for c in cells} == {0.0, 0.1, 0.2, 0.4} and {c[3] for c in cells} == {0, 1}

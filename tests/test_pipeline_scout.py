@@ -29,7 +29,7 @@ def weights(folder):
 def takes_power(monkeypatch):
     """A scout that sees wrong rows."""
 
-    def choose(noise, *, metric, knows_ends):
+    def choose(noise, *, metric, **knows):
         return after_scout.Choice(after_scout.TAKEN[metric].wrong, "it looks wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)

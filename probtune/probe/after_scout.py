@@ -7,6 +7,11 @@ rows?
     it knows the rows, and few or none look wrong   nll()             power(0.3)
     it cannot tell                                  nll()             nll()
 
+Where NLL goes first, since the base model does not expect the form (`probtune.probe.warmed`), wrong
+rows that are seen have power(0.5) taken for sampled answers too: a few steps of NLL leave too many
+right tokens improbable for p(). On 24 cells of benchmarks/choice/real that is level with p() for
+sampled answers, and ahead of it for greedy ones.
+
 Where it cannot tell wrong rows from new ones, objectives that trust the model lose most. They lose
 as well where one mistake is made often, which a model learns to expect within a few steps, and they
 learn no less from a row that is cut short where the base model does not expect the end of its
@@ -44,6 +49,7 @@ __all__ = [
     "both_ways",
     "sees_wrong_rows",
     "stated_gain",
+    "taken_for",
 ]
 
 LEAST_NOISE = 0.08
@@ -63,6 +69,15 @@ class Taken(NamedTuple):
 
 TAKEN = {"greedy": Taken("power(0.5)", NLL), "sampled": Taken("p()", "power(0.3)")}
 """Way of drawing answers -> what is taken."""
+
+
+def taken_for(metric: str, case: str, *, knows_form: bool = True) -> str:
+    """Return what is taken in a case (`wrong`, `right`); `knows_form` as in `after_scout`."""
+    way = "greedy" if case == "wrong" and not knows_form else metric
+    taken: str = getattr(TAKEN[way], case)
+    return taken
+
+
 WEIGHED = {metric: f"inliers({taken.right})" for metric, taken in TAKEN.items()}
 """Way of drawing answers -> what is taken where wrong rows are seen that p would not keep away."""
 
@@ -114,12 +129,15 @@ def _counted(noise: Noise, knows_ends: bool) -> Estimate:
     return noise.share if knows_ends else noise.contradicting
 
 
-def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True) -> Choice:
+def after_scout(
+    noise: Noise, *, metric: str = "greedy", knows_ends: bool = True, knows_form: bool = True
+) -> Choice:
     """Choose an objective from the rows that look wrong after the scout.
 
     Args:
         metric: how answers will be drawn, `greedy` or `sampled`.
         knows_ends: as in `sees_wrong_rows`.
+        knows_form: False if NLL goes first, since the base model does not expect such rows.
 
     Raises:
         UsageError: the metric is unknown.
@@ -128,10 +146,11 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     case = _case(noise, knows_ends)
     if case is None:
-        return Choice(NLL, _cannot_tell(noise), TAKEN[metric].wrong, NO_GAIN)
+        taken = taken_for(metric, "wrong", knows_form=knows_form)
+        return Choice(NLL, _cannot_tell(noise), taken, NO_GAIN)
     if case == "weighed":
         return Choice(WEIGHED[metric], _has_to_weigh(noise, WEIGHED[metric]), NLL, None)
-    taken: str = getattr(TAKEN[metric], case)
+    taken = taken_for(metric, case, knows_form=knows_form)
     reason = (
         "After a short scout the model knows this kind of rows, and"
         f" {noise.share.value:.0%} of the rows look wrong to it"
@@ -142,7 +161,7 @@ def after_scout(noise: Noise, *, metric: str = "greedy", knows_ends: bool = True
         reason += f", {echoes:.0%} because their answers repeat their questions"
     if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
-    runner_up = TAKEN[metric].wrong if taken == NLL else NLL
+    runner_up = taken_for(metric, "wrong", knows_form=knows_form) if taken == NLL else NLL
     if case == "wrong":
         reason += f"; {taken} learns less from those"
     elif taken == NLL:
@@ -200,7 +219,7 @@ def _has_to_weigh(noise: Noise, objective: str) -> str:
     )
 
 
-def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
+def both_ways(noise: Noise, *, knows_ends: bool = True, knows_form: bool = True) -> str:
     """Return what is taken for greedy and for sampled answers, what either gives with the other,
     and what to take for both, in words. Arguments as `after_scout`.
     """
@@ -213,7 +232,11 @@ def both_ways(noise: Noise, *, knows_ends: bool = True) -> str:
             f"For greedy answers auto takes {greedy}, for sampled ones (--decoding sampled)"
             f" {sampled}. For both, take {greedy}."
         )
-    greedy, sampled = (getattr(TAKEN[metric], case) for metric in ("greedy", "sampled"))
+    greedy, sampled = (
+        taken_for(metric, case, knows_form=knows_form) for metric in ("greedy", "sampled")
+    )
+    if greedy == sampled:
+        return f"The same for greedy and for sampled answers: {_both_gains(case, greedy)}."
     sentences = [f"For greedy answers auto takes {greedy}"]
     if greedy != NLL:
         sentences[0] += f": {_both_gains(case, greedy)}"

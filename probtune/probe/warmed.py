@@ -28,6 +28,7 @@ __all__ = [
     "END_TOKEN",
     "FORM_KNOWN",
     "expects_ends",
+    "expects_form",
     "for_the_base",
     "noise_after",
     "noise_of",
@@ -98,12 +99,16 @@ def probe_after_scout(
     noise = noise_after(report, tokenizer)
     probe = summarize(table, tokenizer, of_examples=of_examples, seed=seed, plan=plan)
     position = verdict(probe.mean_p, probe.below_0_1)
-    knows_ends = expects_ends(end_p)
-    choice = after_scout(noise, metric=plan.decoding, knows_ends=knows_ends)
+    scout_rows = probe.expected_rows.value
+    knows = {
+        "knows_ends": expects_ends(end_p),
+        "knows_form": expects_form(base_rows, scout_rows),
+    }
+    choice = after_scout(noise, metric=plan.decoding, **knows)
     objective, why = for_the_base(
         choice.objective,
         base_rows=base_rows,
-        scout_rows=probe.expected_rows.value,
+        scout_rows=scout_rows,
         end_p=end_p,
         scouted=report.first_pass,
         planned=plan.steps,
@@ -112,7 +117,7 @@ def probe_after_scout(
     return {
         "scout": _scout_record(report),
         "noise": _noise_record(noise, measure),
-        "decodings": both_ways(noise, knows_ends=knows_ends),
+        "decodings": both_ways(noise, **knows),
         "probe": asdict(replace(probe, suggestion=suggestion)),
         "tokens_of_rows": None if tokens_of is None else tokens_of(report.tokens, noise.excess),
         "seconds": time.monotonic() - started,
@@ -156,6 +161,13 @@ def expects_ends(end_p: float | None) -> bool:
     return end_p is None or end_p >= END_TOKEN
 
 
+def expects_form(base_rows: float, scout_rows: float) -> bool:
+    """True if a base model expects so many of the rows that it expects after the scout that NLL
+    need not go first. Arguments as in `for_the_base`.
+    """
+    return base_rows > FORM_KNOWN * scout_rows
+
+
 def for_the_base(
     objective: str,
     *,
@@ -192,7 +204,7 @@ def for_the_base(
             f". The base model gives its end token p = {end_p:.2f}, so special tokens keep NLL:"
             " else it would not learn to stop"
         )
-    if base_rows <= FORM_KNOWN * scout_rows:
+    if not expects_form(base_rows, scout_rows):
         share = min(max(FIRST_SHARE, round(scouted / max(planned, 1), 2)), MOST_FIRST)
         inner = f"anneal(nll(), {inner}, {share:g}, {share:g})"
         why += (

@@ -14,6 +14,7 @@ of greedy answers has a standard error of 2 to 3 points.
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from probtune.probe.choosing import METRICS
 from probtune.statistics import mean
 
 from ...blocks import Table, aligned, write
+from . import orders
+from .noise import HELD_OUT as KINDS_HELD_OUT
+from .tasks import HELD_OUT as TASKS_HELD_OUT
 from .trainings import DOCUMENTS, picked, read, run_missing
 
-__all__ = ["ARMS", "CELLS", "page"]
+__all__ = ["ARMS", "CELLS", "after_nll", "followed", "page"]
 
 RESULTS = Path(__file__).with_name("first_steps.jsonl")
 TESTS = 256
@@ -45,6 +49,44 @@ ARMS = (
     "inliers(anneal(nll(), nll_on_special(power(0.5)), 0.17, 0.17))",
     "inliers(anneal(nll(), nll_on_special(p()), 0.17, 0.17))",
 )
+
+
+def followed(bench: str, line: dict[str, Any], metric: str) -> float | None:
+    """Gain in points of power(0.5) over p(), both behind first steps of NLL, in a cell of
+    `trainings` or `orders`; None where `auto` takes another objective or NLL does not go first.
+    """
+    arm = line["auto"]["greedy"]
+    pair = (arm, arm.replace("power(0.5)", "p()"))
+    if not arm.startswith("anneal(") or pair[0] == pair[1]:
+        return None
+    of = [line["arms"]] if bench == "trainings" else list(line["orders"].values())
+    if any(pair[1] not in arms for arms in of):
+        return None
+    first, second = (np.mean([picked(arms[a], metric) for arms in of]) for a in pair)
+    return float(100 * (first - second))
+
+
+def after_nll() -> Table:
+    """power(0.5) against p() behind first steps of NLL: mean over cells with its 95 % interval."""
+    rows = []
+    cells = [("trainings", r) for r in read()] + [("other orders", r) for r in read(orders.RESULTS)]
+    for metric in METRICS:
+        for bench, held_out in product(("trainings", "other orders"), (False, True)):
+            gains = [
+                gain
+                for name, line in cells
+                if name == bench
+                and (line["task"] in TASKS_HELD_OUT or line["kind"] in KINDS_HELD_OUT) is held_out
+                and (gain := followed(name, line, metric)) is not None
+            ]
+            if len(gains) > 1:
+                more = sum(gain > 0 for gain in gains)
+                which = "held out" if held_out else "development"
+                rows.append(
+                    [metric, bench, which, str(len(gains)), str(more)]
+                    + [signed(mean(np.array(gains))._asdict(), 1)]
+                )
+    return ["answers", "cells of", "", "number", "more with power(0.5)", "by [95 %]"], rows
 
 
 def page(lines: list[dict[str, Any]]) -> Table:
@@ -74,10 +116,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.page:
         write(DOCUMENTS / "choice-bench.md", "first-steps", page(read(RESULTS)))
+        write(DOCUMENTS / "choice-bench.md", "after-nll", after_nll())
         return
     if not options.summary:
         run_missing(RESULTS, CELLS, below=20, rows=128, arms=ARMS, tests=TESTS)
-    print(aligned(page(read(RESULTS))))
+    print("\n\n".join(map(aligned, (page(read(RESULTS)), after_nll()))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probtune.probe.after_scout import TAKEN, stated_gain
+from probtune.probe.after_scout import stated_gain, taken_for
 from probtune.probe.choosing import METRICS, NLL, Gain
 from probtune.statistics import wilson
 
@@ -26,8 +26,8 @@ from . import orders, trainings
 __all__ = ["runs", "stated", "table"]
 
 
-def stated(objective: str, taken_for: str, metric: str) -> Gain | None:
-    """The range of an objective that `auto` takes for greedy or sampled answers, read with either.
+def stated(objective: str, way: str, metric: str) -> Gain | None:
+    """The range of an objective that `auto` takes for one way of drawing answers, read with one.
 
     >>> stated("anneal(nll(), nll_on_special(power(0.5)), 0.17, 0.17)", "greedy", "sampled").low > 0
     True
@@ -37,7 +37,7 @@ def stated(objective: str, taken_for: str, metric: str) -> Gain | None:
     if "inliers(" in objective:
         return None
     for case in ("wrong", "right"):
-        taken = getattr(TAKEN[taken_for], case)
+        taken = taken_for(way, case, knows_form="anneal(" not in objective)
         if taken != NLL and taken in objective.replace(NLL, ""):
             return stated_gain(case, taken, metric)
     return None
