@@ -57,7 +57,7 @@ def frozen_head(frozen: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 @torch.no_grad()
 def _gathered(parameter: Any, hidden: Tensor) -> Tensor:
     if hasattr(parameter, "ds_id"):
-        from deepspeed import zero
+        from deepspeed import zero  # pyright: ignore[reportMissingImports]
 
         with zero.GatheredParameters([parameter]):
             return parameter.detach().to(hidden.dtype, copy=True)
@@ -69,7 +69,7 @@ def _gathered(parameter: Any, hidden: Tensor) -> Tensor:
 def _copy_of(model: Any, trainer: Any) -> Any:
     """A copy of a model; of one that is spread already, a second one that is spread like it."""
     if any(hasattr(p, "ds_id") for p in model.parameters()):  # ZeRO-3, while it was loaded
-        from deepspeed import zero
+        from deepspeed import zero  # pyright: ignore[reportMissingImports]
 
         other = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
         for mine, its in zip(model.parameters(), other.parameters(), strict=True):
