@@ -69,6 +69,8 @@ class Taken(NamedTuple):
 
 TAKEN = {"greedy": Taken("power(0.5)", NLL), "sampled": Taken("p()", "power(0.3)")}
 """Way of drawing answers -> what is taken."""
+WEIGHED = {metric: f"inliers({taken.right})" for metric, taken in TAKEN.items()}
+"""Way of drawing answers -> what is taken where wrong rows are seen that p would not keep away."""
 
 
 def taken_for(metric: str, case: str, *, knows_form: bool = True) -> str:
@@ -76,10 +78,6 @@ def taken_for(metric: str, case: str, *, knows_form: bool = True) -> str:
     way = "greedy" if case == "wrong" and not knows_form else metric
     taken: str = getattr(TAKEN[way], case)
     return taken
-
-
-WEIGHED = {metric: f"inliers({taken.right})" for metric, taken in TAKEN.items()}
-"""Way of drawing answers -> what is taken where wrong rows are seen that p would not keep away."""
 
 
 @cache
