@@ -430,10 +430,10 @@ def test_a_block_of_old_states_goes_on_with_as_many_processes(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["kl_anchor(0.5, dft())", "on_reference(p())"])
-def test_split_layers_have_no_reference_of_their_own(text, tmp_path, monkeypatch):
-    """A copy of them would wait for processes that read other rows."""
+def test_split_layers_have_no_reference_without_files(text, tmp_path, monkeypatch):
+    """A copy of them is loaded as they were; nor are they measured."""
     monkeypatch.setattr(ProbTuneTrainer, "get_tp_size", lambda self: 2)
-    with pytest.raises(UsageError, match="sharded|tensor parallelism does not allow"):
+    with pytest.raises(UsageError, match="sharded|this model was not loaded from any"):
         trainer(tmp_path, objective=text)
 
 
@@ -581,7 +581,7 @@ def test_refused_settings(changes, said, tmp_path):
             dict(is_fsdp_enabled=True),
             "version 1 of FSDP does not allow; train LoRA .* use FSDP2",
         ),
-        (dict(get_tp_size=lambda: 2), "loads from its files .*nowhere: no such folder"),
+        (dict(get_tp_size=lambda: 2), "loads from its files: .*nowhere: no such folder"),
     ],
 )
 def test_a_frozen_copy_that_cannot_be_had_is_refused(changes, said, tmp_path):

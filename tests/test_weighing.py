@@ -134,7 +134,7 @@ def test_what_is_weighed_is_not_weighed_again(word_model, rows, tmp_path, monkey
 def test_auto_weighs_as_the_objective_named_outright(
     decoding, word_model, rows, tmp_path, monkeypatch, sees
 ):
-    def choose(noise, *, metric, knows_ends):
+    def choose(noise, *, metric, **knows):
         return Choice(WEIGHED[metric], "they look wrong", "nll()", None)
 
     monkeypatch.setattr(warmed, "after_scout", choose)

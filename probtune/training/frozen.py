@@ -77,14 +77,15 @@ def _copy_of(model: Any, trainer: Any) -> Any:
                 its.copy_(mine)
     elif trainer.get_tp_size() > 1:
         attention = model.config._attn_implementation
+        name = model.name_or_path
         try:
-            other = load_model(
-                model.name_or_path, dtype=model.dtype, attention=attention, split=True
-            )
+            if not name:
+                raise UsageError("this model was not loaded from any.")
+            other = load_model(name, dtype=model.dtype, attention=attention, split=True)
         except UsageError as error:
             raise UsageError(
                 f"{trainer.objective} needs a frozen copy of the model, which tensor parallelism"
-                f" loads from its files (or use FSDP2, ZeRO or data parallelism). {error}"
+                f" loads from its files: {error} Or use FSDP2, ZeRO or data parallelism."
             ) from error
         for mine, its in zip(model.parameters(), other.parameters(), strict=True):
             its.copy_(mine)
