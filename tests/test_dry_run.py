@@ -158,6 +158,15 @@ def test_a_frozen_copy_is_counted(changes, copies, word_model, tmp_path, capsys)
     assert ("weights, with a frozen copy" in capsys.readouterr().out) is copies
 
 
+def test_an_objective_of_ones_own_is_read(word_model, tmp_path, capsys):
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(40))
+    mine = tmp_path / "mine.py"
+    mine.write_text("from probtune.objectives import kl_anchor, p\n\nnear = kl_anchor(0.05, p())\n")
+    arguments = ["tune", str(word_model), str(rows), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--objective", f"{mine}:near", "--dry-run"]) == 0
+    assert "weights, with a frozen copy" in capsys.readouterr().out
+
+
 def test_an_adapter_has_the_parameters_that_peft_gives_it():
     from peft import LoraConfig, get_peft_model
 

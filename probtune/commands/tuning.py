@@ -82,7 +82,8 @@ def tune(options: argparse.Namespace) -> None:
     if options.dry_run is not None:
         from ..pipeline.dry_run import dry_run
 
-        dry_run(settings, options.dry_run, Terminal(), locate=locate)
+        own = _own_objectives(settings)
+        dry_run(settings, options.dry_run, Terminal(), locate=locate, **own)
         return
     from ..pipeline import tune
 

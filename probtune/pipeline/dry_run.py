@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +24,13 @@ from ..models.footprint import (
     meta_model,
 )
 from ..models.loading import default_device
-from ..objectives import REFERENCE_SIGNALS, objective, objective_list
+from ..objectives import REFERENCE_SIGNALS, Objective
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import mixed_precision
 from .preparation import Locate, prepare
 from .refusals import check_fields
-from .selecting import is_select, read_arms
+from .selecting import named_objectives
 
 __all__ = ["Plan", "dry_run", "read_devices", "shape_of"]
 
@@ -77,23 +78,29 @@ def dry_run(
     terminal: Terminal,
     *,
     locate: Locate | None = None,
+    objective: Objective | None = None,
+    compare: Sequence[Objective] = (),
 ) -> Plan:
     """Read and tokenize the data, count on the meta device, and print the plan of a training.
 
     Args:
         devices: as `8xH100`, or `here`.
+        objective, compare: objectives of your own, in place of the texts in the settings.
 
     Raises:
         UsageError: the training does not fit these devices; with what to change.
     """
     number, device = read_devices(devices)
     check_fields(settings)
+    arms, others = named_objectives(settings, objective, compare)
+    named = (arm for arm in (*arms, *others) if arm is not None)
+    compares = any(REFERENCE_SIGNALS & arm.kinds for arm in named)
     prepared = prepare(settings, terminal, locate=locate)
     lengths = prepared.train.rows.lengths
     on_cpu = device.name == "CPU"
     shards = number if _shards(settings) else 1
-    shape = shape_of(settings, int(lengths.max()), on_cpu=on_cpu, shards=shards)
-    shape = shape._replace(compares=_compares(settings))
+    longest = int(lengths.max())
+    shape = shape_of(settings, longest, on_cpu=on_cpu, shards=shards, compares=compares)
     of_device = footprint(meta_model(settings.model), shape)
     per_step = settings.batch_size * settings.gradient_accumulation * number
     mean = settings.max_length if settings.packing else float(lengths.mean())
@@ -111,7 +118,14 @@ def dry_run(
     return plan
 
 
-def shape_of(settings: TuneSettings, longest: int, *, on_cpu: bool, shards: int = 1) -> Shape:
+def shape_of(
+    settings: TuneSettings,
+    longest: int,
+    *,
+    on_cpu: bool,
+    shards: int = 1,
+    compares: bool = False,
+) -> Shape:
     """Return the layout of a training: its largest micro-batch, dtypes, adapters."""
     mixed = mixed_precision(settings, on_cpu)
     bfloat16 = settings.weights == "bfloat16" or (settings.weights == "nf4" and not on_cpu)
@@ -130,17 +144,8 @@ def shape_of(settings: TuneSettings, longest: int, *, on_cpu: bool, shards: int 
         checkpointing=bool(checkpointing),
         shards=shards,
         on_cpu=on_cpu,
+        compares=compares,
     )
-
-
-def _compares(settings: TuneSettings) -> bool:
-    """True if an objective that the settings name compares with the model before training."""
-    named = objective_list(settings.compare) if settings.compare.strip() else ()
-    if is_select(settings.objective):
-        named = (*named, *(arm for arm in read_arms(settings.objective) if arm is not None))
-    elif settings.objective != "auto":
-        named = (*named, objective(settings.objective))
-    return any(REFERENCE_SIGNALS & of.kinds for of in named)
 
 
 def _shards(settings: TuneSettings) -> bool:

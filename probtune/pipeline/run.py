@@ -17,7 +17,7 @@ from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
 from ..models.loading import check_attention
 from ..models.ranks import ALONE, Ranks, start_ranks
-from ..objectives import Objective, objective_list
+from ..objectives import Objective
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
 from ..records import environment, read_record, write_record, write_text
@@ -33,7 +33,7 @@ from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .refusals import check_adapter
-from .selecting import cost, is_select, read_arms, remove_models, select
+from .selecting import cost, is_select, named_objectives, remove_models, select
 from .sense import base_quantile, check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
@@ -172,23 +172,13 @@ class Run:
         self.folder = settings.folder
         self.started = time.monotonic()
         self._lock = FolderLock(self.folder) if ranks.is_first else None
-        self.arms = self._arms(objective)
-        """The objectives to choose from after training; None leaves one to the probe."""
-        if not compare and settings.compare.strip():
-            compare = objective_list(settings.compare)
-        self.others = tuple(compare)
-        """Further objectives to train and compare."""
+        self.arms, self.others = named_objectives(settings, objective, compare)
+        """The objectives to choose from after training, of which None leaves one to the probe; and
+        further ones to train and compare.
+        """
         self.scout_record = self.weights_record = self.select_record = None
         names = tracker_names(settings) if ranks.is_first else ()
         self.trackers = Trackers(names, self.folder, settings.training.get("project"))
-
-    def _arms(self, objective: Objective | None) -> tuple[Objective | None, ...]:
-        text = self.settings.objective
-        if objective is not None:
-            return (objective,)
-        if is_select(text):
-            return read_arms(text)
-        return (None if text == "auto" else read_objective(text),)
 
     @property
     def named(self) -> tuple[Objective, ...]:

@@ -19,12 +19,21 @@ from ..measure.compare import difference
 from ..measure.heldout import METRICS, HeldOut
 from ..numbers import lead as points
 from ..numbers import number
-from ..objectives import Objective
+from ..objectives import Objective, objective_list
 from ..objectives import objective as read_objective
 from ..objectives.text import split_list
 from ..records import read_record, write_record
+from ..settings import TuneSettings
 
-__all__ = ["cost", "is_select", "read_arms", "remove_models", "select", "selection_metric"]
+__all__ = [
+    "cost",
+    "is_select",
+    "named_objectives",
+    "read_arms",
+    "remove_models",
+    "select",
+    "selection_metric",
+]
 
 _PREFIX = "select:"
 
@@ -54,6 +63,30 @@ def read_arms(text: str) -> tuple[Objective | None, ...]:
     if len(set(arms)) < len(arms):
         raise UsageError(f"--objective {text} names an arm twice; name each arm once.")
     return arms
+
+
+def named_objectives(
+    settings: TuneSettings, objective: Objective | None = None, compare: Sequence[Objective] = ()
+) -> tuple[tuple[Objective | None, ...], tuple[Objective, ...]]:
+    """Return (the arms to choose from after training, None for the probe's choice; the further
+    objectives to train and compare), as the settings name them.
+
+    Args:
+        objective, compare: objectives of your own, in place of the texts in the settings.
+
+    Raises:
+        UsageError, ObjectiveError: as `read_arms`.
+    """
+    text = settings.objective
+    if objective is not None:
+        arms: tuple[Objective | None, ...] = (objective,)
+    elif is_select(text):
+        arms = read_arms(text)
+    else:
+        arms = (None if text == "auto" else read_objective(text),)
+    if not compare and settings.compare.strip():
+        compare = objective_list(settings.compare)
+    return arms, tuple(compare)
 
 
 def cost(arms: Sequence[Objective], steps: int, rows: int) -> str:
