@@ -231,15 +231,13 @@ def test_what_follows_first_steps_is_compared_where_both_were_trained():
         f"anneal(nll(), nll_on_special({f}), 0.17, 0.17)" for f in ("power(0.5)", "p()")
     )
     both = line("steps", first, {"nll()": 0.5, first: 0.7, second: 0.6})
-    assert first_steps.followed("trainings", both, "greedy") == pytest.approx(10)
-    assert first_steps.followed("trainings", both, "sampled") == pytest.approx(5)
+    assert first_steps.followed(both, "greedy") == pytest.approx(10)
+    assert first_steps.followed(both, "sampled") == pytest.approx(5)
     orders = {"1": both["arms"], "2": line("steps", first, {first: 0.5, second: 0.6})["arms"]}
-    assert first_steps.followed("other orders", both | {"orders": orders}, "greedy") == (
-        pytest.approx(0)
-    )
+    assert first_steps.followed(both | {"orders": orders}, "greedy") == (pytest.approx(0))
     for arms in ({first: 0.7}, {"nll()": 0.7}, {"power(0.5)": 0.7, "p()": 0.6}):
         lone = line("steps", next(iter(arms)), {"nll()": 0.5, **arms})
-        assert first_steps.followed("trainings", lone, "greedy") is None
+        assert first_steps.followed(lone, "greedy") is None
 
 
 def test_the_document_shows_what_follows_first_steps():

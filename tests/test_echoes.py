@@ -1,11 +1,9 @@
-"""Answers that are their question once more, found by their tokens."""
+"""Answers that are their question once more, told by their tokens."""
 
 import numpy as np
 import pytest
 
-from probtune.probe.after_scout import after_scout
 from probtune.probe.echoes import echoes
-from probtune.probe.noise import Others, estimate
 
 HEAD, TAIL, END = [101, 102], [103], 0
 ASK = [7, 8]
@@ -70,28 +68,3 @@ def test_a_part_of_the_question_is_an_answer():
     assert not echoes(prompts, answers).any()
     prompts, answers, _ = rows(20, lambda i, q: q if i < 5 else unlike(i, q), length=2)
     assert not echoes(prompts, answers).any()
-
-
-@pytest.mark.parametrize("others", [True, False])
-def test_an_echo_looks_wrong_whatever_the_model_says(others):
-    """The model is as sure of it as of any other row."""
-    number = 100
-    echo = np.arange(number) < 20
-    sure, behind = np.full(number, np.log(0.95)), np.full(number, np.log(0.01))
-    noise = estimate(
-        logp=sure,
-        top_logp=sure,
-        entropy=np.full(number, 0.3),
-        variance=np.full(number, 0.5),
-        example=np.arange(number),
-        special=np.zeros(number, bool),
-        rows=number,
-        vocabulary=50_000,
-        others=Others(behind, sure, np.roll(np.arange(number), 1)) if others else None,
-        echoes=echo,
-    )
-    assert noise.known and noise.share.value == 0.2 and (noise.echoes == echo).all()
-    assert sorted(noise.worst_first()) == list(range(20))
-    assert noise.excess[echo].min() > noise.excess[~echo].max() + 5
-    reason = after_scout(noise).reason
-    assert "20% of the rows look wrong to it, 20% because their answers repeat" in reason

@@ -211,6 +211,23 @@ def test_labels_and_answers_of_their_own_are_no_such_mistake(number):
     assert noise.repeated == 0.0 and after_scout(noise).objective == "power(0.5)"
 
 
+def of_one_token(p, top, others, **options):
+    """Rows of a token with this probability, and this one of the favourite."""
+    rows = len(p)
+    return estimate(
+        logp=np.log(p),
+        top_logp=np.full(rows, np.log(top)),
+        entropy=np.full(rows, 0.15),
+        variance=np.full(rows, 0.3),
+        example=np.arange(rows),
+        special=np.zeros(rows, bool),
+        rows=rows,
+        vocabulary=50_000,
+        others=others,
+        **options,
+    )
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
 def test_yes_and_no_behind_a_prompt_whose_own_answer_is_wrong(rate):
     """There the right answer is the same, and the other prompt supports it no less."""
@@ -220,21 +237,25 @@ def test_yes_and_no_behind_a_prompt_whose_own_answer_is_wrong(rate):
     answer = truth ^ wrong
     donors = np.array([rng.choice(np.flatnonzero(answer != a)) for a in answer])
     own, other = (np.where(answer == of, 0.97, 0.02) for of in (truth, truth[donors]))
-    noise = estimate(
-        logp=np.log(own),
-        top_logp=np.full(rows, np.log(0.97)),
-        entropy=np.full(rows, 0.15),
-        variance=np.full(rows, 0.3),
-        example=np.arange(rows),
-        special=np.zeros(rows, bool),
-        rows=rows,
-        vocabulary=50_000,
-        others=Others(np.log(other), np.full(rows, np.log(0.97)), donors),
-        answers=answer.astype(int),
-    )
+    others = Others(np.log(other), np.full(rows, np.log(0.97)), donors)
+    noise = of_one_token(own, 0.97, others, answers=answer.astype(int))
     assert noise.known and (noise.suspicious == wrong).all() and noise.unmoved == 0.0
     assert noise.excess[wrong].min(initial=99) > noise.excess[~wrong].max()
     assert noise.repeated == 0.0
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_an_echo_looks_wrong_whatever_the_model_says(exchanged):
+    """The model is as sure of it as of any other row."""
+    echo = np.arange(100) < 20
+    behind, sure = (np.full(100, np.log(p)) for p in (0.01, 0.95))
+    others = Others(behind, sure, neighbours(100)) if exchanged else None
+    noise = of_one_token(np.full(100, 0.95), 0.95, others, echoes=echo)
+    assert noise.known and noise.share.value == 0.2 and (noise.echoes == echo).all()
+    assert sorted(noise.worst_first()) == list(range(20))
+    assert noise.excess[echo].min() > noise.excess[~echo].max() + 5
+    reason = after_scout(noise).reason
+    assert "20% of the rows look wrong to it, 20% because their answers repeat" in reason
 
 
 def test_prompts_that_say_nothing_make_nothing_known():

@@ -225,7 +225,6 @@ def estimate(
     cut_short, tells_ends = _cut_short(logp, top_logp, example, special, rows)
     echoes = np.zeros(rows, bool) if echoes is None else echoes
     certain = echoes | cut_short
-    added = np.select([echoes, cut_short], [ECHO, CUT_SHORT])
     text = ~special
     logp, top_logp, entropy, variance, example = (
         column[text] for column in (logp, top_logp, entropy, variance, example)
@@ -243,7 +242,7 @@ def estimate(
         short_list = min(SHORT_LIST, SHORT_LIST_SHARE * np.log(vocabulary))
         no_list = _entropy_of_the_rest(top_logp, entropy) > short_list
         suspicious = certain | (per_row(_far(top_logp, logp, FAR_ALONE) & no_list) > 0)
-        excess += np.where(suspicious & ~certain, LOOKS_WRONG, added)
+        excess += _of_wrong(suspicious, cut_short, echoes)
         known = bool((unlikely == 0).sum() >= KNOWN_ROWS * max(1, (~suspicious).sum()))
         share = wilson(suspicious.astype(float))
         masks = suspicious, cut_short, echoes
@@ -277,7 +276,7 @@ def estimate(
     )
     supported |= ~compared & ~suspicious
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
-    excess += np.where(suspicious & ~certain, LOOKS_WRONG, added)
+    excess += _of_wrong(suspicious, cut_short, echoes)
     usual = ~suspicious[example]
     usual_tokens = float((~unlikely_token[usual]).mean()) if usual.any() else 0.0
     share = wilson(suspicious.astype(float))
@@ -309,6 +308,11 @@ def _cut_short(
     if knows:
         cut[example[ends]] = _far(top_logp[ends], logp[ends], CUT)
     return cut, knows
+
+
+def _of_wrong(suspicious: np.ndarray, cut_short: np.ndarray, echoes: np.ndarray) -> np.ndarray:
+    """Added to the excess of each row: something where it looks wrong, (rows,)."""
+    return np.select([echoes, cut_short, suspicious], [ECHO, CUT_SHORT, LOOKS_WRONG])
 
 
 def _repeated(answers: np.ndarray, expected: np.ndarray, odd: np.ndarray) -> float:

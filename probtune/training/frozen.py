@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -57,9 +58,7 @@ def frozen_head(frozen: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 @torch.no_grad()
 def _gathered(parameter: Any, hidden: Tensor) -> Tensor:
     if hasattr(parameter, "ds_id"):
-        from deepspeed import zero  # pyright: ignore[reportMissingImports]
-
-        with zero.GatheredParameters([parameter]):
+        with _whole(parameter):
             return parameter.detach().to(hidden.dtype, copy=True)
     whole = getattr(parameter, "full_tensor", None)
     return parameter if whole is None else whole().to(hidden.device, hidden.dtype)
@@ -69,12 +68,7 @@ def _gathered(parameter: Any, hidden: Tensor) -> Tensor:
 def _copy_of(model: Any, trainer: Any) -> Any:
     """A copy of a model; of one that is spread already, a second one that is spread like it."""
     if any(hasattr(p, "ds_id") for p in model.parameters()):  # ZeRO-3, while it was loaded
-        from deepspeed import zero  # pyright: ignore[reportMissingImports]
-
         other = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
-        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
-            with zero.GatheredParameters([mine, its], modifier_rank=0):
-                its.copy_(mine)
     elif trainer.get_tp_size() > 1:
         attention = model.config._attn_implementation
         name = model.name_or_path
@@ -87,10 +81,23 @@ def _copy_of(model: Any, trainer: Any) -> Any:
                 f"{trainer.objective} needs a frozen copy of the model, which tensor parallelism"
                 f" loads from its files: {error} Or use FSDP2, ZeRO or data parallelism."
             ) from error
-        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
-            its.copy_(mine)
     else:
         return copy.deepcopy(model)
-    for mine, its in zip(model.buffers(), other.buffers(), strict=True):
-        its.copy_(mine)
+    tensors = ((*m.parameters(), *m.buffers()) for m in (model, other))
+    for mine, its in zip(*tensors, strict=True):
+        with _whole(mine, its, changed_on=0):
+            its.copy_(mine)
     return other
+
+
+def _whole(*tensors: Any, changed_on: int | None = None) -> AbstractContextManager[None]:
+    """Return a context in which tensors that ZeRO-3 has scattered are whole.
+
+    Args:
+        changed_on: the rank whose changes are scattered again; None if nothing is changed.
+    """
+    if not hasattr(tensors[0], "ds_id"):
+        return nullcontext()
+    from deepspeed import zero  # pyright: ignore[reportMissingImports]
+
+    return zero.GatheredParameters(list(tensors), modifier_rank=changed_on)

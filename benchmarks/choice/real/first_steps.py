@@ -51,7 +51,7 @@ ARMS = (
 )
 
 
-def followed(bench: str, line: dict[str, Any], metric: str) -> float | None:
+def followed(line: dict[str, Any], metric: str) -> float | None:
     """Gain in points of power(0.5) over p(), both behind first steps of NLL, in a cell of
     `trainings` or `orders`; None where `auto` takes another objective or NLL does not go first.
     """
@@ -59,33 +59,28 @@ def followed(bench: str, line: dict[str, Any], metric: str) -> float | None:
     pair = (arm, arm.replace("power(0.5)", "p()"))
     if not arm.startswith("anneal(") or pair[0] == pair[1]:
         return None
-    of = [line["arms"]] if bench == "trainings" else list(line["orders"].values())
-    if any(pair[1] not in arms for arms in of):
+    runs = line["orders"].values() if "orders" in line else [line["arms"]]
+    if any(pair[1] not in arms for arms in runs):
         return None
-    first, second = (np.mean([picked(arms[a], metric) for arms in of]) for a in pair)
+    first, second = (np.mean([picked(arms[a], metric) for arms in runs]) for a in pair)
     return float(100 * (first - second))
 
 
 def after_nll() -> Table:
     """power(0.5) against p() behind first steps of NLL: mean over cells with its 95 % interval."""
     rows = []
-    cells = [("trainings", r) for r in read()] + [("other orders", r) for r in read(orders.RESULTS)]
-    for metric in METRICS:
-        for bench, held_out in product(("trainings", "other orders"), (False, True)):
-            gains = [
-                gain
-                for name, line in cells
-                if name == bench
-                and (line["task"] in TASKS_HELD_OUT or line["kind"] in KINDS_HELD_OUT) is held_out
-                and (gain := followed(name, line, metric)) is not None
-            ]
-            if len(gains) > 1:
-                more = sum(gain > 0 for gain in gains)
-                which = "held out" if held_out else "development"
-                rows.append(
-                    [metric, bench, which, str(len(gains)), str(more)]
-                    + [signed(mean(np.array(gains))._asdict(), 1)]
-                )
+    benches = {"trainings": read(), "other orders": read(orders.RESULTS)}
+    for metric, bench in product(METRICS, benches):
+        gains: dict[str, list[float]] = {"development": [], "held out": []}
+        for line in benches[bench]:
+            held_out = line["task"] in TASKS_HELD_OUT or line["kind"] in KINDS_HELD_OUT
+            gain = followed(line, metric)
+            if gain is not None:
+                gains["held out" if held_out else "development"].append(gain)
+        for which, of in gains.items():
+            more = sum(gain > 0 for gain in of)
+            interval = signed(mean(np.array(of))._asdict(), 1)
+            rows.append([metric, bench, which, str(len(of)), str(more), interval])
     return ["answers", "cells of", "", "number", "more with power(0.5)", "by [95 %]"], rows
 
 
