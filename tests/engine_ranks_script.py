@@ -1,7 +1,9 @@
-"""One optimizer step of the integrations that run here, alone or under torchrun; prints the trained
-parameters' sums as JSON. Run by tests/test_integrations.py.
+"""Two optimizer steps of the integrations that run here, alone or under torchrun; prints the sums
+of the trained parameters as JSON. Run by tests/test_integrations.py.
 
-python engine_ranks_script.py OUT OBJECTIVE [nll]     (nll: the engine's loss is replaced, to stop)
+python engine_ranks_script.py OUT OBJECTIVE [nll | fsdp2 | cp]
+
+nll: the engine's loss is replaced, to stop. fsdp2: the model is scattered. cp: the rows as well.
 """
 
 import json
@@ -11,12 +13,15 @@ import sys
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
+from accelerate import ParallelismConfig
 from test_integrations import RATE, ROWS, sure_model
+from torch.distributed.tensor import DTensor
+from train_script import FSDP2, cp_on_a_cpu, fsdp2_on_a_cpu
 
 import probtune
 
 
-def step(kind: str, out: str, text: str, *, other: bool = False) -> list[float]:
+def steps(kind: str, out: str, text: str, way: str | None = None) -> list[float]:
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
     from trl.trainer.sft_config import SFTConfig
@@ -28,16 +33,20 @@ def step(kind: str, out: str, text: str, *, other: bool = False) -> list[float]:
     class Mixed(ObjectiveMixin, SFTTrainer):
         objective = text
 
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = 1 if way == "cp" else int(os.environ.get("WORLD_SIZE", "1"))
     options = dict(
-        per_device_train_batch_size=4 // ranks, gradient_accumulation_steps=2, max_steps=1,
+        per_device_train_batch_size=4 // ranks, gradient_accumulation_steps=2, max_steps=2,
         learning_rate=RATE, optim="sgd", max_grad_norm=1e9, lr_scheduler_type="constant",
-        use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1,
+        use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=2,
     )  # fmt: skip
+    if way in ("fsdp2", "cp"):
+        options |= {"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2}
+    if way == "cp":
+        options["parallelism_config"] = ParallelismConfig(cp_size=2)
     tokenizer, model = helpers.word_tokenizer(), sure_model()
     parts = dict(
         model=model, train_dataset=Dataset.from_list(ROWS), processing_class=tokenizer,
-        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=4),
     )  # fmt: skip
     if kind == "trl":
         own = {"dataset_kwargs": {"skip_prepare_dataset": True}, "activation_checkpointing": False}
@@ -45,7 +54,7 @@ def step(kind: str, out: str, text: str, *, other: bool = False) -> list[float]:
     else:
         trainer = Trainer(args=TrainingArguments(out, **options), **parts)
         use_objective(trainer, text)
-    if other:
+    if way == "nll":
 
         def compute_loss(model, inputs, num_items_in_batch=None, **others):
             labels = inputs.pop("labels")
@@ -55,13 +64,21 @@ def step(kind: str, out: str, text: str, *, other: bool = False) -> list[float]:
 
         trainer.compute_loss = compute_loss
     trainer.train()
-    flat = torch.cat([p.detach().double().flatten() for p in model.parameters()])
+    trained = [p.full_tensor() if isinstance(p, DTensor) else p for p in model.parameters()]
+    flat = torch.cat([p.detach().double().flatten() for p in trained])
     entry = next(e for e in trainer.state.log_history if "loss" in e)
     return [float(flat.sum()), float(flat.abs().sum()), entry["nll"], entry["mean_p"]]
 
 
 if __name__ == "__main__":
-    out, text, *others = sys.argv[1:]
-    sums = {kind: step(kind, out, text, other=bool(others)) for kind in ("transformers", "trl")}
+    out, text, *ways = sys.argv[1:]
+    if {"fsdp2", "cp"} & set(ways):
+        fsdp2_on_a_cpu()
+        cp_on_a_cpu()
+    sums = {kind: steps(kind, out, text, *ways) for kind in ("transformers", "trl")}
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(sums))
+    if torch.distributed.is_initialized():
+        # gloo's threads may let go of a tensor while the interpreter ends, which aborts it.
+        sys.stdout.flush()
+        os._exit(0)

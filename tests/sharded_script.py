@@ -1,6 +1,6 @@
-"""`probtune` with the arguments of its command line, also with FSDP 2 and tensor parallelism on a
-CPU; says on stdout how the weights were spread. Started by tests/test_pipeline_sharded.py with
-`accelerate launch`.
+"""`probtune` with the arguments of its command line, also with FSDP 2, tensor and context
+parallelism on a CPU; says on stdout how the weights were spread. Started by
+tests/test_pipeline_sharded.py with `accelerate launch`.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import conftest  # noqa: F401  (environment before torch)
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
-from train_script import fsdp2_on_a_cpu, tp_on_a_cpu
+from train_script import cp_on_a_cpu, fsdp2_on_a_cpu, tp_on_a_cpu
 
 from probtune import cli, training
 from probtune.pipeline import fine_tuning
@@ -34,9 +34,10 @@ if __name__ == "__main__":
     if "ACCELERATE_USE_FSDP" in os.environ:
         fsdp2_on_a_cpu()
         fine_tuning.check_fsdp = lambda settings: None
-    if os.environ.get("PARALLELISM_CONFIG_TP_SIZE", "1") != "1":
-        tp_on_a_cpu()
-        requests._refuse_on_a_cpu = lambda config, parallelism: None
+    for kind, on_a_cpu in (("TP", tp_on_a_cpu), ("CP", cp_on_a_cpu)):
+        if os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1") != "1":
+            on_a_cpu()
+            requests._refuse_on_a_cpu = lambda config, parallelism: None
     original, training.save_whole = training.save_whole, save_whole
     status = cli.main()
     if dist.is_initialized() and status == 0:

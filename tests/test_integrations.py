@@ -210,6 +210,27 @@ def test_a_step_of_the_transformers_trainer(text, tmp_path):
     assert 0 <= entry["mean_token_accuracy"] <= 1
 
 
+def test_labels_that_are_shifted_already(tmp_path):
+    """They are the targets, whatever the labels beside them are."""
+    from probtune.integrations.transformers_trainer import use_objective
+
+    def prepare(trainer):
+        use_objective(trainer, "power(10)")
+        collate = trainer.data_collator
+
+        def shifting(rows):
+            batch = collate(rows)
+            labels = batch["labels"]
+            shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+            others = torch.where(labels == -100, labels, 0)
+            return {**batch, "shift_labels": shifted, "labels": others}
+
+        trainer.data_collator = shifting
+
+    actual, _ = trainer_step(tmp_path, None, prepare)
+    same(actual, ours("power(10)"))
+
+
 def test_signals_of_the_loss_of_logits():
     """They are shifted with the labels, and ignored tokens may hold anything."""
     batch = padded(ENDED)
@@ -744,6 +765,18 @@ def test_two_ranks_step_as_one(text, tmp_path):
     alone, both = (json.loads(done.stdout.splitlines()[-1]) for done in (one, two))
     for kind, sums in alone.items():
         assert both[kind] == pytest.approx(sums, rel=1e-5), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [pytest.param("fsdp2", marks=pytest.mark.distributed), "cp"])
+def test_a_scattered_model_steps_as_one_process(way, tmp_path):
+    """Twice: the proof, on the first step, must leave no old weights behind."""
+    one = on_ranks(1, tmp_path / "1", "p()")
+    two = on_ranks(2, tmp_path / "2", "p()", way)
+    assert one.returncode == two.returncode == 0, two.stderr[-3000:]
+    alone, both = (json.loads(done.stdout.splitlines()[-1]) for done in (one, two))
+    for kind, sums in alone.items():
+        assert both[kind] == pytest.approx(sums, rel=1e-6), kind
 
 
 @pytest.mark.slow

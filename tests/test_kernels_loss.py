@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from test_kernels import Recorder
 
 import probtune
-from probtune.errors import ObjectiveError
+from probtune.errors import ObjectiveError, UsageError
 from probtune.kernels import linear_objective_loss, operator, torch_rows  # noqa: F401 (registers)
 from probtune.kernels.reference import statistics_of_logits
 from probtune.objectives import MEMBERS, REFERENCE_SIGNALS, nll, objective, p, power
@@ -323,6 +323,21 @@ def test_a_step_of_the_trainer_does_not_depend_on_how_it_is_split(tmp_path):
     for batch_size in (1, 8):
         actual = parameters_after_a_step(tmp_path, rows, batch_size)
         torch.testing.assert_close(actual, expected)
+
+
+def test_rows_that_are_split_over_ranks_are_refused(monkeypatch):
+    """As an accelerator under context parallelism tells every one of them."""
+    from accelerate import ParallelismConfig
+    from accelerate.state import AcceleratorState
+
+    function = probtune.compute_loss_func("p")
+    batch = {"logits": torch.zeros(1, 2, 3)}, torch.zeros(1, 2).long()
+    shared = AcceleratorState._shared_state
+    monkeypatch.setitem(shared, "parallelism_config", ParallelismConfig(dp_shard_size=2))
+    assert function(*batch) == pytest.approx(2 / 3)
+    monkeypatch.setitem(shared, "parallelism_config", ParallelismConfig(cp_size=2))
+    with pytest.raises(UsageError, match="before their labels are shifted"):
+        function(*batch)
 
 
 def test_what_the_trainer_cannot_give_is_refused_at_once():

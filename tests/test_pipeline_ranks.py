@@ -147,15 +147,18 @@ def test_fsdp_of_the_launcher_that_a_cpu_ignores_is_refused(word_model, tmp_path
         ({"TP": 1, "CP": 2}, "p", "pad them with --training pad_to_multiple_of=4"),
         ({"SP": 2}, "p", "would drop the objective"),
         ({"CP": 2}, "step_top(0.5, nll())", "splits sequences"),
+        ({"CP": 2, "groups": ["slow"]}, "p", "splits sequences; leave out groups"),
+        ({"CP": 2, "padding_free": True}, "p", "keep joined rows apart; leave out packing and"),
     ],
 )
 def test_parallelism_that_cannot_be_honoured(sizes, objective, said, tmp_path, monkeypatch):
     """Before anything is read."""
-    config = ProbTuneConfig(str(tmp_path), objective=objective)
+    options = {name: value for name, value in sizes.items() if name.islower()}
+    config = ProbTuneConfig(str(tmp_path), objective=objective, **options)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
-    for name, size in sizes.items():
-        monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(size))
+    for name in sizes.keys() - options.keys():
+        monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(sizes[name]))
     with pytest.raises(UsageError, match=said):
         check_trainer(config)
 

@@ -168,6 +168,15 @@ def test_with_split_layers(arguments, alone, tmp_path):
     assert said.count("spread: 2 as (Shard(dim=0),), 2 as (Shard(dim=1),)\n") == trainings
 
 
+def test_with_split_rows(word_model, alone, tmp_path):
+    """Context parallelism."""
+    stages = ["--objective", "select:auto,p", "--compare", "eaft(1, 3)"]
+    sizes = {"parallelism_config_dp_shard_size": 1, "parallelism_config_cp_size": 2}
+    options = [*stages, "--training", "pad_to_multiple_of=4"]
+    said = alike(alone, tmp_path, options, fsdp2(parallelism=sizes), split=word_model)
+    assert said.count("spread: 2 as (Shard(dim=0),)\n") == 3
+
+
 @pytest.fixture
 def zero(tmp_path):
     """Returns the configuration of a ZeRO stage."""

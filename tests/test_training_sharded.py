@@ -103,6 +103,18 @@ def test_every_kind_of_objective_with_split_layers(layout, tmp_path):
     trains_alike(tmp_path, "tp", MEASURED, layout=layout, steps=5, model=str(folder))
 
 
+@pytest.mark.parametrize("layout", [(), ("checkpointing",)])
+def test_rows_that_are_split_over_ranks(layout, tmp_path):
+    """Context parallelism, in torch's ring attention with a CPU's kernel, and FSDP2 as accelerate
+    asks for it there."""
+    cases = ["p()", "eaft(1, 3)", "anneal(nll(), p(), 0, 0.5)", "nll_on_special(power(0.5))"]
+    trains_alike(tmp_path, "cp", cases, layout=layout, steps=5, pad_to_multiple_of=4)
+
+
+def test_rows_that_are_split_over_ranks_with_lora_on_the_head(tmp_path):
+    trains_alike(tmp_path, "cp", ["power(0.5)"], lora=True, pad_to_multiple_of=4)
+
+
 COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"
 """Measures the step, and takes a column of the data."""
 

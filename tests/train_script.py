@@ -1,8 +1,8 @@
 """Trains a tiny model and prints its numbers as JSON; run alone or under torchrun by the tests.
 
 python train_script.py OUT ROWS_PER_STEP OBJECTIVE NORMALIZER [OBJECTIVE NORMALIZER ...]
-    [--zero3 | --zero2 | --fsdp2 | --tp] [--bf16] [--lora] [--padding_free] [--checkpointing]
-    [--steps N] [--model FOLDER]
+    [--zero3 | --zero2 | --fsdp2 | --tp | --cp] [--bf16] [--lora] [--padding_free] [--checkpointing]
+    [--steps N] [--model FOLDER] [--pad_to_multiple_of N]
 
 The model of the n-th objective is saved in OUT/n/model.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import conftest  # noqa: F401  (environment before torch)
 import helpers
 import torch
+from accelerate import ParallelismConfig
 from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
@@ -50,7 +51,7 @@ ZERO2 = {**ZERO3, "zero_optimization": {"stage": 2}}
 FSDP2 = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
 
 
-FLAGS = ("zero3", "zero2", "fsdp2", "tp", "bf16", "lora", "padding_free", "checkpointing")
+FLAGS = ("zero3", "zero2", "fsdp2", "tp", "cp", "bf16", "lora", "padding_free", "checkpointing")
 
 
 def fsdp2_on_a_cpu() -> None:
@@ -104,6 +105,37 @@ def tp_on_a_cpu() -> None:
     AcceleratorState.__init__ = with_tp
 
 
+def cp_on_a_cpu() -> None:
+    """torch has ring attention for the kernels of accelerators; a CPU's own kernel fits into it."""
+    from torch.distributed.tensor import Shard
+    from torch.distributed.tensor.experimental._context_parallel import _attention as ring
+
+    forward_of = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward_of = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+    def on_ranks(ring_of):
+        def handler(op, arguments, options):
+            names = (argument.name for argument in op._schema.arguments)
+            whole = {**dict(zip(names, arguments, strict=False)), **options}
+            mesh = whole["query"].device_mesh
+            local = {k: x.to_local() if isinstance(x, DTensor) else x for k, x in whole.items()}
+            results = ring_of(mesh.get_group(), 2, **local)
+            return tuple(DTensor.from_local(x, mesh, [Shard(2)]) for x in results)
+
+        return handler
+
+    def forward(group, dim, **options):
+        return ring._templated_ring_attention(group, dim, forward_of, **options)
+
+    def backward(group, dim, **options):
+        return ring._templated_ring_attention_backward(
+            group, dim, backward_of.default, grad_out_name="grad_out", **options
+        )
+
+    ring.custom_ops[forward_of.default] = on_ranks(forward)
+    ring.custom_ops[backward_of.default] = on_ranks(backward)
+
+
 def split(folder):
     """The model of a folder, its layers split over the processes."""
     from transformers import AutoModelForCausalLM
@@ -137,14 +169,16 @@ def train(
     fsdp2: bool = False,
     zero2: bool = False,
     tp: bool = False,
+    cp: bool = False,
     bf16: bool = False,
     lora: bool = False,
     padding_free: bool = False,
     checkpointing: bool = False,
     steps: int = 3,
     model: str | None = None,
+    pad_to_multiple_of: int | None = None,
 ) -> dict | None:
-    ranks = 1 if tp else int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = 1 if tp or cp else int(os.environ.get("WORLD_SIZE", "1"))
     config = ProbTuneConfig(
         out,
         objective=objective,
@@ -168,7 +202,9 @@ def train(
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         deepspeed=ZERO3 if zero3 else ZERO2 if zero2 else None,
-        **({"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2} if fsdp2 else {}),
+        **({"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2} if fsdp2 or cp else {}),
+        **({"parallelism_config": ParallelismConfig(cp_size=2)} if cp else {}),
+        pad_to_multiple_of=pad_to_multiple_of,
     )
     data = helpers.encoded_rows(24, masked=(1, 4, 5, 9, 10, 11))
     rows = Dataset.from_list([{**row, "quality": 0.5 + i / 24} for i, row in enumerate(data)])
@@ -222,10 +258,14 @@ if __name__ == "__main__":
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model")
+    parser.add_argument("--pad_to_multiple_of", type=int)
     parsed = parser.parse_args()
-    options = {name: getattr(parsed, name) for name in (*FLAGS, "steps", "model")}
-    if parsed.fsdp2:
+    valued = ("steps", "model", "pad_to_multiple_of")
+    options = {name: getattr(parsed, name) for name in (*FLAGS, *valued)}
+    if parsed.fsdp2 or parsed.cp:
         fsdp2_on_a_cpu()
+    if parsed.cp:
+        cp_on_a_cpu()
     if parsed.tp:
         tp_on_a_cpu()
         torch.distributed.init_process_group("gloo")

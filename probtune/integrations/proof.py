@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -250,10 +251,10 @@ def prove_trainer(trainer: Any, running: Running, *, engine: str, way_out: str) 
     ) -> Tensor:
         if running.objective_now() == nll():  # which proves nothing: `anneal(nll(), ...)` begins
             return trained(model, inputs, num_items_in_batch, **others)
-        batch = dict(inputs)  # compute_loss takes the labels out
-        random = _random_state(trainer.args.device)
+        model.train()
+        sums = _sums_of_batch(trainer, model, inputs, proof, running)
         loss = trained(model, inputs, num_items_in_batch, **others)
-        proof.add(loss, _sums_of_batch(trainer, model, batch, proof, random, running))
+        proof.add(loss, sums)
         if trainer.accelerator.sync_gradients:
             ranks = trainer.accelerator.num_processes // _copies(trainer)
             device = trainer.args.device
@@ -279,19 +280,26 @@ def _copies(trainer: Any) -> int:
 
 
 def _sums_of_batch(
-    trainer: Any, model: Any, batch: dict[str, Any], proof: Proof, random: Any, running: Running
+    trainer: Any, model: Any, inputs: Mapping[str, Any], proof: Proof, running: Running
 ) -> tuple[float, float, float]:
-    """Return `logits_sums` of a batch, by a forward pass of the model without labels."""
-    batch = trainer._prepare_inputs(batch)
-    shifted, labels = batch.pop("shift_labels", None), batch.pop("labels", None)
-    targets = labels if shifted is None else shifted
-    if targets is None:
-        raise TrainingError(
-            f"{proof.engine}: the batch has no labels, so nothing says what is trained."
-        )
-    arguments = {name: x for name, x in batch.items() if name not in _OF_THE_LOSS}
-    with torch.no_grad(), trainer.compute_loss_context_manager(), _replayed(random):
-        outputs = model(**arguments)
+    """Return `logits_sums` of a batch, by a forward pass of the model without labels. It comes
+    before the one that trains: a head that FSDP has gathered in a forward pass stays so until a
+    backward pass, and an update between would be missing in it.
+    """
+    batch = {name: x.clone() if isinstance(x, Tensor) else x for name, x in inputs.items()}
+    split, batch = _split_over_ranks(trainer, model, trainer._prepare_inputs(batch))
+    with split():
+        shifted, labels = batch.pop("shift_labels", None), batch.pop("labels", None)
+        targets = labels if shifted is None else shifted
+        if targets is None:
+            raise TrainingError(
+                f"{proof.engine}: the batch has no labels, so nothing says what is trained."
+            )
+        arguments = {name: x for name, x in batch.items() if name not in _OF_THE_LOSS}
+        device = trainer.args.device
+        forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with torch.no_grad(), trainer.compute_loss_context_manager(), forked:
+            outputs = model(**arguments)
     logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
     if not isinstance(logits, Tensor):
         raise TrainingError(
@@ -303,29 +311,13 @@ def _sums_of_batch(
     return logits_sums(now, logits, targets, shift=shifted is None, signals=signals)
 
 
+def _split_over_ranks(trainer: Any, model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """Return (the context in which the model reads a batch, the batch for it): with context
+    parallelism each rank's part of every row.
+    """
+    prepare = getattr(trainer, "_prepare_context_parallel_inputs", None)
+    return (nullcontext, batch) if prepare is None else prepare(model, batch)
+
+
 _OF_THE_LOSS = frozenset({"num_items_in_batch", "compute_loss_func", "loss_scale", "channel"})
 """Entries of a batch that are meant for a loss and not for the model."""
-
-
-def _random_state(device: torch.device) -> tuple[Tensor, Any]:
-    accelerator = None
-    if device.type == "cuda":
-        accelerator = torch.cuda.get_rng_state(device)
-    return torch.get_rng_state(), accelerator
-
-
-class _replayed:
-    """Random numbers as they were when `_random_state` was called; afterwards as before."""
-
-    def __init__(self, state: tuple[Tensor, Any]):
-        self._state = state
-
-    def __enter__(self) -> None:
-        self._fork = torch.random.fork_rng()
-        self._fork.__enter__()
-        torch.set_rng_state(self._state[0])
-        if self._state[1] is not None:
-            torch.cuda.set_rng_state(self._state[1])
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)

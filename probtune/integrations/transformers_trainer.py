@@ -49,17 +49,21 @@ class ObjectiveLoss:
         self.statistics = TokenStatistics(self.objective)
         self.watching = True
         """True in a step that ends with a log entry; the others are not measured."""
+        self.shifted: Tensor | None = None
+        """Labels of the batch that are shifted already, in place of its labels."""
 
     def __call__(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None, **others: Any
     ) -> Tensor:
         now = self.running.objective_now()
+        shift = self.shifted is None
+        labels = labels if self.shifted is None else self.shifted
         signals = {} if labels is None else self.running.signals(now, labels)
-        loss = loss_of_outputs(outputs, labels, now, num_items_in_batch, signals)
+        loss = loss_of_outputs(outputs, labels, now, num_items_in_batch, signals, shift=shift)
         if self.watching and loss.requires_grad:  # not in evaluation
             logits: Any = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
-            labels = labels.to(logits.device)
-            self.statistics.add_logits(logits.detach(), labels, objective=now, signals=signals)
+            of_batch = (logits.detach(), labels.to(logits.device))
+            self.statistics.add_logits(*of_batch, shift=shift, objective=now, signals=signals)
         return loss
 
 
@@ -106,12 +110,26 @@ def use_objective(
     running.check()
     loss = ObjectiveLoss(running)
     trainer.compute_loss_func = loss
+    _tell_shifted_labels(trainer, loss)
     # The trainer counts the step's tokens from the labels as ours shifts them.
     trainer._loss_shifts_labels = True
     # First, so that trackers and bars get the entries whole.
     trainer.callback_handler.callbacks.insert(0, StatisticsCallback(loss, trainer))
     prove_trainer(trainer, running, engine=engine, way_out=way_out)
     return loss
+
+
+def _tell_shifted_labels(trainer: Any, loss: ObjectiveLoss) -> None:
+    """Hand shifted labels over, which the trainer has from its collator, or under context
+    parallelism, where it splits rows, and does not give to `compute_loss_func`.
+    """
+    compute = trainer.compute_loss
+
+    def compute_loss(model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        loss.shifted = inputs.pop("shift_labels", None)
+        return compute(model, inputs, *arguments, **options)
+
+    trainer.compute_loss = compute_loss
 
 
 def refuse_other_losses(trainer: Any, objective: Objective | str) -> None:

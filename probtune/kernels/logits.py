@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from .autograd import backward_of_scalar
@@ -156,14 +158,16 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
     its own tokens, so a token on a rank with few of them weighs more.
 
     Not for a model whose forward leaves the logits out (Liger's fused loss, cut cross-entropy), nor
-    for sequence or context parallelism, where the trainer takes the model's own loss or splits the
-    labels, nor for `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. An objective of
-    the share of the steps or of special tokens needs `use_objective` (docs/engines.md); one of
-    numbers from the data, a reference or the step's statistics needs `ProbTuneTrainer`.
+    for sequence parallelism, where the trainer takes the model's own loss, nor for
+    `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. Context parallelism, and an
+    objective of the share of the steps or of special tokens, need `use_objective`
+    (docs/engines.md); one of numbers from the data, a reference or the step's statistics needs
+    `ProbTuneTrainer`.
 
     Raises:
         ObjectiveError: the text names no objective, or the objective needs a signal that does not
             follow from the logits.
+        UsageError (from the function): the rows are split over ranks.
 
     Example:
         >>> function = compute_loss_func("power(0.5)")
@@ -176,9 +180,25 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
     def of_outputs(
         outputs: Any, labels: Tensor | None, num_items_in_batch: float | Tensor | None = None
     ) -> Tensor:
+        _refuse_split_rows()
         return loss_of_outputs(outputs, labels, f, num_items_in_batch)
 
     return of_outputs
+
+
+def _refuse_split_rows() -> None:
+    """Refuse context parallelism: the trainer hands over labels that were cut into pieces before
+    they are shifted, so that the last token of each piece would be missing.
+    """
+    state = sys.modules.get("accelerate.state")
+    shared = {} if state is None else state.AcceleratorState._shared_state
+    parallelism = shared.get("parallelism_config")
+    if parallelism is not None and parallelism.cp_enabled:
+        raise UsageError(
+            "context parallelism splits rows before their labels are shifted, which a"
+            " compute_loss_func cannot make up for; use ProbTuneTrainer, or use_objective(trainer,"
+            " ...) as in docs/engines.md."
+        )
 
 
 def loss_of_outputs(
@@ -187,8 +207,13 @@ def loss_of_outputs(
     objective: Objective,
     num_items: float | Tensor | None,
     signals: Mapping[str, Any] | None = None,
+    *,
+    shift: bool = True,
 ) -> Tensor:
     """Return `loss` of a model's outputs.
+
+    Args:
+        shift, signals: as in `loss`.
 
     Raises:
         ValueError: there are no labels, or the outputs have no logits.
@@ -206,7 +231,8 @@ def loss_of_outputs(
         num_items = torch.as_tensor(num_items, device=logits.device)
     labels = labels.to(logits.device)
     signals = map_per_token(signals or {}, lambda x: x.to(logits.device))
-    return loss(logits, labels, objective, num_items_in_batch=num_items, signals=signals)
+    options: dict[str, Any] = {"num_items_in_batch": num_items, "shift": shift}
+    return loss(logits, labels, objective, signals=signals, **options)
 
 
 class _Rows:

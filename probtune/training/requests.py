@@ -72,8 +72,14 @@ def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
     )
 
 
-def check_parallelism(objective: Objective, parallelism: Any) -> None:
+def check_parallelism(
+    objective: Objective, parallelism: Any, *, joins_rows: bool, groups: bool
+) -> None:
     """Refuse a `ParallelismConfig` of accelerate under which another objective would be trained.
+
+    Args:
+        joins_rows: True if rows are packed, or a batch's rows joined without padding.
+        groups: True if training is logged by groups of rows.
 
     Raises:
         UsageError: with what to use instead.
@@ -83,8 +89,14 @@ def check_parallelism(objective: Objective, parallelism: Any) -> None:
             "sequence parallelism takes the model's own loss, which is NLL, and would drop the"
             " objective; use FSDP, context parallelism or packing instead."
         )
+    if not parallelism.cp_enabled:
+        return
     own = objective.kinds - HEAD_SIGNALS - {"special", "progress"}
-    if parallelism.cp_enabled and own:
+    if joins_rows or groups:
+        options = "packing and padding_free" if joins_rows else "groups"
+        why = "drops the masks that keep joined rows apart" if joins_rows else "splits sequences"
+        raise UsageError(f"context parallelism {why}; leave out {options}.")
+    if own:
         raise UsageError(
             f"context parallelism splits sequences, and {objective} needs numbers per token or"
             " sequence that are not split with them; use FSDP or packing instead."
@@ -115,7 +127,12 @@ def _check_sharding(config: Any) -> None:
             f"accelerate's parallelism is for {size} processes ({product}), and {processes} were"
             " started; their product must be the number of processes."
         )
-    check_parallelism(config.resolved_objective, parallelism)
+    check_parallelism(
+        config.resolved_objective,
+        parallelism,
+        joins_rows=config.packing or config.padding_free,
+        groups=bool(config.groups),
+    )
     if parallelism.tp_enabled and parallelism.tp_size != processes:
         raise UsageError(
             f"tensor parallelism splits layers over all processes: tp_size must be {processes}, got"
