@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.blocks import block, markdown
-from benchmarks.choice.real import first_steps, noise, orders, stated, trainings
+from benchmarks.choice.real import first_steps, noise, orders, pruned, stated, trainings
 from benchmarks.choice.real.tasks import DEVELOPMENT
 from probtune.data.encoding import encode
 from probtune.data.rows import rows_from
@@ -238,6 +238,23 @@ def test_what_follows_first_steps_is_compared_where_both_were_trained():
     for arms in ({first: 0.7}, {"nll()": 0.7}, {"power(0.5)": 0.7, "p()": 0.6}):
         lone = line("steps", next(iter(arms)), {"nll()": 0.5, **arms})
         assert first_steps.followed(lone, "greedy") is None
+
+
+def test_the_document_shows_another_model():
+    document = pruned.estimates.DOCUMENTS / "choice-bench.md"
+    expected = pruned.page(pruned.read(), pruned.estimates.read())
+    assert block(document, "estimates-pruned") == markdown(expected)
+
+
+def test_a_model_without_a_layer():
+    """Is one in which that layer adds nothing."""
+    ids = torch.arange(12)[None]
+    silent = helpers.word_causal_model(num_hidden_layers=3)
+    for part in (silent.model.layers[1].self_attn.o_proj, silent.model.layers[1].mlp.down_proj):
+        torch.nn.init.zeros_(part.weight)
+    left = pruned.without(helpers.word_causal_model(num_hidden_layers=3), 1)
+    assert left.config.num_hidden_layers == 2
+    assert_close(left(ids).logits, silent(ids).logits)
 
 
 def test_the_document_shows_what_follows_first_steps():

@@ -1,4 +1,4 @@
-"""Answers that are their question once more, told by their tokens."""
+"""Answers that are their question once more, or say themselves twice, told by their tokens."""
 
 import numpy as np
 import pytest
@@ -67,4 +67,38 @@ def test_a_part_of_the_question_is_an_answer():
     prompts, answers, _ = rows(20, lambda i, q: q[:6] if i < 5 else unlike(i, q), length=12)
     assert not echoes(prompts, answers).any()
     prompts, answers, _ = rows(20, lambda i, q: q if i < 5 else unlike(i, q), length=2)
+    assert not echoes(prompts, answers).any()
+
+
+@pytest.mark.parametrize("between", [[], [50], [50, 51]])
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_every_answer_that_says_itself_twice(between, share):
+    """The second half's first token is another one, as behind a space."""
+    wrong = np.random.default_rng(1).random(200) < share
+
+    def answer(i, question):
+        said = unlike(i, question)
+        return [*said, *between, 99, *said[1:]] if wrong[i] else said
+
+    prompts, answers, _ = rows(200, answer)
+    assert wrong.any() and (echoes(prompts, answers) == wrong).all()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [1, 2, 3, 1, 2, 3],  # two short halves, as a number may have
+        [7] * 10,  # one digit over and over
+        [9, 1, 2, 3, 4, 1, 2, 3, 4],  # more before the halves than they have between them
+        [1, 2, 3, 4, 50, 51, 52, 1, 2, 3, 4],  # too much between them
+        [1, 2, 3, 4, 1, 2, 3, 5],
+    ],
+)
+def test_an_answer_that_does_not_say_itself_twice(answer):
+    prompts, answers, _ = rows(20, lambda i, q: answer if i == 3 else unlike(i, q))
+    assert not echoes(prompts, answers).any()
+
+
+def test_to_say_everything_twice_may_be_the_task():
+    prompts, answers, _ = rows(20, lambda i, q: 2 * unlike(i, q) if i < 10 else unlike(i, q))
     assert not echoes(prompts, answers).any()

@@ -293,7 +293,7 @@ def _show_scout(scouted: dict[str, Any], terminal: Terminal) -> None:
     terminal.show(f"{'share of rows that look wrong':46s} {share}")
     for row in noise["worst"][:_WORST] if noise["known"] else ():
         why = ", ends where it would go on" if row.get("cut_short") else ""
-        why = ", repeats its question" if row.get("echo") else why
+        why = ", repeats its question or itself" if row.get("echo") else why
         terminal.show(f"  {row['where']}  (excess surprise {row['excess']:.1f}{why})", wrap=False)
     terminal.show(f"\n{suggestion['verdict']}: {suggestion['objective']}. {suggestion['reason']}")
     terminal.show(scouted["decodings"])

@@ -236,9 +236,9 @@ def prove_trainer(trainer: Any, running: Running, *, engine: str, way_out: str) 
     """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step in
     which the objective is not NLL.
 
-    Until it has, each micro-batch goes through the model once more without labels, under the same
-    random numbers (dropout), so that no loss of the model is involved. It costs a forward pass with
-    full logits for a step.
+    Until it has, each micro-batch goes through the model without labels before it is trained, under
+    the same random numbers (dropout), so that no loss of the model is involved. It costs a forward
+    pass with full logits for a step.
 
     Raises (from `trainer.train`):
         TrainingError: the loss is another one.

@@ -156,7 +156,7 @@ def after_scout(
     if cut := float(noise.cut_short.mean()):
         reason += f", {cut:.0%} because they end where it would go on"
     if echoes := float(noise.echoes.mean()):
-        reason += f", {echoes:.0%} because their answers repeat their questions"
+        reason += f", {echoes:.0%} because their answers repeat their questions or themselves"
     if case == "right" and _counted(noise, knows_ends).value >= LEAST_NOISE:
         reason += f", of {noise.share.n} too few to be sure"
     runner_up = taken_for(metric, "wrong", knows_form=knows_form) if taken == NLL else NLL

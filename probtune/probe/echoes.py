@@ -1,4 +1,4 @@
-"""Rows whose answer is their question once more, found by their tokens.
+"""Rows whose answer is their question once more, or says itself twice, found by their tokens.
 
 A prompt speaks for its own repetition more than for anything else, so a model that has learnt from
 a few such rows finds them likely, and nothing that it says of a row tells them from right ones. In
@@ -11,10 +11,15 @@ An answer repeats it if the answer, but for its first and its last token, stands
 is and is as long as the question. The first token may be joined to what stands before it, the last
 is the end of most rows.
 
+An answer that *says itself twice* is of two equal halves, with at most two tokens between them. The
+first token of each half may differ, being joined to what stands before it. Models that have lost
+their way write such answers (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020,
+https://arxiv.org/abs/1904.09751), and what a model has just read it expects again.
+
 To repeat may be right, as a list that is sorted already is its own answer. So where the other
 answers of the rows usually hold most of their questions, only an answer that repeats more than its
 question counts (the words around it that all prompts have); and where half of the rows repeat their
-questions, that is the task.
+questions, or themselves, that is the task.
 """
 
 from __future__ import annotations
@@ -26,7 +31,11 @@ import numpy as np
 __all__ = ["echoes"]
 
 LEAST = 3
-"""Tokens of an answer, without its first and last, below which it repeats nothing."""
+"""Tokens of an answer, without its first and last, or of its second half without the first, below
+which it repeats nothing.
+"""
+BETWEEN = 2
+"""Tokens between two halves at most."""
 MOSTLY = 0.8
 """Share of a question's tokens that an answer holds from which it is made of its question."""
 TASK = 0.5
@@ -34,7 +43,7 @@ TASK = 0.5
 
 
 def echoes(prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.ndarray:
-    """Return True for the rows whose answer repeats their question, (rows,).
+    """Return True for the rows whose answer repeats their question or itself, (rows,).
 
     Args:
         prompts, answers: tokens of each row.
@@ -45,6 +54,12 @@ def echoes(prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.n
         >>> answers = [np.array([9, *says, 0]) for says in ((9, 9, 9), (8, 8, 9), (5, 6, 7))]
         >>> echoes(prompts, answers)
         array([False, False,  True])
+
+    The second of three says itself twice, with a 9 between:
+
+        >>> says = ((3, 4, 8, 2), (4, 7, 3, 5, 9, 4, 7, 3, 5), (5, 6, 7, 1))
+        >>> echoes(prompts, [np.array([*tokens, 0]) for tokens in says])
+        array([False,  True, False])
     """
     begin, end = _common(prompts), _common([prompt[::-1] for prompt in prompts])
     questions = [prompt[begin : max(begin, len(prompt) - end)] for prompt in prompts]
@@ -63,7 +78,22 @@ def echoes(prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.n
     ]
     if overlaps and np.median(overlaps) >= MOSTLY:
         repeats &= more > 0
+    twice = np.array([_is_twice_itself(answer[:-1]) for answer in answers])
+    return _unless_it_is_the_task(repeats) | _unless_it_is_the_task(twice)
+
+
+def _unless_it_is_the_task(repeats: np.ndarray) -> np.ndarray:
     return repeats & (repeats.mean() < TASK)
+
+
+def _is_twice_itself(text: np.ndarray) -> bool:
+    """True if the tokens are two halves with the same tokens behind the first of each."""
+    for between in range(BETWEEN + 1):
+        half, odd = divmod(len(text) - between, 2)
+        second = text[half + between :]
+        if not odd and half > LEAST and (text[1:half] == second[1:]).all():
+            return len(np.unique(second)) > 1
+    return False
 
 
 def _common(texts: Sequence[np.ndarray]) -> int:

@@ -25,8 +25,8 @@ are enough to learn that a share of the rows is cut: their ends have p = 0.1 to 
 ends that are less certain many right ones lie as far behind (of clean rows 15 % at a median of 0.8,
 10 % even 2 nats at 0.66, in one scout that had not settled).
 
-And a row looks wrong if its answer is its question once more, an *echo*, whatever the model says of
-it (`probtune.probe.echoes`).
+And a row looks wrong if its answer is its question once more, or says itself twice, an *echo*,
+whatever the model says of it (`probtune.probe.echoes`).
 
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
@@ -133,7 +133,7 @@ class Noise(NamedTuple):
     cut_short: np.ndarray
     """True for those of them that end where the model would go on, (rows,)."""
     echoes: np.ndarray
-    """True for those of them whose answer is their question once more, (rows,)."""
+    """True for those of them whose answer repeats their question or itself, (rows,)."""
     power: float | None = None
     """Share of the rows that their own prompt supports and that the model would not write behind
     another one; None where prompts cannot be exchanged.
@@ -195,7 +195,7 @@ def estimate(
     vocabulary: int,
     others: Others | None = None,
     answers: np.ndarray | None = None,  # (rows,) the same integer for rows with the same targets
-    echoes: np.ndarray | None = None,  # (rows,) True for rows whose answer is their question
+    echoes: np.ndarray | None = None,  # (rows,) True for answers that repeat
 ) -> Noise:
     """Estimate the share of wrong rows.
 

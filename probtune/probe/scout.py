@@ -82,7 +82,7 @@ class Exchanged(NamedTuple):
     answers: np.ndarray
     """The same integer for rows with the same answer, (rows,)."""
     echoes: np.ndarray
-    """True for rows whose answer is their own question once more, (rows,)."""
+    """True for rows whose answer repeats their own question or itself, (rows,)."""
 
 
 class Behind(NamedTuple):

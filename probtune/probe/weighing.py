@@ -49,7 +49,7 @@ class Weighed(NamedTuple):
     cut_short: np.ndarray
     """(rows,): True for one that looks wrong since it ends where its scout would go on."""
     echoes: np.ndarray
-    """(rows,): True for one that looks wrong since its answer is its question once more."""
+    """(rows,): True for one that looks wrong since its answer repeats its question or itself."""
     steps: tuple[int, int]
     """Steps of the two scouts."""
 

@@ -45,7 +45,7 @@ _MEASURED = 128
 _KINDS = (
     *(("none", 0.0), ("other_row", 0.4), ("slip", 0.2), ("other_row", 0.1)),
     *(("wrong_format", 0.2), ("missing", 0.2), ("one_sided", 0.4)),
-    *(("refusal", 0.2), ("echo", 0.2), ("garbled", 0.2)),
+    *(("refusal", 0.2), ("echo", 0.2), ("garbled", 0.2), ("twice", 0.2)),
 )
 _FIRST = ("upper", "addition", "mixed-terse", "gym-words", "gym-arithmetic", "count-on")
 

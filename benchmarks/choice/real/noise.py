@@ -2,7 +2,7 @@
 
 Development and held-out kinds were named before anything was fitted, `LATER` ones before they were
 run; `missing` and `one_sided` had a part in the estimate from 2026-11-30 on, `echo` from
-2026-12-01 on.
+2026-12-01 on, and `twice` came with the rule that sees it.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ def echo(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
     return row.prompt
 
 
+def twice(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
+    """The right response, and then once more."""
+    return rng.choice((" ", "\n", ", ")).join((row.response, row.response))
+
+
 def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
     """The right letters and digits in another order, word by word; a lone one is doubled."""
     for _ in range(20):
@@ -91,7 +96,7 @@ def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
 
 
 DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
-SEEN = {f.__name__: f for f in (missing, one_sided, echo)}
+SEEN = {f.__name__: f for f in (missing, one_sided, echo, twice)}
 """Held out once, until a change of the estimate was made for them."""
 LATER = {f.__name__: f for f in (refusal, garbled)}
 HELD_OUT = {wrong_format.__name__: wrong_format, **LATER}

@@ -120,7 +120,7 @@ def main() -> None:
         write(DOCUMENTS / "choice-bench.md", "orders-means", means(lines))
         return
     if not options.summary:
-        settings = {"below": 20, "rows": 128, "tests": TESTS}
+        settings: dict[str, Any] = {"below": 20, "rows": 128, "tests": TESTS}
         run_missing(RESULTS, cells(), limit=options.limit, by=run, **settings)
     print("\n\n".join(aligned(table(read(RESULTS))) for table in (page, means)))
 

@@ -1,0 +1,144 @@
+"""The estimate of wrong rows on another model: SmolLM2-135M without one of its 30 layers.
+
+    python -m benchmarks.choice.real.pruned               run what is missing (two minutes a cell)
+    python -m benchmarks.choice.real.pruned --influence   how much each layer changes its input
+    python -m benchmarks.choice.real.pruned --summary     the table of what was run
+    python -m benchmarks.choice.real.pruned --page        the same into the document
+
+Every limit of the estimate was set on one model. No other language model fits into an extra, so
+this one is made from it: the layer is left out whose output is most like its input, and nothing is
+trained after it. It knows less and is surprised by other tokens; no limit was changed for it.
+
+Men et al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024,
+https://arxiv.org/abs/2403.03853: the influence of a layer is 1 - cos(input, output), on average
+over tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...blocks import Table, aligned, write
+from . import estimates
+
+__all__ = ["cells", "influence", "page", "without"]
+
+RESULTS = Path(__file__).with_name("pruned.jsonl")
+LAYER = 13
+"""The layer that is left out, from 0: the one with the least influence."""
+TASKS = ("upper", "mixed-sentences", "count-on", "sort", "shop", "steps")
+KINDS = (("none", 0.0), ("other_row", 0.4), ("missing", 0.2), ("slip", 0.2), ("garbled", 0.2))
+
+
+def cells() -> Iterator[tuple[str, str, float, int]]:
+    """(task, kind, rate, seed)."""
+    yield from ((task, kind, rate, 0) for kind, rate in KINDS for task in TASKS)
+
+
+def without(model: Any, layer: int) -> Any:
+    """Leave a layer out of a model, which is changed."""
+    body = model.base_model
+    layers: list[Any] = [x for i, x in enumerate(body.layers) if i != layer]
+    for i, each in enumerate(layers):
+        each.self_attn.layer_idx = i
+    body.layers = torch.nn.ModuleList(layers)
+    model.config.num_hidden_layers = len(layers)
+    return model
+
+
+@torch.no_grad()
+def influence(model: Any, tokenizer: Any) -> np.ndarray:
+    """Return the influence of each layer over clean rows of a task, (layers,)."""
+    rows, _, _ = estimates.encoded_rows(tokenizer, "mixed-sentences", "none", 0.0, 0, 16)
+    of_rows = []
+    for row in rows:
+        ids = torch.from_numpy(row.input_ids).long()[None]
+        states = model.base_model(ids, use_cache=False, output_hidden_states=True).hidden_states
+        pairs = zip(states[:-1], states[1:], strict=True)
+        of_rows.append([1 - torch.cosine_similarity(a, b, -1).mean().item() for a, b in pairs])
+    return np.mean(of_rows, axis=0)
+
+
+def read() -> list[dict[str, Any]]:
+    """The finished cells."""
+    if not RESULTS.is_file():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()][1:]
+
+
+def page(lines: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Table:
+    """By kind: both models on the same cells, each where it claims to know.
+
+    Args:
+        whole: the cells of the whole model.
+    """
+    of_whole = {_cell(r): r for r in whole}
+    rows = []
+    for kind, rate in KINDS:
+        part = [r for r in lines if r["kind"] == kind]
+        both = [of_whole[_cell(r)] for r in part if _cell(r) in of_whole]
+        if part:
+            named = f"{kind}, {rate:.0%}" if rate else kind
+            rows.append([named, str(len(part)), *_errors(part), str(len(both)), *_errors(both)])
+    header = ["wrong rows", "cells", "known", "off by", "worst", "least AUC"]
+    return [*header, "cells, whole model", *header[2:]], rows
+
+
+def _errors(lines: list[dict[str, Any]]) -> tuple[str, str, str, str]:
+    """(cells that are known, and of these: points off, the largest error, the least AUC)."""
+    claims = [r for r in lines if r["known"]]
+    if not claims:
+        return "0", "-", "-", "-"
+    errors = 100 * np.array([r["estimate"] - r["true"] for r in claims])
+    aucs = [r["auc"] for r in claims if r["auc"] is not None]
+    worst = f"{errors[np.abs(errors).argmax()]:+.1f}"
+    least = f"{min(aucs):.2f}" if aucs else "-"
+    return str(len(claims)), f"{np.abs(errors).mean():.1f}", worst, least
+
+
+def _cell(line: dict[str, Any]) -> tuple[str, str, float, int]:
+    return line["task"], line["kind"], line["rate"], line["seed"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.choice.real.pruned")
+    parser.add_argument("--influence", action="store_true", help="how much each layer changes")
+    parser.add_argument("--summary", action="store_true", help="print the table, run nothing")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
+    options = parser.parse_args()
+    if options.page:
+        table = page(read(), estimates.read())
+        write(estimates.DOCUMENTS / "choice-bench.md", "estimates-pruned", table)
+        return
+    if not options.summary:
+        from probtune.models.loading import load_model, load_tokenizer
+        from probtune.records import environment
+
+        name = estimates.MODEL
+        model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
+        if options.influence:
+            for layer, changes in enumerate(influence(model, tokenizer)):
+                print(f"{layer:2}  {changes:.4f}")
+            return
+        if not RESULTS.is_file():
+            RESULTS.write_text(json.dumps({"environment": environment()}) + "\n", encoding="utf-8")
+        done = {_cell(r) for r in read()}
+        model = without(model, LAYER)
+        for cell in [c for c in cells() if c not in done][: options.limit]:
+            line = estimates.run(model, tokenizer, cell)
+            with RESULTS.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            print(*cell, f"{line['estimate']:.2f}", flush=True)
+    print(aligned(page(read(), estimates.read())))
+
+
+if __name__ == "__main__":
+    main()
