@@ -26,6 +26,7 @@ made often; in the first 26 they shared the rows in their order, and weighed the
 could not tell wrong rows from new ones). In the first 46 scouts may have put a row behind a
 prompt with the same answer; the sampled arms of the five in which `auto` weighs rows are newer.
 Behind first steps of NLL `auto` had taken p() for sampled answers; `first_steps` compares it.
+The last cell is in float32, from a processor that does not multiply bfloat16.
 """
 
 from __future__ import annotations
