@@ -186,5 +186,5 @@ def test_the_list_says_which_rows_are_cut_short_or_echoes():
     lines = []
     _show_scout(scouted, SimpleNamespace(show=lambda text, wrap=True: lines.append(text)))
     assert "  rows.jsonl:1  (excess surprise 4.0, ends where it would go on)" in lines
-    assert "  rows.jsonl:2  (excess surprise 3.0, repeats its question)" in lines
+    assert "  rows.jsonl:2  (excess surprise 3.0, repeats its question or itself)" in lines
     assert "  rows.jsonl:3  (excess surprise 2.0)" in lines
