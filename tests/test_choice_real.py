@@ -241,8 +241,8 @@ def test_what_follows_first_steps_is_compared_where_both_were_trained():
 
 
 def test_the_document_shows_another_model():
-    document = pruned.estimates.DOCUMENTS / "choice-bench.md"
-    expected = pruned.page(pruned.read(), pruned.estimates.read())
+    document = trainings.DOCUMENTS / "choice-bench.md"
+    expected = pruned.page(trainings.read(pruned.RESULTS), pruned.estimates.read())
     assert block(document, "estimates-pruned") == markdown(expected)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import UsageError
 from ..models.ranks import launched, launches_parallelism
-from ..objectives import HEAD_SIGNALS, Objective
+from ..objectives import HEAD_SIGNALS
 
 __all__ = ["check_parallelism", "check_trainer"]
 
@@ -72,14 +72,9 @@ def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
     )
 
 
-def check_parallelism(
-    objective: Objective, parallelism: Any, *, joins_rows: bool, groups: bool
-) -> None:
-    """Refuse a `ParallelismConfig` of accelerate under which another objective would be trained.
-
-    Args:
-        joins_rows: True if rows are packed, or a batch's rows joined without padding.
-        groups: True if training is logged by groups of rows.
+def check_parallelism(config: Any, parallelism: Any) -> None:
+    """Refuse a `ParallelismConfig` of accelerate under which another objective than that of a
+    `ProbTuneConfig` would be trained.
 
     Raises:
         UsageError: with what to use instead.
@@ -91,12 +86,13 @@ def check_parallelism(
         )
     if not parallelism.cp_enabled:
         return
-    own = objective.kinds - HEAD_SIGNALS - {"special", "progress"}
-    if joins_rows or groups:
+    joins_rows = config.packing or config.padding_free
+    if joins_rows or config.groups:
         options = "packing and padding_free" if joins_rows else "groups"
         why = "drops the masks that keep joined rows apart" if joins_rows else "splits sequences"
         raise UsageError(f"context parallelism {why}; leave out {options}.")
-    if own:
+    objective = config.resolved_objective
+    if objective.kinds - HEAD_SIGNALS - {"special", "progress"}:
         raise UsageError(
             f"context parallelism splits sequences, and {objective} needs numbers per token or"
             " sequence that are not split with them; use FSDP or packing instead."
@@ -127,12 +123,7 @@ def _check_sharding(config: Any) -> None:
             f"accelerate's parallelism is for {size} processes ({product}), and {processes} were"
             " started; their product must be the number of processes."
         )
-    check_parallelism(
-        config.resolved_objective,
-        parallelism,
-        joins_rows=config.packing or config.padding_free,
-        groups=bool(config.groups),
-    )
+    check_parallelism(config, parallelism)
     if parallelism.tp_enabled and parallelism.tp_size != processes:
         raise UsageError(
             f"tensor parallelism splits layers over all processes: tp_size must be {processes}, got"

@@ -271,9 +271,7 @@ class ProbTuneTrainer(SFTTrainer):
     def _check_parallelism(self) -> None:
         parallelism = self.accelerator.parallelism_config
         if parallelism is not None:
-            joins_rows = self.args.packing or self.padding_free
-            groups = bool(self.args.groups)
-            check_parallelism(self.objective, parallelism, joins_rows=joins_rows, groups=groups)
+            check_parallelism(self.args, parallelism)
 
     def _fuse_head(self) -> None:
         """Choose the head, and refuse what it cannot compute."""

@@ -192,7 +192,7 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
         claims = [r for r in part if r["known"]]
         if not claims:
             continue
-        errors = 100 * np.array([r["estimate"] - r["true"] for r in claims])
+        errors = errors_of(claims)
         auc, precision = (
             [r[name] for r in claims if rate and r[name] is not None]
             for name in ("auc", "precision")
@@ -201,12 +201,23 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
             [
                 f"{_named(kind)}, {rate:.0%}" if rate else kind + ", later tasks" * later,
                 *(str(len(part)), str(len(claims)), f"{errors.mean():+.1f}"),
-                *(f"{np.abs(errors).mean():.1f}", f"{errors[np.abs(errors).argmax()]:+.1f}"),
+                *off_by(errors),
                 *((f"{np.mean(auc):.2f}", f"{min(auc):.2f}") if auc else ("-", "-")),
                 f"{np.mean(precision):.2f}" if precision else "-",
             ]
         )
     return header, rows
+
+
+def errors_of(claims: list[dict[str, Any]]) -> np.ndarray:
+    """Estimate minus share of each cell, in points."""
+    return 100 * np.array([r["estimate"] - r["true"] for r in claims])
+
+
+def off_by(errors: np.ndarray) -> tuple[str, str]:
+    """Return (mean size, the largest error) for a table."""
+    sizes = np.abs(errors)
+    return f"{sizes.mean():.1f}", f"{errors[sizes.argmax()]:+.1f}"
 
 
 def _named(kind: str) -> str:

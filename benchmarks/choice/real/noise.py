@@ -97,7 +97,7 @@ def garbled(rng: random.Random, row: Row, rows: Sequence[Row]) -> str:
 
 DEVELOPMENT = {f.__name__: f for f in (other_row, slip)}
 SEEN = {f.__name__: f for f in (missing, one_sided, echo, twice)}
-"""Held out once, until a change of the estimate was made for them."""
+"""With a part in the estimate; held out until then, but for `twice`."""
 LATER = {f.__name__: f for f in (refusal, garbled)}
 HELD_OUT = {wrong_format.__name__: wrong_format, **LATER}
 KINDS: dict[str, Kind] = {**DEVELOPMENT, **SEEN, **HELD_OUT}

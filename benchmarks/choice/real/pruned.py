@@ -17,7 +17,7 @@ over tokens.
 from __future__ import annotations
 
 import argparse
-import json
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ import torch
 
 from ...blocks import Table, aligned, write
 from . import estimates
+from .trainings import DOCUMENTS, MODEL, cell_of, read, run_missing
 
-__all__ = ["cells", "influence", "page", "without"]
+__all__ = ["cells", "influence", "page", "run", "without"]
 
 RESULTS = Path(__file__).with_name("pruned.jsonl")
 LAYER = 13
@@ -66,11 +67,9 @@ def influence(model: Any, tokenizer: Any) -> np.ndarray:
     return np.mean(of_rows, axis=0)
 
 
-def read() -> list[dict[str, Any]]:
-    """The finished cells."""
-    if not RESULTS.is_file():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()][1:]
+def run(model: Any, tokenizer: Any, cell: tuple[str, str, float, int]) -> dict[str, Any]:
+    """One cell of the whole model's tasks, by a copy without the layer."""
+    return estimates.run(without(copy.deepcopy(model), LAYER), tokenizer, cell)
 
 
 def page(lines: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Table:
@@ -79,11 +78,11 @@ def page(lines: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Table:
     Args:
         whole: the cells of the whole model.
     """
-    of_whole = {_cell(r): r for r in whole}
+    of_whole = {cell_of(r): r for r in whole}
     rows = []
     for kind, rate in KINDS:
         part = [r for r in lines if r["kind"] == kind]
-        both = [of_whole[_cell(r)] for r in part if _cell(r) in of_whole]
+        both = [of_whole[cell_of(r)] for r in part if cell_of(r) in of_whole]
         if part:
             named = f"{kind}, {rate:.0%}" if rate else kind
             rows.append([named, str(len(part)), *_errors(part), str(len(both)), *_errors(both)])
@@ -96,15 +95,9 @@ def _errors(lines: list[dict[str, Any]]) -> tuple[str, str, str, str]:
     claims = [r for r in lines if r["known"]]
     if not claims:
         return "0", "-", "-", "-"
-    errors = 100 * np.array([r["estimate"] - r["true"] for r in claims])
     aucs = [r["auc"] for r in claims if r["auc"] is not None]
-    worst = f"{errors[np.abs(errors).argmax()]:+.1f}"
     least = f"{min(aucs):.2f}" if aucs else "-"
-    return str(len(claims)), f"{np.abs(errors).mean():.1f}", worst, least
-
-
-def _cell(line: dict[str, Any]) -> tuple[str, str, float, int]:
-    return line["task"], line["kind"], line["rate"], line["seed"]
+    return str(len(claims)), *estimates.off_by(estimates.errors_of(claims)), least
 
 
 def main() -> None:
@@ -114,30 +107,20 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the table into docs/ and stop")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N cells")
     options = parser.parse_args()
-    if options.page:
-        table = page(read(), estimates.read())
-        write(estimates.DOCUMENTS / "choice-bench.md", "estimates-pruned", table)
-        return
-    if not options.summary:
+    if options.influence:
         from probtune.models.loading import load_model, load_tokenizer
-        from probtune.records import environment
 
-        name = estimates.MODEL
-        model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
-        if options.influence:
-            for layer, changes in enumerate(influence(model, tokenizer)):
-                print(f"{layer:2}  {changes:.4f}")
-            return
-        if not RESULTS.is_file():
-            RESULTS.write_text(json.dumps({"environment": environment()}) + "\n", encoding="utf-8")
-        done = {_cell(r) for r in read()}
-        model = without(model, LAYER)
-        for cell in [c for c in cells() if c not in done][: options.limit]:
-            line = estimates.run(model, tokenizer, cell)
-            with RESULTS.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-            print(*cell, f"{line['estimate']:.2f}", flush=True)
-    print(aligned(page(read(), estimates.read())))
+        model, tokenizer = load_model(MODEL, device="cpu"), load_tokenizer(MODEL)
+        for layer, changes in enumerate(influence(model, tokenizer)):
+            print(f"{layer:2}  {changes:.4f}")
+        return
+    if not (options.page or options.summary):
+        run_missing(RESULTS, cells(), limit=options.limit, by=run)
+    table = page(read(RESULTS), estimates.read())
+    if options.page:
+        write(DOCUMENTS / "choice-bench.md", "estimates-pruned", table)
+        return
+    print(aligned(table))
 
 
 if __name__ == "__main__":
