@@ -1,8 +1,10 @@
 r"""Mathematical answers: the table of cases, real golds, boxes, and answers that never end."""
 
 import json
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -148,6 +150,18 @@ def test_workers_that_die_are_replaced():
     assert verdicts[tasks[1]] == (True, None) and verdicts[tasks[2]] == (False, None)
 
 
+@pytest.mark.parametrize("killed", [1, None])
+def test_workers_that_are_killed_between_two_batches_are_replaced(killed):
+    """As by a system that is short of memory."""
+    assert compare_all(_equal, [("b", "b")], workers=2)[("b", "b")].equal
+    pids = [p.pid for p in multiprocessing.active_children()]
+    for pid in pids[:killed]:
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.5)
+    number = str(killed)
+    assert compare_all(_equal, [(number, number)], workers=2)[(number, number)].equal
+
+
 def _equal(gold, answer):
     return gold == answer
 
@@ -250,8 +264,9 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    # The line that ends the traceback, which Python's resource tracker may follow with a warning.
-    (error,) = [x for x in done.stderr.splitlines() if x.startswith("probtune.errors.")]
+    # The line that ends the traceback; the workers' own tracebacks may come between, and leave the
+    # spaces that end their message before it.
+    (error,) = [x for x in done.stderr.splitlines() if x.strip().startswith("probtune.errors.")]
     assert 'needs `if __name__ == "__main__":`' in error
 
 

@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, wait
 from typing import Any, NamedTuple
 
 from ...errors import ProbtuneError
@@ -85,23 +85,25 @@ def compare_all(
     while waiting := [task for task in distinct if task not in verdicts]:
         before = len(verdicts) + len(slow)
         key = (os.getpid(), workers or default_workers())  # a fork must not use its parent's pool
+        pool = _pool_of(key)
         first = [task for task in waiting if task not in slow]
         try:
             if first:
-                slow |= _compare(_pool_of(key), comparison, first, timeout_s, finish)
+                slow |= _compare(pool, comparison, first, timeout_s, finish)
             else:
                 with _alone:
                     in_a_row = 0
                     for task in waiting:
                         limit = timeout_s if in_a_row < _ENOUGH else timeout_s / _SHORTER
-                        if _compare(_pool_of(key), comparison, [task], limit, finish):
+                        if _compare(pool, comparison, [task], limit, finish):
                             in_a_row += 1
                             finish(task, Verdict(False, "timeout"))
                         else:
                             in_a_row = 0
-        except BrokenExecutor:  # a worker died between two tasks
+        except BrokenExecutor:
             with _lock:
-                _pools.pop(key, None)
+                if _pools.get(key) is pool:  # no other thread has replaced it
+                    _drop(key)
             if len(verdicts) + len(slow) == before:
                 raise ProbtuneError(
                     "The processes that compare answers could not start. A script that grades at "
@@ -122,11 +124,13 @@ def _compare(
     from pebble import ProcessExpired
 
     slow = set()
-    futures = [(t, pool.schedule(_guarded, args=(comparison, t), timeout=timeout_s)) for t in tasks]
+    futures = []
     try:
+        for task in tasks:
+            futures.append((task, _scheduled(pool, comparison, task, timeout_s)))
         for task, future in futures:
             try:
-                verdict = future.result()
+                verdict = _result(pool, future)
             except TimeoutError:
                 slow.add(task)
                 continue
@@ -142,6 +146,23 @@ def _compare(
             future.cancel()
         raise
     return slow
+
+
+def _scheduled(pool: Any, comparison: Comparison, task: tuple[Any, ...], timeout_s: float) -> Any:
+    try:
+        return pool.schedule(_guarded, args=(comparison, task), timeout=timeout_s)
+    except RuntimeError:
+        if pool.active:
+            raise
+        raise BrokenExecutor("a worker died between two tasks") from None
+
+
+def _result(pool: Any, future: Any) -> Verdict:
+    """Wait for a result that a pool which breaks while it takes the task may never bring."""
+    while not wait([future], timeout=1).done:
+        if not pool.active:
+            raise BrokenExecutor("a worker died between two tasks")
+    return future.result()
 
 
 _ENOUGH = 2
@@ -164,6 +185,8 @@ def _pool_of(key: tuple[int, int]) -> Any:
     from pebble import ProcessPool
 
     with _lock:
+        if key in _pools and not _pools[key].active:  # a worker died while all were idle
+            _drop(key)
         if key not in _pools:
             _pools[key] = ProcessPool(
                 max_workers=key[1], context=get_context("spawn"), initializer=_start_worker
@@ -171,6 +194,12 @@ def _pool_of(key: tuple[int, int]) -> Any:
             if len(_pools) == 1:  # registered after multiprocessing's own, so that it runs before
                 atexit.register(_end)
         return _pools[key]
+
+
+def _drop(key: tuple[int, int]) -> None:
+    pool = _pools.pop(key)
+    pool.stop()
+    pool.join()
 
 
 def _end() -> None:
