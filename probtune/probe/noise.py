@@ -31,9 +31,14 @@ whatever the model says of it (`probtune.probe.echoes`).
 The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
 nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
 would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
-may also matter to a model that is as often wrong as right, as on long worked answers: of the rows
-that do not look wrong it must itself write a fifth, (nearly) every token of them, or 97 % of their
-tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
+may also matter to a model that is as often wrong as right, as on long worked answers or on facts
+that it half knows: of the tokens of rows that do not look wrong it must itself write four fifths,
+and a fifth of these rows, (nearly) every token of them, or 97 % of their tokens (long rows are
+seldom written whole), and no more than half of the rows may look wrong. Nor may right rows shade
+into wrong ones: what a model half knows is supported by anything between nothing and all, and a
+limit that runs through the midst of it tells nothing. Where more than a twentieth of the rows have
+too little support, those that the model would not write either and that have at most twice the
+support asked for must be fewer than half as many.
 Nor may more than a tenth of the rows be answers that their prompts do not support although they do
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
@@ -89,8 +94,15 @@ TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
 KNOWN_WRITES = 0.2
 KNOWN_TOKENS = 0.97
+LEAST_TOKENS = 0.8
 KNOWN_SHARE = 0.5
 KNOWN_UNMOVED = 0.1
+HALFWAY = 2.0
+"""Times the support that is asked for, up to which a row that the model would not write is halfway."""
+KNOWN_HALFWAY = 0.5
+"""Rows halfway for one with too little support, from which these cannot be told."""
+FEW = 0.05
+"""Share of rows with too little support up to which it does not matter whether they can be told."""
 UNSUPPORTED = 2.0
 KNOWN_ENDS = 0.9
 """Median p of the end tokens from which a row that ends elsewhere looks wrong."""
@@ -144,6 +156,12 @@ class Noise(NamedTuple):
     unmoved: float = 0.0
     """Share of rows that do not look wrong although their prompts do not support them."""
 
+    halfway: float = 0.0
+    """Rows that do not look wrong although the model would not write them and their prompts support
+    them little, for each that looks wrong since its prompt supports it too little; 0 where the latter
+    are few.
+    """
+
     repeated: float = 0.0
     """Share of rows that look wrong with an answer that many of them have and that the model nearly
     expects.
@@ -164,7 +182,8 @@ class Noise(NamedTuple):
         """True if the model is right too seldom, in rows that do not look wrong, to accuse any."""
         usual = max(1, int((~self.suspicious).sum()))
         writes = self.writes * len(self.suspicious) / usual
-        return writes < KNOWN_WRITES and self.usual_tokens < KNOWN_TOKENS
+        seldom = writes < KNOWN_WRITES and self.usual_tokens < KNOWN_TOKENS
+        return seldom or self.usual_tokens < LEAST_TOKENS
 
     def worst_first(self) -> list[int]:
         """Return the indices of the rows that look wrong, those with the largest excess first."""
@@ -257,17 +276,18 @@ def estimate(
     unlikely_there = per_row(others.top_logp[text] - others.logp[text] >= WRITES) > 0
 
     def judged(compared: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """(typical support, the rows that are supported, the rows that look wrong)."""
+        """(typical support, each row's in units of what is asked for, the rows that look wrong)."""
         typical = max(float(np.median(lifts[compared])), 1e-9)
-        enough = lifts >= max(SUPPORT, TYPICAL_SHARE * typical)
-        supported = enough | (explained >= EXPLAINED)
-        suspicious = certain | slips | (~supported & unlikely_here)
-        return typical, supported, suspicious
+        enough = max(SUPPORT, TYPICAL_SHARE * typical)
+        support = np.maximum(lifts / enough, explained / EXPLAINED)
+        suspicious = certain | slips | ((support < 1) & unlikely_here)
+        return typical, support, suspicious
 
     *_, suspicious = judged(np.ones(rows, bool))
     compared = ~suspicious[others.donors] | unlikely_there
     compared |= not compared.any()
-    typical, supported, suspicious = judged(compared)
+    typical, support, suspicious = judged(compared)
+    supported = support >= 1
     power = float((supported & unlikely_there)[compared].mean())
     known = (
         typical >= TYPICAL
@@ -275,6 +295,9 @@ def estimate(
         and power >= POWER
     )
     supported |= ~compared & ~suspicious
+    too_little = float((suspicious & ~certain & ~supported).mean())
+    between = float((supported & ~suspicious & unlikely_here & (support < HALFWAY)).mean())
+    halfway = between / too_little if too_little > FEW else 0.0
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     excess += _of_wrong(suspicious, cut_short, echoes)
     usual = ~suspicious[example]
@@ -283,14 +306,14 @@ def estimate(
     unmoved = float((~supported & ~suspicious).mean())
     noise = Noise(
         *(share, known, writes, excess, suspicious, cut_short, echoes),
-        *(power, usual_tokens, unmoved),
+        *(power, usual_tokens, unmoved, halfway),
         tells_ends=tells_ends,
     )
     if answers is not None:
         odd = (suspicious | ~supported) & ~certain
         repeated = _repeated(answers, odd & suspicious & (per_row(far) == 0), odd)
         noise = noise._replace(repeated=repeated)
-    tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED
+    tells = share.value <= KNOWN_SHARE and unmoved <= KNOWN_UNMOVED and halfway < KNOWN_HALFWAY
     return noise._replace(known=known and tells and not noise.hesitates)
 
 

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from ...blocks import Table, write
+from .facts import SEEN, UNSEEN
 from .noise import HELD_OUT, corrupt
-from .tasks import GSM8K, LABELS, LATER, TASKS, draw
+from .tasks import FACTS, GSM8K, LABELS, LATER, TASKS, draw
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("estimates.jsonl")
@@ -38,6 +39,7 @@ SEEN_WHILE_SET = (
     *("gym-reordering", "gsm8k"),  # for the limits KNOWN_WRITES, _TOKENS and _SHARE alone
     *LABELS,  # for the prompt that a row is put behind
     "gym-word-sequence-reversal",  # for STUMBLE
+    *SEEN,  # for LEAST_TOKENS and KNOWN_HALFWAY
 )
 SCOUTED, LONGER = 128, 256
 """Rows for the scout."""
@@ -58,7 +60,9 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
             if task == "gsm8k" and GSM8K not in os.environ:
                 continue
             for kind, rate in kinds:
-                if not (rate and task in LATER):
+                if not (rate and task in LATER) and (
+                    task not in FACTS or (kind, rate) in _KINDS[:2]
+                ):
                     yield task, kind, rate, 0
 
 
@@ -118,6 +122,7 @@ def run(
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
+        "halfway": noise.halfway,
         "cut_short": float(noise.cut_short.mean()),
         "repeated": noise.repeated,
         "auc": _auc(noise.excess, truth),
@@ -177,20 +182,19 @@ def page(lines: list[dict[str, Any]]) -> Table:
 
 def by_kind(lines: list[dict[str, Any]]) -> Table:
     """For each kind of wrong rows: how far off the estimate is where it claims to know, in points,
-    and how well it ranks the rows. Tasks that came later stand apart.
+    and how well it ranks the rows. Tasks that came later and facts stand apart.
     """
     header = ["wrong rows", "cells", "known", "estimate minus share", "off by", "worst"]
     header += ["AUC", "least AUC", "precision"]
     rows = []
-    for kind, rate, later in (
-        (*_KINDS[0], False),
-        (*_KINDS[0], True),
-        *((*k, False) for k in _KINDS[1:]),
+    for kind, rate, of in (
+        *((*_KINDS[0], of) for of in ("", "later tasks")),
+        *((*kind, "") for kind in _KINDS[1:]),
+        *((*kind, f"{of} facts") for of in ("seen", "unseen") for kind in _KINDS[:2]),
     ):
-        of_kind = (r for r in lines if r["kind"] == kind and r["rate"] == rate)
-        part = [r for r in of_kind if (r["task"] in LATER) is later]
+        part = [r for r in lines if (r["kind"], r["rate"], _group(r["task"])) == (kind, rate, of)]
         claims = [r for r in part if r["known"]]
-        if not claims:
+        if not part:
             continue
         errors = errors_of(claims)
         auc, precision = (
@@ -199,14 +203,20 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
         )
         rows.append(
             [
-                f"{_named(kind)}, {rate:.0%}" if rate else kind + ", later tasks" * later,
-                *(str(len(part)), str(len(claims)), f"{errors.mean():+.1f}"),
-                *off_by(errors),
+                ", ".join(filter(None, (_named(kind), f"{rate:.0%}" if rate else "", of))),
+                *(str(len(part)), str(len(claims)), f"{errors.mean():+.1f}" if claims else "-"),
+                *(off_by(errors) if claims else ("-", "-")),
                 *((f"{np.mean(auc):.2f}", f"{min(auc):.2f}") if auc else ("-", "-")),
                 f"{np.mean(precision):.2f}" if precision else "-",
             ]
         )
     return header, rows
+
+
+def _group(task: str) -> str:
+    """The tasks that stand apart in the table by kinds."""
+    named = (("later tasks", LATER), ("seen facts", SEEN), ("unseen facts", UNSEEN))
+    return next((name for name, tasks in named if task in tasks), "")
 
 
 def errors_of(claims: list[dict[str, Any]]) -> np.ndarray:

@@ -16,7 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DEVELOPMENT", "GSM8K", "HELD_OUT", "LABELS", "LATER", "TASKS", "Row", "Task", "draw"]
+from . import facts
+
+__all__ = [
+    "DEVELOPMENT",
+    "FACTS",
+    "GSM8K",
+    "HELD_OUT",
+    "LABELS",
+    "LATER",
+    "TASKS",
+    "Row",
+    "Task",
+    "draw",
+]
 
 GSM8K = "PROBTUNE_GSM8K"
 """Environment variable with the path of GSM8K's train.jsonl; without it the task is left out."""
@@ -302,6 +315,13 @@ def _gsm8k(rng: random.Random, number: int) -> list[Row]:
     return rows[:number]
 
 
+def _facts(name: str) -> Callable[[random.Random, int], list[Row]]:
+    def make(rng: random.Random, number: int) -> list[Row]:
+        return [Row(*row, kind=name) for row in facts.questions(rng, name, number)]
+
+    return make
+
+
 _OTHERS = (
     *("simple_equations", "aiw", "complex_arithmetic", "lcm", "gcd", "coin_flip", "count_primes"),
     *("calendar_arithmetic", "count_bits", "decimal_chain_sum", "products", "caesar_cipher"),
@@ -332,7 +352,10 @@ _ALL = (
     Task("topic", _topic),
     Task("review", _review),
     *_LATER,
+    *(Task(name, _facts(name)) for name in (*facts.SEEN, *facts.UNSEEN)),
 )
+FACTS = (*facts.SEEN, *facts.UNSEEN)
+"""Tasks of which the model knows some answers: a look at the estimate alone, trained by nobody."""
 LABELS = ("topic", "review")
 """Tasks whose answer is one of a few labels: a look at the estimate alone, trained by nobody."""
 LATER = tuple(task.name for task in _LATER)
