@@ -19,7 +19,7 @@ def questions(rng: random.Random, name: str, number: int) -> list[tuple[str, str
     ways, facts = _FACTS[name]
     pairs = [fact.split("=") for line in facts.strip().splitlines() for fact in line.split(";")]
     drawn = ((rng.choice(ways), *rng.choice(pairs)) for _ in range(number))
-    return [(way.format(asked), answer) for way, asked, answer in drawn]
+    return [(way.format(subject), answer) for way, subject, answer in drawn]
 
 
 _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
