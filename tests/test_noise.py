@@ -394,3 +394,46 @@ def test_a_model_that_hesitates_everywhere_knows_nothing():
     noise = estimate(**columns, rows=size, vocabulary=50_000, others=others)
     assert noise.power == 1.0 and noise.share.value == 0.0
     assert noise.hesitates and not noise.known
+
+
+def facts(lifts):
+    """Rows of one token, 1e-4 behind other prompts; the model's favourite has at least a half."""
+    lifts = np.asarray(lifts)
+    size = len(lifts)
+    logp = np.log(1e-4) + lifts
+    return estimate(
+        logp=logp,
+        top_logp=np.maximum(logp, np.log(0.5)),
+        entropy=np.full(size, 0.5),
+        variance=np.full(size, 0.5),
+        example=np.arange(size),
+        special=np.zeros(size, bool),
+        rows=size,
+        vocabulary=50_000,
+        others=Others(np.full(size, np.log(1e-4)), np.full(size, np.log(0.5)), neighbours(size)),
+    )
+
+
+def test_facts_that_are_half_known_cannot_be_told_from_wrong_rows():
+    """Their prompts support them by anything between nothing and all; wrong rows by nothing."""
+    sure = np.full(320, 9.0)
+    half = facts([*sure, *np.linspace(0.0, 5.5, 80)])
+    assert half.share.value == pytest.approx(0.0675)
+    assert half.halfway == pytest.approx(27 / 28) and not half.known
+    wrong = facts([*sure, *np.full(27, 0.5), *np.full(53, 4.5)])
+    assert (
+        wrong.share.value == half.share.value
+        and wrong.halfway == pytest.approx(1 / 28)
+        and wrong.known
+    )
+    few = facts([*np.full(380, 9.0), *np.linspace(0.0, 5.5, 20)])
+    assert few.share.value == pytest.approx(0.0175) and few.halfway == 0.0 and few.known
+    assert "7% of the rows look wrong, too much like right ones" in after_scout(half).reason
+
+
+def test_a_model_that_writes_too_few_tokens_itself_accuses_nobody():
+    seven = facts([*np.full(210, 9.0), *np.full(90, 4.5), *np.full(30, 0.0)])
+    assert seven.usual_tokens == pytest.approx(0.7) and seven.hesitates and not seven.known
+    assert "would write only 70% of the tokens itself" in after_scout(seven).reason
+    eight = facts([*np.full(243, 9.0), *np.full(57, 4.5), *np.full(30, 0.0)])
+    assert eight.usual_tokens == pytest.approx(0.81) and eight.known

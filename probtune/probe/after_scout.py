@@ -37,7 +37,14 @@ from typing import Any, NamedTuple
 from ..errors import UsageError
 from ..statistics import Estimate
 from .choosing import METRICS, NLL, NO_GAIN, Choice, Gain
-from .noise import KNOWN_SHARE, KNOWN_UNMOVED, POWER, Noise
+from .noise import (
+    KNOWN_HALFWAY,
+    KNOWN_SHARE,
+    KNOWN_UNMOVED,
+    LEAST_TOKENS,
+    POWER,
+    Noise,
+)
 
 __all__ = [
     "LEAST_LOW",
@@ -187,7 +194,14 @@ def _cannot_tell(noise: Noise) -> str:
             " as well, a usual answer or a common mistake, too many"
         )
     elif noise.power is None or (noise.hesitates and noise.power >= POWER):
-        why = f"the model would write only {noise.writes:.0%} of the rows itself, too few"
+        rows, tokens = f"{noise.writes:.0%} of the rows", f"{noise.usual_tokens:.0%} of the tokens"
+        few = tokens if noise.power is not None and noise.usual_tokens < LEAST_TOKENS else rows
+        why = f"the model would write only {few} itself, too few"
+    elif noise.halfway >= KNOWN_HALFWAY and noise.power >= POWER:
+        why = (
+            f"{noise.share.value:.0%} of the rows look wrong, too much like right ones that it"
+            " would not write either: the model half knows such answers, too little"
+        )
     else:
         why = (
             f"only {noise.power:.0%} of the answers are more likely behind their own prompt than"

@@ -38,7 +38,7 @@ seldom written whole), and no more than half of the rows may look wrong. Nor may
 into wrong ones: what a model half knows is supported by anything between nothing and all, and a
 limit that runs through the midst of it tells nothing. Where more than a twentieth of the rows have
 too little support, those that the model would not write either and that have at most twice the
-support asked for must be fewer than half as many.
+support asked for must be fewer than half as many (with one row more of either).
 Nor may more than a tenth of the rows be answers that their prompts do not support although they do
 not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say whether
 that is a usual answer or a common mistake.
@@ -98,9 +98,11 @@ LEAST_TOKENS = 0.8
 KNOWN_SHARE = 0.5
 KNOWN_UNMOVED = 0.1
 HALFWAY = 2.0
-"""Times the support that is asked for, up to which a row that the model would not write is halfway."""
+"""Times the support that is asked for, below which a row that the model would not write is halfway
+between a right one and a wrong one.
+"""
 KNOWN_HALFWAY = 0.5
-"""Rows halfway for one with too little support, from which these cannot be told."""
+"""Rows halfway for each with too little support, from which these cannot be told."""
 FEW = 0.05
 """Share of rows with too little support up to which it does not matter whether they can be told."""
 UNSUPPORTED = 2.0
@@ -157,9 +159,8 @@ class Noise(NamedTuple):
     """Share of rows that do not look wrong although their prompts do not support them."""
 
     halfway: float = 0.0
-    """Rows that do not look wrong although the model would not write them and their prompts support
-    them little, for each that looks wrong since its prompt supports it too little; 0 where the latter
-    are few.
+    """Rows halfway between right and wrong ones for each that looks wrong since its prompt supports
+    it too little, with one more of either; 0 where the latter are few.
     """
 
     repeated: float = 0.0
@@ -295,9 +296,9 @@ def estimate(
         and power >= POWER
     )
     supported |= ~compared & ~suspicious
-    too_little = float((suspicious & ~certain & ~supported).mean())
-    between = float((supported & ~suspicious & unlikely_here & (support < HALFWAY)).mean())
-    halfway = between / too_little if too_little > FEW else 0.0
+    too_little = int((suspicious & ~certain & ~supported).sum())
+    between = int((supported & ~suspicious & unlikely_here & (support < HALFWAY)).sum())
+    halfway = (between + 1) / (too_little + 1) if too_little > FEW * rows else 0.0
     excess += UNSUPPORTED * (1.0 - np.clip(lifts / typical, 0.0, 1.0))
     excess += _of_wrong(suspicious, cut_short, echoes)
     usual = ~suspicious[example]

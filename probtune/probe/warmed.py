@@ -252,6 +252,7 @@ def _noise_record(noise: Noise, rows: Sequence[Encoded]) -> dict[str, Any]:
         "power": noise.power,
         "usual_tokens": noise.usual_tokens,
         "unmoved": noise.unmoved,
+        "halfway": noise.halfway,
         "cut_short": float(noise.cut_short.mean()),
         "echoes": float(noise.echoes.mean()),
         "tells_ends": noise.tells_ends,

@@ -10,8 +10,14 @@ import random
 
 __all__ = ["SEEN", "UNSEEN", "questions"]
 
-SEEN = ("spanish", "elements", "states", "authors", "currency", "continent", "antonym")
-UNSEEN = ("german", "inventors", "young", "languages", "landmarks")
+SEEN = (
+    *("spanish", "elements", "states", "authors", "currency", "continent", "antonym"),
+    "landmarks",
+)
+UNSEEN = (
+    *("german", "inventors", "young", "languages"),
+    *("works", "acronyms", "synonym", "country"),
+)
 
 
 def questions(rng: random.Random, name: str, number: int) -> list[tuple[str, str]]:
@@ -279,5 +285,98 @@ the Atomium=Brussels;the Rijksmuseum=Amsterdam;Schönbrunn=Vienna;Charles Bridge
 Fisherman's Bastion=Budapest;the Uffizi=Florence;the Rialto Bridge=Venice;the Leaning Tower=Pisa
 the Petronas Towers=Kuala Lumpur;Marina Bay Sands=Singapore;the Tokyo Skytree=Tokyo
 Table Mountain=Cape Town""",
+    ),
+    "works": (
+        (
+            "Who painted, composed or built {}?",
+            "Artist of {}:",
+            "{} is by whom?",
+            "Name the maker of {}.",
+        ),
+        """
+the Mona Lisa=Leonardo da Vinci;The Last Supper=Leonardo da Vinci
+The Starry Night=Vincent van Gogh;Sunflowers=Vincent van Gogh;Guernica=Pablo Picasso
+The Scream=Edvard Munch;The Kiss=Gustav Klimt;Water Lilies=Claude Monet
+The Night Watch=Rembrandt;Girl with a Pearl Earring=Johannes Vermeer
+The Birth of Venus=Sandro Botticelli;David=Michelangelo;the Sistine Chapel ceiling=Michelangelo
+The Thinker=Auguste Rodin;The Persistence of Memory=Salvador Dalí;American Gothic=Grant Wood
+Campbell's Soup Cans=Andy Warhol;Nighthawks=Edward Hopper;Whistler's Mother=James Whistler
+The School of Athens=Raphael;Las Meninas=Diego Velázquez;The Third of May 1808=Francisco Goya
+Liberty Leading the People=Eugène Delacroix;The Great Wave=Hokusai
+the Magic Flute=Wolfgang Amadeus Mozart;Don Giovanni=Wolfgang Amadeus Mozart
+the Moonlight Sonata=Ludwig van Beethoven;Fidelio=Ludwig van Beethoven
+the Four Seasons=Antonio Vivaldi;the Messiah=George Frideric Handel;Swan Lake=Pyotr Tchaikovsky
+The Nutcracker=Pyotr Tchaikovsky;the Brandenburg Concertos=Johann Sebastian Bach
+Carmen=Georges Bizet;La Traviata=Giuseppe Verdi;Aida=Giuseppe Verdi;La Bohème=Giacomo Puccini
+Tosca=Giacomo Puccini;the Ring cycle=Richard Wagner;Bolero=Maurice Ravel
+Clair de Lune=Claude Debussy;The Planets=Gustav Holst;the Rite of Spring=Igor Stravinsky
+Rhapsody in Blue=George Gershwin;the Blue Danube=Johann Strauss;Peer Gynt=Edvard Grieg
+The Creation=Joseph Haydn;Fallingwater=Frank Lloyd Wright;the Guggenheim in Bilbao=Frank Gehry
+Saint Paul's Cathedral=Christopher Wren""",
+    ),
+    "acronyms": (
+        (
+            "What does {} stand for?",
+            "{} in full:",
+            "Write out {}.",
+            "{} is short for what?",
+        ),
+        """
+NASA=National Aeronautics and Space Administration;FBI=Federal Bureau of Investigation
+CIA=Central Intelligence Agency;WHO=World Health Organization
+UNESCO=United Nations Educational, Scientific and Cultural Organization
+UNICEF=United Nations Children's Fund;NATO=North Atlantic Treaty Organization;EU=European Union
+USA=United States of America;UK=United Kingdom;UN=United Nations;IMF=International Monetary Fund
+GDP=gross domestic product;CEO=chief executive officer;CFO=chief financial officer
+CPU=central processing unit;GPU=graphics processing unit;RAM=random access memory
+ROM=read-only memory;USB=universal serial bus;HTML=hypertext markup language
+HTTP=hypertext transfer protocol;URL=uniform resource locator;PDF=portable document format
+ATM=automated teller machine;PIN=personal identification number;DNA=deoxyribonucleic acid
+RNA=ribonucleic acid;AIDS=acquired immunodeficiency syndrome;HIV=human immunodeficiency virus
+MRI=magnetic resonance imaging;ECG=electrocardiogram;LED=light-emitting diode
+LCD=liquid crystal display;GPS=global positioning system;SUV=sport utility vehicle
+UFO=unidentified flying object;NBA=National Basketball Association;NFL=National Football League
+FIFA=International Federation of Association Football;BBC=British Broadcasting Corporation
+IBM=International Business Machines;BMW=Bavarian Motor Works;AI=artificial intelligence
+VPN=virtual private network;SQL=structured query language;API=application programming interface
+FAQ=frequently asked questions;RSVP=please reply;PhD=doctor of philosophy""",
+    ),
+    "synonym": (
+        (
+            "Give a synonym of {}.",
+            "Another word for {}:",
+            "Synonym: {}",
+            "Which word means the same as {}?",
+        ),
+        """
+big=large;small=little;fast=quick;happy=glad;sad=unhappy;smart=clever;begin=start;end=finish
+buy=purchase;help=assist;angry=mad;brave=courageous;rich=wealthy;tired=weary;easy=simple
+hard=difficult;quiet=silent;loud=noisy;strange=odd;correct=right;wrong=incorrect;funny=amusing
+scared=afraid;beautiful=pretty;ugly=unattractive;old=ancient;new=modern;huge=enormous
+tiny=minute;choose=select;answer=reply;ask=inquire;speak=talk;look=gaze;shut=close;jump=leap
+run=sprint;walk=stroll;throw=toss;hide=conceal;show=display;get=obtain;keep=retain
+build=construct;destroy=demolish;repair=fix;gather=collect;allow=permit;forbid=prohibit
+guess=estimate;journey=trip;gift=present;error=mistake;road=street;house=home;rock=stone
+sea=ocean;sick=ill;calm=peaceful;kind=gentle""",
+    ),
+    "country": (
+        (
+            "{} is the capital of which country?",
+            "Country of which {} is the capital:",
+            "Capital: {}. Country?",
+            "Which country is governed from {}?",
+        ),
+        """
+Paris=France;Rome=Italy;Madrid=Spain;Berlin=Germany;Vienna=Austria;Warsaw=Poland;Athens=Greece
+Ankara=Turkey;Cairo=Egypt;Nairobi=Kenya;Abuja=Nigeria;Accra=Ghana;Tokyo=Japan;Beijing=China
+Bangkok=Thailand;Hanoi=Vietnam;Jakarta=Indonesia;Canberra=Australia;Ottawa=Canada;Havana=Cuba
+Lima=Peru;Santiago=Chile;Buenos Aires=Argentina;Brasilia=Brazil;Oslo=Norway;Stockholm=Sweden
+Helsinki=Finland;Copenhagen=Denmark;Reykjavik=Iceland;Dublin=Ireland;Lisbon=Portugal
+Brussels=Belgium;Budapest=Hungary;Bucharest=Romania;Sofia=Bulgaria;Belgrade=Serbia
+Zagreb=Croatia;Kyiv=Ukraine;Moscow=Russia;Tehran=Iran;Baghdad=Iraq;Damascus=Syria;Beirut=Lebanon
+Amman=Jordan;Riyadh=Saudi Arabia;Rabat=Morocco;Tunis=Tunisia;Tripoli=Libya;Khartoum=Sudan
+Kampala=Uganda;Dakar=Senegal;Luanda=Angola;Lusaka=Zambia;Harare=Zimbabwe;Kathmandu=Nepal
+Islamabad=Pakistan;Dhaka=Bangladesh;Colombo=Sri Lanka;Manila=the Philippines;Seoul=South Korea
+Caracas=Venezuela;Bogota=Colombia;Quito=Ecuador;Montevideo=Uruguay""",
     ),
 }
