@@ -28,9 +28,9 @@ ends that are less certain many right ones lie as far behind (of clean rows 15 %
 And a row looks wrong if its answer is its question once more, or says itself twice, an *echo*,
 whatever the model says of it (`probtune.probe.echoes`).
 
-The estimate is *known* only if the prompts matter to the model: the median row has a support of 3
-nats and of 0.3 of its surprise, and of all rows at least 40 % are supported where they stand and
-would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
+The estimate is *known* only if the prompts matter to the model: of the rows that do not look wrong
+the median has a support of 3 nats and of 0.3 of its surprise, and of all rows at least 40 % are
+supported where they stand and would not be written behind the other prompt. A model that cannot know the answers fails. A prompt
 may also matter to a model that is as often wrong as right, as on long worked answers or on facts
 that it half knows: of the tokens of rows that do not look wrong it must itself write four fifths,
 and a fifth of these rows, (nearly) every token of them, or 97 % of their tokens (long rows are
@@ -290,9 +290,11 @@ def estimate(
     typical, support, suspicious = judged(compared)
     supported = support >= 1
     power = float((supported & unlikely_there)[compared].mean())
+    right = compared & ~suspicious
     known = (
-        typical >= TYPICAL
-        and float(np.median(explained[compared])) >= TYPICALLY_EXPLAINED
+        bool(right.any())
+        and float(np.median(lifts[right])) >= TYPICAL
+        and float(np.median(explained[right])) >= TYPICALLY_EXPLAINED
         and power >= POWER
     )
     supported |= ~compared & ~suspicious
