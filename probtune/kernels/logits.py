@@ -157,6 +157,10 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
     `average_tokens_across_devices` is on, as it is by default. With it off every rank divides by
     its own tokens, so a token on a rank with few of them weighs more.
 
+    The trainer counts the first token of each row too where it does not know the model's class as a
+    causal one (`GPT2LMHeadModel`), as it does for the model's own loss; `use_objective` corrects
+    it. It does not tell us of a `label_smoothing_factor`, which has no effect beside any function.
+
     Not for a model whose forward leaves the logits out (Liger's fused loss, cut cross-entropy), nor
     for sequence parallelism, where the trainer takes the model's own loss, nor for
     `trl.SFTTrainer`, for which `probtune.ProbTuneTrainer` is made. Context parallelism, and an
@@ -167,7 +171,8 @@ def compute_loss_func(objective: Objective | str) -> Callable[..., Tensor]:
     Raises:
         ObjectiveError: the text names no objective, or the objective needs a signal that does not
             follow from the logits.
-        UsageError (from the function): the rows are split over ranks.
+        UsageError (from the function): the rows are split over ranks, the model predicts its labels
+            where they stand, or it returns a balancing loss of experts, which would be lost.
 
     Example:
         >>> function = compute_loss_func("power(0.5)")
@@ -217,9 +222,19 @@ def loss_of_outputs(
 
     Raises:
         ValueError: there are no labels, or the outputs have no logits.
+        UsageError: the labels are not those of the input, or the model adds a loss of its own.
     """
     if labels is None:
         raise ValueError("the batch has no labels; the collator must provide 'labels'.")
+    if shift:
+        _refuse_aligned(outputs, labels)
+    balancing = outputs.get("aux_loss") if isinstance(outputs, dict) else None
+    if isinstance(balancing, Tensor) and balancing.requires_grad:
+        raise UsageError(
+            f"the balancing loss of the model's experts would not be trained beside {objective};"
+            " set model.config.output_router_logits = False to go without it, or use"
+            " ProbTuneTrainer, which adds it (router_aux_loss_coef)."
+        )
     logits = outputs.get("logits") if isinstance(outputs, dict) else outputs[0]
     if logits is None:
         raise ValueError(
@@ -233,6 +248,22 @@ def loss_of_outputs(
     signals = map_per_token(signals or {}, lambda x: x.to(logits.device))
     options: dict[str, Any] = {"num_items_in_batch": num_items, "shift": shift}
     return loss(logits, labels, objective, signals=signals, **options)
+
+
+def _refuse_aligned(outputs: Any, labels: Tensor) -> None:
+    """Refuse a model whose labels are targets where they stand, or classes of whole rows."""
+    kind = type(outputs).__name__
+    encoded = isinstance(outputs, dict) and "encoder_last_hidden_state" in outputs
+    if encoded or kind in _ALIGNED or labels.dim() < 2:
+        raise UsageError(
+            "an objective is trained on the next token, by labels (B, T) that are those of the"
+            f" input; got {kind} with labels {tuple(labels.shape)}. For a model that predicts its"
+            " labels where they stand (encoder-decoder, masked or classifying) call probtune.loss("
+            "..., shift=False) in a loop or trainer of your own."
+        )
+
+
+_ALIGNED = frozenset({"MaskedLMOutput", "TokenClassifierOutput"})
 
 
 class _Rows:
