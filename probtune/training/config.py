@@ -210,6 +210,8 @@ class ProbTuneConfig(SFTConfig):
         # TRL's default stands under the old name, for which transformers 5.23 warns every user.
         if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
             setattr(self, CHECKPOINTING, True)
+        if self.greater_is_better is None and _is_lower_better(self.metric_for_best_model):
+            self.greater_is_better = False  # transformers knows of `loss` alone
         super().__post_init__()
         self.objective = _Text(self.resolved_objective)
         for name, choices in (
@@ -260,3 +262,8 @@ class ProbTuneConfig(SFTConfig):
         if self.warmup_rounding == "down" and self.warmup_steps < 1:
             return int(num_training_steps * self.warmup_steps)
         return super().get_warmup_steps(num_training_steps)
+
+
+def _is_lower_better(metric: str | None) -> bool:
+    """True for the NLL of an evaluation, whatever its dataset is called."""
+    return metric is not None and (metric == "nll" or metric.endswith("_nll"))

@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from ..files import write_text
+from .counts import GroupSums, StepCounts, TokenSums
 
 __all__ = ["Resuming", "save_progress"]
 
@@ -49,6 +50,10 @@ class Resuming(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         trainer = self._trainer
+        # auto_find_batch_size begins anew in the middle of a step that did not fit.
+        trainer._step, trainer._histogram = StepCounts(), None
+        trainer._sums["train"] = TokenSums()
+        trainer._group_sums["train"] = GroupSums(trainer.args.groups or ())
         if state.global_step >= state.max_steps:  # of a finished training; there is nothing to do
             control.should_training_stop = True
         if self.checkpoint is None or not (self.checkpoint / _name(trainer)).is_file():

@@ -67,7 +67,7 @@ from .requests import check_parallelism
 from .selfcheck import check_head, check_model
 from .signals import refuse_unfixed, signals_of
 from .stored import with_logprobs
-from .trl_head import with_trl_head
+from .trl_head import refuse_gathered_head, with_trl_head
 
 __all__ = ["ProbTuneTrainer"]
 
@@ -93,11 +93,11 @@ class ProbTuneTrainer(SFTTrainer):
     sequences or at an old state of the model cost a forward pass more, without dropout.
 
     Logged at every logging step, weighted by token over micro-batches and ranks, for training and
-    (with the prefix `eval_`) evaluation: `nll`, `mean_p`, `mean_token_accuracy`, `entropy`, and
-    `low_weight_share`, the share of tokens whose weight is below 1 % of NLL's. They mean the same
-    for every objective; `loss` is the objective itself, whose values must not be compared between
-    objectives. `eval_loss` is per token too, not the mean of batch means. Of a scheduled objective,
-    `anneal` says how far it has moved at that step.
+    (with the prefix of its loss, `eval_` or `eval_NAME_` of a dataset) evaluation: `nll`, `mean_p`,
+    `mean_token_accuracy`, `entropy`, and `low_weight_share`, the share of tokens whose weight is
+    below 1 % of NLL's. They mean the same for every objective; `loss` is the objective itself,
+    whose values must not be compared between objectives. `eval_loss` is per token too, not the
+    mean of batch means. Of a scheduled objective, `anneal` says how far it has moved at that step.
 
     Raises:
         UsageError: the configuration is no `ProbTuneConfig`, or asks for something under which the
@@ -422,7 +422,9 @@ class ProbTuneTrainer(SFTTrainer):
     ) -> Any:
         """Return the loss and the statistics of a batch, by the head that was chosen."""
         if self.head == "trl":
-            return with_trl_head(model, inputs, objective, denominator, signals)
+            out = with_trl_head(model, inputs, objective, denominator, signals)
+            refuse_gathered_head(self)
+            return out
         compares = REFERENCE_SIGNALS & objective.kinds
         reference = self._reference_head(model, inputs) if compares else None
         call = HeadCall(objective, denominator, signals, reference, self.args.head_two_pass)
@@ -506,28 +508,26 @@ class ProbTuneTrainer(SFTTrainer):
         out = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", args[4] if len(args) > 4 else "eval")
         means = self._sums["eval"].means()
+        self._sums["eval"] = TokenSums()
+        self.heldout_by_group = self._group_sums["eval"].means()
         if means and out.metrics is not None and f"{prefix}_loss" in out.metrics:
-            out.metrics[f"{prefix}_loss"] = means["objective"]
+            means["loss"] = means.pop("objective")
+            out.metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
         return out
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         # The last numbers come when the model may have been measured already.
-        mode = "train" if self.model.training or "train_runtime" in logs else "eval"
-        means = self._sums[mode].means(self.accelerator if mode == "train" else None)
-        means.pop("objective", None)
-        if mode == "train":
+        if self.model.training or "train_runtime" in logs:
+            means = self._sums["train"].means(self.accelerator)
+            means.pop("objective", None)
             if self._histogram is not None:
                 counts = self.accelerator.reduce(self._histogram, "sum")
                 self.p_histogram, self._histogram = counts.tolist(), None
                 self.by_group = self._group_sums["train"].means(self.accelerator)
             for index, share in enumerate(anneal_shares(self.objective, self._progress())):
                 logs[f"anneal_{index + 1}" if index else "anneal"] = share
-        else:
-            self.heldout_by_group = self._group_sums["eval"].means()
-        logs.update(
-            {f"eval_{name}" if mode == "eval" else name: value for name, value in means.items()}
-        )
-        self._sums[mode] = TokenSums()
+            logs.update(means)
+            self._sums["train"] = TokenSums()
         super().log(logs, start_time)
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any):

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from ..errors import UsageError
 from ..models.head import HeadOutput, PerToken
 from ..objectives import Objective, Signals
 
-__all__ = ["TRL_SIGNALS", "with_trl_head"]
+__all__ = ["TRL_SIGNALS", "refuse_gathered_head", "with_trl_head"]
 
 TRL_SIGNALS = frozenset({"entropy", "collision"})
 """Statistics of the distribution that TRL's head offers."""
@@ -53,3 +56,23 @@ def with_trl_head(
             mask,
         )
         return HeadOutput(loss, out.aux_loss, tokens)
+
+
+def refuse_gathered_head(trainer: Any) -> None:
+    """Refuse to train an output layer that FSDP 2 leaves scattered in a forward pass: TRL's head
+    gathers it then, and the gradient of each rank would be its own. accelerate scatters it apart
+    from the last norm in a model with PEFT's `modules_to_save`, or where it finds no such norm.
+
+    Raises:
+        UsageError: with what to use instead.
+    """
+    if not trainer.is_fsdp_enabled or trainer.get_tp_size() > 1:
+        return
+    model = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
+    weight = model.get_output_embeddings().weight
+    if weight.requires_grad and isinstance(weight.data, DTensor):
+        raise UsageError(
+            "TRL's head would not sum the gradient of this model's output layer over FSDP's"
+            " processes; use ProbTuneTrainer with head='auto', or do not train that layer"
+            " (modules_to_save)."
+        )
