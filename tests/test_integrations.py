@@ -776,7 +776,26 @@ def test_a_scattered_model_steps_as_one_process(way, tmp_path):
     assert one.returncode == two.returncode == 0, two.stderr[-3000:]
     alone, both = (json.loads(done.stdout.splitlines()[-1]) for done in (one, two))
     for kind, sums in alone.items():
-        assert both[kind] == pytest.approx(sums, rel=1e-6), kind
+        assert both[kind] == pytest.approx(sums[:4], rel=1e-6), kind
+
+
+@pytest.mark.slow
+def test_ranks_that_divide_by_their_own_tokens_are_no_other_loss(tmp_path):
+    """With average_tokens_across_devices off a token of a rank with few of them weighs more."""
+    done = on_ranks(2, tmp_path, "power(0.1)", "means")
+    assert done.returncode == 0, done.stderr[-3000:]
+    sums = json.loads(done.stdout.splitlines()[-1])
+    for kind in ("transformers", "trl"):
+        assert sums[kind][:2] == pytest.approx(sums["by hand"], rel=1e-6), kind
+    as_one = json.loads(on_ranks(1, tmp_path, "power(0.1)").stdout.splitlines()[-1])
+    assert sums["by hand"] != pytest.approx(as_one["transformers"][:2], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_head_whose_gradient_trl_would_not_sum_is_refused(tmp_path):
+    done = on_ranks(2, tmp_path, "p()", "saved")
+    assert done.returncode != 0
+    assert "TRL's head would not sum the gradient of this model's output layer" in done.stderr
 
 
 @pytest.mark.slow

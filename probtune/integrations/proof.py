@@ -55,6 +55,10 @@ class Proof:
         self.engine, self.way_out, self.ranks = engine, way_out, ranks
         self.proven = self.objective == nll()
         self._steps = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the step so far."""
         self._sums: list[float] = [0.0] * 4
 
     def add(self, returned: float | Tensor, sums: Sequence[float]) -> None:
@@ -79,7 +83,7 @@ class Proof:
             TrainingError: the engine trained NLL, or another loss, or a multiple of the objective.
         """
         sums = torch.tensor(self._sums, dtype=torch.float64)
-        self._sums = [0.0] * 4
+        self.clear()
         if reduce is not None:
             sums = reduce(sums)
         returned, objective, other, tokens = sums.tolist()
@@ -232,13 +236,23 @@ class Ledger:
         return self.proof.finish(reduce, ranks)
 
 
-def prove_trainer(trainer: Any, running: Running, *, engine: str, way_out: str) -> Proof:
+def prove_trainer(
+    trainer: Any,
+    running: Running,
+    *,
+    engine: str,
+    way_out: str,
+    besides: Callable[[], float | Tensor] = lambda: 0.0,
+) -> Proof:
     """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step in
     which the objective is not NLL.
 
     Until it has, each micro-batch goes through the model without labels before it is trained, under
     the same random numbers (dropout), so that no loss of the model is involved. It costs a forward
     pass with full logits for a step.
+
+    Args:
+        besides: returns the part of the last micro-batch's loss that is not the objective's.
 
     Raises (from `trainer.train`):
         TrainingError: the loss is another one.
@@ -252,25 +266,40 @@ def prove_trainer(trainer: Any, running: Running, *, engine: str, way_out: str) 
         if running.objective_now() == nll():  # which proves nothing: `anneal(nll(), ...)` begins
             return trained(model, inputs, num_items_in_batch, **others)
         model.train()
-        sums = _sums_of_batch(trainer, model, inputs, proof, running)
-        loss = trained(model, inputs, num_items_in_batch, **others)
-        proof.add(loss, sums)
+        try:
+            sums = _sums_of_batch(trainer, model, inputs, proof, running)
+            loss = trained(model, inputs, num_items_in_batch, **others)
+        except BaseException:  # such as out of memory, after which auto_find_batch_size begins anew
+            proof.clear()
+            raise
+        proof.add(loss - besides(), sums)
         if trainer.accelerator.sync_gradients:
             ranks = trainer.accelerator.num_processes // _copies(trainer)
-            device = trainer.args.device
-
-            def reduce(sums: Tensor) -> Tensor:
-                wide = torch.float32 if device.type == "mps" else torch.float64
-                total = trainer.accelerator.reduce(sums.to(device, wide), "sum")
-                return total.cpu().double() / _copies(trainer)
-
-            if proof.finish(reduce, ranks):
+            if proof.finish(lambda sums: _over_ranks(trainer, sums, ranks), ranks):
                 trainer.training_step = trained
         return loss
 
     if not proof.proven:
         trainer.training_step = training_step
     return proof
+
+
+def _over_ranks(trainer: Any, sums: Tensor, ranks: int) -> Tensor:
+    """Return the sums of `Proof` over all ranks. Where each rank divides by its own tokens, their
+    means have equal weights.
+    """
+    device = trainer.args.device
+    wide = torch.float32 if device.type == "mps" else torch.float64
+
+    def total(of_rank: Tensor) -> Tensor:
+        reduced = trainer.accelerator.reduce(of_rank.to(device, wide), "sum")
+        return reduced.cpu().double() / _copies(trainer)
+
+    whole = total(sums.clone())
+    if not trainer.args.average_tokens_across_devices and ranks > 1:
+        share = whole[3] / ranks / sums[3].clamp(min=1)
+        whole[1:3] = total(sums * share)[1:3]
+    return whole
 
 
 def _copies(trainer: Any) -> int:

@@ -73,6 +73,9 @@ class StatisticsCallback(TrainerCallback):
     def __init__(self, loss: ObjectiveLoss, trainer: Any):
         self.loss, self.trainer = loss, trainer
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.loss.statistics.means()  # of a step that did not fit, for auto_find_batch_size
+
     def on_step_begin(self, args, state, control, **kwargs):
         if args.logging_strategy == "steps":
             step = state.global_step + 1

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ObjectiveError, UsageError
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
+from ..training.trl_head import refuse_gathered_head
 from .loss import token_loss
 from .proof import prove_trainer
 from .running import OFFERED, running_in
@@ -64,15 +65,25 @@ class ObjectiveMixin:
                 f"loss_type={self.args.loss_type!r} and label_smoothing_factor ="
                 f" {self.args.label_smoothing_factor:g} would replace {f}; leave them out."
             )
+        if self.args.greater_is_better and str(self.args.metric_for_best_model).endswith("nll"):
+            raise UsageError(
+                f"the checkpoint with the greatest {self.args.metric_for_best_model} is the worst;"
+                " set greater_is_better=False."
+            )
         refuse_sequence_parallelism(self.accelerator, f)
         self.objective = f
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
         self._statistics = {mode: TokenStatistics(f) for mode in ("train", "eval")}
+        self._balancing: float | Tensor = 0.0
+        """The experts' balancing loss in that of the last micro-batch."""
         self._running = running_in(self, f)
         self._running.check()
         if f.needs <= OFFERED:
             way_out = "Another class in the bases overrides compute_loss, or a compiled forward."
-            prove_trainer(self, self._running, engine="SFTTrainer", way_out=way_out)
+            prove_trainer(
+                self, self._running, engine="SFTTrainer", way_out=way_out,
+                besides=lambda: self._balancing,
+            )  # fmt: skip
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -84,6 +95,7 @@ class ObjectiveMixin:
         if trainer.aux_loss_enabled:
             inputs["output_router_logits"] = True
         out = model(**inputs, fused_lm_head=True)
+        refuse_gathered_head(self)
         mask = out.label_mask
         now = self._running.objective_now()
         shifted = inputs.get("shift_labels")
@@ -98,17 +110,25 @@ class ObjectiveMixin:
             loss = loss * (self.accelerator.num_processes // trainer.get_tp_size())
         if trainer.aux_loss_enabled:
             steps = trainer.current_gradient_accumulation_steps if mode == "train" else 1
-            loss = loss + trainer.router_aux_loss_coef * out.aux_loss / steps
+            balancing = trainer.router_aux_loss_coef * out.aux_loss / steps
+            loss, self._balancing = loss + balancing, balancing.detach()
         with torch.no_grad():
             tokens = (out.log_probs, out.is_top1, out.entropy)
-            own = {name: x[mask] for name, x in signals.items()}
-            columns = [x[mask].detach().float() for x in tokens]
+            counted = mask if mode == "train" else mask & self._first_seen(len(mask))[:, None]
+            own = {name: x[counted] for name, x in signals.items()}
+            columns = [x[counted].detach().float() for x in tokens]
             self._statistics[mode].add(*columns, objective=now, signals=own)
             self._count(inputs, mode)
         if not return_outputs:
             return loss
         with torch.no_grad():
             return loss, model(**{k: v for k, v in inputs.items() if k != "labels"})
+
+    def _first_seen(self, number: int) -> Tensor:
+        """Return which of the rows of this rank's batch do not repeat rows to fill the last one."""
+        first = self.accelerator.process_index * number
+        index = torch.arange(first, first + number, device=self.args.device)
+        return torch.isin(index, self.accelerator.gather_for_metrics(index))
 
     def _count(self, inputs: Any, mode: str) -> None:
         """TRL's `num_tokens`: what the model has read so far, all ranks."""
@@ -122,9 +142,17 @@ class ObjectiveMixin:
             trainer._total_train_tokens += int(gathered) // trainer.get_tp_size()
         trainer._metrics[mode]["num_tokens"] = [trainer._total_train_tokens]
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        out = super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
+        prefix = kwargs.get("metric_key_prefix", args[4] if len(args) > 4 else "eval")
+        means = self._means("eval")
+        out.metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
+        return out
+
+    def _means(self, mode: str) -> dict[str, float]:
+        return self._statistics[mode].means(lambda x: self.accelerator.reduce(x, "sum"))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
-        means = self._statistics[mode].means(lambda x: self.accelerator.reduce(x, "sum"))
-        prefix = "eval_" if mode == "eval" else ""
-        logs.update({prefix + name: value for name, value in means.items()})
+        if self.model.training:
+            logs.update(self._means("train"))
         super().log(logs, start_time)  # type: ignore[misc]
