@@ -89,7 +89,7 @@ def test_objectives_picture(suffix, tmp_path, capsys):
         (["tune", "./none", "ROWS"], 2, "no such folder"),
         (["tune", "MODEL", "none.jsonl"], 2, "no such file"),
         (["tune", "MODEL", "ROWS", "--objective", "nil"], 2, "did you mean 'nll'"),
-        (["tune", "MODEL", "ROWS", "--objective", "power(x)"], 2, "unknown objective 'x'"),
+        (["tune", "MODEL", "ROWS", "--objective", "power(x)"], 2, "'x' in 'power(x)' is neither"),
         (["tune", "MODEL", "ROWS", "--compare", "above(2, nll)"], 2, "q must be in"),
         (["tune", "MODEL", "ROWS", "--learning-rate", "0"], 2, "--learning-rate must be positive"),
         (["tune", "MODEL", "ROWS", "--heldout", "1.5"], 2, "a share below 1 or a whole number"),

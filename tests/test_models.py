@@ -203,8 +203,11 @@ def test_loading(word_model):
 def test_models_that_do_not_exist(load, tmp_path):
     with pytest.raises(UsageError, match="no such folder; give a folder with a model, or a hub id"):
         load("./none")
-    with pytest.raises(UsageError, match="cannot load the .* of 'no-such/model'"):
+    with pytest.raises(UsageError, match="of 'no-such/model', which is no folder here, so it was"):
         load("no-such/model")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="cannot load the"):
+    with pytest.raises(UsageError, match="the folder has no config.json, so it holds no model"):
         load(str(tmp_path / "empty"))
+    (tmp_path / "rows.jsonl").write_text("{}")
+    with pytest.raises(UsageError, match="rows.jsonl is a file; give the folder of a model"):
+        load(str(tmp_path / "rows.jsonl"))

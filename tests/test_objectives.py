@@ -616,7 +616,7 @@ def test_texts_that_mean_the_same():
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("nil", "did you mean 'nll'"),
+        ("nil", "^unknown objective 'nil'; did you mean 'nll'\\? All: probtune objectives.$"),
         ("-p", "did you mean 'p'"),
         ("-log p", "did you mean 'nll'"),
         ("cross_entropy", "did you mean 'nll'"),
@@ -624,7 +624,10 @@ def test_texts_that_mean_the_same():
         ("powr(0.5)", "did you mean 'power'"),
         ("quux", "Known: nll\\(\\), p\\(\\), power\\(alpha\\)"),
         ("", "unknown objective"),
-        ("p(", "unknown objective"),
+        ("p(", r"cannot read the objective 'p\(': it has 1 '\(' and 0 '\)'"),
+        ("nll,,p", "nothing stands between two commas"),
+        ("power(a)", "^a parameter is a number or an objective, and 'a' in 'power\\(a\\)' is neither"),
+        ("floor(0.1, ddft)", "neither; did you mean 'dft'\\?$"),
         ("nll() + p()", "unknown objective"),
         ("nll().value", "unknown objective"),
         ("__import__('os').system('true')", "unknown objective"),

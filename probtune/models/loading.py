@@ -21,7 +21,7 @@ from ..errors import ProbtuneError, TrainingError, UsageError
 from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
 from .adapters import base_of, merged, stops_of, trainable
-from .packaged import model_folder
+from .packaged import PACKAGED, model_folder
 from .weights import READING_ERRORS, check_adapter, read_whole, reason_of
 
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ class readable:
 
     def __enter__(self) -> None:
         path = Path(self.name).expanduser()
+        if path.is_file() and path.suffix != ".gguf":
+            raise UsageError(
+                f"{self.name} is a file; give the folder of a model, a GGUF file, or a hub id such"
+                " as org/name."
+            )
         if self.name.startswith((".", "/", "~")) and not (path.is_dir() or path.suffix == ".gguf"):
             raise UsageError(
                 f"{self.name}: no such folder; give a folder with a model, or a hub id such as"
@@ -274,8 +279,13 @@ class readable:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, READING_ERRORS) and not isinstance(error, ProbtuneError):
+            path, where, reason = Path(self.name).expanduser(), "", reason_of(error)
+            if path.is_dir() and not any(path.glob("*config.json")) and not any(path.glob("*.gguf")):
+                reason = "the folder has no config.json, so it holds no model; give one that does."
+            elif not path.exists() and self.name not in PACKAGED:
+                where = ", which is no folder here, so it was sought on the hub"
             raise UsageError(
-                f"cannot load the {self.what} of {self.name!r}: {reason_of(error)}"
+                f"cannot load the {self.what} of {self.name!r}{where}: {reason}"
             ) from error
 
 

@@ -39,7 +39,7 @@ def objective(text: str | Objective, *, run_code: bool = False) -> Objective:
         >>> objective("nil")
         Traceback (most recent call last):
         ...
-        probtune.errors.ObjectiveError: unknown objective 'nil'; did you mean 'nll'? Known: ...
+        probtune.errors.ObjectiveError: unknown objective 'nil'; did you mean 'nll'? All: ...
 
     Raises:
         ObjectiveError: the text is not of this form, names no member, or a parameter is out of
@@ -149,6 +149,15 @@ def _parse(text: str) -> ast.expr:
             raise ValueError("Python would read other letters than those that stand there")
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
+        opened, closed = text.count("("), text.count(")")
+        if opened != closed:
+            raise ObjectiveError(
+                f"cannot read the objective {text.strip()!r}: it has {opened} '(' and {closed} ')'."
+            ) from None
+        if any(not part.strip() for part in split_list(text)[1:]):
+            raise ObjectiveError(
+                f"cannot read {text.strip()!r}: nothing stands between two commas."
+            ) from None
         raise _unknown(text.strip()) from None
 
 
@@ -206,16 +215,29 @@ def _argument(node: ast.expr, text: str, own: _Own) -> float | str | Objective:
         raise ObjectiveError(
             f"a parameter is a number or an objective, got {number.value!r} in {text!r}."
         )
+    if isinstance(node, ast.Name) and node.id not in own and node.id not in MEMBERS:
+        raise ObjectiveError(
+            f"a parameter is a number or an objective, and {node.id!r} in {text!r} is neither"
+            f"{_nearest(node.id) or '.'}"
+        )
     return _build(node, text, own)
 
 
 def _unknown(name: str) -> ObjectiveError:
-    signatures = ", ".join(signature(member) for member in MEMBERS.values())
+    known = _nearest(name)
+    if known:
+        known += " All: probtune objectives."
+    else:
+        known = f". Known: {', '.join(signature(member) for member in MEMBERS.values())}."
+    return ObjectiveError(f"unknown objective {name!r}{known}")
+
+
+def _nearest(name: str) -> str:
+    """Return the question after the objective that a wrong name most likely means, if any."""
     also = {alias: member.__name__ for member in MEMBERS.values() for alias in member.also_known_as}
     key = name.lower().replace(" ", "")
     match = also.get(key) or also.get(key.split("(")[0])
     if match is None:
         near = difflib.get_close_matches(key.split("(")[0], [*MEMBERS, *also], n=1, cutoff=0.5)
         match = also.get(near[0], near[0]) if near else None
-    hint = f"; did you mean {match!r}?" if match else "."
-    return ObjectiveError(f"unknown objective {name!r}{hint} Known: {signatures}.")
+    return f"; did you mean {match!r}?" if match else ""
