@@ -192,7 +192,7 @@ def _interrupted(reason: object, status: int, arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "probtune",
-        usage="probtune [-h] [--version] COMMAND ...",
+        usage="probtune [-h] [--version] [--debug] COMMAND ...",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

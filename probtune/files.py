@@ -27,6 +27,7 @@ __all__ = [
     "MANIFEST",
     "WRITING",
     "check_new_file",
+    "check_new_folder",
     "damage",
     "finish_folder",
     "hash_file",
@@ -68,13 +69,30 @@ def check_new_file(name: str, flag: str, *, made_folder: str = "") -> None:
         raise UsageError(
             f"{flag} {name}: there is no folder {folder}; make it first, or name another file."
         )
+    _check_writable(folder, f"{flag} {name}", "name another file")
+
+
+def check_new_folder(folder: Path, flag: str) -> None:
+    """Refuse a folder in which nothing could be written, or that could not be made.
+
+    Raises:
+        UsageError: it or the nearest folder above it is a file, or nothing can be written there.
+    """
+    above = folder.absolute()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise UsageError(f"{flag} {folder}: {above} is a file; choose another {flag}.")
+    _check_writable(above, f"{flag} {folder}", f"choose another {flag}")
+
+
+def _check_writable(folder: Path, option: str, way_out: str) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise UsageError(
-            f"{flag} {name}: nothing can be written in {folder} ({error.strerror}); name"
-            " another file."
+            f"{option}: nothing can be written in {folder} ({error.strerror}); {way_out}."
         ) from None
 
 

@@ -83,7 +83,9 @@ class FolderLock:
             os.write(self._handle, (json.dumps(content) + "\n").encode())
         except OSError as error:
             self.release()
-            raise ProbtuneError(f"cannot write {path}: {error.strerror}.") from error
+            raise ProbtuneError(
+                f"cannot write {path}: {error.strerror}. Choose another --out."
+            ) from error
 
     def release(self) -> None:
         """Give the lock back and remove its file, and the folder if nothing was written into it."""

@@ -114,7 +114,8 @@ def _again(kind: str | None) -> str:
     """Return the way out of a record that cannot be used."""
     if kind in ("run", "eval-run", "plan"):
         return "It says what its folder holds; put it back, or choose another --out."
-    return "Remove it, and the command that wrote it writes it again."
+    again = "emove it, and the command that wrote it writes it again."
+    return f"R{again}" if kind else f"If probtune wrote it, r{again} Else name a run's folder."
 
 
 def digest(parts: Iterable[Any]) -> str:

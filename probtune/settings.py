@@ -187,7 +187,7 @@ class TuneSettings:
         1024, "tokens per row; longer rows are cut", group="data", metavar="N", least=2, most=2**24
     )
     skip_bad_rows: bool = option(
-        False, "leave unusable rows out, and list them in the record", group="data"
+        False, "leave unusable rows out, counted by the rule that they break", group="data"
     )
 
     epochs: float = option(
@@ -231,7 +231,7 @@ class TuneSettings:
     )
     seed: int = option(
         0,
-        "seed of the split, the data order and adapters",
+        "seed of what is drawn: the split, the order of rows, adapters, answers",
         group="training",
         metavar="N",
         least=0,
@@ -464,9 +464,8 @@ def yaml_content(path: Path, name: str | None = None) -> dict[str, Any]:
         where = f"{name}:{mark.line + 1}" if mark else name
         raise UsageError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(content, dict):
-        raise UsageError(
-            f"{name} must hold settings as 'name: value', got {type(content).__name__}."
-        )
+        what = "it is empty" if content is None else f"got a {type(content).__name__}"
+        raise UsageError(f"{name} must hold settings as 'name: value', and {what}.")
     return content
 
 

@@ -626,7 +626,10 @@ def test_texts_that_mean_the_same():
         ("", "unknown objective"),
         ("p(", r"cannot read the objective 'p\(': it has 1 '\(' and 0 '\)'"),
         ("nll,,p", "nothing stands between two commas"),
-        ("power(a)", "^a parameter is a number or an objective, and 'a' in 'power\\(a\\)' is neither"),
+        (
+            "power(a)",
+            "^a parameter is a number or an objective, and 'a' in 'power\\(a\\)' is neither",
+        ),
         ("floor(0.1, ddft)", "neither; did you mean 'dft'\\?$"),
         ("nll() + p()", "unknown objective"),
         ("nll().value", "unknown objective"),

@@ -281,9 +281,11 @@ class PhaseDiagram:
     objectives: str | None = option(
         None, "objectives to compare (default: seven powers)", metavar="LIST"
     )
-    budget: float = option(30.0, "training time; 0: the first instant (%(default)g)", metavar="T")
+    budget: float = option(
+        30.0, "training time; 0: the first instant (default: %(default)g)", metavar="T"
+    )
     classes: int = option(10, "effective classes (default: %(default)s)", metavar="K")
-    max_noise: float = option(0.6, "highest noise rate (%(default)g)", metavar="X")
+    max_noise: float = option(0.6, "highest noise rate (default: %(default)g)", metavar="X")
     size: int = option(200, "points per axis of the grid (default: %(default)s)", metavar="N")
 
 
@@ -296,13 +298,13 @@ class Escape:
         None, "objectives to compare, as nll,power(0.5),p", metavar="LIST"
     )
     p: str = option("0.01,0.0001", "starting probabilities (default: %(default)s)", metavar="LIST")
-    noise: float = option(0.0, "label noise rate (%(default)g)", metavar="X")
+    noise: float = option(0.0, "label noise rate (default: %(default)g)", metavar="X")
     classes: int = option(
         2,
         "effective classes; with 2 all other mass is on one class (default: %(default)s)",
         metavar="K",
     )
-    to: float = option(0.5, "probability to reach (%(default)g)", metavar="P")
+    to: float = option(0.5, "probability to reach (default: %(default)g)", metavar="P")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -310,6 +310,8 @@ def report(options: Report) -> None:
     records = []
     for path in paths:
         file = path / "record.json" if path.is_dir() else path
+        if not path.exists():
+            raise UsageError(f"{path}: no such folder; name that of a run, or its record.")
         if path.is_dir() and not file.is_file():
             raise DataError(f"{path} holds no finished run: there is no record.json in it.")
         records.append(read_record(file))

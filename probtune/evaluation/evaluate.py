@@ -151,6 +151,8 @@ def _with_questions(settings: EvalSettings, terminal: Terminal) -> EvalSettings:
     grader = settings.grader
     if grader is None:
         rows = [row for _, row in read_source(settings.data, "test", None)]
+        if not rows:
+            raise DataError(f"{settings.data} holds no rows; there is nothing to ask.")
         grader = choose_grader(rows, settings.answer_column)
         terminal.say(f"{settings.data}: graded by {grader} (--grader names another).")
     return replace(settings, tasks=own_task(grader).name, grader=grader)

@@ -280,7 +280,11 @@ class readable:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, READING_ERRORS) and not isinstance(error, ProbtuneError):
             path, where, reason = Path(self.name).expanduser(), "", reason_of(error)
-            if path.is_dir() and not any(path.glob("*config.json")) and not any(path.glob("*.gguf")):
+            if (
+                path.is_dir()
+                and not any(path.glob("*config.json"))
+                and not any(path.glob("*.gguf"))
+            ):
                 reason = "the folder has no config.json, so it holds no model; give one that does."
             elif not path.exists() and self.name not in PACKAGED:
                 where = ", which is no folder here, so it was sought on the hub"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError, UsageError
-from ..files import damage
+from ..files import check_new_folder, damage
 from ..lock import FolderLock
+from ..measure.answers import read_rule
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
@@ -228,7 +229,12 @@ class Run:
         check_hub(self.settings)
         for objective in self.named:
             check_parameters(objective)
+        if self.settings.answer not in ("auto", "none"):
+            read_rule(self.settings.answer)
+        for objective in self.named:
+            training_config(self.folder, objective, self.settings)
         check_folder(self.folder, self.settings, self.named)
+        check_new_folder(self.folder, "--out")
         if self._lock is not None and self.folder.exists():
             self._lock.take()
         check_stores(self.settings, self.needs)
@@ -247,8 +253,6 @@ class Run:
                 "nll_on_answer needs to know the answer, and no rule finds one in nine of ten"
                 " held-out responses; give --answer, such as 'regex:answer is (.+)'."
             )
-        for objective in self.named:
-            training_config(self.folder, objective, self.settings)
         check_rows(self.settings, self.prepared.train.rows)
         number = len(self.prepared.train.rows)
         if self.ranks.number > number:

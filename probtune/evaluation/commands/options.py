@@ -54,7 +54,7 @@ def _limit() -> Any:
 
 
 def _dtype() -> Any:
-    return option("auto", "dtype of the weights (as stored)", metavar="DTYPE")
+    return option("auto", "dtype of the weights (default: as stored)", metavar="DTYPE")
 
 
 def _device() -> Any:
