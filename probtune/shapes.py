@@ -12,7 +12,6 @@ __all__ = ["SHAPES", "lacking"]
 
 _NUMBER = (int, float)
 _NUMBER_OR_NULL = (int, float, type(None))
-_TEXT_OR_NULL = (str, type(None))
 _MAPPING_OR_NULL = (dict, type(None))
 
 _ESTIMATE = {"value": _NUMBER_OR_NULL, "low": _NUMBER_OR_NULL, "high": _NUMBER_OR_NULL}

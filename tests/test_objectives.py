@@ -628,9 +628,10 @@ def test_texts_that_mean_the_same():
         ("nll,,p", "nothing stands between two commas"),
         (
             "power(a)",
-            "^a parameter is a number or an objective, and 'a' in 'power\\(a\\)' is neither",
+            r"a number, an objective or a name in quotes, and 'a' in .* is none of them\.$",
         ),
-        ("floor(0.1, ddft)", "neither; did you mean 'dft'\\?$"),
+        ("weighted(nll(), q)", r"a name in quotes, and 'q' in .* is none of them\.$"),
+        ("floor(0.1, ddft)", "is none of them; did you mean 'dft'\\?$"),
         ("nll() + p()", "unknown objective"),
         ("nll().value", "unknown objective"),
         ("__import__('os').system('true')", "unknown objective"),

@@ -111,7 +111,9 @@ def _several(source: str) -> list[str]:
     for part in parts:
         matches = sorted(glob.glob(str(Path(part).expanduser()), recursive=True))
         if not matches and (len(parts) > 1 or glob.has_magic(part)):
-            raise UsageError(f"{part}: no such file (one of {source}).")
+            raise UsageError(
+                f"{part}: no such file{f' (one of {source})' if len(parts) > 1 else ''}."
+            )
         files += matches
     return files
 

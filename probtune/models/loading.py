@@ -249,6 +249,10 @@ def check_attention(name: str, attention: str) -> None:
         _empty_model(name, attn_implementation=attention)
     except ImportError as error:
         raise UsageError(f"--attention {attention}: {' '.join(str(error).split())}") from None
+    except UsageError as error:
+        if "attn_implementation" not in str(error):
+            raise
+        raise UsageError(f"--attention {attention}: {error}") from None
 
 
 def layer_names(name: str) -> list[str]:

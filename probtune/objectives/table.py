@@ -18,7 +18,7 @@ from . import (
 from .aliases import ALIASES
 from .base import TABLE, Objective
 
-__all__ = ["CORE", "HOMES", "MEMBERS", "Member"]
+__all__ = ["CORE", "MEMBERS", "Member"]
 
 Member = Any
 """A subclass of `Objective` or a function that returns one, with formula, source and example."""
@@ -37,7 +37,7 @@ CORE: dict[str, type[Objective]] = {
 }
 """Name -> member: what can be imported from `probtune` itself."""
 
-HOMES = (
+_HOMES = (
     *(members, compose, literature),
     *(signalled, distribution, references, step),
 )

@@ -216,20 +216,19 @@ def _argument(node: ast.expr, text: str, own: _Own) -> float | str | Objective:
             f"a parameter is a number or an objective, got {number.value!r} in {text!r}."
         )
     if isinstance(node, ast.Name) and node.id not in own and node.id not in MEMBERS:
+        question = _nearest(node.id) if len(node.id) > 1 else ""
         raise ObjectiveError(
-            f"a parameter is a number or an objective, and {node.id!r} in {text!r} is neither"
-            f"{_nearest(node.id) or '.'}"
+            f"a parameter is a number, an objective or a name in quotes, and {node.id!r} in"
+            f" {text!r} is none of them{question or '.'}"
         )
     return _build(node, text, own)
 
 
 def _unknown(name: str) -> ObjectiveError:
-    known = _nearest(name)
-    if known:
-        known += " All: probtune objectives."
-    else:
-        known = f". Known: {', '.join(signature(member) for member in MEMBERS.values())}."
-    return ObjectiveError(f"unknown objective {name!r}{known}")
+    if question := _nearest(name):
+        return ObjectiveError(f"unknown objective {name!r}{question} All: probtune objectives.")
+    signatures = ", ".join(signature(member) for member in MEMBERS.values())
+    return ObjectiveError(f"unknown objective {name!r}. Known: {signatures}.")
 
 
 def _nearest(name: str) -> str:

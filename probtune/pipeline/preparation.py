@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Locate",
     "Prepared",
+    "check_prompt",
     "check_vocabulary",
     "encode_rows",
     "inner_prompt_of",
@@ -235,6 +236,17 @@ def prompt_of(settings: TuneSettings, tokenizer: PreTrainedTokenizerBase) -> Pro
     return PromptSpec(
         format_of(tokenizer) if name == "auto" else name, settings.system, settings.instruction
     )
+
+
+def check_prompt(settings: TuneSettings) -> None:
+    """Refuse turns that are not known, before rows are read.
+
+    Raises:
+        UsageError: with the known ones.
+    """
+    if settings.prompt_format not in (None, "auto"):
+        PromptSpec(settings.prompt_format)
+    inner_prompt_of(settings)
 
 
 def inner_prompt_of(settings: TuneSettings) -> PromptSpec | None:

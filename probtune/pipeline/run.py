@@ -31,7 +31,7 @@ from .folder import check_folder, check_model, claim_folder, model_hashes
 from .measuring import measure_heldout
 from .metrics import Turn
 from .own_objectives import check_names, sources_of
-from .preparation import Locate, Prepared, prepare, slug
+from .preparation import Locate, Prepared, check_prompt, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .refusals import check_adapter
 from .selecting import cost, is_select, named_objectives, remove_models, select
@@ -229,6 +229,7 @@ class Run:
         check_hub(self.settings)
         for objective in self.named:
             check_parameters(objective)
+        check_prompt(self.settings)
         if self.settings.answer not in ("auto", "none"):
             read_rule(self.settings.answer)
         for objective in self.named:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..numbers import lead, negative
 from ..texts import slug
-from .verdict import METRIC_NAMES, against, best_of, main_metric, sampled_metric
+from .verdict import METRIC_NAMES, above_zero, against, best_of, main_metric, sampled_metric
 
 __all__ = ["Decision", "decide", "demo_real_title", "demo_title"]
 
@@ -66,7 +66,7 @@ def decide(record: Mapping[str, Any]) -> Decision:
             f" {_points(leads[_BASE])} for {best}"
         )
         return Decision(title, _why(record, [best]), _BASE, True)
-    close = [name for name in arms if name != best and not _above(leads[name])]
+    close = [name for name in arms if name != best and not above_zero(leads[name])]
     chosen = record["choice"]["objective"]
     if close:
         other = _reference(record, metric, close)
@@ -85,7 +85,7 @@ def decide(record: Mapping[str, Any]) -> Decision:
         return Decision(title, _why(record, [best, other]), taken, False)
     others = [name for name in arms if name != best]
     other = _reference(record, metric, others) if others else _BASE
-    if other == _BASE and not (_BASE in leads and _above(leads[_BASE])):
+    if other == _BASE and not (_BASE in leads and above_zero(leads[_BASE])):
         title = f"Undecided: {by}{share(best)} with {best} against {share(_BASE)} of the base model"
         if _BASE in leads:
             title += f", {_points(leads[_BASE])}"
@@ -108,7 +108,7 @@ def _ahead_with_samples(
         return None
     other = best_of(record, "sampled", [best, *close])
     over_best = dict(against(record, other, "sampled")).get(best)
-    return (other, over_best) if over_best is not None and _above(over_best) else None
+    return (other, over_best) if over_best is not None and above_zero(over_best) else None
 
 
 def demo_title(record: Mapping[str, Any]) -> str:
@@ -123,7 +123,9 @@ def demo_title(record: Mapping[str, Any]) -> str:
                 difference = row["difference"]
                 if row["first"] == _NLL:
                     difference = negative(difference)
-                side = "p" if _above(difference) else "nll" if _below(difference) else "undecided"
+                side = (
+                    "p" if above_zero(difference) else "nll" if _below(difference) else "undecided"
+                )
                 by = "" if side == "undecided" else f" ({_points(difference)})"
                 ahead[side].append(name + by)
     clauses = [
@@ -182,10 +184,6 @@ def _points(difference: Mapping[str, Any]) -> str:
     text = lead(difference).replace(" points", "")
     value, bracket, interval = text.partition(" [")
     return value + bracket + (interval if "-" in interval else interval.replace("+", ""))
-
-
-def _above(difference: Mapping[str, Any]) -> bool:
-    return difference["low"] is not None and difference["low"] > 0
 
 
 def _below(difference: Mapping[str, Any]) -> bool:

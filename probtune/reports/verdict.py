@@ -16,6 +16,7 @@ from ..numbers import lead
 __all__ = [
     "METRIC_NAMES",
     "RATE_NAMES",
+    "above_zero",
     "against",
     "best_of",
     "headline",
@@ -131,7 +132,7 @@ def _advice(record: Mapping[str, Any]) -> list[str]:
         close = [
             name
             for name in arms
-            if name != greedy and not any(_above_zero(each[name]) for each in leads)
+            if name != greedy and not any(above_zero(each[name]) for each in leads)
         ]
         but = f"; not told apart from {' and '.join(close)} with either" if close else ""
         return [f"Best with greedy and with sampled answers: {greedy}{but}."]
@@ -142,11 +143,11 @@ def _advice(record: Mapping[str, Any]) -> list[str]:
         f"Best with greedy answers: {greedy} ({lead(ahead)} over {sampled}); with sampled"
         f" ones{by}: {sampled} ({lead(other)} over {greedy})."
     )
-    if _above_zero(other) and not _above_zero(ahead):
+    if above_zero(other) and not above_zero(ahead):
         return [f"{both} Take {sampled}: only its lead is told apart from 0."]
-    if _above_zero(ahead) and not _above_zero(other):
+    if above_zero(ahead) and not above_zero(other):
         return [f"{both} Take {greedy}: only its lead is told apart from 0."]
-    if _above_zero(ahead):
+    if above_zero(ahead):
         return [
             f"{both} The two disagree: take {sampled} if answers will be sampled, as most servers"
             f" do by default, and {greedy} if they will be greedy."
@@ -185,5 +186,6 @@ def _mended(name: str) -> str:
     return f"nll_on_special({name}) keeps NLL on special tokens."
 
 
-def _above_zero(difference: Mapping[str, Any]) -> bool:
+def above_zero(difference: Mapping[str, Any]) -> bool:
+    """True if the interval of a difference lies above 0."""
     return difference["low"] is not None and difference["low"] > 0

@@ -24,10 +24,9 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     from .trial import Trial
 
-__all__ = ["MODES", "CellPlan", "Mode", "Run", "active_deviations", "plan_cell"]
+__all__ = ["CellPlan", "Mode", "Run", "active_deviations", "plan_cell"]
 
 Mode = Literal["fair", "faithful"]
-MODES: tuple[Mode, ...] = ("fair", "faithful")
 _ONLY_PROBED = ("table-5", "table-6")
 """Tables of the base model's probabilities, which need no training and no evaluation."""
 
