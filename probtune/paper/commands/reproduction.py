@@ -201,8 +201,10 @@ def _figures(cost: Cost, devices: int) -> list[str]:
 
 
 def _dry_run(plans: Sequence[CellPlan], terminal: Terminal) -> None:
+    from ...terminal import quiet_libraries
     from ..reproduction.checks import resolve
 
+    quiet_libraries()
     for plan in plans:
         prompts = resolve(plan)
         if len(plans) > 1:
