@@ -136,8 +136,12 @@ def in_points(estimate: Estimate, *, share: bool = False) -> dict[str, Any]:
 
 
 def negative(estimate: Estimate) -> dict[str, Any]:
-    """Return the estimate of the opposite difference."""
-    value, low, high = (None if estimate[k] is None else -estimate[k] for k in _ENDS)
+    """Return the estimate of the opposite difference, in which 0 has no sign.
+
+    >>> negative({"value": 0.0, "low": -1.0, "high": 0.0})
+    {'value': 0.0, 'low': 0.0, 'high': 1.0}
+    """
+    value, low, high = (None if estimate[k] is None else 0.0 - estimate[k] for k in _ENDS)
     return {**estimate, "value": value, "low": high, "high": low}
 
 
