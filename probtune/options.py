@@ -226,8 +226,7 @@ def add_arguments(
         besides: the fields stand besides those of a settings class, and the command's function
             takes what was parsed as it is.
     """
-    if not besides:
-        parser.set_defaults(command=command)
+    parser.set_defaults(**{"besides" if besides else "command": command})
     if isinstance(parser, Parser):
         parser.later(partial(_add_arguments, parser, command))
     else:
@@ -280,6 +279,9 @@ def request(options: argparse.Namespace) -> Any:
     """
     command = getattr(options, "command", None)
     if command is None:
+        if (besides := getattr(options, "besides", None)) is not None:
+            names = [item.name for item in dataclasses.fields(besides)]
+            _check_numbers(besides(**{name: getattr(options, name) for name in names}))
         return options
     values: dict[str, Any] = {}
     for item in dataclasses.fields(command):

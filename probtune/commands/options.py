@@ -204,7 +204,7 @@ class Report:
         new_file=True,
     )
     serve: bool = option(False, "show the page at an address of this machine alone, until Ctrl-C")
-    port: int = option(8765, "port of --serve; 0: a free one", metavar="N", least=0)
+    port: int = option(8765, "port of --serve; 0: a free one", metavar="N", least=0, most=65535)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -284,7 +284,7 @@ class PhaseDiagram:
     budget: float = option(
         30.0, "training time; 0: the first instant (default: %(default)g)", metavar="T"
     )
-    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K")
+    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K", least=2)
     max_noise: float = option(0.6, "highest noise rate (default: %(default)g)", metavar="X")
     size: int = option(200, "points per axis of the grid (default: %(default)s)", metavar="N")
 
@@ -303,6 +303,7 @@ class Escape:
         2,
         "effective classes; with 2 all other mass is on one class (default: %(default)s)",
         metavar="K",
+        least=2,
     )
     to: float = option(0.5, "probability to reach (default: %(default)g)", metavar="P")
 
@@ -315,7 +316,7 @@ class Theorem:
     first: str = option("p()", "objective to compare (default: %(default)s)", metavar="OBJECTIVE")
     second: str = option("nll()", "the one beside it (default: %(default)s)", metavar="OBJECTIVE")
     noise: str = option("0,0.05,0.1,0.3", "noise rates (default: %(default)s)", metavar="LIST")
-    classes: int = option(1000, "effective classes (default: %(default)s)", metavar="K")
+    classes: int = option(1000, "effective classes (default: %(default)s)", metavar="K", least=2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -327,7 +328,7 @@ class Advice:
     budget: str = option(
         "3,30,300", "training times to compare (default: %(default)s)", metavar="LIST"
     )
-    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K")
+    classes: int = option(10, "effective classes (default: %(default)s)", metavar="K", least=2)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:

@@ -69,7 +69,10 @@ def runs_of(
     if len(names) * len(learning_rates) < 2:
         raise UsageError("a sweep compares: name two objectives, or two learning rates.")
     if not all(0 < rate < 1 for rate in learning_rates):
-        raise UsageError("--learning-rates must be positive and below 1.")
+        raise UsageError(
+            "--learning-rates must be positive and below 1, got"
+            f" {', '.join(f'{rate:g}' for rate in learning_rates)}."
+        )
     first, *others = names
     settings = replace(settings, objective=first, compare=", ".join(others))
     return {

@@ -194,7 +194,7 @@ class JudgeAnswers:
     model: str = option(REQUIRED, "the judge's name there", metavar="NAME")
     key_variable: str | None = option(None, "environment variable with its key", metavar="NAME")
     prompt: str | None = option(None, "prompt of the judge, instead of ours", metavar="FILE")
-    concurrent: int = option(8, "requests at a time (default: %(default)s)", metavar="N")
+    concurrent: int = option(8, "requests at a time (default: %(default)s)", metavar="N", least=1)
     protocol: str = _protocol()
     benchmark_data: str | None = _benchmark_data()
     out: str | None = _out()

@@ -70,7 +70,7 @@ class Reproduce:
     add: tuple[str, ...] = option((), "add a deviation", flag="--with", metavar="NAME")
     seeds: str | None = option(None, "such as 0,1,2 (default: the recipe's)", metavar="LIST")
     gpus: int | None = option(
-        None, "devices that train one model together (default: 1)", metavar="N"
+        None, "devices that train one model together (default: 1)", metavar="N", least=1
     )
     backend: str | None = option(
         None, "draw answers with transformers or vLLM (default: hf)", choices=("hf", "vllm")
