@@ -68,6 +68,7 @@ SHAPES: Mapping[str, Any] = {
         "metric": str,
         "reference": str,
         "results": [{"objective": str, "learning_rate": _NUMBER, "score": _ESTIMATE}],
+        "folders": dict,
     },
     "demo": {"seeds": [int], "failed": dict, "recipe": dict, "cells": [dict]},
     "eval-run": {"identity": dict, "tasks": list, "protocols": list},

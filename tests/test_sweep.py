@@ -84,6 +84,14 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch, capsys):
     path.write_text(before)
 
 
+def test_report_makes_the_page_of_a_sweep_again(finished):
+    _, folder = finished
+    page = (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").read_text() == page
+
+
 def test_another_scheduler_gets_the_commands(word_model, tmp_path, capsys):
     words = arguments(word_model, tmp_path, "--objectives 'nll,power(0.5)' --seeds 3")
     assert main([*words, "--learning-rates", "1e-5,1e-4", "--commands"]) == 0

@@ -192,7 +192,7 @@ class Report:
 
     folders: tuple[str, ...] = option(
         REQUIRED,
-        "folder of a run or a demo, or a record",
+        "folder of a run, a sweep or a demo, or a record",
         group="positional",
         metavar="DIR",
         nargs="+",

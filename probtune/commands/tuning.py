@@ -309,12 +309,19 @@ def report(options: Report) -> None:
     paths = [Path(folder) for folder in options.folders]
     records = []
     for path in paths:
-        file = path / "record.json" if path.is_dir() else path
         if not path.exists():
             raise UsageError(f"{path}: no such folder; name that of a run, or its record.")
-        if path.is_dir() and not file.is_file():
-            raise DataError(f"{path} holds no finished run: there is no record.json in it.")
-        records.append(read_record(file))
+        if (path / "sweep.json").is_file():
+            records.append(read_record(path / "sweep.json", "sweep"))
+            files = [path / name / "record.json" for name in records[-1]["folders"].values()]
+        else:
+            files = [path / "record.json" if path.is_dir() else path]
+        for file in files:
+            if path.is_dir() and not file.is_file():
+                raise DataError(
+                    f"{file.parent} holds no finished run: there is no record.json in it."
+                )
+            records.append(read_record(file))
     if options.out is not None:
         out = Path(options.out)
     else:
