@@ -14,7 +14,7 @@ from peft import LoraConfig
 from train_script import train
 from transformers import TrainerCallback
 
-from probtune.errors import TrainingError, UsageError
+from probtune.errors import DataError, TrainingError, UsageError
 from probtune.objectives import objective
 from probtune.training import (
     CHECKPOINTING,
@@ -572,6 +572,14 @@ def test_text_is_normalised_and_written_to_checkpoints(tmp_path):
 def test_refused_settings(changes, said, tmp_path):
     with pytest.raises(UsageError, match=said):
         config(tmp_path, **changes)
+
+
+def test_columns_in_which_nothing_can_be_trained_on_are_named(tmp_path):
+    rows = Dataset.from_list([{"question": "2 + 2?", "answer": "4"}])
+    with pytest.raises(
+        DataError, match="columns 'answer', 'question', and the trainer reads 'text'"
+    ):
+        ProbTuneTrainer("./none", config(tmp_path, dataset_kwargs=None), train_dataset=rows)
 
 
 @pytest.mark.parametrize(

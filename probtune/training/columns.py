@@ -5,7 +5,7 @@ dataset, lists aligned with `input_ids`, which travel with the tokens through pa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "GROUP",
     "REFERENCE",
     "ColumnCollator",
+    "check_texts",
     "excess_cut",
     "packed",
     "per_token",
@@ -45,6 +46,27 @@ def present_columns(*datasets: Any) -> set[str]:
     ]
     names = [set(getattr(part, "column_names", None) or ()) for part in parts]
     return set.intersection(*names) if names else set()
+
+
+def check_texts(columns: Set[str], text: str) -> None:
+    """Refuse rows in which TRL would find nothing to tokenize.
+
+    Args:
+        columns: those of the rows; none, if they are not known.
+        text: `SFTConfig.dataset_text_field`.
+
+    Raises:
+        DataError: with the columns, and those that TRL reads.
+    """
+    read = {text, "messages", "conversations", "input_ids"}
+    if not columns or columns & read or {"prompt", "completion"} <= columns:
+        return
+    names = ", ".join(map(repr, sorted(columns)))
+    raise DataError(
+        f"the dataset has the columns {names}, and the trainer reads"
+        f" {text!r}, 'messages', or 'prompt' and 'completion'; rename them"
+        " (dataset.rename_columns), or give a formatting_func."
+    )
 
 
 def per_token(dataset: Any, columns: Sequence[str]) -> Any:

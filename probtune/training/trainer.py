@@ -42,6 +42,7 @@ from .checkpoints import check_checkpoint, newest_whole, save_checkpoint
 from .columns import (
     GROUP,
     ColumnCollator,
+    check_texts,
     excess_cut,
     packed,
     per_token,
@@ -148,6 +149,9 @@ class ProbTuneTrainer(SFTTrainer):
         present = present_columns(
             *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
         )
+        prepares = not (args.dataset_kwargs or {}).get("skip_prepare_dataset")
+        if prepares and options.get("formatting_func") is None and len(others) < 12:
+            check_texts(present, args.dataset_text_field)
         self.columns = columns_of(self.objective.needs, present)
         self._special: Tensor | None = None
         self._frozen: Any = None
