@@ -149,7 +149,8 @@ class ProbTuneTrainer(SFTTrainer):
         present = present_columns(
             *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
         )
-        prepares = not (args.dataset_kwargs or {}).get("skip_prepare_dataset")
+        how: Any = args.dataset_kwargs or {}
+        prepares = not how.get("skip_prepare_dataset")
         if prepares and options.get("formatting_func") is None and len(others) < 12:
             check_texts(present, args.dataset_text_field)
         self.columns = columns_of(self.objective.needs, present)
