@@ -8,6 +8,7 @@ import torch
 from test_pipeline import QUIET, settings
 
 from probtune import Probe, pipeline, probe
+from probtune.errors import UsageError
 from probtune.models.loading import load_model
 from probtune.pipeline import probing
 from probtune.probe import after_scout, warmed
@@ -108,6 +109,22 @@ def test_no_scout_where_it_is_not_wanted(word_model, rows, tmp_path, monkeypatch
     record = pipeline.tune(chosen, QUIET)
     assert record["scout"] is None
     assert record["choice"]["reason"] == record["probe"]["suggestion"]["reason"]
+
+
+def test_a_single_row_is_refused_before_the_probe(word_model, tmp_path, monkeypatch):
+    def forbidden(*arguments, **options):
+        raise AssertionError("the base model was probed")
+
+    monkeypatch.setattr("probtune.pipeline.run.probe_rows", forbidden)
+    monkeypatch.setattr(probing, "probe_rows", forbidden)
+    two = helpers.write_jsonl(tmp_path / "two.jsonl", helpers.sums(2))
+    one = helpers.write_jsonl(tmp_path / "one.jsonl", helpers.sums(1))
+    with pytest.raises(UsageError, match="no row to train on; give more rows, or --scout-steps 0"):
+        pipeline.tune(
+            settings(word_model, two, tmp_path / "out", objective="auto", heldout=1), QUIET
+        )
+    with pytest.raises(UsageError, match="no row to train on"):
+        pipeline.probe_only(settings(word_model, one, None), QUIET, warmup=True)
 
 
 def test_a_warm_up_leaves_the_probe_as_it_is(word_model, rows, monkeypatch):

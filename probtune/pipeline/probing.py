@@ -13,7 +13,7 @@ from ..data.encoding import Encoded
 from ..models.loading import load_model, load_tokenizer
 from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
-from ..probe.scout import split, steps_of, trained_on
+from ..probe.scout import check_enough, split, steps_of, trained_on
 from ..probe.warmed import probe_after_scout
 from ..records import environment, make_record, write_record
 from ..settings import TuneSettings
@@ -58,6 +58,8 @@ def probe_only(
         terminal,
     )
     check_vocabulary(settings.model, encoding)
+    if warmup:
+        check_enough(len(encoding.rows))
     sampled = {example.where for example in examples}
     probed = [row for row in encoding.rows if row.where in sampled]
     probe = probe_rows(

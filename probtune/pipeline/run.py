@@ -21,6 +21,7 @@ from ..models.ranks import ALONE, Ranks, start_ranks
 from ..objectives import Objective
 from ..objectives import objective as read_objective
 from ..probe.capability import sample
+from ..probe.scout import check_enough
 from ..records import environment, read_record, write_record, write_text
 from ..reports.report import render
 from ..settings import TuneSettings
@@ -256,6 +257,8 @@ class Run:
             )
         check_rows(self.settings, self.prepared.train.rows)
         number = len(self.prepared.train.rows)
+        if None in self.arms and self.settings.scout_steps:
+            check_enough(number)
         if self.ranks.number > number:
             raise UsageError(
                 f"{self.ranks.number} processes share {number} training rows, and each needs one;"

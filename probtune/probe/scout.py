@@ -44,6 +44,7 @@ __all__ = [
     "Scouted",
     "Sent",
     "behind_others",
+    "check_enough",
     "exchanged",
     "looked_at",
     "scout",
@@ -129,6 +130,16 @@ def split(
     number = min(steps * ROWS_PER_STEP, max(len(rows) - measured, len(rows) // 2))
     chosen = sorted(order[number : number + measured].tolist())
     return [rows[i] for i in order[:number]], [rows[i] for i in chosen]
+
+
+def check_enough(rows: int) -> None:
+    """Refuse so few rows that a scout and the probe after it cannot share them.
+
+    Raises:
+        UsageError: there are fewer than two.
+    """
+    if rows < 2:
+        raise UsageError("the scout has no row to train on; give more rows, or --scout-steps 0.")
 
 
 def looked_at(rows: Any) -> Any:
@@ -225,8 +236,7 @@ def sent(
     Raises:
         UsageError: the model has no layer that takes an adapter, or there is no row to train on.
     """
-    if not train:
-        raise UsageError("the scout has no row to train on; give more rows, or --scout-steps 0.")
+    check_enough(len(train) + 1)
     most = min(MOST_STEPS, max(steps, math.ceil(_PLAN_SHARE * (planned_steps or 10**9))))
     passed = math.ceil(len(train) / ROWS_PER_STEP)
     steps = min(most, steps_of(len(train), steps))
