@@ -27,6 +27,7 @@ import torch
 
 from ...blocks import Table, aligned, write
 from . import estimates
+from .tasks import FACTS
 from .trainings import DOCUMENTS, MODEL, cell_of, read, run_missing
 
 __all__ = ["cells", "influence", "page", "run", "without"]
@@ -41,6 +42,7 @@ KINDS = (("none", 0.0), ("other_row", 0.4), ("missing", 0.2), ("slip", 0.2), ("g
 def cells() -> Iterator[tuple[str, str, float, int]]:
     """(task, kind, rate, seed)."""
     yield from ((task, kind, rate, 0) for kind, rate in KINDS for task in TASKS)
+    yield from ((task, *KINDS[0], 0) for task in FACTS)
 
 
 def without(model: Any, layer: int) -> Any:
@@ -80,11 +82,11 @@ def page(lines: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Table:
     """
     of_whole = {cell_of(r): r for r in whole}
     rows = []
-    for kind, rate in KINDS:
-        part = [r for r in lines if r["kind"] == kind]
+    for kind, rate, facts in (*((*kind, False) for kind in KINDS), (*KINDS[0], True)):
+        part = [r for r in lines if r["kind"] == kind and (r["task"] in FACTS) is facts]
         both = [of_whole[cell_of(r)] for r in part if cell_of(r) in of_whole]
         if part:
-            named = f"{kind}, {rate:.0%}" if rate else kind
+            named = f"{kind}, {rate:.0%}" if rate else kind + ", facts" * facts
             rows.append([named, str(len(part)), *_errors(part), str(len(both)), *_errors(both)])
     header = ["wrong rows", "cells", "known", "off by", "worst", "least AUC"]
     return [*header, "cells, whole model", *header[2:]], rows
