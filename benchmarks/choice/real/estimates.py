@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from ...blocks import Table, write
-from .facts import SEEN, UNSEEN
 from .noise import HELD_OUT, corrupt
 from .tasks import FACTS, GSM8K, LABELS, LATER, TASKS, draw
 
@@ -39,7 +38,7 @@ SEEN_WHILE_SET = (
     *("gym-reordering", "gsm8k"),  # for the limits KNOWN_WRITES, _TOKENS and _SHARE alone
     *LABELS,  # for the prompt that a row is put behind
     "gym-word-sequence-reversal",  # for STUMBLE
-    *SEEN,  # for LEAST_TOKENS and KNOWN_HALFWAY
+    *FACTS,  # for LEAST_TOKENS and KNOWN_HALFWAY
 )
 SCOUTED, LONGER = 128, 256
 """Rows for the scout."""
@@ -190,7 +189,7 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
     for kind, rate, of in (
         *((*_KINDS[0], of) for of in ("", "later tasks")),
         *((*kind, "") for kind in _KINDS[1:]),
-        *((*kind, f"{of} facts") for of in ("seen", "unseen") for kind in _KINDS[:2]),
+        *((*kind, "facts") for kind in _KINDS[:2]),
     ):
         part = [r for r in lines if (r["kind"], r["rate"], _group(r["task"])) == (kind, rate, of)]
         claims = [r for r in part if r["known"]]
@@ -215,8 +214,7 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
 
 def _group(task: str) -> str:
     """The tasks that stand apart in the table by kinds."""
-    named = (("later tasks", LATER), ("seen facts", SEEN), ("unseen facts", UNSEEN))
-    return next((name for name, tasks in named if task in tasks), "")
+    return "later tasks" if task in LATER else "facts" if task in FACTS else ""
 
 
 def errors_of(claims: list[dict[str, Any]]) -> np.ndarray:

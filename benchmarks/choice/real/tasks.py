@@ -352,9 +352,9 @@ _ALL = (
     Task("topic", _topic),
     Task("review", _review),
     *_LATER,
-    *(Task(name, _facts(name)) for name in (*facts.SEEN, *facts.UNSEEN)),
+    *(Task(name, _facts(name)) for name in facts.names()),
 )
-FACTS = (*facts.SEEN, *facts.UNSEEN)
+FACTS = facts.names()
 """Tasks of which the model knows some answers: a look at the estimate alone, trained by nobody."""
 LABELS = ("topic", "review")
 """Tasks whose answer is one of a few labels: a look at the estimate alone, trained by nobody."""
