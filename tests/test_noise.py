@@ -432,8 +432,8 @@ def test_facts_that_are_half_known_cannot_be_told_from_wrong_rows():
 
 
 def test_a_model_that_writes_too_few_tokens_itself_accuses_nobody():
-    few = facts([*np.full(192, 9.0), *np.full(108, 4.5), *np.full(30, 0.0)])
-    assert few.usual_tokens == pytest.approx(0.64) and few.hesitates and not few.known
-    assert "would write only 64% of the tokens itself" in after_scout(few).reason
-    enough = facts([*np.full(204, 9.0), *np.full(96, 4.5), *np.full(30, 0.0)])
-    assert enough.usual_tokens == pytest.approx(0.68) and enough.known
+    few = facts([*np.full(216, 9.0), *np.full(84, 4.5), *np.full(30, 0.0)])
+    assert few.usual_tokens == pytest.approx(0.72) and few.hesitates and not few.known
+    assert "would write only 72% of the tokens itself" in after_scout(few).reason
+    enough = facts([*np.full(228, 9.0), *np.full(72, 4.5), *np.full(30, 0.0)])
+    assert enough.usual_tokens == pytest.approx(0.76) and enough.known

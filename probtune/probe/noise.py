@@ -33,7 +33,7 @@ the median has a support of 3 nats and of 0.3 of its surprise, and of all rows a
 supported where they stand and would not be written behind the other prompt. A model that cannot
 know the answers fails. A prompt may also matter to a model that is as often wrong as right, as on
 long worked answers or on facts that it half knows: of the tokens of rows that do not look wrong it
-must itself write two thirds, and a fifth of these rows, (nearly) every token of them, or 97 % of
+must itself write three quarters, and a fifth of these rows, (nearly) every token of them, or 97 % of
 their tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
 Nor may right rows shade into wrong ones: what a model half knows is supported by anything between
 nothing and all, and a limit that runs through the midst of it tells nothing. Where more than a
@@ -94,7 +94,7 @@ TYPICALLY_EXPLAINED = 0.3
 POWER = 0.4
 KNOWN_WRITES = 0.2
 KNOWN_TOKENS = 0.97
-LEAST_TOKENS = 2 / 3
+LEAST_TOKENS = 0.75
 KNOWN_SHARE = 0.5
 KNOWN_UNMOVED = 0.1
 HALFWAY = 2.0
