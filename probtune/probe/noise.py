@@ -33,15 +33,15 @@ the median has a support of 3 nats and of 0.3 of its surprise, and of all rows a
 supported where they stand and would not be written behind the other prompt. A model that cannot
 know the answers fails. A prompt may also matter to a model that is as often wrong as right, as on
 long worked answers or on facts that it half knows: of the tokens of rows that do not look wrong it
-must itself write three quarters, and a fifth of these rows, (nearly) every token of them, or 97 % of
-their tokens (long rows are seldom written whole), and no more than half of the rows may look wrong.
-Nor may right rows shade into wrong ones: what a model half knows is supported by anything between
-nothing and all, and a limit that runs through the midst of it tells nothing. Where more than a
-twentieth of the rows have too little support, those that the model would not write either and that
-have at most twice the support asked for must be fewer than half as many (with one row more of
-either). Nor may more than a tenth of the rows be answers that their prompts do not support although
-they do not look wrong: the model has learnt an answer that it gives to many prompts, and cannot say
-whether that is a usual answer or a common mistake.
+must itself write three quarters, and a fifth of these rows, (nearly) every token of them, or 97 %
+of their tokens (long rows are seldom written whole), and no more than half of the rows may look
+wrong. Nor may right rows shade into wrong ones: what a model half knows is supported by anything
+between nothing and all, and a limit that runs through the midst of it tells nothing. Where more
+than a twentieth of the rows have too little support, those that the model would not write either
+and that have at most twice the support asked for must be fewer than half as many (with one row more
+of either). Nor may more than a tenth of the rows be answers that their prompts do not support
+although they do not look wrong: the model has learnt an answer that it gives to many prompts, and
+cannot say whether that is a usual answer or a common mistake.
 
 The other prompt is one with another answer. Where answers are few, as yes and no, and the row that
 it comes from looks wrong, its right answer may be this one. A row that the model would write behind
