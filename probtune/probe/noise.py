@@ -226,21 +226,21 @@ def estimate(
         answers: for `Noise.repeated`, which is 0 without them.
         echoes: rows that look wrong whatever the model says; see `probtune.probe.echoes`.
 
-    Ten rows of one token: the model is sure of nine, and the prompt speaks for them. The tenth is
+    Twenty rows of one token: the model is sure of 19, and the prompt speaks for them. The last is
     improbable, and just as improbable behind another prompt.
 
         >>> sure, favourite, far = np.log(0.98), np.log(0.9), np.log(0.001)
         >>> noise = estimate(
-        ...     logp=np.array([sure] * 9 + [far]),
-        ...     top_logp=np.array([sure] * 9 + [favourite]),
-        ...     entropy=np.array([0.1] * 9 + [0.7]),
-        ...     variance=np.array([0.3] * 9 + [3.0]),
-        ...     example=np.arange(10), special=np.zeros(10, bool), rows=10,
+        ...     logp=np.array([sure] * 19 + [far]),
+        ...     top_logp=np.array([sure] * 19 + [favourite]),
+        ...     entropy=np.array([0.1] * 19 + [0.7]),
+        ...     variance=np.array([0.3] * 19 + [3.0]),
+        ...     example=np.arange(20), special=np.zeros(20, bool), rows=20,
         ...     vocabulary=50_000,
-        ...     others=Others(np.full(10, far), np.full(10, favourite), np.roll(np.arange(10), 1)),
+        ...     others=Others(np.full(20, far), np.full(20, favourite), np.roll(np.arange(20), 1)),
         ... )
         >>> noise.known, noise.share.value, noise.worst_first(), noise.power
-        (True, 0.1, [9], 0.9)
+        (True, 0.05, [19], 0.95)
     """
     cut_short, tells_ends = _cut_short(logp, top_logp, example, special, rows)
     echoes = np.zeros(rows, bool) if echoes is None else echoes
