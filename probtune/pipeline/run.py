@@ -257,13 +257,13 @@ class Run:
             )
         check_rows(self.settings, self.prepared.train.rows)
         number = len(self.prepared.train.rows)
-        if None in self.arms and self.settings.scout_steps:
-            check_enough(number)
         if self.ranks.number > number:
             raise UsageError(
                 f"{self.ranks.number} processes share {number} training rows, and each needs one;"
                 " start fewer (--nproc_per_node)."
             )
+        if None in self.arms and self.settings.scout_steps:
+            check_enough(number)
         if self._lock is not None:
             self._lock.take()
         hashes = model_hashes(self.settings) | tokenizer_identity(self.prepared.tokenizer)
