@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ObjectiveError, UsageError
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
+from ..training.config import is_lower_better
 from ..training.trl_head import refuse_gathered_head
 from .loss import token_loss
 from .proof import prove_trainer
@@ -65,7 +66,7 @@ class ObjectiveMixin:
                 f"loss_type={self.args.loss_type!r} and label_smoothing_factor ="
                 f" {self.args.label_smoothing_factor:g} would replace {f}; leave them out."
             )
-        if self.args.greater_is_better and str(self.args.metric_for_best_model).endswith("nll"):
+        if self.args.greater_is_better and is_lower_better(self.args.metric_for_best_model):
             raise UsageError(
                 f"the checkpoint with the greatest {self.args.metric_for_best_model} is the worst;"
                 " set greater_is_better=False."

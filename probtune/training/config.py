@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     ObjectiveOrText = str  # transformers' parser of command lines takes one type
 
-__all__ = ["CHECKPOINTING", "ProbTuneConfig"]
+__all__ = ["CHECKPOINTING", "ProbTuneConfig", "is_lower_better"]
 
 HEADS = ("auto", "probtune", "trl")
 NORMALIZERS = ("supervised", "kept", "supervised_per_batch", "kept_per_batch")
@@ -210,7 +210,7 @@ class ProbTuneConfig(SFTConfig):
         # TRL's default stands under the old name, for which transformers 5.23 warns every user.
         if self.gradient_checkpointing is None and getattr(self, CHECKPOINTING) is None:
             setattr(self, CHECKPOINTING, True)
-        if self.greater_is_better is None and _is_lower_better(self.metric_for_best_model):
+        if self.greater_is_better is None and is_lower_better(self.metric_for_best_model):
             self.greater_is_better = False  # transformers knows of `loss` alone
         super().__post_init__()
         self.objective = _Text(self.resolved_objective)
@@ -264,6 +264,6 @@ class ProbTuneConfig(SFTConfig):
         return super().get_warmup_steps(num_training_steps)
 
 
-def _is_lower_better(metric: str | None) -> bool:
+def is_lower_better(metric: str | None) -> bool:
     """True for the NLL of an evaluation, whatever its dataset is called."""
     return metric is not None and (metric == "nll" or metric.endswith("_nll"))

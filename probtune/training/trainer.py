@@ -150,8 +150,8 @@ class ProbTuneTrainer(SFTTrainer):
             *others[1:3], options.get("train_dataset"), options.get("eval_dataset")
         )
         how: Any = args.dataset_kwargs or {}
-        prepares = not how.get("skip_prepare_dataset")
-        if prepares and options.get("formatting_func") is None and len(others) < 12:
+        formats = options.get("formatting_func") is not None or len(others) > 11  # the twelfth
+        if not (formats or how.get("skip_prepare_dataset")):
             check_texts(present, args.dataset_text_field)
         self.columns = columns_of(self.objective.needs, present)
         self._special: Tensor | None = None
