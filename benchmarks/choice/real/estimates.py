@@ -27,7 +27,7 @@ import numpy as np
 
 from ...blocks import Table, write
 from .noise import HELD_OUT, corrupt
-from .tasks import FACTS, GSM8K, LABELS, LATER, TASKS, draw
+from .tasks import FACTS, GSM8K, LABELS, LATER, LATER_FACTS, TASKS, TEXTS, draw
 
 DOCUMENTS = Path(__file__).parents[3] / "docs"
 RESULTS = Path(__file__).with_name("estimates.jsonl")
@@ -58,11 +58,15 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
         for task in order:
             if task == "gsm8k" and GSM8K not in os.environ:
                 continue
-            for kind, rate in kinds:
-                if not (rate and task in LATER) and (
-                    task not in FACTS or (kind, rate) in _KINDS[:2]
-                ):
-                    yield task, kind, rate, 0
+            yield from ((task, *kind, 0) for kind in kinds if kind in _kinds_of(task))
+
+
+def _kinds_of(task: str) -> tuple[tuple[str, float], ...]:
+    if task in LATER:
+        return _KINDS[:1]
+    if task in FACTS or task in LATER_FACTS:
+        return _KINDS[:2]
+    return _KINDS[:3] if task in TEXTS else _KINDS
 
 
 def encoded_rows(
@@ -189,7 +193,8 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
     for kind, rate, of in (
         *((*_KINDS[0], of) for of in ("", "later tasks")),
         *((*kind, "") for kind in _KINDS[1:]),
-        *((*kind, "facts") for kind in _KINDS[:2]),
+        *((*kind, of) for of in ("facts", "**later facts**") for kind in _KINDS[:2]),
+        *((*kind, "**texts**") for kind in _KINDS[:3]),
     ):
         part = [r for r in lines if (r["kind"], r["rate"], _group(r["task"])) == (kind, rate, of)]
         claims = [r for r in part if r["known"]]
@@ -213,8 +218,14 @@ def by_kind(lines: list[dict[str, Any]]) -> Table:
 
 
 def _group(task: str) -> str:
-    """The tasks that stand apart in the table by kinds."""
-    return "later tasks" if task in LATER else "facts" if task in FACTS else ""
+    """The tasks that stand apart in the table by kinds; bold are those without a part in limits."""
+    apart = {
+        "later tasks": LATER,
+        "facts": FACTS,
+        "**later facts**": LATER_FACTS,
+        "**texts**": TEXTS,
+    }
+    return next((name for name, tasks in apart.items() if task in tasks), "")
 
 
 def errors_of(claims: list[dict[str, Any]]) -> np.ndarray:

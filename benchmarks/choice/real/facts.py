@@ -1,20 +1,26 @@
 """Facts of which a small model knows some: our own, each asked in several ways.
 
 The limits that tell half known facts from wrong rows were set by hand on the first seven and
-`landmarks`. After the others had been seen one limit was moved, from four fifths of the tokens
-to three quarters, since it hid wrong rows.
+`landmarks`. After the others up to `country` had been seen one limit was moved, from four fifths of
+the tokens to three quarters, since it hid wrong rows. `LATER` ones came after that, with no part in
+any limit.
 """
 
 from __future__ import annotations
 
 import random
 
-__all__ = ["names", "questions"]
+__all__ = ["LATER", "names", "questions"]
+
+LATER = (
+    *("french", "nationality", "plurals", "past", "peoples", "abbreviations", "protons"),
+    *("sciences", "rivers", "tools"),
+)
 
 
 def names() -> tuple[str, ...]:
-    """The lists of facts."""
-    return tuple(_FACTS)
+    """The lists of facts that had a part in limits."""
+    return tuple(name for name in _FACTS if name not in LATER)
 
 
 def questions(rng: random.Random, name: str, number: int) -> list[tuple[str, str]]:
@@ -375,5 +381,218 @@ Amman=Jordan;Riyadh=Saudi Arabia;Rabat=Morocco;Tunis=Tunisia;Tripoli=Libya;Khart
 Kampala=Uganda;Dakar=Senegal;Luanda=Angola;Lusaka=Zambia;Harare=Zimbabwe;Kathmandu=Nepal
 Islamabad=Pakistan;Dhaka=Bangladesh;Colombo=Sri Lanka;Manila=the Philippines;Seoul=South Korea
 Caracas=Venezuela;Bogota=Colombia;Quito=Ecuador;Montevideo=Uruguay""",
+    ),
+    "french": (
+        (
+            'How do you say "{}" in French?',
+            'French for "{}":',
+            "Translate into French: {}",
+        ),
+        """
+dog=chien;cat=chat;house=maison;water=eau;bread=pain;milk=lait;book=livre;school=école;friend=ami
+mother=mère;father=père;brother=frère;sister=sœur;red=rouge;blue=bleu;green=vert;white=blanc
+black=noir;one=un;two=deux;three=trois;four=quatre;five=cinq;seven=sept;eight=huit;nine=neuf;ten=dix
+day=jour;night=nuit;sun=soleil;moon=lune;star=étoile;tree=arbre;flower=fleur;bird=oiseau
+fish=poisson;horse=cheval;cow=vache;apple=pomme;cheese=fromage;wine=vin;city=ville;street=rue
+door=porte;window=fenêtre;chair=chaise;bed=lit;head=tête;eye=œil;heart=cœur;king=roi;queen=reine
+sea=mer;mountain=montagne;river=rivière;car=voiture;hello=bonjour;thanks=merci;yes=oui;no=non
+man=homme;woman=femme;child=enfant;good=bon;bad=mauvais;big=grand;small=petit;new=nouveau;old=vieux
+hot=chaud;cold=froid;year=an;month=mois;week=semaine;time=temps;work=travail;money=argent
+food=nourriture;fire=feu;snow=neige;rain=pluie;wind=vent""",
+    ),
+    "nationality": (
+        (
+            "Of what nationality was {}?",
+            "Nationality of {}:",
+            "{}: from which people?",
+            "What was {}, by nationality?",
+        ),
+        """
+Albert Einstein=German;Isaac Newton=English;Marie Curie=Polish;Galileo Galilei=Italian
+Leonardo da Vinci=Italian;Vincent van Gogh=Dutch;Pablo Picasso=Spanish;Salvador Dali=Spanish
+Claude Monet=French;Napoleon Bonaparte=French;Charles Darwin=English;William Shakespeare=English
+Wolfgang Amadeus Mozart=Austrian;Ludwig van Beethoven=German;Johann Sebastian Bach=German
+Frederic Chopin=Polish;Leo Tolstoy=Russian;Fyodor Dostoevsky=Russian;Anton Chekhov=Russian
+Pyotr Tchaikovsky=Russian;Sigmund Freud=Austrian;Franz Schubert=Austrian;Karl Marx=German
+Immanuel Kant=German;Friedrich Nietzsche=German;Johannes Kepler=German;Nicolaus Copernicus=Polish
+Rembrandt=Dutch;Johannes Vermeer=Dutch;Hans Christian Andersen=Danish;Niels Bohr=Danish
+Soren Kierkegaard=Danish;Alfred Nobel=Swedish;Carl Linnaeus=Swedish;Ingmar Bergman=Swedish
+Henrik Ibsen=Norwegian;Edvard Grieg=Norwegian;Edvard Munch=Norwegian;Roald Amundsen=Norwegian
+Jean Sibelius=Finnish;James Joyce=Irish;Oscar Wilde=Irish;Samuel Beckett=Irish;Adam Smith=Scottish
+David Hume=Scottish;James Watt=Scottish;Alexander Fleming=Scottish;Dante Alighieri=Italian
+Michelangelo=Italian;Giuseppe Verdi=Italian;Marco Polo=Italian;Christopher Columbus=Italian
+Miguel de Cervantes=Spanish;Francisco Goya=Spanish;Ferdinand Magellan=Portuguese
+Vasco da Gama=Portuguese;Fernando Pessoa=Portuguese;Voltaire=French;Victor Hugo=French
+Louis Pasteur=French;Edgar Degas=French;Claude Debussy=French;Auguste Rodin=French
+Mahatma Gandhi=Indian;Rabindranath Tagore=Indian;Confucius=Chinese;Mao Zedong=Chinese
+Akira Kurosawa=Japanese;Hokusai=Japanese;Plato=Greek;Aristotle=Greek;Socrates=Greek;Homer=Greek
+Julius Caesar=Roman;Cicero=Roman;Mark Twain=American;Ernest Hemingway=American
+Abraham Lincoln=American;Thomas Edison=American;Walt Disney=American;Elvis Presley=American
+Franz Liszt=Hungarian;Bela Bartok=Hungarian;Antonin Dvorak=Czech;Franz Kafka=Czech""",
+    ),
+    "plurals": (
+        (
+            'What is the plural of "{}"?',
+            "Plural: {}",
+            "More than one {}:",
+            "Many of one {}. Which word?",
+        ),
+        """
+child=children;man=men;woman=women;foot=feet;tooth=teeth;goose=geese;mouse=mice;ox=oxen;leaf=leaves
+knife=knives;wife=wives;wolf=wolves;shelf=shelves;half=halves;life=lives;thief=thieves;loaf=loaves
+calf=calves;scarf=scarves;hoof=hooves;hero=heroes;potato=potatoes;tomato=tomatoes;echo=echoes
+photo=photos;piano=pianos;radio=radios;cactus=cacti;fungus=fungi;nucleus=nuclei;syllabus=syllabi
+radius=radii;analysis=analyses;basis=bases;crisis=crises;thesis=theses;hypothesis=hypotheses
+oasis=oases;phenomenon=phenomena;criterion=criteria;datum=data;medium=media;bacterium=bacteria
+curriculum=curricula;index=indices;matrix=matrices;vertex=vertices;appendix=appendices;city=cities
+baby=babies;lady=ladies;country=countries;story=stories;party=parties;box=boxes;bus=buses
+church=churches;dish=dishes;fox=foxes;glass=glasses;match=matches;wish=wishes;sheep=sheep;deer=deer
+fish=fish;species=species;aircraft=aircraft;louse=lice;die=dice;passer-by=passers-by
+mother-in-law=mothers-in-law;person=people;monkey=monkeys;key=keys;belief=beliefs;roof=roofs
+chief=chiefs;volcano=volcanoes;mosquito=mosquitoes;alumnus=alumni;stimulus=stimuli;quiz=quizzes""",
+    ),
+    "past": (
+        (
+            'What is the past tense of "{}"?',
+            "Past tense: {}",
+            "Today I {}. Yesterday I ... Which form?",
+        ),
+        """
+go=went;see=saw;eat=ate;drink=drank;run=ran;write=wrote;take=took;give=gave;make=made;come=came
+know=knew;think=thought;buy=bought;bring=brought;catch=caught;teach=taught;find=found;feel=felt
+keep=kept;leave=left;lose=lost;meet=met;pay=paid;say=said;sell=sold;send=sent;sing=sang;sit=sat
+sleep=slept;speak=spoke;stand=stood;swim=swam;tell=told;wear=wore;win=won;break=broke;choose=chose
+drive=drove;fall=fell;fly=flew;forget=forgot;get=got;grow=grew;hear=heard;hold=held;ride=rode
+rise=rose;begin=began;bite=bit;blow=blew;build=built;dig=dug;draw=drew;fight=fought;forgive=forgave
+freeze=froze;hang=hung;hide=hid;lead=led;lend=lent;lie=lay;light=lit;ring=rang;seek=sought
+shake=shook;shine=shone;shoot=shot;sink=sank;slide=slid;spend=spent;spin=spun;steal=stole
+stick=stuck;sting=stung;strike=struck;swear=swore;sweep=swept;swing=swung;tear=tore;throw=threw
+wake=woke;weave=wove;weep=wept;wind=wound;bend=bent;bleed=bled;breed=bred;cling=clung;creep=crept
+deal=dealt;flee=fled;grind=ground;kneel=knelt;mean=meant;shrink=shrank;spring=sprang""",
+    ),
+    "peoples": (
+        (
+            "What are people from {} called?",
+            "Someone from {} is ...",
+            "People of {}:",
+            "{}: name of its people?",
+        ),
+        """
+France=French;Germany=German;Italy=Italian;Spain=Spanish;Portugal=Portuguese;England=English
+Scotland=Scottish;Ireland=Irish;Wales=Welsh;Denmark=Danish;Sweden=Swedish;Norway=Norwegian
+Finland=Finnish;Iceland=Icelandic;Poland=Polish;Hungary=Hungarian;Austria=Austrian;Switzerland=Swiss
+Greece=Greek;Turkey=Turkish;Russia=Russian;Ukraine=Ukrainian;Romania=Romanian;Bulgaria=Bulgarian
+Serbia=Serbian;Croatia=Croatian;Albania=Albanian;China=Chinese;Japan=Japanese;Korea=Korean
+Vietnam=Vietnamese;Thailand=Thai;India=Indian;Pakistan=Pakistani;Nepal=Nepali;Iran=Iranian
+Iraq=Iraqi;Israel=Israeli;Egypt=Egyptian;Morocco=Moroccan;Algeria=Algerian;Tunisia=Tunisian
+Kenya=Kenyan;Nigeria=Nigerian;Ghana=Ghanaian;Ethiopia=Ethiopian;South Africa=South African
+Canada=Canadian;Mexico=Mexican;Brazil=Brazilian;Argentina=Argentine;Chile=Chilean;Peru=Peruvian
+Colombia=Colombian;Venezuela=Venezuelan;Cuba=Cuban;Jamaica=Jamaican;Australia=Australian
+New Zealand=New Zealander;the Netherlands=Dutch;Belgium=Belgian;Malta=Maltese;Cyprus=Cypriot
+Lebanon=Lebanese;Syria=Syrian;Jordan=Jordanian;Mongolia=Mongolian;Malaysia=Malaysian
+Indonesia=Indonesian;the Philippines=Filipino;Estonia=Estonian;Latvia=Latvian;Lithuania=Lithuanian
+Afghanistan=Afghan;Bangladesh=Bangladeshi;Sudan=Sudanese;Senegal=Senegalese;Bolivia=Bolivian""",
+    ),
+    "abbreviations": (
+        (
+            "What is the postal abbreviation of {}?",
+            "Two letters for {}:",
+            "{} in two letters:",
+            "Abbreviate the state {}.",
+            "How is {} abbreviated on mail?",
+        ),
+        """
+Alabama=AL;Alaska=AK;Arizona=AZ;Arkansas=AR;California=CA;Colorado=CO;Connecticut=CT;Delaware=DE
+Florida=FL;Georgia=GA;Hawaii=HI;Idaho=ID;Illinois=IL;Indiana=IN;Iowa=IA;Kansas=KS;Kentucky=KY
+Louisiana=LA;Maine=ME;Maryland=MD;Massachusetts=MA;Michigan=MI;Minnesota=MN;Mississippi=MS
+Missouri=MO;Montana=MT;Nebraska=NE;Nevada=NV;New Hampshire=NH;New Jersey=NJ;New Mexico=NM
+New York=NY;North Carolina=NC;North Dakota=ND;Ohio=OH;Oklahoma=OK;Oregon=OR;Pennsylvania=PA
+Rhode Island=RI;South Carolina=SC;South Dakota=SD;Tennessee=TN;Texas=TX;Utah=UT;Vermont=VT
+Virginia=VA;Washington=WA;West Virginia=WV;Wisconsin=WI;Wyoming=WY""",
+    ),
+    "protons": (
+        (
+            "What is the atomic number of {}?",
+            "Atomic number, {}:",
+            "How many protons has {}?",
+            "{}: number of protons?",
+        ),
+        """
+hydrogen=1;helium=2;lithium=3;beryllium=4;boron=5;carbon=6;nitrogen=7;oxygen=8;fluorine=9;neon=10
+sodium=11;magnesium=12;aluminium=13;silicon=14;phosphorus=15;sulfur=16;chlorine=17;argon=18
+potassium=19;calcium=20;scandium=21;titanium=22;vanadium=23;chromium=24;manganese=25;iron=26
+cobalt=27;nickel=28;copper=29;zinc=30;gallium=31;germanium=32;arsenic=33;selenium=34;bromine=35
+krypton=36;rubidium=37;strontium=38;yttrium=39;zirconium=40;niobium=41;molybdenum=42;technetium=43
+ruthenium=44;rhodium=45;palladium=46;silver=47;cadmium=48;indium=49;tin=50;antimony=51;tellurium=52
+iodine=53;xenon=54;cesium=55;barium=56;tungsten=74;platinum=78;gold=79;mercury=80;lead=82;bismuth=83
+radon=86;radium=88;thorium=90;uranium=92;plutonium=94""",
+    ),
+    "sciences": (
+        (
+            "What does {} study?",
+            "Subject of {}:",
+            "{} is the science of what?",
+            "In one word: {} is about ...",
+            "What is {} about?",
+        ),
+        """
+biology=life;botany=plants;zoology=animals;geology=rocks;astronomy=stars;meteorology=weather
+psychology=the mind;sociology=society;anthropology=humans;archaeology=ruins;linguistics=language
+entomology=insects;ornithology=birds;ichthyology=fish;herpetology=reptiles;mycology=fungi
+virology=viruses;bacteriology=bacteria;cardiology=the heart;neurology=the nerves
+dermatology=the skin;ophthalmology=the eye;nephrology=the kidneys;hepatology=the liver
+hematology=blood;oncology=cancer;pediatrics=children;geriatrics=old age;genetics=heredity
+ecology=environments;cytology=cells;histology=tissues;anatomy=the body;toxicology=poisons
+pharmacology=drugs;seismology=earthquakes;volcanology=volcanoes;oceanography=oceans;hydrology=water
+glaciology=glaciers;paleontology=fossils;chronology=time;theology=God;ethics=morals;logic=reasoning
+economics=wealth;history=the past;geometry=shapes;arithmetic=numbers;optics=light;acoustics=sound
+mechanics=motion;statistics=data;thermodynamics=heat;etymology=words;phonetics=speech
+primatology=primates;criminology=crime;dendrology=trees;mineralogy=minerals;cosmology=the universe
+epidemiology=epidemics;graphology=handwriting""",
+    ),
+    "rivers": (
+        (
+            "On which river does {} lie?",
+            "River of {}:",
+            "{}: on which river?",
+            "Which river flows through {}?",
+        ),
+        """
+London=Thames;Paris=Seine;Vienna=Danube;Budapest=Danube;Belgrade=Danube;Bratislava=Danube;Rome=Tiber
+Florence=Arno;Pisa=Arno;Turin=Po;Cairo=Nile;Khartoum=Nile;Aswan=Nile;Baghdad=Tigris;Mosul=Tigris
+Cologne=Rhine;Bonn=Rhine;Basel=Rhine;Strasbourg=Rhine;Dresden=Elbe;Hamburg=Elbe;Magdeburg=Elbe
+Prague=Vltava;Warsaw=Vistula;Krakow=Vistula;Frankfurt=Main;Berlin=Spree;Munich=Isar;Bremen=Weser
+Lyon=Rhone;Avignon=Rhone;Geneva=Rhone;Bordeaux=Garonne;Toulouse=Garonne;Nantes=Loire;Orleans=Loire
+Tours=Loire;Lisbon=Tagus;Toledo=Tagus;Seville=Guadalquivir;Cordoba=Guadalquivir;Zaragoza=Ebro
+Porto=Douro;Dublin=Liffey;Glasgow=Clyde;Liverpool=Mersey;Newcastle=Tyne;Bristol=Avon;Cardiff=Taff
+Saint Petersburg=Neva;Moscow=Moskva;Volgograd=Volga;Kazan=Volga;Samara=Volga;Kyiv=Dnieper
+New York=Hudson;Albany=Hudson;New Orleans=Mississippi;Saint Louis=Mississippi;Memphis=Mississippi
+Minneapolis=Mississippi;Washington=Potomac;Philadelphia=Delaware;Pittsburgh=Ohio;Cincinnati=Ohio
+Louisville=Ohio;Boston=Charles;Montreal=Saint Lawrence;Quebec=Saint Lawrence;Manaus=Amazon
+Iquitos=Amazon;Shanghai=Yangtze;Wuhan=Yangtze;Nanjing=Yangtze;Chongqing=Yangtze;Varanasi=Ganges
+Kolkata=Hooghly;Delhi=Yamuna;Agra=Yamuna;Kinshasa=Congo;Brazzaville=Congo;Bangkok=Chao Phraya
+Phnom Penh=Mekong;Vientiane=Mekong;Yangon=Irrawaddy;Mandalay=Irrawaddy;Melbourne=Yarra
+Perth=Swan""",
+    ),
+    "tools": (
+        (
+            "What does one use a {} for?",
+            "Use of a {}:",
+            "A {} is made to ...",
+            "What is a {} for?",
+        ),
+        """
+knife=cut;pen=write;broom=sweep;needle=sew;shovel=dig;spoon=eat;key=unlock;hammer=hit nails
+saw=cut wood;camera=take pictures;telephone=call;clock=tell time;ruler=measure;scale=weigh
+thermometer=measure temperature;telescope=see stars;microscope=see small things;oven=bake
+kettle=boil water;refrigerator=keep food cold;lamp=give light;candle=give light
+umbrella=keep off rain;brush=paint;comb=comb hair;razor=shave;towel=dry;soap=wash;bed=sleep
+chair=sit;car=drive;boat=sail;airplane=fly;bicycle=ride;ladder=climb;rope=tie;glue=stick
+eraser=erase;scissors=cut paper;calculator=calculate;computer=compute;printer=print;radio=listen
+television=watch;guitar=play music;whistle=blow;drum=beat;map=find the way;compass=find north
+wallet=hold money;bag=carry;box=store;bottle=hold water;cup=drink;plate=serve food;fork=eat;fan=cool
+heater=warm;iron=iron clothes;lock=lock;bell=ring;mirror=see oneself;net=catch fish;hook=hang
+axe=chop wood;drill=make holes;screwdriver=turn screws;stapler=staple;filter=filter;pump=pump
+sponge=wipe;mop=mop;rake=gather leaves;wheelbarrow=carry loads;tent=camp;torch=give light""",
     ),
 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from . import facts
+from . import facts, texts
 
 __all__ = [
     "DEVELOPMENT",
@@ -25,7 +25,9 @@ __all__ = [
     "HELD_OUT",
     "LABELS",
     "LATER",
+    "LATER_FACTS",
     "TASKS",
+    "TEXTS",
     "Row",
     "Task",
     "draw",
@@ -315,9 +317,11 @@ def _gsm8k(rng: random.Random, number: int) -> list[Row]:
     return rows[:number]
 
 
-def _facts(name: str) -> Callable[[random.Random, int], list[Row]]:
+def _drawn(
+    questions: Callable[[random.Random, str, int], list[tuple[str, str]]], name: str
+) -> Callable[[random.Random, int], list[Row]]:
     def make(rng: random.Random, number: int) -> list[Row]:
-        return [Row(*row, kind=name) for row in facts.questions(rng, name, number)]
+        return [Row(*row, kind=name) for row in questions(rng, name, number)]
 
     return make
 
@@ -352,10 +356,15 @@ _ALL = (
     Task("topic", _topic),
     Task("review", _review),
     *_LATER,
-    *(Task(name, _facts(name)) for name in facts.names()),
+    *(Task(name, _drawn(facts.questions, name)) for name in (*facts.names(), *facts.LATER)),
+    *(Task(f"text-{name}", _drawn(texts.questions, name)) for name in texts.names()),
 )
 FACTS = facts.names()
 """Tasks of which the model knows some answers: a look at the estimate alone, trained by nobody."""
+LATER_FACTS = facts.LATER
+"""Such tasks that came after the limits."""
+TEXTS = tuple(f"text-{name}" for name in texts.names())
+"""Texts to be rewritten, which came after the limits: a look at the estimate alone."""
 LABELS = ("topic", "review")
 """Tasks whose answer is one of a few labels: a look at the estimate alone, trained by nobody."""
 LATER = tuple(task.name for task in _LATER)

@@ -54,7 +54,7 @@ from probtune.statistics import mean
 from ...blocks import Table, aligned, write
 from ..rules import paper_rule
 from .noise import HELD_OUT as HELD_OUT_KINDS
-from .tasks import FACTS, GSM8K, HELD_OUT, LABELS, LATER, TASKS, draw
+from .tasks import FACTS, GSM8K, HELD_OUT, LABELS, LATER, LATER_FACTS, TASKS, TEXTS, draw
 
 __all__ = [
     "cell_of",
@@ -107,7 +107,9 @@ def cells() -> Iterator[tuple[str, str, float, int]]:
 
 def _plan() -> Iterator[tuple[str, str, float, int]]:
     order = (*_FIRST, *(name for name in TASKS if name not in _FIRST))
-    without = {*LABELS, *LATER, *FACTS, *(() if GSM8K in os.environ else ("gsm8k",))}
+    without = {*LABELS, *LATER, *FACTS, *LATER_FACTS, *TEXTS}
+    if GSM8K not in os.environ:
+        without.add("gsm8k")
     tasks = [(i, name) for i, name in enumerate(order) if name not in without]
     first, others = _KINDS[:2], _KINDS[2:]
     for kind, rate in first:
