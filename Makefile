@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Keeps any install in this tree from replacing the pinned torch with a build of several gigabytes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints/cpu.txt
+# Compiled modules stay on disk, also where the environment forbids it: every process would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup locked-setup demo demo-real test check slow gpu integrations test-pythons test-distributed bench-train faults fuzz bench-choice bench-data bench-head bench-page bench-gpu
 .PHONY: docs docs-links gallery pictures test-trackers
