@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..kernels import IGNORE_INDEX
 from ..kernels import loss as logits_loss
+from ..models.kinds import check_decoder
 from ..objectives import Objective, nll
 from .loss import logits_objective
 from .proof import Proof, logits_sums
@@ -52,6 +53,7 @@ class ObjectiveModule(LightningModule):
     ):
         super().__init__()
         check_version("lightning")
+        check_decoder(model)
         self.model = model
         self.objective = logits_objective(objective, OFFERED)
         self.learning_rate = learning_rate

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from ..errors import UsageError
 from ..kernels.logits import loss_of_outputs
+from ..models.kinds import check_decoder
 from ..objectives import Objective
 from .loss import logits_objective
 from .proof import prove_trainer
@@ -102,13 +103,15 @@ def use_objective(
         trainer: a `transformers.Trainer` before `train`.
 
     Raises:
-        UsageError: the trainer has a loss function already, or another loss of its own.
+        UsageError: the trainer has a loss function already, or another loss of its own; or its
+            model is no decoder.
         ObjectiveError: the objective needs more than a batch's logits, the share of the steps that
             is done and which tokens are special.
     """
     if engine == "Trainer":
         check_version("transformers")
     refuse_other_losses(trainer, objective)
+    check_decoder(trainer.model)
     running = running_in(trainer, logits_objective(objective, OFFERED))
     running.check()
     loss = ObjectiveLoss(running)

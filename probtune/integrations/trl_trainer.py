@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ObjectiveError, UsageError
+from ..models.kinds import check_decoder, check_decoder_folder
 from ..objectives import Objective, Signals
 from ..objectives import objective as read_objective
 from ..training.config import is_lower_better
@@ -60,7 +61,13 @@ class ObjectiveMixin:
             )
         if options.get("compute_loss_func") is not None:
             raise UsageError(f"compute_loss_func would replace {f}; leave one of them out.")
+        model = arguments[0] if arguments else options.get("model")
+        if isinstance(model, str):
+            check_decoder_folder(model)
+        elif model is not None:
+            check_decoder(model)
         super().__init__(*arguments, **options)
+        check_decoder(self.model)
         if self.args.loss_type not in ("nll", "chunked_nll") or self.args.label_smoothing_factor:
             raise UsageError(
                 f"loss_type={self.args.loss_type!r} and label_smoothing_factor ="

@@ -21,6 +21,7 @@ from ..errors import ProbtuneError, TrainingError, UsageError
 from ..kernels import IGNORE_INDEX, Head, TargetStatistics, head_statistics
 from ..kernels.reference import statistics_of_logits
 from .adapters import base_of, merged, stops_of, trainable
+from .kinds import check_decoder
 from .packaged import PACKAGED, model_folder
 from .weights import READING_ERRORS, check_adapter, read_whole, reason_of
 
@@ -170,6 +171,7 @@ def load_model(
         if Path(folder).is_dir():
             folder = str(Path(folder).resolve())  # an adapter of this model will name it
         model: Any = read_whole(name, folder, **options)
+        check_decoder(model)
         if dtype == "nf4":
             _keep_differentiable(model)
         if base is not None:

@@ -23,6 +23,7 @@ from ..models.footprint import (
     known_device,
     meta_model,
 )
+from ..models.kinds import check_decoder_folder
 from ..models.loading import default_device
 from ..objectives import REFERENCE_SIGNALS, Objective
 from ..settings import TuneSettings
@@ -92,6 +93,7 @@ def dry_run(
     """
     number, device = read_devices(devices)
     check_fields(settings)
+    check_decoder_folder(settings.model)
     arms, others = named_objectives(settings, objective, compare)
     named = (arm for arm in (*arms, *others) if arm is not None)
     compares = any(REFERENCE_SIGNALS & arm.kinds for arm in named)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..data.encoding import Encoded
+from ..models.kinds import check_decoder_folder
 from ..models.loading import load_model, load_tokenizer
 from ..models.ranks import ALONE, Ranks, processes_per_row
 from ..probe.capability import Plan, sample, summarize
@@ -42,6 +43,7 @@ def probe_only(
     and the record holds the probe after it under `scout`.
     """
     terminal = terminal or Terminal()
+    check_decoder_folder(settings.model)
     rows = read(settings, settings.data, terminal, locate=locate)
     tokenizer = load_tokenizer(settings.model, settings.chat_template)
     max_length = max_length_of(settings, terminal)

@@ -16,6 +16,7 @@ from ..measure.answers import read_rule
 from ..measure.compare import compare as compare_heldout
 from ..measure.heldout import HeldOut
 from ..models.identity import tokenizer_identity
+from ..models.kinds import check_decoder_folder
 from ..models.loading import check_attention
 from ..models.ranks import ALONE, Ranks, start_ranks
 from ..objectives import Objective
@@ -230,6 +231,7 @@ class Run:
         check_hub(self.settings)
         for objective in self.named:
             check_parameters(objective)
+        check_decoder_folder(self.settings.model)
         check_prompt(self.settings)
         if self.settings.answer not in ("auto", "none"):
             read_rule(self.settings.answer)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.encoding import Encoded, encode, separator_of
 from ..data.rows import Rows, read_rows, rows_from
 from ..errors import DataError
+from ..models.kinds import check_decoder, check_decoder_folder
 from ..models.loading import context_length, load_model, load_tokenizer
 from ..numbers import percent
 from .capability import Plan, Probe, describe, sample
@@ -96,6 +97,10 @@ def probe(
         UsageError: the model or the data does not exist.
         DataError: rows that cannot be used, named by file and line.
     """
+    if isinstance(model, str):
+        check_decoder_folder(model)
+    else:
+        check_decoder(model)
     rows = _rows(data, prompt_column, response_column, messages_column)
     plan = plan or Plan.usual(len(rows))
     if isinstance(model, str):

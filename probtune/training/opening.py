@@ -9,6 +9,7 @@ from typing import Any
 import transformers
 from trl.trainer import sft_trainer
 
+from ..models.kinds import check_decoder
 from ..models.weights import read_whole
 
 __all__ = ["whole_models"]
@@ -46,4 +47,6 @@ class _Whole:
         if architecture is None and not trusted:
             config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
             architecture = getattr(transformers, (config.architectures or [""])[0], None)
-        return read_whole(source, source, architecture=architecture, **options)
+        model = read_whole(source, source, architecture=architecture, **options)
+        check_decoder(model)
+        return model

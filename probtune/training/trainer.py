@@ -27,6 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ..errors import TrainingError, UsageError
 from ..files import write_text
 from ..models.head import HeadCall, add_objective_head
+from ..models.kinds import check_decoder, check_decoder_folder
 from ..models.packaged import model_folder
 from ..objectives import (
     REFERENCE_SIGNALS,
@@ -173,7 +174,11 @@ class ProbTuneTrainer(SFTTrainer):
         self._step = StepCounts()
         self._resuming = Resuming(self)
         self._writing: str | None = None
-        model = model_folder(model) if isinstance(model, str) else model
+        if isinstance(model, str):
+            check_decoder_folder(model)
+            model = model_folder(model)
+        else:
+            check_decoder(model)
         refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         with adapters_on_the_head(), whole_models():
             super().__init__(model, args, *others, **options)
