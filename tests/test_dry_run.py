@@ -101,6 +101,46 @@ def test_devices_that_cannot_be_read(text):
         read_devices(text)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "options", "said"),
+    [
+        ({"DP_SHARD": 4, "CP": 2}, {"training": {}}, "cuts rows into 4 equal parts; pad them"),
+        ({"CP": 2}, {}, r"for 2 processes \(.*cp 2.*\), and there are 8"),
+        ({"DP_SHARD": 4, "CP": 2}, {"objective": "step_top(0.5, nll())"}, "splits sequences"),
+        ({"DP_SHARD": 4, "CP": 2}, {"compare": "on_reference(p())"}, "splits sequences"),
+        ({"DP_SHARD": 4, "CP": 2}, {"compare": "weighted(p(), 'quality')"}, "splits sequences"),
+        ({"DP_SHARD": 4, "CP": 2}, {"objective": "select:p,inliers(nll())"}, "splits sequences"),
+        ({"DP_SHARD": 4, "CP": 2}, {"packing": True}, "joined rows apart; leave out packing"),
+        ({"DP_SHARD": 4, "CP": 2}, {"group_by": "kind"}, r"leave out groups \(--group-by\)"),
+        ({"DP_SHARD": 4, "SP": 2}, {}, "would drop the objective"),
+        ({"TP": 8}, {"lora_rank": 8}, "splits the layers under the adapters"),
+    ],
+)
+def test_what_a_launcher_asks_for_is_refused_as_in_a_run(
+    sizes, options, said, word_model, tmp_path, monkeypatch
+):
+    """Before the data is read; the devices are those that are named, not this CPU."""
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    for name, size in sizes.items():
+        monkeypatch.setenv(f"PARALLELISM_CONFIG_{name}_SIZE", str(size))
+    options = {"objective": "p", "training": {"pad_to_multiple_of": 4}} | options
+    chosen = settings(word_model, tmp_path / "none.jsonl", None, **options)
+    with pytest.raises(UsageError, match=said):
+        dry_run(chosen, "8xH100", QUIET)
+
+
+def test_context_parallelism_that_can_be_had_is_planned(word_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
+    rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(40))
+    training = {"pad_to_multiple_of": 4, "fsdp": "full_shard"}
+    chosen = settings(word_model, rows, tmp_path / "out", objective="p", training=training)
+    assert dry_run(chosen, "2xH100", QUIET).fits
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="context parallelism needs accelerators"):
+        dry_run(chosen, "here", QUIET)
+
+
 def test_a_field_that_nobody_reads_is_refused_before_the_data_is_read(word_model, tmp_path):
     chosen = settings(word_model, tmp_path / "none.jsonl", None, training={"fspd": "full_shard"})
     with pytest.raises(UsageError, match="Did you mean 'fsdp'"):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import helpers
 import pytest
@@ -11,9 +12,12 @@ import torch
 from safetensors.torch import load_file
 from test_pipeline import QUIET, settings
 
-from probtune import cli, pipeline
+from probtune import cli, pipeline, training
 from probtune.errors import UsageError
 from probtune.models.ranks import Ranks
+from probtune.objectives import objective
+from probtune.pipeline.fine_tuning import _padding_free, training_config
+from probtune.pipeline.selecting import as_launched
 from probtune.records import read_record
 from probtune.training import ProbTuneConfig, check_trainer
 
@@ -172,6 +176,42 @@ def test_context_parallelism_on_a_cpu_is_refused(tmp_path, monkeypatch):
         check_trainer(config)
 
 
+def test_groups_beside_context_parallelism_are_refused_before_rows_are_read(
+    word_model, tmp_path, monkeypatch
+):
+    ProbTuneConfig(str(tmp_path))  # alone still
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
+    chosen = settings(word_model, tmp_path / "none.jsonl", tmp_path / "out", group_by="kind")
+    with pytest.raises(UsageError, match=r"splits sequences; leave out groups \(--group-by\)"):
+        training_config(tmp_path, objective("p"), chosen)
+
+
+def test_auto_takes_what_context_parallelism_can_train(monkeypatch):
+    """Where it would weigh sequences it takes NLL, and does not fail after two scouts."""
+    said = []
+    terminal = SimpleNamespace(say=said.append)
+    weighs, plain = (objective(x) for x in ("inliers(power(0.3))", "p"))
+    assert as_launched(weighs, terminal) == weighs and not said
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
+    assert as_launched(plain, terminal) == plain and not said
+    assert str(as_launched(weighs, terminal)) == "nll()"
+    assert "splits sequences, which inliers(power(0.3)) weighs" in said[0]
+
+
+def test_context_parallelism_joins_no_rows_by_itself(monkeypatch):
+    """Where an attention reads boundaries, rows are joined unless somebody says otherwise."""
+    monkeypatch.setattr(training, "reads_boundaries", lambda model: True)
+    chosen = settings("model", "rows.jsonl", None, batch_size=4)
+    terminal = SimpleNamespace(say=lambda text: None)
+    assert _padding_free(chosen, None, terminal)
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
+    assert not _padding_free(chosen, None, terminal)
+
+
 def test_adapters_on_split_layers_are_refused(word_model, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
     monkeypatch.setenv("PARALLELISM_CONFIG_TP_SIZE", "2")
@@ -194,6 +234,15 @@ def test_a_field_of_training_that_nobody_reads_is_refused(word_model, tmp_path):
     rows = helpers.write_jsonl(tmp_path / "rows.jsonl", helpers.sums(12))
     chosen = settings(word_model, rows, tmp_path / "out", training={"adam_beta": 0.9})
     with pytest.raises(UsageError, match="Did you mean 'adam_beta"):
+        pipeline.tune(chosen, QUIET)
+
+
+def test_a_parallelism_that_the_trainer_would_read_too_late_is_refused(word_model, tmp_path):
+    """It had ended in "'dict' object has no attribute 'total_size'"."""
+    rows = tmp_path / "none.jsonl"
+    training = {"parallelism_config": {"cp_size": 2}}
+    chosen = settings(word_model, rows, tmp_path / "out", training=training)
+    with pytest.raises(UsageError, match="put it into accelerate's configuration"):
         pipeline.tune(chosen, QUIET)
 
 

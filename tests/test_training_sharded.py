@@ -108,11 +108,13 @@ def test_rows_that_are_split_over_ranks(layout, tmp_path):
     """Context parallelism, in torch's ring attention with a CPU's kernel, and FSDP2 as accelerate
     asks for it there."""
     cases = ["p()", "eaft(1, 3)", "anneal(nll(), p(), 0, 0.5)", "nll_on_special(power(0.5))"]
+    cases += ["kl_anchor(0.5, nll())", "q_target(0.5, p())"]  # with a frozen copy, split as well
     trains_alike(tmp_path, "cp", cases, layout=layout, steps=5, pad_to_multiple_of=4)
 
 
 def test_rows_that_are_split_over_ranks_with_lora_on_the_head(tmp_path):
-    trains_alike(tmp_path, "cp", ["power(0.5)"], lora=True, pad_to_multiple_of=4)
+    cases = ["power(0.5)", "kl_anchor(0.5, nll())"]
+    trains_alike(tmp_path, "cp", cases, lora=True, pad_to_multiple_of=4)
 
 
 COUPLED = "mix(0.5, step_top(0.5, nll()), weighted(p(), 'quality'))"

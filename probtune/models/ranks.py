@@ -23,6 +23,7 @@ __all__ = [
     "processes_per_row",
     "shared_table",
     "splits_layers",
+    "splits_rows",
     "start_ranks",
 ]
 
@@ -94,6 +95,11 @@ def splits_layers() -> bool:
     the trained model, and train on the same rows.
     """
     return _parallel("TP") > 1
+
+
+def splits_rows() -> bool:
+    """True if accelerate's launcher asks for context parallelism: the processes share each row."""
+    return _parallel("CP") > 1
 
 
 def processes_per_row() -> int:

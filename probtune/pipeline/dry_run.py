@@ -25,12 +25,14 @@ from ..models.footprint import (
 )
 from ..models.kinds import check_decoder_folder
 from ..models.loading import default_device
+from ..models.ranks import launched
 from ..objectives import REFERENCE_SIGNALS, Objective
+from ..objectives import objective as read_objective
 from ..settings import TuneSettings
 from ..terminal import Terminal
 from .fine_tuning import mixed_precision
 from .preparation import Locate, prepare
-from .refusals import check_fields
+from .refusals import check_fields, check_planned
 from .selecting import named_objectives
 
 __all__ = ["Plan", "dry_run", "read_devices", "shape_of"]
@@ -89,17 +91,20 @@ def dry_run(
         objective, compare: objectives of your own, in place of the texts in the settings.
 
     Raises:
-        UsageError: the training does not fit these devices; with what to change.
+        UsageError: the training does not fit these devices, or accelerate's launcher asks for a
+            parallelism that it cannot have; with what to change.
     """
     number, device = read_devices(devices)
     check_fields(settings)
     check_decoder_folder(settings.model)
     arms, others = named_objectives(settings, objective, compare)
-    named = (arm for arm in (*arms, *others) if arm is not None)
+    named = [arm or read_objective("nll") for arm in (*arms, *others)]
+    on_cpu = device.name == "CPU"
+    processes = launched() if devices == "here" else number
+    check_planned(settings, named, processes=processes, on_cpu=on_cpu)
     compares = any(REFERENCE_SIGNALS & arm.kinds for arm in named)
     prepared = prepare(settings, terminal, locate=locate)
     lengths = prepared.train.rows.lengths
-    on_cpu = device.name == "CPU"
     shards = number if _shards(settings) else 1
     longest = int(lengths.max())
     shape = shape_of(settings, longest, on_cpu=on_cpu, shards=shards, compares=compares)

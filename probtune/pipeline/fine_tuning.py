@@ -19,7 +19,7 @@ from ..errors import Interrupted, ProbtuneError, UsageError
 from ..measure.answers import answer_mask, read_rule
 from ..models.adapters import adapter_settings
 from ..models.loading import default_device, load_model
-from ..models.ranks import launched, splits_layers
+from ..models.ranks import launched, splits_layers, splits_rows
 from ..objectives import Objective, kind_of, parameter_of
 from ..records import make_record, read_record, write_record
 from ..reports.groups import largest_groups
@@ -176,7 +176,9 @@ def _padding_free(settings: TuneSettings, model: PreTrainedModel, terminal: Term
 
     if settings.padding_free is not None:
         return settings.padding_free
-    if settings.packing or settings.batch_size == 1 or not reads_boundaries(model):
+    if settings.packing or settings.batch_size == 1 or splits_rows():
+        return False
+    if not reads_boundaries(model):
         return False
     terminal.say("Rows of a batch are joined without padding, which this attention keeps apart.")
     return True
@@ -319,6 +321,7 @@ def training_config(
         CHECKPOINTING: not on_cpu,
         "packing": settings.packing,
         "padding_free": bool(settings.padding_free),
+        "groups": None if settings.group_by is None else [settings.group_by],  # set with the rows
         "max_length": settings.max_length if settings.packing else None,
         "dataset_kwargs": None if settings.packing else {"skip_prepare_dataset": True},
         "logging_steps": 10,

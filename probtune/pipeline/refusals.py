@@ -13,7 +13,14 @@ from ..models.ranks import splits_layers
 from ..objectives import Objective, kind_of
 from ..settings import TuneSettings
 
-__all__ = ["check_adapter", "check_fields", "check_fsdp", "check_heldout_signals", "check_split"]
+__all__ = [
+    "check_adapter",
+    "check_fields",
+    "check_fsdp",
+    "check_heldout_signals",
+    "check_planned",
+    "check_split",
+]
 
 
 def check_adapter(settings: TuneSettings) -> None:
@@ -48,6 +55,12 @@ def check_fields(settings: TuneSettings) -> None:
             raise UsageError(
                 f"--training {name}: ProbTuneConfig has no such field.{_near(name, names)}"
             )
+    if "parallelism_config" in settings.training:
+        raise UsageError(
+            "--training parallelism_config: the processes are connected before the trainer reads"
+            " it; put it into accelerate's configuration, and start with `accelerate launch"
+            " --config_file`."
+        )
     sharding = settings.training.get("fsdp_config")
     for name in sharding if isinstance(sharding, dict) else ():
         if name.removeprefix("fsdp_") not in _FSDP_KEYS:
@@ -85,6 +98,32 @@ def check_split(settings: TuneSettings) -> None:
             "tensor parallelism splits the layers under the adapters; train all weights"
             " (--lora-rank 0), or use FSDP."
         )
+
+
+def check_planned(
+    settings: TuneSettings, objectives: Iterable[Objective], *, processes: int, on_cpu: bool
+) -> None:
+    """Refuse a training on other processes as a run on them would: what accelerate's launcher asks
+    for beside the objectives and the rows.
+
+    Args:
+        processes, on_cpu: as in `training.check_launch`.
+
+    Raises:
+        UsageError: with what to use instead.
+    """
+    from ..training import Planned, check_launch
+
+    check_split(settings)
+    for objective in objectives:
+        config = Planned(
+            objective,
+            packing=settings.packing,
+            padding_free=bool(settings.padding_free),
+            groups=settings.group_by is not None,
+            pad_to_multiple_of=settings.training.get("pad_to_multiple_of"),
+        )
+        check_launch(config, processes=processes, on_cpu=on_cpu)
 
 
 def check_fsdp(settings: TuneSettings) -> None:

@@ -36,7 +36,7 @@ from .own_objectives import check_names, sources_of
 from .preparation import Locate, Prepared, check_prompt, prepare, slug
 from .probing import probe_rows, probe_with_scout
 from .refusals import check_adapter
-from .selecting import cost, is_select, named_objectives, remove_models, select
+from .selecting import as_launched, cost, is_select, named_objectives, remove_models, select
 from .sense import base_quantile, check_parameters, check_weights
 from .stores import check_rows, check_stores, store_logprobs
 from .trackers import Trackers, check_trackers, tracker_names
@@ -362,7 +362,7 @@ class Run:
             The candidates first, then those of `compare`, each with what it is with shares of
             tokens as thresholds of the base model.
         """
-        suggested = read_objective(self.suggestion["objective"])
+        suggested = as_launched(read_objective(self.suggestion["objective"]), self.terminal)
         self.candidates = tuple(dict.fromkeys(arm or suggested for arm in self.arms))
         self.chosen = self.candidates[0]
         if len(self.arms) > 1:

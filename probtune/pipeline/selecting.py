@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import UsageError
 from ..measure.compare import difference
 from ..measure.heldout import METRICS, HeldOut
+from ..models.ranks import splits_rows
 from ..numbers import lead as points
 from ..numbers import number
 from ..objectives import Objective, objective_list
@@ -24,8 +25,10 @@ from ..objectives import objective as read_objective
 from ..objectives.text import split_list
 from ..records import read_record, write_record
 from ..settings import TuneSettings
+from ..terminal import Terminal
 
 __all__ = [
+    "as_launched",
     "cost",
     "is_select",
     "named_objectives",
@@ -36,6 +39,19 @@ __all__ = [
 ]
 
 _PREFIX = "select:"
+
+
+def as_launched(suggested: Objective, terminal: Terminal) -> Objective:
+    """Return what is trained for the probe's choice: NLL where it weighs sequences and accelerate's
+    launcher splits each of them over processes. Says so.
+    """
+    if not splits_rows() or "sequence_weight" not in suggested.needs:
+        return suggested
+    terminal.say(
+        f"Context parallelism splits sequences, which {suggested} weighs: training nll() instead."
+        " Mend the rows that look wrong, or leave them out, before."
+    )
+    return read_objective("nll")
 
 
 def is_select(text: str) -> bool:

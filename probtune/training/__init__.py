@@ -28,15 +28,17 @@ from .checkpoints import newest_whole, step_of, telling_write_errors
 from .clock import CheckpointClock
 from .config import CHECKPOINTING, ProbTuneConfig
 from .isolation import reads_boundaries
-from .requests import check_trainer
+from .requests import Planned, check_launch, check_trainer
 from .saving import forget_sharding, gather_when_saved, save_whole
 from .trainer import ProbTuneTrainer
 
 __all__ = [
     "CHECKPOINTING",
     "CheckpointClock",
+    "Planned",
     "ProbTuneConfig",
     "ProbTuneTrainer",
+    "check_launch",
     "check_trainer",
     "forget_sharding",
     "gather_when_saved",

@@ -35,8 +35,12 @@ def frozen_copy(trainer: Any) -> Any:
     frozen = _copy_of(trainer.model, trainer).eval().requires_grad_(False)
     add_objective_head(frozen)
     if plugin is not None:
+        from accelerate.big_modeling import _attach_context_parallel_hooks
         from accelerate.utils import fsdp2_prepare_model
 
+        parallelism = trainer.accelerator.parallelism_config
+        if parallelism is not None and parallelism.cp_enabled:
+            _attach_context_parallel_hooks(frozen)  # as accelerate does with the trained model
         return fsdp2_prepare_model(trainer.accelerator, frozen)
     if trainer.is_deepspeed_enabled:
         from trl.models.utils import prepare_deepspeed

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..errors import UsageError
 from ..models.ranks import launched, launches_parallelism
-from ..objectives import HEAD_SIGNALS
+from ..objectives import HEAD_SIGNALS, Objective
 
-__all__ = ["check_parallelism", "check_trainer"]
+__all__ = ["Planned", "check_launch", "check_parallelism", "check_trainer"]
 
 
 def check_trainer(config: Any, *, eval_steps: int = 0) -> None:
@@ -88,7 +89,7 @@ def check_parallelism(config: Any, parallelism: Any) -> None:
         return
     joins_rows = config.packing or config.padding_free
     if joins_rows or config.groups:
-        options = "packing and padding_free" if joins_rows else "groups"
+        options = "packing and padding_free" if joins_rows else "groups (--group-by)"
         why = "drops the masks that keep joined rows apart" if joins_rows else "splits sequences"
         raise UsageError(f"context parallelism {why}; leave out {options}.")
     objective = config.resolved_objective
@@ -108,6 +109,36 @@ def _check_sharding(config: Any) -> None:
             " the host, since they were connected before; put fsdp_offload_params: true in"
             " accelerate's configuration, and start with `accelerate launch --config_file`."
         )
+    check_launch(config, processes=launched(), on_cpu=config.device.type == "cpu")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A training on other processes, as far as `check_launch` reads it. A `ProbTuneConfig` would
+    connect the processes that there are.
+    """
+
+    resolved_objective: Objective
+    packing: bool = False
+    padding_free: bool = False
+    groups: bool = False
+    pad_to_multiple_of: int | None = None
+    parallelism_config: Any = None
+
+
+def check_launch(config: Any, *, processes: int, on_cpu: bool) -> None:
+    """Refuse a parallelism that the processes do not have, that does not train the objective, or
+    that fails on a CPU.
+
+    Args:
+        config: a `ProbTuneConfig` or what is `Planned`; without a parallelism of its own that of
+            accelerate's launcher counts.
+        processes: started, or planned.
+        on_cpu: True if they have no accelerators.
+
+    Raises:
+        UsageError: with what to use instead.
+    """
     parallelism = config.parallelism_config
     if parallelism is None:
         if not launches_parallelism():
@@ -115,13 +146,13 @@ def _check_sharding(config: Any) -> None:
         from accelerate import ParallelismConfig
 
         parallelism = ParallelismConfig()  # from the launcher's environment
-    size, processes = parallelism.total_size, launched()
+    size = parallelism.total_size
     if size not in (1, processes):
         sizes = ("dp_replicate", "dp_shard", "tp", "cp", "sp")
         product = " x ".join(f"{name} {getattr(parallelism, f'{name}_size')}" for name in sizes)
         raise UsageError(
-            f"accelerate's parallelism is for {size} processes ({product}), and {processes} were"
-            " started; their product must be the number of processes."
+            f"accelerate's parallelism is for {size} processes ({product}), and there are"
+            f" {processes}; their product must be the number of processes."
         )
     check_parallelism(config, parallelism)
     if parallelism.tp_enabled and parallelism.tp_size != processes:
@@ -135,12 +166,8 @@ def _check_sharding(config: Any) -> None:
             f"context parallelism cuts rows into {parts} equal parts; pad them with --training"
             f" pad_to_multiple_of={parts}."
         )
-    _refuse_on_a_cpu(config, parallelism)
-
-
-def _refuse_on_a_cpu(config: Any, parallelism: Any) -> None:
     kind = "tensor" if parallelism.tp_enabled else "context" if parallelism.cp_enabled else None
-    if kind is not None and config.device.type == "cpu":
+    if kind is not None and on_cpu:
         raise UsageError(
             f"{kind} parallelism needs accelerators: accelerate and torch have none for a CPU;"
             " leave its size at 1."
