@@ -179,8 +179,7 @@ def test_context_parallelism_on_a_cpu_is_refused(tmp_path, monkeypatch):
 def test_groups_beside_context_parallelism_are_refused_before_rows_are_read(
     word_model, tmp_path, monkeypatch
 ):
-    ProbTuneConfig(str(tmp_path))  # alone still
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(training.requests, "launched", lambda: 2)
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
     monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
     chosen = settings(word_model, tmp_path / "none.jsonl", tmp_path / "out", group_by="kind")
