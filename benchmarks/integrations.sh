@@ -83,7 +83,7 @@ one_step() {
     done
     export PROBTUNE_ENGINES=$(IFS=,; echo "${real[*]}")
     echo "$("$root/$name/bin/python" -V), the packages themselves: $PROBTUNE_ENGINES"
-    check "$name" step "${real[*]}" tests/test_integrations.py "$@"
+    check "$name" step "${real[*]}" tests/test_integrations.py tests/test_lightning.py "$@"
 }
 
 # own_training ENGINE BASE PIP-ARGUMENTS...; what the constraint brings besides torch is for CUDA.
