@@ -1,11 +1,11 @@
 """Two optimizer steps of the integrations that run here, alone or under torchrun; prints the sums
 of the trained parameters as JSON. Run by tests/test_integrations.py.
 
-python engine_ranks_script.py OUT OBJECTIVE [nll | fsdp2 | cp | means | saved]
+python engine_ranks_script.py OUT OBJECTIVE [nll | fsdp2 | cp | means | saved | zero2 | zero3]
 
 nll: the engine's loss is replaced, to stop. fsdp2: the model is scattered. cp: the rows as well.
 means: each rank divides by its own tokens; beside it a trainer that does so without a proof. saved:
-fsdp2 with a head in PEFT's modules_to_save.
+fsdp2 with a head in PEFT's modules_to_save. zero2, zero3: DeepSpeed.
 """
 
 import json
@@ -19,9 +19,19 @@ from accelerate import ParallelismConfig
 from peft import LoraConfig, get_peft_model
 from test_integrations import RATE, ROWS, sure_model
 from torch.distributed.tensor import DTensor
-from train_script import FSDP2, cp_on_a_cpu, fsdp2_on_a_cpu
+from train_script import FSDP2, ZERO2, ZERO3, cp_on_a_cpu, fsdp2_on_a_cpu
 
 import probtune
+
+
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter that FSDP 2 or ZeRO-3 has scattered."""
+    if hasattr(parameter, "ds_id"):
+        from deepspeed import zero  # pyright: ignore[reportMissingImports]
+
+        with zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def steps(kind: str, out: str, text: str, way: str | None = None) -> list[float]:
@@ -46,6 +56,9 @@ def steps(kind: str, out: str, text: str, way: str | None = None) -> list[float]
         options |= {"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP2}
     if way == "cp":
         options["parallelism_config"] = ParallelismConfig(cp_size=2)
+    if way in ("zero2", "zero3"):
+        config = {"zero2": ZERO2, "zero3": ZERO3}[way]
+        options["deepspeed"] = {**config, "gradient_clipping": "auto"}
     if way == "means":
         options["average_tokens_across_devices"] = False
     tokenizer, model = helpers.word_tokenizer(), sure_model()
@@ -82,7 +95,7 @@ def steps(kind: str, out: str, text: str, way: str | None = None) -> list[float]
 
         trainer.compute_loss = compute_loss
     trainer.train()
-    trained = [p.full_tensor() if isinstance(p, DTensor) else p for p in model.parameters()]
+    trained = [whole(p) for p in model.parameters()]
     flat = torch.cat([p.detach().double().flatten() for p in trained])
     sums = [float(flat.sum()), float(flat.abs().sum())]
     if kind == "by hand":

@@ -4,7 +4,7 @@ The engines are stubs with their recorded hooks (engine_stubs.py), or the packag
 `make integrations`.
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import logging
@@ -777,6 +777,17 @@ def test_a_scattered_model_steps_as_one_process(way, tmp_path):
     alone, both = (json.loads(done.stdout.splitlines()[-1]) for done in (one, two))
     for kind, sums in alone.items():
         assert both[kind] == pytest.approx(sums[:4], rel=1e-6), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["zero2", "zero3"])
+def test_deepspeed_steps_as_one_process(way, tmp_path):
+    """The proof, by a pass that gathers the head as a module, had broken TRL's head under ZeRO-3:
+    no gradient could be added.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("DEEPSPEED IS NOT INSTALLED (pip install deepspeed): ZeRO has not been run")
+    test_a_scattered_model_steps_as_one_process(way, tmp_path)
 
 
 @pytest.mark.slow

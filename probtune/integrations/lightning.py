@@ -31,6 +31,7 @@ from .versions import check_version
 __all__ = ["ObjectiveModule"]
 
 _LOGGER = logging.getLogger(__name__)
+_eager: Any = torch.compiler.disable
 _KEY = "probtune_objective"
 """Entry of a checkpoint with the objective that was trained."""
 
@@ -135,7 +136,7 @@ class ObjectiveModule(LightningModule):
         logits = self.model(**{k: x for k, x in batch.items() if k != "labels"}).logits
         return logits, batch["labels"]
 
-    @torch.compiler.disable  # numbers that change with each batch would be compiled anew
+    @_eager  # numbers that change with each batch would be compiled anew
     def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         now = self._running.objective_now()
         signals = self._running.signals(now, labels)
@@ -159,7 +160,7 @@ class ObjectiveModule(LightningModule):
             loss.register_hook(lambda gradient: self._propagated(value * gradient))
         return loss
 
-    @torch.compiler.disable
+    @_eager
     def _measure(self, logits: Tensor, labels: Tensor) -> None:
         now = self._running.objective_now()
         signals = self._running.signals(now, labels)

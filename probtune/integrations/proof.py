@@ -243,6 +243,7 @@ def prove_trainer(
     engine: str,
     way_out: str,
     besides: Callable[[], float | Tensor] = lambda: 0.0,
+    measured: Callable[[Any, dict[str, Any]], tuple[float, float, float]] | None = None,
 ) -> Proof:
     """Let a `transformers.Trainer`, or what inherits from it, prove its loss on the first step in
     which the objective is not NLL.
@@ -253,6 +254,8 @@ def prove_trainer(
 
     Args:
         besides: returns the part of the last micro-batch's loss that is not the objective's.
+        measured: returns the sums of a micro-batch, of (model, inputs); default: `logits_sums`, by
+            a forward pass without labels.
 
     Raises (from `trainer.train`):
         TrainingError: the loss is another one.
@@ -267,7 +270,10 @@ def prove_trainer(
             return trained(model, inputs, num_items_in_batch, **others)
         model.train()
         try:
-            sums = _sums_of_batch(trainer, model, inputs, proof, running)
+            if measured is None:
+                sums = _sums_of_batch(trainer, model, inputs, proof, running)
+            else:
+                sums = measured(model, inputs)
             loss = trained(model, inputs, num_items_in_batch, **others)
         except BaseException:  # such as out of memory, after which auto_find_batch_size begins anew
             proof.clear()

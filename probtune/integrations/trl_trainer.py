@@ -21,7 +21,7 @@ from ..objectives import objective as read_objective
 from ..training.config import is_lower_better
 from ..training.trl_head import refuse_gathered_head
 from .loss import token_loss
-from .proof import prove_trainer
+from .proof import logprob_sums, prove_trainer
 from .running import OFFERED, running_in
 from .statistics import TokenStatistics
 from .transformers_trainer import refuse_sequence_parallelism
@@ -91,7 +91,37 @@ class ObjectiveMixin:
             prove_trainer(
                 self, self._running, engine="SFTTrainer", way_out=way_out,
                 besides=lambda: self._balancing,
+                measured=self._sums_of_head if self._scatters_the_head else None,
             )  # fmt: skip
+
+    @property
+    def _scatters_the_head(self) -> bool:
+        """True under ZeRO-3: a pass by which the output layer is gathered as a module leaves it in
+        a state in which no gradient can be added after a pass of TRL's head.
+        """
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        return plugin is not None and plugin.zero_stage == 3
+
+    def _sums_of_head(self, model: Any, inputs: dict[str, Any]) -> tuple[float, float, float]:
+        """Return the sums of the proof by TRL's head, which is all that this model can be asked."""
+        trainer: Any = self
+        batch = {n: x.clone() if isinstance(x, Tensor) else x for n, x in inputs.items()}
+        batch = trainer._prepare_inputs(batch)
+        device = self.args.device
+        forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with torch.no_grad(), trainer.compute_loss_context_manager(), forked:
+            out = model(**batch, use_cache=False, fused_lm_head=True)
+        now = self._running.objective_now()
+        return logprob_sums(now, out.log_probs, out.label_mask, self._signals(now, batch, out))
+
+    def _signals(self, now: Objective, inputs: Any, out: Any) -> Signals:
+        """Return what the objective in force needs besides p."""
+        shifted = inputs.get("shift_labels")
+        targets = inputs["labels"][..., 1:] if shifted is None else shifted
+        signals = Signals(self._running.signals(now, targets))
+        if "entropy" in now.needs:
+            signals["entropy"] = out.entropy.detach()
+        return signals
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -106,11 +136,7 @@ class ObjectiveMixin:
         refuse_gathered_head(self)
         mask = out.label_mask
         now = self._running.objective_now()
-        shifted = inputs.get("shift_labels")
-        targets = inputs["labels"][..., 1:] if shifted is None else shifted
-        signals = Signals(self._running.signals(now, targets))
-        if "entropy" in now.needs:
-            signals["entropy"] = out.entropy.detach()
+        signals = self._signals(now, inputs, out)
         loss = token_loss(now, out.log_probs, mask, num_items_in_batch, signals)
         if not bool(mask.any()):
             loss = loss + 0.0 * out.log_probs.sum()  # other ranks wait for its gradient
