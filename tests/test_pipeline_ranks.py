@@ -188,7 +188,7 @@ def test_groups_beside_context_parallelism_are_refused_before_rows_are_read(
 
 
 def test_auto_takes_what_context_parallelism_can_train(monkeypatch):
-    """Where it would weigh sequences it takes NLL, and does not fail after two scouts."""
+    """It takes NLL in place of what weighs sequences, and does not fail after two scouts."""
     said = []
     terminal = SimpleNamespace(say=said.append)
     weighs, plain = (objective(x) for x in ("inliers(power(0.3))", "p"))
@@ -201,7 +201,7 @@ def test_auto_takes_what_context_parallelism_can_train(monkeypatch):
 
 
 def test_context_parallelism_joins_no_rows_by_itself(monkeypatch):
-    """Where an attention reads boundaries, rows are joined unless somebody says otherwise."""
+    """Rows are joined by themselves if an attention reads boundaries."""
     monkeypatch.setattr(training, "reads_boundaries", lambda model: True)
     chosen = settings("model", "rows.jsonl", None, batch_size=4)
     terminal = SimpleNamespace(say=lambda text: None)
