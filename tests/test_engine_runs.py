@@ -122,7 +122,7 @@ def test_llamafactory_trains_the_objective(text, workplace, batches):
         trainer.CustomSeq2SeqTrainer.__init__ = original
     check(batches, "out", text)
     log = json.loads((workplace / "out" / "trainer_state.json").read_text())["log_history"]
-    assert {"nll", "mean_p", "silent_share"} <= log[0].keys()
+    assert {"nll", "mean_p", "low_weight_share"} <= log[0].keys()
 
 
 @of("swift")

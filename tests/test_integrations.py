@@ -206,7 +206,7 @@ def test_a_step_of_the_transformers_trainer(text, tmp_path):
     mean_p = 1 - number(probtune.loss(logits, labels, "p"))
     assert entry["mean_p"] == pytest.approx(mean_p, rel=1e-4)
     assert entry["loss"] == pytest.approx(number(probtune.loss(logits, labels, text)), rel=1e-3)
-    assert 0 <= entry["silent_share"] <= 1 and entry["entropy"] > 0
+    assert 0 <= entry["low_weight_share"] <= 1 and entry["entropy"] > 0
     assert 0 <= entry["mean_token_accuracy"] <= 1
 
 
@@ -265,8 +265,8 @@ def test_what_auto_writes_in_the_transformers_trainer(tmp_path):
     )
     same(actual, two_steps())
     first, second = (e for e in trainer.state.log_history if "loss" in e)
-    assert first["loss"] == pytest.approx(first["nll"], rel=1e-3) and not first["silent_share"]
-    assert 0 < second["silent_share"] < 1 and second["loss"] < second["nll"]
+    assert first["loss"] == pytest.approx(first["nll"], rel=1e-3) and not first["low_weight_share"]
+    assert 0 < second["low_weight_share"] < 1 and second["loss"] < second["nll"]
 
 
 def test_what_auto_writes_in_the_other_trainers(tmp_path):
@@ -315,7 +315,7 @@ def test_special_tokens_need_a_tokenizer(tmp_path):
 def test_a_step_of_trl_with_the_mixin(text, tmp_path):
     actual, entry = mixed_steps(tmp_path, text)
     same(actual, ours(text))
-    assert {"nll", "mean_p", "silent_share", "num_tokens"} <= entry.keys()
+    assert {"nll", "mean_p", "low_weight_share", "num_tokens"} <= entry.keys()
 
 
 def test_what_auto_writes_in_trl_with_the_mixin(tmp_path):

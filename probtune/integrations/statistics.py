@@ -14,10 +14,10 @@ from ..objectives import Objective, Signals
 
 __all__ = ["NAMES", "TokenStatistics"]
 
-NAMES = ("nll", "mean_p", "mean_token_accuracy", "entropy", "silent_share")
-"""`silent_share`: tokens whose weight is below 1 % of NLL's, which train nearly nothing."""
+NAMES = ("nll", "mean_p", "mean_token_accuracy", "entropy", "low_weight_share")
+"""`low_weight_share`: tokens whose weight is below 1 % of NLL's, which train nearly nothing."""
 
-_SILENT = 0.01
+_LOW_WEIGHT = 0.01
 _BLOCK = 512
 """Tokens whose float32 logits exist at once."""
 
@@ -75,7 +75,7 @@ class TokenStatistics:
         values = {"entropy": entropy, **(signals or {})}
         silent = torch.full_like(logp, torch.nan)
         if f.needs <= values.keys():
-            silent = f.bind(Signals({n: values[n] for n in f.needs})).token_weight(logp) < _SILENT
+            silent = f.bind(Signals({n: values[n] for n in f.needs})).token_weight(logp) < _LOW_WEIGHT
         terms = (-logp, logp.exp(), is_top1, entropy, silent, torch.ones_like(logp))
         sums = torch.stack([x.detach().float().sum() for x in terms]).double()
         self._sums = sums if self._sums is None else self._sums + sums

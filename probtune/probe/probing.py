@@ -97,13 +97,12 @@ def probe(
         UsageError: the model or the data does not exist.
         DataError: rows that cannot be used, named by file and line.
     """
-    if isinstance(model, str):
-        check_decoder_folder(model)
-    else:
+    if not isinstance(model, str):
         check_decoder(model)
     rows = _rows(data, prompt_column, response_column, messages_column)
     plan = plan or Plan.usual(len(rows))
     if isinstance(model, str):
+        check_decoder_folder(model)
         tokenizer = tokenizer or load_tokenizer(model, chat_template)
         max_length = min(max_length, context_length(model)[0] or max_length)
     elif tokenizer is None:

@@ -174,12 +174,12 @@ class ProbTuneTrainer(SFTTrainer):
         self._step = StepCounts()
         self._resuming = Resuming(self)
         self._writing: str | None = None
+        refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         if isinstance(model, str):
             check_decoder_folder(model)
             model = model_folder(model)
         else:
             check_decoder(model)
-        refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         with adapters_on_the_head(), whole_models():
             super().__init__(model, args, *others, **options)
         self.add_callback(self._resuming)
