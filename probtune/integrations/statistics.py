@@ -75,7 +75,9 @@ class TokenStatistics:
         values = {"entropy": entropy, **(signals or {})}
         silent = torch.full_like(logp, torch.nan)
         if f.needs <= values.keys():
-            silent = f.bind(Signals({n: values[n] for n in f.needs})).token_weight(logp) < _LOW_WEIGHT
+            silent = (
+                f.bind(Signals({n: values[n] for n in f.needs})).token_weight(logp) < _LOW_WEIGHT
+            )
         terms = (-logp, logp.exp(), is_top1, entropy, silent, torch.ones_like(logp))
         sums = torch.stack([x.detach().float().sum() for x in terms]).double()
         self._sums = sums if self._sums is None else self._sums + sums

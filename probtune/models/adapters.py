@@ -17,9 +17,29 @@ from .weights import check_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["adapter_settings", "base_of", "merged", "stops_of", "trainable"]
+__all__ = [
+    "adapter_settings",
+    "base_of",
+    "is_adapted",
+    "merged",
+    "stops_of",
+    "trainable",
+    "without_adapters",
+]
 
 _FILE = "adapter_config.json"
+
+
+def is_adapted(model: Any) -> bool:
+    """True for a model in PEFT's wrapper. PEFT is not imported for it; accelerate's `is_peft_model`
+    reads the metadata of the package at every call, for milliseconds of every step.
+    """
+    return any(kind.__name__ == "PeftModel" for kind in type(model).__mro__)
+
+
+def without_adapters(model: Any) -> Any:
+    """Return the model inside PEFT's wrapper; any other model as it is."""
+    return model.get_base_model() if is_adapted(model) else model
 
 
 def adapter_settings(name: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UsageError
+from .adapters import base_of, without_adapters
 
 __all__ = ["check_decoder", "check_decoder_folder"]
 
@@ -31,8 +32,7 @@ def check_decoder(model: Any) -> None:
     Raises:
         UsageError: with its class, its kind, and what to do instead.
     """
-    adapted = any(kind.__name__ == "PeftModel" for kind in type(model).__mro__)
-    base = model.get_base_model() if adapted else model  # PEFT is not imported for it
+    base = without_adapters(model)
     config, name = getattr(base, "config", None), type(base).__name__
     if not hasattr(config, "get_text_config"):
         return
@@ -51,7 +51,6 @@ def check_decoder_folder(name: str) -> None:
     """
     from transformers import AutoConfig, PreTrainedConfig
 
-    from .adapters import base_of
     from .loading import readable
     from .packaged import model_folder
 

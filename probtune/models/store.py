@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from .adapters import without_adapters
 
 if TYPE_CHECKING:
     from ..data.encoding import Encoded
@@ -51,8 +52,7 @@ def fingerprint(model: Any) -> str:
 
 
 def _parameters(model: Any) -> Iterable[tuple[str, Any]]:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    for name, parameter in inner.named_parameters():
+    for name, parameter in without_adapters(model).named_parameters():
         if "lora_" not in name and ".modules_to_save." not in name:
             yield name.replace(".base_layer", "").replace(".original_module", ""), parameter
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import is_peft_model
-
+from ..models.adapters import is_adapted
 from ..models.card import Card, Measured, model_card
 from ..records import environment
 
@@ -36,7 +35,7 @@ def card_of_trainer(
             objective=trainer.objective,
             base=getattr(config, "_name_or_path", "") or "a model made in Python",
             title=title,
-            adapter=bool(is_peft_model(trainer.model)),
+            adapter=is_adapted(trainer.model),
             data=dataset_name or "",
             rows=len(rows) if dataset_name and hasattr(rows, "__len__") else 0,
             heldout=_evaluated(trainer),

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from accelerate.utils import is_peft_model
 from trl.trainer import sft_trainer
 
 from ..errors import UsageError
 from ..kernels import KERNEL_SIGNALS
+from ..models.adapters import is_adapted, without_adapters
 from ..models.head import why_not
 from ..objectives import Objective
 from .trl_head import TRL_SIGNALS
@@ -45,7 +45,7 @@ def choose_head(wish: str, objective: Objective, model: Any) -> HeadChoice:
             adapter on the output layer.
     """
     missing = (objective.distribution_needs - TRL_SIGNALS) | objective.terms
-    base = model.get_base_model() if is_peft_model(model) else model
+    base = without_adapters(model)
     reason = why_not(base)
     chosen = wish
     if wish == "auto":
@@ -93,7 +93,7 @@ def refuse_untrained_adapter(wish: str, model: Any, peft_config: Any) -> None:
         if not _targets_head(peft_config, model):
             return
         reason = _why_not_config(peft_config)
-    elif isinstance(model, str) or not is_peft_model(model):
+    elif isinstance(model, str) or not is_adapted(model):
         return
     elif _adapted(model.get_base_model()):
         reason = why_not(model.get_base_model())

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from trl.trainer.sft_trainer import SFTTrainer
@@ -26,6 +25,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from ..errors import TrainingError, UsageError
 from ..files import write_text
+from ..models.adapters import is_adapted, without_adapters
 from ..models.head import HeadCall, add_objective_head
 from ..models.kinds import check_decoder, check_decoder_folder
 from ..models.packaged import model_folder
@@ -276,7 +276,7 @@ class ProbTuneTrainer(SFTTrainer):
     @property
     def _inner(self) -> Any:
         """The model without adapters' wrapper."""
-        return self.model.get_base_model() if is_peft_model(self.model) else self.model
+        return without_adapters(self.model)
 
     def _check_parallelism(self) -> None:
         parallelism = self.accelerator.parallelism_config
@@ -293,7 +293,7 @@ class ProbTuneTrainer(SFTTrainer):
             _LOGGER.warning("TRL's fused head computes the loss: %s.", self.head_reason)
         if self.head == "probtune" and self.args.device.type not in TRUSTED_DEVICES:
             check_head(self.objective.at(0.0), self.args.device, self._head_dtype())
-        if REFERENCE_SIGNALS & self.objective.kinds and not is_peft_model(self.model):
+        if REFERENCE_SIGNALS & self.objective.kinds and not is_adapted(self.model):
             self._frozen = frozen_copy(self)  # with adapters the base is the reference
         if self.head == "probtune":
             add_objective_head(self._inner)

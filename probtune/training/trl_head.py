@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ..errors import UsageError
+from ..models.adapters import without_adapters
 from ..models.head import HeadOutput, PerToken
 from ..objectives import Objective, Signals
 
@@ -68,7 +68,7 @@ def refuse_gathered_head(trainer: Any) -> None:
     """
     if not trainer.is_fsdp_enabled or trainer.get_tp_size() > 1:
         return
-    model = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
+    model = without_adapters(trainer.model)
     weight = model.get_output_embeddings().weight
     if weight.requires_grad and isinstance(weight.data, DTensor):
         raise UsageError(
