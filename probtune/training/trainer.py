@@ -176,8 +176,8 @@ class ProbTuneTrainer(SFTTrainer):
         self._writing: str | None = None
         refuse_untrained_adapter(args.head, model, options.get("peft_config"))
         if isinstance(model, str):
-            check_decoder_folder(model)
             model = model_folder(model)
+            check_decoder_folder(model)
         else:
             check_decoder(model)
         with adapters_on_the_head(), whole_models():
