@@ -73,6 +73,17 @@ def by_hand(text=TEXT, steps=(ROWS[:4], ROWS[4:]), clip=None, model=sure_model):
     return weights(model)
 
 
+def has_the_numbers(numbers, model):
+    """Check a validation of `ROWS` against the loss and the NLL of all their tokens at once."""
+    batch = padded(ROWS)
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        logits = model.eval()(**batch).logits
+    for name, text in (("val_loss", TEXT), ("val_nll", "nll")):
+        expected = float(probtune.loss(logits, labels, text))
+        assert float(numbers[name]) == pytest.approx(expected, rel=1e-4)
+
+
 def same(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     start = weights(sure_model())
@@ -125,13 +136,7 @@ def test_a_validation_has_the_numbers_of_its_tokens():
     module = kind()(model, "anneal(nll(), power(0.5), 0, 0.5)")  # the latter, once it is trained
     runner.fit(module, loader())
     (numbers,) = runner.validate(module, loader(ROWS, 3))
-    batch = padded(ROWS)
-    labels = batch.pop("labels")
-    with torch.no_grad():
-        logits = model.eval()(**batch).logits
-    for name, text in (("val_loss", TEXT), ("val_nll", "nll")):
-        expected = float(probtune.loss(logits, labels, text))
-        assert numbers[name] == pytest.approx(expected, rel=1e-4)
+    has_the_numbers(numbers, model)
     assert {"val_mean_p", "val_mean_token_accuracy", "val_entropy"} <= numbers.keys()
 
 

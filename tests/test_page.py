@@ -244,7 +244,7 @@ def ten_runs(tmp_path_factory):
     records = [long_record(1000, seed=seed) for seed in range(10)]
     started = time.process_time()
     html = render(records)
-    assert time.process_time() - started < 10  # 4 s on a slow machine
+    assert time.process_time() - started < 5
     assert len(html.encode()) < 5_000_000
     path = tmp_path_factory.mktemp("ten") / "ten.html"
     path.write_text(html, encoding="utf-8")

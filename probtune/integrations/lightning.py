@@ -11,6 +11,7 @@ knows the share of the steps that is done, and with a tokenizer the special toke
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -136,12 +137,20 @@ class ObjectiveModule(LightningModule):
         logits = self.model(**{k: x for k, x in batch.items() if k != "labels"}).logits
         return logits, batch["labels"]
 
-    @_eager  # numbers that change with each batch would be compiled anew
-    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _summed(
+        self, logits: Tensor, labels: Tensor
+    ) -> tuple[Objective, Mapping[str, Tensor], Tensor, Tensor]:
+        """Return the objective in force, its signals, and the loss of a batch as a sum over its
+        tokens, with their number.
+        """
         now = self._running.objective_now()
         signals = self._running.signals(now, labels)
         loss = logits_loss(logits, labels, now, num_items_in_batch=1.0, signals=signals)
-        tokens = (labels[..., 1:] != IGNORE_INDEX).sum()
+        return now, signals, loss, (labels[..., 1:] != IGNORE_INDEX).sum()
+
+    @_eager  # numbers that change with each batch would be compiled anew
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        now, signals, loss, tokens = self._summed(logits, labels)
         if not torch.is_grad_enabled():  # a validation that calls `training_step`
             return loss / tokens.clamp(min=1)
         if not loss.requires_grad:
@@ -162,10 +171,8 @@ class ObjectiveModule(LightningModule):
 
     @_eager
     def _measure(self, logits: Tensor, labels: Tensor) -> None:
-        now = self._running.objective_now()
-        signals = self._running.signals(now, labels)
-        loss = logits_loss(logits, labels, now, num_items_in_batch=1.0, signals=signals)
-        sums = torch.stack([loss, (labels[..., 1:] != IGNORE_INDEX).sum()]).to(self._wide)
+        now, signals, loss, tokens = self._summed(logits, labels)
+        sums = torch.stack([loss, tokens]).to(self._wide)
         self._measured = sums if self._measured is None else self._measured + sums
         self._of_validation.add_logits(logits, labels, objective=now, signals=signals)
 

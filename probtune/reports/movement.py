@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ __all__ = ["BINS", "movement"]
 
 BINS = ("< 0.01", "0.01-0.1", "0.1-0.5", "0.5-0.9", "> 0.9")
 _EDGES = (0.01, 0.1, 0.5, 0.9)
+# Of every p that a record can hold.
+_BIN = [bisect_right(_EDGES, p) for p in GRID]
+_LOG = [math.log(p) for p in GRID]
 
 
 def movement(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -35,7 +39,8 @@ def movement(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     base = content["models"].get("base")
     if base is None:
         return []
-    kinds = [_kind(content["vocabulary"][index]) for row in content["rows"] for index in row["t"]]
+    kind_of = [_kind(text) for text in content["vocabulary"]]
+    kinds = [kind_of[index] for row in content["rows"] for index in row["t"]]
     before = _codes(base)
     parts = []
     for name, entries in content["models"].items():
@@ -49,8 +54,8 @@ def _of_model(before: Sequence[int], after: Sequence[int], kinds: Sequence[str])
     moves = [[0.0] * len(BINS) for _ in BINS]
     sums: dict[str, list[float]] = {}
     for a, b, kind in zip(before, after, kinds, strict=True):
-        moves[_bin(GRID[a])][_bin(GRID[b])] += 1 / number
-        rise = math.log(GRID[a]) - math.log(GRID[b])  # of the NLL
+        moves[_BIN[a]][_BIN[b]] += 1 / number
+        rise = _LOG[a] - _LOG[b]  # of the NLL
         for name in ("all", kind):
             row = sums.setdefault(name, [0.0] * 6)
             row[0] += 1
@@ -80,10 +85,6 @@ def _of_model(before: Sequence[int], after: Sequence[int], kinds: Sequence[str])
 
 def _codes(entries: Sequence[Mapping[str, Any]]) -> list[int]:
     return [ord(code) - OFFSET for entry in entries for code in entry["p"]]
-
-
-def _bin(p: float) -> int:
-    return sum(p >= edge for edge in _EDGES)
 
 
 def _kind(text: str) -> str:
